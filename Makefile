@@ -1,0 +1,59 @@
+# One task runner. `make demo` and `make test` need nothing but Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+VERSIONS ?= 3.12 3.13
+
+.PHONY: help demo test lint bench test-versions clean system-packages
+
+help:
+	@echo "make demo           install and run the digits grid search on real data"
+	@echo "make test           install everything, then lint, types and all tests"
+	@echo "make test-versions  the core suite on Python $(VERSIONS), where they are found"
+	@echo "make lint           format and lint, mending what can be mended"
+	@echo "make bench          measure speed against floors of the same run"
+	@echo "make clean          remove what the others made"
+
+.venv/made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "casket needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+.venv/demo: .venv/made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable . --group examples
+	@touch $@
+
+.venv/tests: .venv/made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable . --group tests
+	@touch $@
+
+demo: .venv/demo
+	$(BIN)/python examples/grid_search_digits.py runs.json
+
+test: system-packages .venv/tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report term-missing:skip-covered
+
+lint: .venv/tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+bench: .venv/tests
+	$(BIN)/python -m tests.benchmarks
+
+test-versions: system-packages
+	$(PYTHON) tests/run_versions.py $(VERSIONS)
+
+clean:
+	rm -rf .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache build dist htmlcov runs.json*
+
+# What the tests use of the system; a test that misses its tool is skipped by name.
+system-packages:
+	@missing=""; for tool in git jq; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+	  else echo "not installed, tests that need them are skipped:$$missing"; fi; fi

@@ -1,0 +1,84 @@
+"""Casket, the experiment file: what machine-learning experiments produce, in one file.
+
+from casket import Experiment as E
+
+model = E.use("runs.json", exp_id="digits").model("SVM", {"kernel": "rbf"})
+with model.session({"C": 10}) as session:
+    session.add_epoch(1, {"loss": 0.3})
+    session.add_result({"test_acc": 0.97})
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from casket.errors import (
+    BadExpression,
+    BadLocation,
+    CasketError,
+    CasketWarning,
+    ExistingExperimentError,
+    ExistingParamsException,
+    MissingDependency,
+    NotACasketFile,
+    NotFound,
+    NotInASession,
+    StoreFull,
+    StoreUnavailable,
+    UnstorableValue,
+)
+from casket.experiment import Experiment, Model
+from casket.session import Session
+
+if TYPE_CHECKING:
+    from casket.reading import Casket
+    from casket.reading import open_to_read as open  # noqa: A004 - the contract's name
+    from casket.views import SessionView
+    from casket_integrations.keras import DBCallback as DBCallback
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadExpression",
+    "BadLocation",
+    "Casket",
+    "CasketError",
+    "CasketWarning",
+    "ExistingExperimentError",
+    "ExistingParamsException",
+    "Experiment",
+    "MissingDependency",
+    "Model",
+    "NotACasketFile",
+    "NotFound",
+    "NotInASession",
+    "Session",
+    "SessionView",
+    "StoreFull",
+    "StoreUnavailable",
+    "UnstorableValue",
+    "open",
+]
+
+# What a training script does not need is imported when it is asked for. What needs a framework is
+# not in __all__: `from casket import *` would import the framework, or fail without it.
+_LAZY = {
+    "Casket": ("casket.reading", "Casket"),
+    "DBCallback": ("casket_integrations.keras", "DBCallback"),
+    "SessionView": ("casket.views", "SessionView"),
+    "open": ("casket.reading", "open_to_read"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'casket' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    found = getattr(import_module(module), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LAZY})

@@ -1,0 +1,130 @@
+"""Records in, experiments, models and sessions out.
+
+`Fold` is pure: it takes records in order and keeps what they add up to. Everything that reads
+(`casket.open`, pandas, the command line, the dashboard) uses the views it makes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from casket.artifacts import ArtifactFolder
+from casket.errors import CasketWarning
+from casket.records import FORMAT_VERSION, KINDS, Record, covers
+from casket.views import ExperimentView, ModelView, SessionView, retagged
+
+
+class Fold:
+    """What a sequence of records adds up to.
+
+    Args:
+        files: where the artifacts lie.
+    """
+
+    def __init__(self, files: ArtifactFolder) -> None:
+        self.experiments: dict[str, ExperimentView] = {}
+        self.models: dict[tuple[str, str], ModelView] = {}
+        self.sessions: dict[str, SessionView] = {}
+        self._files = files
+        self._seen: dict[str, _Seen] = {}
+        self._newer: set[str] = set()
+
+    def take(self, record: Record) -> bool:
+        """Add the next record; return False for a copy of one already taken."""
+        writer, kind = record["writer"], record["kind"]
+        seen = self._seen.get(writer)
+        if seen is None:
+            seen = self._seen[writer] = _Seen()
+        if not seen.add(record["n"]):
+            return False
+        if record["v"] > FORMAT_VERSION or kind not in KINDS:
+            self._name_newer(record)
+        elif kind == "deleted":
+            self._take_deleted(record)
+        elif "session" in record:
+            session = self.sessions.get(record["session"]) or self._new_session(record)
+            session.take(record)
+        else:
+            getattr(self, f"_take_{kind}")(record)
+        return True
+
+    def _new_session(self, record: Record) -> SessionView:
+        experiment = record.get("experiment", "")
+        model = self.models.get((experiment, record.get("model", "")))
+        session = SessionView(record, model, self.experiments.get(experiment), self._files)
+        self.sessions[session.id] = session
+        return session
+
+    def _take_experiment(self, record: Record) -> None:
+        view = self.experiments.setdefault(record["experiment"], ExperimentView(record))
+        view.take(record, self._files)
+
+    def _take_model(self, record: Record) -> None:
+        key = (record["experiment"], record["model"])
+        if key in self.models:
+            self.models[key].take(record, self._files)
+        else:
+            self.models[key] = ModelView(record, self._files)
+
+    def _take_tag(self, record: Record) -> None:
+        view = self.experiments.get(record["experiment"])
+        if view is not None:
+            view.tags = retagged(view.tags, record["body"])
+
+    def _take_deleted(self, tombstone: Record) -> None:
+        body = tombstone["body"]
+        for experiment in body["experiments"]:
+            self.experiments.pop(experiment, None)
+        for key in [
+            key
+            for key in self.models
+            if list(key) in body["models"] or key[0] in body["experiments"]
+        ]:
+            del self.models[key]
+        for session in list(self.sessions.values()):
+            owner: Any = {
+                "session": session.id,
+                "experiment": session.experiment,
+                "model": session.model,
+            }
+            if covers(tombstone, owner):
+                del self.sessions[session.id]
+
+    def _name_newer(self, record: Record) -> None:
+        """Warn of what only a newer casket can read, once of each version or kind."""
+        version, kind = record["v"], record["kind"]
+        newer = f"format version {version}" if version > FORMAT_VERSION else f"kind {kind!r}"
+        if newer not in self._newer:
+            self._newer.add(newer)
+            warnings.warn(
+                f"records of {newer}, such as {record['writer']}:{record['n']} of kind {kind!r}, "
+                f"were written by a newer casket than this one (format version "
+                f"{FORMAT_VERSION}) and are not shown; they stay in the store: "
+                "pip install -U casket",
+                CasketWarning,
+                stacklevel=2,
+            )
+
+
+class _Seen:
+    """The numbers met of one writer: all up to a mark, and those beyond it."""
+
+    __slots__ = ("_beyond", "_mark")
+
+    def __init__(self) -> None:
+        self._mark = 0
+        self._beyond: set[int] = set()
+
+    def add(self, n: int) -> bool:
+        """Return whether `n` is new."""
+        if n == self._mark + 1:
+            self._mark = n
+            while self._beyond and self._mark + 1 in self._beyond:
+                self._mark += 1
+                self._beyond.remove(self._mark)
+            return True
+        if n <= self._mark or n in self._beyond:
+            return False
+        self._beyond.add(n)
+        return True

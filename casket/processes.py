@@ -1,0 +1,214 @@
+"""Who a process is, in a form that can be stored, and whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+__all__ = ["host_name", "is_alive", "this_process"]
+
+_LINUX = sys.platform == "linux"
+_LARGEST_PID = 2**31 - 1
+_LARGEST_TIME = 2**63
+_MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+# Off Linux, times are told by the wall clock, which is set right now and then.
+_CLOCK_SLACK = 0 if _LINUX else 2
+
+
+def this_process() -> dict[str, Any]:
+    """Tell who this process is, so that another one can ask `is_alive` about it.
+
+    Returns:
+        The keys `host`, `machine`, `boot`, `namespace`, `pid` and `started`, fit for JSON. What
+        the system does not tell is None.
+    """
+    pid = os.getpid()
+    return {
+        "host": host_name(),
+        "machine": _machine(),
+        "boot": _boot(),
+        "namespace": _namespace(),
+        "pid": pid,
+        "started": _started(pid),
+    }
+
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Tell whether a process still runs. Never raises.
+
+    Args:
+        process: What `this_process` said in that process.
+
+    Returns:
+        True if it runs, False if it is surely gone, None if that cannot be told from here.
+    """
+    if not _is_identity(process) or process["host"] != host_name():
+        return None
+    boot = _boot()
+    if boot is None or not _same(process["boot"], boot):
+        return _gone_with_a_reboot(process, boot)
+    if process["namespace"] != _namespace():
+        return None
+    return _runs(process["pid"], process["started"])
+
+
+def host_name() -> str:
+    """The name of this host, empty if it has none."""
+    if hasattr(os, "uname"):
+        name = os.uname().nodename
+    else:
+        import socket
+
+        name = socket.gethostname()
+    return name.encode(errors="replace").decode()
+
+
+def _is_identity(process: object) -> bool:
+    if not isinstance(process, Mapping):
+        return False
+    boot = process.get("boot")
+    return (
+        _is_pid(process.get("pid"))
+        and _is_time(process.get("started"))
+        and (isinstance(boot, str) or _is_time(boot))
+        and isinstance(process.get("host"), str)
+        and isinstance(process.get("namespace"), str)
+    )
+
+
+def _is_pid(value: object) -> bool:
+    return type(value) is int and 0 < value <= _LARGEST_PID
+
+
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < _LARGEST_TIME  # type: ignore[operator]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return bool(one == other)
+    return bool(abs(one - other) <= _CLOCK_SLACK)
+
+
+def _gone_with_a_reboot(process: Mapping[str, Any], boot: str | int | None) -> bool | None:
+    # A host name alone does not prove a reboot: many machines are called "localhost".
+    machine = _machine()
+    if boot is None or machine is None or process.get("machine") != machine:
+        return None
+    return False
+
+
+@cache
+def _machine() -> str | None:
+    for path in _MACHINE_ID_FILES:
+        identity = _read_line(path)
+        # systemd writes "uninitialized" there until the first boot is through.
+        if identity and identity != "uninitialized":
+            return _digest(identity)
+    return None
+
+
+def _digest(machine_id: str) -> str:
+    # machine-id(5) asks to keep the id itself confidential, and experiment files are passed on.
+    import hashlib  # loads OpenSSL: for a session, not for an import
+
+    return hashlib.sha256(b"casket:" + machine_id.encode()).hexdigest()[:32]
+
+
+@cache
+def _boot() -> str | int | None:
+    if _LINUX:
+        return _read_line("/proc/sys/kernel/random/boot_id") or None
+    try:
+        import psutil
+
+        return int(psutil.boot_time())
+    except (ImportError, OSError, RuntimeError):
+        return None
+
+
+def _read_line(path: str) -> str | None:
+    try:
+        # Decoded here: naming an encoding to `open` would import it, where a thread may fork.
+        with open(path, "rb") as file:
+            return file.readline().decode("ascii").strip()
+    except (OSError, ValueError):
+        return None
+
+
+def _namespace() -> str | None:
+    if not _LINUX:
+        return ""
+    try:
+        # A /proc mounted outside of our pid namespace would tell of other processes than ours.
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> int | float | None:
+    try:
+        return _state_and_start(pid)[1] if _LINUX else _create_time(pid)
+    except (ImportError, OSError, ValueError, IndexError):
+        return None
+
+
+def _state_and_start(pid: int) -> tuple[str, int]:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # The command's name comes first, in parentheses, and may hold spaces and parentheses.
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0].decode(), int(fields[19])
+
+
+def _runs(pid: int, started: float) -> bool | None:
+    return _runs_by_proc(pid, started) if _LINUX else _runs_by_psutil(pid, started)
+
+
+def _runs_by_proc(pid: int, started: float) -> bool | None:
+    try:
+        state, since = _state_and_start(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return _runs_unseen(pid)
+    except (OSError, ValueError, IndexError):
+        return None
+    return state not in "ZXx" and _same(since, started)
+
+
+def _runs_unseen(pid: int) -> bool | None:
+    # /proc hides other users' processes where it is mounted with hidepid.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return None
+    return None
+
+
+def _create_time(pid: int) -> float | None:
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+def _runs_by_psutil(pid: int, started: float) -> bool | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    try:
+        process = psutil.Process(pid)
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not zombie and _same(process.create_time(), started)
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, OSError):
+        return None

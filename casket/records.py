@@ -1,0 +1,161 @@
+"""The record: the one thing casket stores.
+
+An experiment file is a sequence of records, appended and never changed. Readers fold them into
+sessions (`casket.fold`). A record is a plain dict, because it is what stands on a line of the
+JSON file. Its `kind` comes first on the line, so that a scan finds sessions without parsing
+epochs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from itertools import count
+from typing import Any, Literal, NotRequired, TypedDict, get_args
+
+import orjson
+
+from casket import forks
+
+FORMAT_VERSION = 1
+
+Kind = Literal[
+    "experiment",
+    "model",
+    "session",
+    "epoch",
+    "batch",
+    "result",
+    "meta",
+    "tag",
+    "artifact",
+    "end",
+    "deleted",
+]
+KINDS: frozenset[str] = frozenset(get_args(Kind))
+
+
+class Record(TypedDict):
+    """One appended fact.
+
+    (`writer`, `n`) is its identity wherever it is copied: every writing process numbers its own
+    records from 1, so a copy that is met twice can be dropped.
+    """
+
+    kind: str
+    v: int
+    """Version of the record format, `FORMAT_VERSION`."""
+    experiment: NotRequired[str]
+    model: NotRequired[str]
+    session: NotRequired[str]
+    writer: str
+    n: int
+    time: str
+    """UTC, ISO 8601, microseconds, `Z`."""
+    claim: NotRequired[str]
+    """On a session's start: the key, made of model and params, that this session holds."""
+    extended: NotRequired[bool]
+    """The body holds values JSON lacks, in the form `casket.values.restore` reads."""
+    body: dict[str, Any]
+
+
+class Writer:
+    """Makes the records of one writing process; a forked child goes on as another writer."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Take a new identity."""
+        self.id = new_id()
+        self._numbers = count(1)
+
+    def record(self, kind: Kind, body: dict[str, Any], **fields: Any) -> Record:
+        """Make a record of `kind` now; `fields` say what it belongs to and may hold `claim`."""
+        record: Any = {
+            "kind": kind,
+            "v": FORMAT_VERSION,
+            **fields,
+            "writer": self.id,
+            "n": next(self._numbers),
+            "time": utc_now(),
+            "body": body,
+        }
+        made: Record = record
+        return made
+
+
+def new_id() -> str:
+    """Return 16 random hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
+_second: tuple[int, str] = (0, "")
+
+
+def utc_now() -> str:
+    """Return the time as UTC, ISO 8601 with microseconds.
+
+    The text of the running second is kept: formatting it anew would be a fifth of the cost of
+    logging an epoch.
+    """
+    global _second
+    now = time.time()
+    whole = int(now)
+    second, text = _second
+    if second != whole:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
+        _second = (whole, text)
+    return f"{text}{int((now - whole) * 1e6):06d}Z"
+
+
+def claim_key(experiment: str, model: str, params: Any) -> str:
+    """Return the key under which a model's session with these params is unique.
+
+    Params are equal as JSON values: the order of keys does not count, nor does 1 against 1.0.
+    """
+    import hashlib  # loads OpenSSL: for a session, not for an import
+
+    identity = orjson.dumps([experiment, model, _canonical(params)], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(identity).hexdigest()[:32]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def deletion(
+    writer: Writer,
+    *,
+    sessions: Iterable[str] = (),
+    models: Iterable[tuple[str, str]] = (),
+    experiments: Iterable[str] = (),
+) -> Record:
+    """Make the tombstone that covers these sessions, models and experiments.
+
+    It covers what was appended before it; an experiment of the same name may start again.
+    """
+    body = {
+        "sessions": list(sessions),
+        "models": [list(model) for model in models],
+        "experiments": list(experiments),
+    }
+    return writer.record("deleted", body)
+
+
+def covers(tombstone: Record, record: Record) -> bool:
+    """Tell whether `tombstone` deletes `record`, given that the record came before it."""
+    body = tombstone["body"]
+    return (
+        record.get("session") in body["sessions"]
+        or record.get("experiment") in body["experiments"]
+        or [record.get("experiment"), record.get("model")] in body["models"]
+    )

@@ -1,0 +1,156 @@
+"""What becomes a file: figures, pictures, arrays and any other object, in the format of its name.
+
+Libraries are recognised by the names of their types' modules, and imported only here and only
+when something of theirs is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from casket.errors import CasketError, StoreUnavailable, UnstorableValue
+
+_PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
+_PLOTLY_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".eps"})
+
+
+class Serialised(NamedTuple):
+    """What is to be written, the suffix its file gets, and how it was made."""
+
+    data: bytes | Path
+    suffix: str
+    serializer: str | None = None
+
+    def open(self) -> BinaryIO:
+        """Open it to read.
+
+        Raises:
+            StoreUnavailable: it is a file that cannot be read.
+        """
+        if isinstance(self.data, bytes):
+            return io.BytesIO(self.data)
+        try:
+            return self.data.open("rb")
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            advice = "give the path of a file that can be read, or bytes"
+            number = getattr(error, "errno", None) or errno.EINVAL
+            raise StoreUnavailable(str(self.data), advice, number) from error
+
+
+def serialise(name: str, source: Any) -> Serialised:
+    """Turn an artifact into what is to be written.
+
+    Args:
+        name: what it is called; its suffix names the format of a figure or picture.
+        source: a path, bytes, a figure, a picture, an array or any other object.
+
+    Raises:
+        UnstorableValue: the object cannot be serialised.
+        CasketError: it is a folder.
+    """
+    suffix = _suffix(name)
+    if isinstance(source, (str, os.PathLike)):
+        return _existing(name, suffix, Path(os.fsdecode(source)))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Serialised(bytes(source), suffix)
+    try:
+        return _rendered(name, suffix.lower(), source) or _pickled(suffix.lower(), source)
+    except (CasketError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # whatever the object's own code raises
+        hint = f"it cannot be serialised ({error}); give the path of a file, or bytes"
+        raise UnstorableValue(name, type(source).__name__, hint) from error
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix of a name if it can be one of a file on any system."""
+    suffix = Path(name).suffix
+    return suffix if re.fullmatch(r"\.\w{1,16}", suffix, re.ASCII) else ""
+
+
+def _existing(name: str, suffix: str, path: Path) -> Serialised:
+    if os.path.isdir(path):
+        raise CasketError(f"artifact {name!r}: {path} is a folder; add its files, or an archive")
+    return Serialised(path, suffix or _suffix(path.name))
+
+
+def _rendered(name: str, suffix: str, source: Any) -> Serialised | None:
+    """Return a figure, a picture or an array in the format of the suffix; None for all else."""
+    package = type(source).__module__.partition(".")[0]
+    if package == "matplotlib" and hasattr(source, "savefig"):
+        return _matplotlib(source, suffix)
+    if package == "plotly" and hasattr(source, "to_html"):
+        return _plotly(name, suffix, source)
+    if package == "PIL" and hasattr(source, "save"):
+        return _pillow(source, suffix)
+    if package == "numpy" and suffix == ".npy":
+        return Serialised(npy(source), suffix)
+    return None
+
+
+def _matplotlib(figure: Any, suffix: str) -> Serialised:
+    # What follows the dot in a name such as `lr_0.1` is no format.
+    known = suffix[1:] in figure.canvas.get_supported_filetypes()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=suffix[1:] if known else "png", bbox_inches="tight")
+    return Serialised(buffer.getvalue(), suffix if known else ".png")
+
+
+def _plotly(name: str, suffix: str, figure: Any) -> Serialised:
+    if suffix == ".json":
+        return Serialised(figure.to_json().encode(), suffix)
+    if suffix in _PLOTLY_IMAGES:
+        _require_kaleido(name)
+        return Serialised(figure.to_image(format=suffix[1:]), suffix)
+    # With plotly.js in it the page shows the figure offline too.
+    page = figure.to_html(include_plotlyjs=True).encode()
+    return Serialised(page, suffix if suffix == ".htm" else ".html")
+
+
+def _require_kaleido(name: str) -> None:
+    try:
+        importlib.import_module("kaleido")
+    except ModuleNotFoundError as error:
+        if error.name != "kaleido":
+            raise
+        hint = "pip install kaleido, or give it a name that ends in .html"
+        raise UnstorableValue(name, "a plotly figure as an image", hint) from error
+
+
+def _pillow(image: Any, suffix: str) -> Serialised:
+    from PIL import Image
+
+    known = Image.registered_extensions().get(suffix) in Image.SAVE
+    buffer = io.BytesIO()
+    image.save(buffer, format=Image.registered_extensions()[suffix] if known else "PNG")
+    return Serialised(buffer.getvalue(), suffix if known else ".png")
+
+
+def npy(array: Any) -> bytes:
+    """Return a numpy array in numpy's own format."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _pickled(suffix: str, source: Any) -> Serialised:
+    kept = suffix if suffix in _PICKLES else ""
+    try:
+        import joblib
+    except ModuleNotFoundError as error:
+        if error.name != "joblib":
+            raise
+        import pickle
+
+        return Serialised(pickle.dumps(source), kept or ".pkl", "pickle")
+    buffer = io.BytesIO()
+    joblib.dump(source, buffer)
+    return Serialised(buffer.getvalue(), kept or ".joblib", "joblib")

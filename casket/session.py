@@ -1,0 +1,349 @@
+"""The session: one run of a model with its params, and all that is logged in it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from casket import forks, processes, provenance
+from casket.errors import (
+    CasketError,
+    CasketWarning,
+    ExistingParamsException,
+    NotInASession,
+    UnstorableValue,
+)
+from casket.records import FORMAT_VERSION, Kind, Record, claim_key, new_id, utc_now
+from casket.stores.base import Claimed
+from casket.values import Encoder, is_plain
+
+if TYPE_CHECKING:
+    from casket.experiment import Model
+
+_DIRTY_WAIT = 0.5
+"""Seconds the end of a session waits for git to say whether the working copy was changed."""
+
+
+class Session:
+    """A run in progress; made by `Model.session` and ended by its `with` block.
+
+    Logging is safe against `kill -9` when the call returns. Threads and forked children may log
+    into it; a child that leaves does not end it.
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        params: the hyperparameters, as JSON values.
+    """
+
+    def __init__(self, model: Model, params: Mapping[str, Any] | None, ensure_unique: bool) -> None:
+        self._prepare(model, params)
+        if ensure_unique:
+            self._begin_unique()
+        else:
+            self._begin_or_continue()
+
+    @classmethod
+    def of_one_result(
+        cls, model: Model, params: Mapping[str, Any] | None, result: Any, index_by: Any
+    ) -> None:
+        """Write a whole session that holds one result."""
+        session = cls.__new__(cls)
+        session._prepare(model, params)
+        session.id = new_id()
+        encoded, extended = session._backend.encode(result, "result")
+        body = {"index": checked_index(index_by), "result": encoded}
+        end = {"status": "completed", "of": session._writer}
+        session._append(
+            [
+                session._start(),
+                session._record("result", body, extended),
+                session._record("end", end, False),
+            ]
+        )
+
+    def _prepare(self, model: Model, params: Mapping[str, Any] | None) -> None:
+        self._backend = model.backend
+        self._append = model.backend.store.append
+        self._model = model
+        self._experiment_id, self._model_id = model.experiment.id, model.id
+        self.params, self._extended = self._backend.encode(params or {}, "params")
+        self._claim = claim_key(self._experiment_id, self._model_id, self.params)
+        self._ended = False
+        self._pid = os.getpid()
+        self._dirty: provenance.DirtyCheck | None = None
+        self.after_fork()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Go on as a writer of its own."""
+        self._writer = new_id()
+        self._numbers = count(1)
+        self._dirty = None
+
+    def __repr__(self) -> str:
+        return f"<session {self.id} of {self._model!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise CasketError(
+            f"session {self.id} cannot be pickled or copied: send the model, "
+            "and go on there with model.session(params, ensure_unique=False)"
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            self.end()
+            return
+        try:
+            self.end("failed", error=describe(exc))
+        except CasketError as error:
+            # The user's exception is on its way; it must not be hidden behind this one.
+            warnings.warn(
+                f"the session's end was not written: {error}", CasketWarning, stacklevel=2
+            )
+
+    def add_epoch(self, epoch_num: int, result: Mapping[str, Any], timestamp: bool = True) -> None:
+        """Log an epoch.
+
+        Args:
+            epoch_num: its number.
+            result: metrics by name.
+            timestamp: whether readers see when it was logged.
+
+        Raises:
+            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        body = {"epoch_num": _number(epoch_num, "epoch_num"), "result": result}
+        if not timestamp:
+            body["timestamp"] = False
+        self._log("epoch", body, "add_epoch")
+
+    def add_batch(
+        self,
+        batch_num: int,
+        result: Mapping[str, Any],
+        epoch: int | None = None,
+        timestamp: bool = True,
+    ) -> None:
+        """Log a batch, or a step.
+
+        Args:
+            batch_num: its number.
+            result: metrics by name.
+            epoch: the epoch it belongs to.
+            timestamp: whether readers see when it was logged.
+
+        Raises:
+            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        body = {
+            "batch_num": _number(batch_num, "batch_num"),
+            "epoch": None if epoch is None else _number(epoch, "epoch"),
+            "result": result,
+        }
+        if not timestamp:
+            body["timestamp"] = False
+        self._log("batch", body, "add_batch")
+
+    def add_result(self, result: Mapping[str, Any], index_by: Any = None) -> None:
+        """Log a result.
+
+        Args:
+            result: values by name.
+            index_by: what to file it under, such as `"test"`: text, a number, a bool or None.
+
+        Raises:
+            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        self._log("result", {"index": checked_index(index_by), "result": result}, "add_result")
+
+    def add_meta(self, meta: Mapping[str, Any]) -> None:
+        """Add facts about the run, such as `{"gpu": "A100"}`; a name given again is replaced.
+
+        Raises:
+            UnstorableValue: `meta` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        encoded, extended = self._backend.encode(meta, "meta")
+        self._write("meta", encoded, extended, "add_meta")
+
+    def add_artifact(self, name: str, source: Any) -> None:
+        """Keep a file, bytes, a picture or an object beside the store.
+
+        Args:
+            name: what it is called; its suffix tells its media type.
+            source: the path of a file, which is copied; bytes; a matplotlib or plotly figure or
+                a PIL image; any other object is kept by joblib or pickle.
+
+        Raises:
+            UnstorableValue: the object cannot be serialised.
+            StoreUnavailable: the file cannot be read, or its copy not be written.
+        """
+        self._check_open("add_artifact")
+        self._write("artifact", self._backend.files.put(name, source), False, "add_artifact")
+
+    def end(
+        self, status: Literal["completed", "failed"] = "completed", error: str | None = None
+    ) -> None:
+        """End the session, as its `with` block does; ending it again changes nothing.
+
+        Args:
+            status: how it ended.
+            error: the exception that ended it.
+
+        Raises:
+            StoreUnavailable: the end could not be written.
+        """
+        if self._ended or os.getpid() != self._pid:
+            return
+        self._note_dirty(_DIRTY_WAIT)
+        body = {"status": status, "of": self._writer}
+        if error is not None:
+            body["error"] = error
+        self._append([self._record("end", body, False)])
+        self._ended = True
+
+    def _log(self, kind: Kind, body: dict[str, Any], method: str) -> None:
+        """Write a record whose body holds a `result`."""
+        result = body["result"]
+        extended = False
+        if type(result) is not dict or not is_plain(result):
+            body["result"], extended = self._backend.encode(result, "result")
+        self._write(kind, body, extended, method)
+
+    def _write(self, kind: Kind, body: dict[str, Any], extended: bool, method: str) -> None:
+        if self._ended:
+            self._check_open(method)
+        if self._dirty is not None:
+            self._note_dirty(0.0)
+        self._append([self._record(kind, body, extended)])
+
+    def _record(self, kind: Kind, body: dict[str, Any], extended: bool) -> Record:
+        record: Record = {
+            "kind": kind,
+            "v": FORMAT_VERSION,
+            "experiment": self._experiment_id,
+            "model": self._model_id,
+            "session": self.id,
+            "writer": self._writer,
+            "n": next(self._numbers),
+            "time": utc_now(),
+            "body": body,
+        }
+        if extended:
+            record["extended"] = True
+        return record
+
+    def _check_open(self, method: str) -> None:
+        if self._ended:
+            raise NotInASession(method, f"came after session {self.id} had ended")
+
+    def _begin_unique(self) -> None:
+        self.id = new_id()
+        start = self._start()
+        released: list[Record] = []
+        while True:
+            try:
+                self._append([*released, start], claim=self._claim)
+                return
+            except Claimed as claimed:
+                released = self._take_over(claimed.session or "")
+
+    def _take_over(self, session: str) -> list[Record]:
+        """Return the ends that a killed session left unwritten.
+
+        Raises:
+            ExistingParamsException: the session completed, or may still be running.
+        """
+        view = self._model.read_session(session)
+        if view is None:
+            return []
+        if view.status == "completed" or not view.is_surely_over:
+            raise ExistingParamsException(view, self._model.nearest_but(session, self.params))
+        owner = {**self._owner(), "session": session}
+        return [
+            self._backend.record("end", {"status": "killed", "of": writer}, extended=False, **owner)
+            for writer in view.open_writers
+        ]
+
+    def _begin_or_continue(self) -> None:
+        while True:
+            earlier = self._last_session()
+            self.id = earlier or new_id()
+            try:
+                self._append([self._start()], claim=None if earlier else self._claim)
+                return
+            except Claimed:
+                continue  # another process began one in this moment: continue that
+
+    def _last_session(self) -> str | None:
+        found = self._backend.store.records(claim=self._claim, kinds={"session"})
+        return max(((number, r["session"]) for number, r in found), default=(0, None))[1]
+
+    def _start(self) -> Record:
+        with forks.held_off():
+            meta = provenance.provenance()
+            self._dirty = provenance.dirty_check()
+        meta["dirty"] = self._dirty.result()
+        if self._dirty.done:
+            self._dirty = None
+        meta, is_meta_extended = self._backend.encode(meta, "meta")
+        body = {"params": self.params, "meta": meta, "process": processes.this_process()}
+        record = self._record("session", body, self._extended or is_meta_extended)
+        record["claim"] = self._claim
+        return record
+
+    def _owner(self) -> dict[str, str]:
+        return {"experiment": self._experiment_id, "model": self._model_id}
+
+    def _note_dirty(self, wait: float) -> None:
+        """Write down whether the working copy was changed, once git has said so."""
+        check = self._dirty
+        if check is None:
+            return
+        dirty = check.result(wait)
+        if check.done or wait:
+            self._dirty = None
+        if dirty is not None:
+            self._append([self._record("meta", {"dirty": dirty}, False)])
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's type and message."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def checked_index(index_by: Any) -> Any:
+    """Return an index as a JSON scalar.
+
+    Raises:
+        UnstorableValue: it is none.
+    """
+    encoder = Encoder()
+    index = encoder.encode(index_by, "index_by")
+    if encoder.extended or isinstance(index, (list, dict)):
+        raise UnstorableValue("index_by", type(index_by).__name__, "give text, a number or a bool")
+    return index
+
+
+def _number(value: Any, name: str) -> int:
+    if type(value) is int:
+        return value
+    if hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    hint = "give a whole number (add_batch logs what is finer than an epoch)"
+    raise UnstorableValue(name, type(value).__name__, hint)

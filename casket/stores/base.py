@@ -1,0 +1,204 @@
+"""The contract of a store, and what stores share.
+
+A store keeps records in the order they were appended. It knows no experiments: all it looks at
+is what a record belongs to, its claim, and how a session ended. `casket.testing.StoreContract`
+tests every sentence of the protocol below.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, get_args
+
+from casket.errors import BadLocation, StoreFull, StoreUnavailable
+from casket.records import Record
+
+Sync = Literal["session", "always"]
+"""When a file is synced against power loss: at a session's end and at most once a second
+meanwhile, or at every append."""
+
+Offline = Literal["refuse", "allow"]
+"""What a session does at its start when a remote store cannot be reached."""
+
+SYNC_INTERVAL = 1.0
+"""Seconds; with `sync="session"` an append syncs the file if the last sync is older."""
+
+HEADS = frozenset({"experiment", "model", "session", "end", "tag", "deleted"})
+"""The kinds that are few, and that a writer has to find in a large store."""
+
+Numbered = tuple[int, Record]
+
+
+class StoreOptions(NamedTuple):
+    """What a user may choose about a store; `Experiment.use` says what each means."""
+
+    sync: Sync = "session"
+    flush_timeout: float = 30.0
+    offline: Offline = "refuse"
+
+    def checked(self) -> StoreOptions:
+        """Return these options.
+
+        Raises:
+            BadLocation: one is not among the choices.
+        """
+        for name, choices in (("sync", get_args(Sync)), ("offline", get_args(Offline))):
+            if getattr(self, name) not in choices:
+                raise BadLocation(f"{name}={getattr(self, name)!r}: give one of {choices}")
+        if not self.flush_timeout >= 0:
+            raise BadLocation(f"flush_timeout={self.flush_timeout!r}: give seconds, 0 or more")
+        return self
+
+
+class Store(Protocol):
+    """An ordered, append-only sequence of records, shared by threads, processes and hosts."""
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        """Append `records` at the end, all of them or none.
+
+        They are there, whatever happens to the process, when the call returns; another handle
+        sees all of them. What goes in comes out equal.
+
+        Args:
+            records: at least one record.
+            claim: append only if nothing stored holds this key. A record that carries it as its
+                `claim` holds it until it is pruned; the start of a session only until a record
+                of kind `end` with a status other than `completed` gives it up, naming the
+                start's writer as `of`. Of several processes that append with the same claim at
+                once, one succeeds. Ends among `records` count first.
+
+        Returns:
+            The number of the last record. Numbers grow and are never used again.
+
+        Raises:
+            Claimed: the claim is held; nothing was appended.
+            StoreUnavailable: the records could not be written; nothing was appended.
+        """
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[Numbered]:
+        """Yield (number, record) in the order of the numbers, for records that fit every filter.
+
+        Whatever is appended later has a larger number than all that was yielded before. Needs no
+        lock and changes nothing.
+
+        Raises:
+            NotFound: the store was opened to read and does not exist.
+        """
+
+    def prune(self, tombstone: Record, /) -> None:
+        """Drop for good what `tombstone` covers, and append it; readers and writers may go on."""
+
+    def close(self) -> None:
+        """Free what the handle holds. A closed handle opens again when it is used."""
+
+
+class Claimed(Exception):
+    """A claim is held by a record that is in the store.
+
+    Attributes:
+        session: the session that holds it; None if another kind of record does.
+    """
+
+    def __init__(self, session: str | None) -> None:
+        self.session = session
+        super().__init__(session)
+
+
+def fits(
+    record: Record,
+    experiment: str | None,
+    session: str | None,
+    claim: str | None,
+    kinds: Collection[str] | None,
+) -> bool:
+    """Tell whether a record fits the filters of `Store.records`."""
+    return (
+        (kinds is None or record["kind"] in kinds)
+        and (session is None or record.get("session") == session)
+        and (claim is None or record.get("claim") == claim)
+        and (experiment is None or record.get("experiment") == experiment)
+    )
+
+
+def refuse_held(
+    claim: str,
+    records: Callable[..., Iterable[Numbered]],
+    appended: Sequence[Record],
+) -> None:
+    """Raise `Claimed` if something stored holds `claim`; call it with the store locked.
+
+    Args:
+        claim: the key asked for.
+        records: the store's own `records`.
+        appended: the records about to be appended; an end among them gives up its claim first.
+    """
+    for session in _claimants(records(claim=claim)):
+        stored = [record for _, record in records(session=session, kinds={"session", "end"})]
+        ends = [r for r in appended if r["kind"] == "end" and r.get("session") == session]
+        if is_holding([*stored, *ends]):
+            raise Claimed(session)
+
+
+def _claimants(claiming: Iterable[Numbered]) -> list[str]:
+    sessions: dict[str, None] = {}
+    for _, record in claiming:
+        if record["kind"] != "session":
+            raise Claimed(record.get("session"))
+        sessions[record["session"]] = None
+    return list(sessions)
+
+
+def is_holding(starts_and_ends: Iterable[Record]) -> bool:
+    """Tell whether a session still holds its claim.
+
+    Several writers may have started it (one that was continued): each holds the claim until it
+    ends otherwise than completed.
+    """
+    holding: set[str] = set()
+    for record in starts_and_ends:
+        if record["kind"] == "session":
+            holding.add(record["writer"])
+        elif record["body"].get("status") != "completed":
+            holding.discard(record["body"].get("of", ""))
+    return bool(holding)
+
+
+def unavailable(path: Path, number: int | None, consequence: str) -> StoreUnavailable:
+    """Return the error for a path, an `errno` and what follows from it."""
+    number = number or errno.EIO
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        advice = "no record was lost; make room, then go on"
+        return StoreFull(str(path), advice, number)
+    return StoreUnavailable(str(path), _ADVICE.get(number, consequence), number)
+
+
+def unreadable(path: Path, number: int | None) -> StoreUnavailable:
+    """Return the error for a path that cannot be read."""
+    if number in {errno.EACCES, errno.EPERM}:
+        return StoreUnavailable(str(path), "ask its owner for leave to read it", errno.EACCES)
+    return unavailable(path, number, "it cannot be read")
+
+
+_READ_ONLY = "choose a path that can be written, or read it with casket.open"
+_NO_LOCKS = "its file system cannot lock files; choose a path on one that can, such as a local disk"
+_ADVICE = {
+    errno.ENOENT: "create its folder first, or correct the path",
+    errno.ENOTDIR: "a part of the path is a file; correct the path",
+    errno.EISDIR: "give the path of a file in it",
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+    errno.EROFS: _READ_ONLY,
+    errno.EBUSY: "other processes held its lock all the time; look for one that is stopped",
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
+}

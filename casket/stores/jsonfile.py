@@ -1,0 +1,450 @@
+"""The JSON file: one valid document, appended in place, shared by many processes.
+
+An append takes the file's lock, learns what others added since, and makes one write over the
+closing braces. Readers take no lock: a line that is not whole yet is simply not there yet.
+`casket.stores.layout` says what the bytes look like, `casket.stores.files` moves them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from casket import forks, legacy, values
+from casket.errors import (
+    CasketError,
+    CasketWarning,
+    NotACasketFile,
+    NotFound,
+)
+from casket.records import Record, covers
+from casket.stores import base, layout, scan
+from casket.stores.files import FilePort, LocalFile, opened
+
+TAIL_LENGTH = len(layout.TAIL)
+
+CHECKED = 48
+"""Bytes before the end that tell whether the file is still as this handle left it."""
+
+LOOK_INTERVAL = 0.05
+"""Seconds between two looks whether the path still names the file. Casket itself leaves a mark
+in a file it replaces; this is for editors and `mv`, which take no lock anyhow."""
+
+VERIFIED_WHOLE = 8 << 20
+"""A file up to this size is checked line by line when it is opened to write."""
+
+
+class _Mark(NamedTuple):
+    """The last line a handle has read, so that following a file reads only what is new."""
+
+    at: int
+    number: int
+
+
+class JsonStore:
+    """A JSON document on this machine.
+
+    Args:
+        path: the file.
+        writing: whether appending may create and change it.
+        sync: when to sync against power loss.
+    """
+
+    def __init__(self, path: Path, *, writing: bool = True, sync: base.Sync = "session") -> None:
+        self._path = path
+        self._writing = writing
+        self._always_sync = sync == "always"
+        self._synced = 0.0
+        self._mark: _Mark | None = None
+        self._is_ours = False
+        self._warned: set[layout.Damage] = set()
+        self._file: LocalFile | None = None
+        self.after_fork()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Close the file: a shared descriptor shares its lock, with a killed parent too."""
+        self._mutex = threading.RLock()
+        self._reopen()
+        self._looked = 0.0
+        # How the file ends, as this handle left it or found it; empty: not looked at, or empty.
+        self._end = b""
+        self._start = self._stop = self._last = 0
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        try:
+            with self._mutex:
+                file = self._lock()
+                try:
+                    file = self._catch_up(file)
+                    if claim is not None:
+                        base.refuse_held(claim, self.records, records)
+                    last = self._write(file, records)
+                finally:
+                    self._unlock()
+                self._sync_if_due(file, records)
+                return last
+        except CasketError:
+            raise
+        except OSError as error:
+            raise base.unavailable(self._path, error.errno, "nothing was written") from error
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        needles = scan.needles(session, claim, kinds)
+        for number, document in self._read(lambda file: self._documents(file, needles, after)):
+            for record in _records_of(document):
+                if base.fits(record, experiment, session, claim, kinds):
+                    yield number, record
+
+    def documents(self) -> Iterator[layout.Document]:
+        """Yield what a TinyDB sees: numbers and documents, nested ones as they stand."""
+        yield from self._read(lambda file: self._documents(file, None, 0))
+
+    def prune(self, tombstone: Record, /) -> None:
+        try:
+            with self._mutex:
+                file = self._lock()
+                try:
+                    # What is damaged must not be lost on the way to the new file.
+                    self._end = b""
+                    file = self._catch_up(file, verified=math.inf)
+                    self._replace(file, self._pruned(file, tombstone))
+                finally:
+                    self._unlock()
+        except CasketError:
+            raise
+        except OSError as error:
+            raise base.unavailable(self._path, error.errno, "nothing was removed") from error
+
+    def close(self) -> None:
+        with self._mutex:
+            self._reopen()
+
+    # Writing: everything below is called with the mutex and the file's lock held.
+
+    def _lock(self) -> LocalFile:
+        while True:
+            if self._file is None:
+                self._file = LocalFile(self._path, writing=True)
+                self._end, self._looked = b"", 0.0
+            file = self._file
+            file.lock()
+            now = time.monotonic()
+            if now - self._looked < LOOK_INTERVAL:
+                return file
+            if file.is_current():
+                self._looked = now
+                return file
+            file.unlock()
+            self._reopen()
+
+    def _unlock(self) -> None:
+        if self._file is not None:
+            self._file.unlock()
+
+    def _reopen(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _catch_up(self, file: LocalFile, verified: float = VERIFIED_WHOLE) -> LocalFile:
+        """Learn what others have appended, healing what they left torn.
+
+        Args:
+            file: the open file.
+            verified: up to which size the whole file is checked, if this is the first look.
+
+        Returns:
+            The file to append to: another one, locked, if this one had to be replaced.
+        """
+        end = self._end
+        if end and file.read_at(self._stop + TAIL_LENGTH - len(end), len(end) + 1) == end:
+            return file
+        if not file.is_current():
+            file.unlock()
+            self._reopen()
+            return self._catch_up(self._lock(), verified)
+        extent = scan.find_extent(file)
+        if extent is None:
+            return self._adopt(file)
+        if not end:
+            self._refuse_foreign(file, extent)
+        is_checked = not end and extent.stop <= verified
+        if extent.rest != layout.TAIL or (is_checked and not scan.is_sound(file, extent)):
+            return self._heal(file, extent)
+        self._remember(file, extent)
+        return file
+
+    def _remember(self, file: FilePort, extent: scan.Extent) -> None:
+        self._start, self._stop, self._last = extent.start, extent.stop, extent.last
+        checked = min(CHECKED, extent.stop)
+        self._end = file.read_at(extent.stop - checked, checked) + layout.TAIL
+
+    def _refuse_foreign(self, file: FilePort, extent: scan.Extent) -> None:
+        documents = scan.documents(file, extent)
+        if extent.last and not any(layout.is_casket_document(one) for _, one in documents):
+            raise NotACasketFile(str(self._path), "its documents are not experiment records")
+        self._is_ours = True
+
+    def _write(self, file: FilePort, records: Sequence[Record]) -> int:
+        last = self._last
+        if len(records) == 1:
+            lines = layout.line(last + 1, records[0])
+        else:
+            lines = layout.NEXT.join(layout.encode_batch(records, last))
+        if self._end:
+            at = self._stop
+            is_first = at == self._start
+            data = b"%b%b%b" % (layout.FIRST if is_first else layout.NEXT, lines, layout.TAIL)
+        else:
+            at = 0
+            data = layout.HEAD + layout.FIRST + lines + layout.TAIL
+        try:
+            file.write_at(at, data)
+        except OSError:
+            self._take_back(file)
+            raise
+        if not self._end:
+            self._start = len(layout.HEAD)
+        self._stop = at + len(data) - TAIL_LENGTH
+        self._last = last = last + len(records)
+        self._end = data[-CHECKED - TAIL_LENGTH :]
+        return last
+
+    def _take_back(self, file: FilePort) -> None:
+        """Put the closing braces back where they were: their bytes are allocated already."""
+        existed, self._end = bool(self._end), b""
+        with contextlib.suppress(OSError):  # the first error is raised; the next append heals
+            if existed:
+                file.write_at(self._stop, layout.TAIL)
+                file.truncate(self._stop + TAIL_LENGTH)
+            else:
+                file.truncate(0)
+
+    def _sync_if_due(self, file: FilePort, records: Sequence[Record]) -> None:
+        now = time.monotonic()
+        if (
+            now - self._synced >= base.SYNC_INTERVAL
+            or self._always_sync
+            or records[-1]["kind"] == "end"
+        ):
+            file.sync()
+            self._synced = now
+
+    def _adopt(self, file: LocalFile) -> LocalFile:
+        """Take over a file in another layout: empty, half-created, written by TinyDB, old."""
+        text = file.read_at(0, file.size())
+        if layout.HEAD.startswith(text):
+            self._start = self._stop = self._last = 0
+            self._end = b""
+            file.truncate(0)
+            return file
+        return self._rewrite(file, self._parse_other(text))
+
+    def _rewrite(self, file: LocalFile, other: layout.OtherLayout) -> LocalFile:
+        return self._replace(file, chain([other.first_line()], _joined(other.lines())))
+
+    def _replace(self, file: LocalFile, parts: Iterator[bytes]) -> LocalFile:
+        """Put a new file in place of this one and go on in it, locked."""
+        file.replace(chain(parts, [layout.TAIL]))
+        file.unlock()
+        self._reopen()
+        return self._catch_up(self._lock())
+
+    def _heal(self, file: LocalFile, extent: scan.Extent) -> LocalFile:
+        """Keep every whole record, move the rest aside, and say so."""
+        whole = scan.without_cut(file, extent)
+        inside, at_end = scan.damages(file, whole), whole.damage_at_end()
+        lost = [*inside, at_end] if at_end else inside
+        other = self._laid_out_by_hand(file) if lost and layout.is_closed(extent.rest) else None
+        if other:
+            return self._rewrite(file, other)
+        texts = [file.read_at(start, stop - start) for start, stop in lost]
+        aside = file.keep_aside(text + b"\n" for text in texts) if lost else ""
+        if inside or not scan.is_sound(file, whole):
+            file = self._replace(file, self._whole_lines(file, whole))
+        else:
+            file = self._close_at(file, whole.stop)
+        if at_end and layout.is_closed(extent.rest):
+            # Records stood there once: their numbers are not for others.
+            self._last += texts[-1].count(b"\n") + 1
+        if lost:
+            self._warn_healed(lost, aside)
+        return file
+
+    def _laid_out_by_hand(self, file: FilePort) -> layout.OtherLayout | None:
+        """Return what the file holds if it is valid JSON all the same, though not in our layout."""
+        try:
+            return layout.parse_other(file.read_at(0, file.size()))
+        except layout.NotOurs:
+            return None
+
+    def _close_at(self, file: LocalFile, stop: int) -> LocalFile:
+        file.write_at(stop, layout.TAIL)
+        file.truncate(stop + TAIL_LENGTH)
+        self._end = b""
+        return self._catch_up(file)
+
+    def _whole_lines(self, file: FilePort, extent: scan.Extent) -> Iterator[bytes]:
+        yield file.read_at(0, extent.start)
+        yield from _joined(
+            layout.line(*document) for document in _ascending(scan.documents(file, extent))
+        )
+
+    def _pruned(self, file: FilePort, tombstone: Record) -> Iterator[bytes]:
+        yield file.read_at(0, self._start) if self._end else layout.HEAD
+        remains = ((n, _less(doc, tombstone)) for n, doc in self._documents(file, None, 0))
+        kept = (layout.line(number, rest) for number, rest in remains if rest is not None)
+        yield from _joined(chain(kept, [layout.line(self._last + 1, tombstone)]))
+
+    def _warn_healed(self, lost: Sequence[layout.Damage], aside: str) -> None:
+        ranges = ", ".join(f"{start}-{stop}" for start, stop in lost)
+        warnings.warn(
+            f"{self._path}: bytes {ranges} hold no whole record (an interrupted write?); "
+            f"they were moved to {aside}, every whole record is kept",
+            CasketWarning,
+            stacklevel=2,
+        )
+
+    # Reading.
+
+    def _read(
+        self, documents: Callable[[FilePort], Iterator[layout.Document]]
+    ) -> Iterator[layout.Document]:
+        try:
+            with opened(self._path) as file:
+                yield from documents(file)
+        except FileNotFoundError:
+            if not self._writing:
+                raise NotFound(str(self._path)) from None
+        except OSError as error:
+            raise base.unreadable(self._path, error.errno) from error
+
+    def _documents(
+        self, file: FilePort, needles: scan.Needles | None, after: int
+    ) -> Iterator[layout.Document]:
+        extent = scan.find_extent(file)
+        if extent is not None and not self._is_ours:
+            self._refuse_foreign(file, extent)
+        if extent is None:
+            documents = iter(self._other_documents(file))
+        elif needles is None:
+            documents = self._lines(file, extent, after)
+        else:
+            documents = self._matching_lines(file, extent, needles)
+        return (document for document in documents if document[0] > after)
+
+    def _other_documents(self, file: FilePort) -> list[layout.Document]:
+        text = file.read_at(0, file.size())
+        return [] if layout.HEAD.startswith(text) else self._parse_other(text).documents
+
+    def _parse_other(self, text: bytes) -> layout.OtherLayout:
+        try:
+            return layout.parse_other(text)
+        except layout.NotOurs as reason:
+            raise NotACasketFile(str(self._path), str(reason)) from None
+
+    def _lines(self, file: FilePort, extent: scan.Extent, after: int) -> Iterator[layout.Document]:
+        start, last = self._resume_at(file, extent, after), after
+        for block in chain(scan.parsed(file, start, extent.stop), [extent.end()]):
+            other = self._instead_of(block.damages, file, extent)
+            if other:
+                yield from (document for document in other.documents if document[0] > last)
+                return
+            self._warn_damaged(block.damages)
+            for document in filter(extent.shows, block.documents):
+                yield document
+                last = document[0]
+        self._mark = None if extent.is_cut else _Mark(extent.at, extent.last)
+
+    def _resume_at(self, file: FilePort, extent: scan.Extent, after: int) -> int:
+        """Return where to read from: the last line this handle read, if it still stands there."""
+        mark = self._mark
+        if mark is None or not 0 < mark.number <= after or mark.at > extent.at:
+            return extent.start + 1
+        line = b'\n"%d": {' % mark.number
+        is_there = file.read_at(mark.at - 1, len(line)) == line
+        return mark.at if is_there else extent.start + 1
+
+    def _matching_lines(
+        self, file: FilePort, extent: scan.Extent, needles: scan.Needles
+    ) -> Iterator[layout.Document]:
+        last = 0
+        for found in chain(scan.found(file, extent, needles), extent.end().damages):
+            if isinstance(found, layout.Damage):
+                # It is damaged, or somebody laid it out anew: look at all lines.
+                yield from (one for one in self._lines(file, extent, last) if one[0] > last)
+                return
+            last = found[0]
+            if extent.shows(found):
+                yield found
+
+    def _instead_of(
+        self, damages: Sequence[layout.Damage], file: FilePort, extent: scan.Extent
+    ) -> layout.OtherLayout | None:
+        """Return what the document says if only its lines are not casket's, but it is valid."""
+        if self._warned.issuperset(damages) or not layout.is_closed(extent.rest):
+            return None
+        return self._laid_out_by_hand(file)
+
+    def _warn_damaged(self, damages: Sequence[layout.Damage]) -> None:
+        for damage in damages:
+            if damage not in self._warned:
+                self._warned.add(damage)
+                warnings.warn(
+                    f"{self._path}: bytes {damage.start}-{damage.stop} hold no whole record; "
+                    "they were skipped (`casket doctor` tells more)",
+                    CasketWarning,
+                    stacklevel=2,
+                )
+
+
+def _records_of(document: dict[str, Any]) -> list[Record]:
+    """Return the records a document stands for; none, if somebody else put it into the table."""
+    if layout.is_record(document):
+        document.pop("more", None)
+        return [document]  # type: ignore[list-item]  # it has a record's keys
+    if not layout.is_nested(document):
+        return []
+    if document.pop("extended", False):
+        document = values.restore(document, lambda kept: kept)
+    return legacy.unfold(document)
+
+
+def _less(document: dict[str, Any], tombstone: Record) -> dict[str, Any] | None:
+    """Return what is left of a document after a deletion."""
+    if layout.is_nested(document):
+        return legacy.without(document, lambda record: covers(tombstone, record))
+    is_covered = layout.is_record(document) and covers(tombstone, document)  # type: ignore[arg-type]
+    return None if is_covered else document
+
+
+def _ascending(documents: Iterable[layout.Document]) -> Iterator[layout.Document]:
+    """Yield documents with their numbers, or larger ones where they do not ascend."""
+    last = 0
+    for number, document in documents:
+        last = max(number, last + 1)
+        yield last, document
+
+
+def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+    separator = layout.FIRST
+    for text in lines:
+        yield separator
+        yield text
+        separator = layout.NEXT

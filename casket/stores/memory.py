@@ -1,0 +1,60 @@
+"""A store in memory, for tests and for trying things out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+
+import orjson
+
+from casket import forks
+from casket.records import Record, covers
+from casket.stores import base
+
+
+class MemoryStore:
+    """Keeps records, encoded so that nobody can change them from outside, in a list."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, bytes]] = []
+        self._last = 0
+        self.after_fork()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Take a lock of its own."""
+        self._lock = threading.RLock()
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        encoded = [orjson.dumps(record) for record in records]
+        with self._lock:
+            if claim is not None:
+                base.refuse_held(claim, self.records, records)
+            self._lines += enumerate(encoded, self._last + 1)
+            self._last += len(encoded)
+            return self._last
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        with self._lock:
+            lines = [line for line in self._lines if line[0] > after]
+        for number, line in lines:
+            record: Record = orjson.loads(line)
+            if base.fits(record, experiment, session, claim, kinds):
+                yield number, record
+
+    def prune(self, tombstone: Record, /) -> None:
+        with self._lock:
+            kept = [line for line in self._lines if not covers(tombstone, orjson.loads(line[1]))]
+            self._last += 1
+            self._lines = [*kept, (self._last, orjson.dumps(tombstone))]
+
+    def close(self) -> None:
+        """Keep everything: memory is all there is."""

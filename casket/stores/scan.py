@@ -1,0 +1,211 @@
+"""Finding records in a JSON document, block by block, without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import orjson
+
+from casket.stores import base, layout
+from casket.stores.files import FilePort
+
+BLOCK = 1 << 18
+"""Bytes read at a time: what memory a scan takes, however large the file."""
+
+
+class Extent(NamedTuple):
+    """Where the records of a document lie."""
+
+    start: int
+    """The end of the first line, before its newline."""
+    at: int
+    """The start of the last whole line."""
+    stop: int
+    """The end of the last whole line, before its comma; `start` if there is none."""
+    last: int
+    """The number of the last whole record, 0 if there is none."""
+    more: int
+    """How many records of the last append come after it."""
+    rest: bytes
+    """What stands after `stop`."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last append is there in part: it is being written, or was interrupted."""
+        return self.more > 0 and not layout.is_closed(self.rest)
+
+    def shows(self, document: layout.Document) -> bool:
+        """Tell whether a document belongs to an append that is there as a whole."""
+        number, fields = document
+        return number + layout.more_after(fields) <= self.last or not self.is_cut
+
+    def damage_at_end(self) -> layout.Damage | None:
+        """Return the range after the last whole line that holds neither separator nor closing."""
+        lost = layout.lost_in(self.rest)
+        return layout.Damage(self.stop + lost.start, self.stop + lost.stop) if lost else None
+
+    def end(self) -> layout.Block:
+        """Return the end as a block: damaged, unless it is merely not written yet."""
+        damage = self.damage_at_end() if layout.is_closed(self.rest) else None
+        return layout.Block([], [damage] if damage else [], is_sound=damage is None)
+
+
+def find_extent(file: FilePort) -> Extent | None:
+    """Find where the records lie; None if the document is in another layout."""
+    size = file.size()
+    first = _first_line(file, size)
+    if not layout.is_first_line(first):
+        return None
+    start, window = len(first), 1 << 16
+    while True:
+        low = max(start + 1, size - window)
+        text = file.read_at(low, max(size - low, 0))
+        line = _last_whole_line(text, low == start + 1)
+        if line is not None:
+            (number, document), at, stop = line
+            more = layout.more_after(document)
+            return Extent(start, low + at, low + stop, number, more, text[stop:])
+        if low == start + 1:
+            return Extent(start, start, start, 0, 0, file.read_at(start, 1) + text)
+        window *= 4
+
+
+def _first_line(file: FilePort, size: int) -> bytes:
+    length = 256
+    while True:
+        text = file.read_at(0, length)
+        if b"\n" in text or length >= size:
+            return text.partition(b"\n")[0]
+        length *= 16
+
+
+def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, int, int] | None:
+    """Find the last whole line in `text`, whose first line counts only if it `starts_line`.
+
+    Returns:
+        The document, and where its line starts and stops, without its comma.
+    """
+    stop = len(text)
+    while stop > 0:
+        newline = text.rfind(b"\n", 0, stop)
+        if newline < 0 and not starts_line:
+            return None
+        line = text[newline + 1 : stop]
+        # The first byte of an append may stand over the end of the document: `},}}`.
+        for whole in (line, line.removesuffix(b",}}")):
+            document = layout.parse_line(whole)
+            if document is not None:
+                return document, newline + 1, newline + 1 + len(whole.rstrip(b","))
+        stop = newline
+    return None
+
+
+def blocks(file: FilePort, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes from `start` to `stop` as whole lines, with where each block begins."""
+    at, length = start, BLOCK
+    while at < stop:
+        data = file.read_at(at, min(length, stop - at))
+        if not data:
+            return
+        if at + len(data) < stop:
+            cut = data.rfind(b"\n") + 1
+            if cut == 0:  # a line longer than the block
+                length *= 4
+                continue
+            data = data[:cut]
+        yield at, data
+        at, length = at + len(data), BLOCK
+
+
+def parsed(file: FilePort, start: int, stop: int) -> Iterator[layout.Block]:
+    """Yield what the lines from `start` to `stop` hold, block by block."""
+    for at, block in blocks(file, start, stop):
+        yield layout.parse_block(block, at)
+
+
+def documents(file: FilePort, extent: Extent) -> Iterator[layout.Document]:
+    """Yield every document on a whole line."""
+    for block in parsed(file, extent.start + 1, extent.stop):
+        yield from block.documents
+
+
+def damages(file: FilePort, extent: Extent) -> list[layout.Damage]:
+    """Return the ranges of lines between whole ones that hold no document."""
+    found = parsed(file, extent.start + 1, extent.stop)
+    return [damage for block in found for damage in block.damages]
+
+
+def is_sound(file: FilePort, extent: Extent) -> bool:
+    """Tell whether every line is as casket writes it, and their numbers ascend."""
+    last = 0
+    for at, text in blocks(file, extent.start + 1, extent.stop):
+        block = layout.parse_block(text, at)
+        is_joined = text.endswith(layout.NEXT) or at + len(text) == extent.stop
+        if not (block.is_sound and is_joined and block.documents[0][0] > last):
+            return False
+        last = block.documents[-1][0]
+    return True
+
+
+def without_cut(file: FilePort, extent: Extent) -> Extent:
+    """Return the extent less the records of an append that was interrupted between them."""
+    if not extent.is_cut:
+        return extent
+    at = stop = extent.start
+    last = 0
+    for line_at, document, line_stop in _whole_lines(file, extent):
+        if not extent.shows(document):
+            break
+        at, stop, last = line_at, line_stop, document[0]
+    return Extent(extent.start, at, stop, last, 0, file.read_at(stop, file.size() - stop))
+
+
+def _whole_lines(file: FilePort, extent: Extent) -> Iterator[tuple[int, layout.Document, int]]:
+    for at, block in blocks(file, extent.start + 1, extent.stop):
+        for text in block.splitlines(keepends=True):
+            line = text.rstrip(b"\n")
+            document = layout.parse_line(line)
+            if document is not None:
+                yield at, document, at + len(line.rstrip(b","))
+            at += len(text)
+
+
+class Needles(NamedTuple):
+    """Byte strings that the lines asked for hold: one of `any_of`, and all of `all_of`."""
+
+    any_of: list[bytes]
+    all_of: list[bytes]
+
+
+def needles(
+    session: str | None, claim: str | None, kinds: Collection[str] | None
+) -> Needles | None:
+    """Return what to search for where parsing every line would be wasteful.
+
+    Lines that people edited may have spaces after colons, or another order of keys.
+    """
+    of_session = [orjson.dumps(session)] if session is not None else []
+    if claim is not None:
+        return Needles([orjson.dumps(claim), _NESTED], of_session)
+    if kinds is not None and base.HEADS.issuperset(kinds):
+        of_kinds = [form % kind.encode() for kind in kinds for form in _KIND_FORMS]
+        return Needles([*of_kinds, _NESTED], of_session)
+    return Needles([*of_session, _NESTED], []) if of_session else None
+
+
+_KIND_FORMS = (b'"kind":"%b"', b'"kind": "%b"')
+_NESTED = b'"models":['
+"""In every document of the first casket, as the line of one is written."""
+
+
+def found(
+    file: FilePort, extent: Extent, needles: Needles
+) -> Iterator[layout.Document | layout.Damage]:
+    """Yield the documents on matching lines; a damage for a matching line that is not whole."""
+    for at, block in blocks(file, extent.start + 1, extent.stop):
+        for start, text in layout.matching_lines(block, needles.any_of):
+            is_candidate = _NESTED in text or all(needle in text for needle in needles.all_of)
+            if is_candidate or not text.endswith((b"}", b"},")):
+                stop = at + start + len(text)
+                yield layout.parse_line(text) or layout.Damage(at + start, stop)

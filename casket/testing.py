@@ -1,0 +1,940 @@
+"""Tests for a store of your own: does it keep the promises of `casket.stores.base.Store`?
+
+Derive a test class from `StoreContract` and give it one fixture, `reopen`: a function that
+returns a new handle on the same store, which is empty when the test begins. It is called in
+threads and sent to other processes, so it must pickle; `functools.partial` does:
+
+    # tests/test_my_store.py
+    from functools import partial
+
+    import pytest
+    from casket.testing import StoreContract
+    from my_package import MyStore
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def reopen(self, tmp_path):
+            return partial(MyStore, tmp_path / "store")
+
+`pytest.register_assert_rewrite("casket.testing")` in your `conftest.py` lets pytest show the
+values that differ. A store that hangs is stopped by `pytest-timeout`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from itertools import pairwise, product
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import pytest
+
+from casket.records import Record, Writer, covers, deletion
+from casket.stores.base import Claimed, Numbered, Store, fits
+
+# ruff: noqa: S101 - tests assert
+
+Reopen = Callable[[], Store]
+Wait = Callable[[], Any]
+"""Returns when everybody has called it."""
+Work = Callable[[Store, int, Wait], Any]
+"""What one of several threads or processes does with its handle, its number and `Wait`."""
+
+T = TypeVar("T")
+
+ODD = 'a "quoted" \\ name, ünïcode 🎉'
+
+PATIENCE = 120.0
+"""Seconds a process may take."""
+
+BODIES: dict[str, dict[str, Any]] = {
+    "empty": {},
+    "flat": {"epoch_num": 3, "result": {"loss": 0.25, "ok": True, "name": "SVM", "none": None}},
+    "nested": {"a": {"b": [{"c": [[], {}, [1, [2, [3]]]]}]}, "list": [None, False, "", 0]},
+    "deep": {"down": [[[[[[[[[[[[[[[[[[[[{"end": 1}]]]]]]]]]]]]]]]]]]]]},
+    "unicode": {"ключ": "значение", "名前": "値 🎉", "e\u0301": "\u2028\u2029\ufeff"},
+    "awkward text": {"t": '"}}\n,\r\n\t\\ \x00 \x1f \x7f {"_default": {', "": "", " ": "\n}}\n"},
+    "floats": {"f": [0.1 + 0.2, 1e308, -1e308, 5e-324, 1e-7, 123456789.123456789, 1e22]},
+    "whole floats": {"f": [0.0, 1.0, -1.0, 1e15], "i": [0, 1, -1, 10**15], "b": [False, True]},
+    "large integers": {"i": [2**53 + 1, 2**63 - 1, -(2**63)]},
+    "awkward keys": {"a.b": 1, "$set": {"$x": 2}, "_id": 3, "kind": "end", "claim": "c", "1": 4},
+    "extended values": {"loss": {"$numberDouble": "NaN"}, "at": {"$date": "2024-01-01T00:00:00Z"}},
+    "long text": {"text": "0123456789abcdef" * 65_536, "list": list(range(1000))},
+}
+
+
+def record(kind: str = "epoch", /, *, writer: Writer | None = None, **fields: Any) -> Record:
+    """Make a record of a session `s` of model `m` in experiment `e`, if nothing else is said.
+
+    `body` may be among the fields; a field that is None is left out.
+    """
+    body = fields.pop("body", {"epoch_num": 1, "result": {"loss": 0.5}})
+    fields = {"experiment": "e", "model": "m", "session": "s", **fields}
+    given = {name: value for name, value in fields.items() if value is not None}
+    known: Any = kind
+    return (writer or Writer()).record(known, body, **given)
+
+
+def records(count: int, /, **fields: Any) -> list[Record]:
+    """Make several records, each of its own identity."""
+    return [record(**fields) for _ in range(count)]
+
+
+def start(session: str, claim: str, writer: Writer | None = None) -> Record:
+    """Make the record that starts a session and holds a claim."""
+    return record("session", session=session, claim=claim, writer=writer, body={"params": {}})
+
+
+def end(started: Record, status: str, **changes: Any) -> Record:
+    """Make the record that ends what `started` began; `changes` may say otherwise."""
+    session = changes.pop("session", started.get("session"))
+    body = {"status": status, "of": started["writer"], **changes}
+    return record("end", session=session, body=body)
+
+
+class StoreContract:
+    """The tests of every sentence of the protocol `casket.stores.base.Store`."""
+
+    shared_by_processes = True
+    """False for a store that other processes cannot reach, such as one in memory."""
+
+    @pytest.fixture
+    def store(self, reopen: Reopen) -> Iterator[Store]:
+        """One handle, closed after the test."""
+        with closing(reopen()) as store:
+            yield store
+
+    @pytest.fixture
+    def other(self, reopen: Reopen) -> Iterator[Store]:
+        """Another handle, closed after the test."""
+        with closing(reopen()) as store:
+            yield store
+
+    # Append, and what comes out.
+
+    def test_a_new_store_is_empty(self, store: Store) -> None:
+        """Nothing comes out before something went in."""
+        assert list(store.records()) == []
+
+    def test_append_returns_growing_numbers(self, store: Store) -> None:
+        """Each append returns a larger number than the one before, from 1 at least."""
+        numbers = [store.append([record()]) for _ in range(5)]
+        assert numbers[0] >= 1
+        assert is_ascending(numbers)
+
+    def test_append_returns_the_number_of_its_last_record(self, store: Store) -> None:
+        """The record of that number is the last of the batch."""
+        batch = records(3)
+        number = store.append(batch)
+        assert dict(store.records())[number] == batch[-1]
+
+    def test_records_come_in_the_order_they_were_appended(self, store: Store) -> None:
+        """Alone or in batches, in the order of their numbers."""
+        first, batch, last = record(), records(4), record()
+        returned = [store.append([first]), store.append(batch), store.append([last])]
+        stored = dict(store.records())
+        assert list(stored.values()) == [first, *batch, last]
+        assert is_ascending(list(stored))
+        assert [stored[number] for number in returned] == [first, batch[-1], last]
+
+    @pytest.mark.parametrize("name", BODIES)
+    def test_what_goes_in_comes_out_equal(self, store: Store, name: str) -> None:
+        """Whatever JSON can say: to the last digit, with int, float and bool kept apart."""
+        went_in = record(body=BODIES[name])
+        store.append([went_in])
+        [(_, came_out)] = store.records()
+        assert typed(came_out) == typed(went_in)
+
+    def test_records_of_a_batch_come_out_equal(self, store: Store) -> None:
+        """As those that were appended alone do."""
+        batch = [record(body=body) for body in BODIES.values()]
+        store.append(batch)
+        assert [typed(r) for _, r in store.records()] == [typed(r) for r in batch]
+
+    def test_a_record_that_belongs_to_nothing_comes_out_equal(self, store: Store) -> None:
+        """Experiment, model and session may be missing."""
+        went_in = record("tag", experiment=None, model=None, session=None)
+        store.append([went_in])
+        assert [r for _, r in store.records()] == [went_in]
+
+    def test_a_record_of_a_newer_version_comes_out_as_it_went_in(self, store: Store) -> None:
+        """With a kind, fields and a body nobody has heard of."""
+        newer: Any = {**record("hologram", body={"depth": [1]}), "v": 99, "colour": {"r": 1}}
+        newer_end: Any = {**record("end", body={"how": "merged"}), "v": 99}
+        store.append([newer])
+        store.append([newer_end, record()])
+        assert [r for _, r in store.records()][:2] == [newer, newer_end]
+        assert [r for _, r in store.records(kinds={"hologram"})] == [newer]
+
+    def test_a_change_after_the_append_changes_nothing_stored(self, store: Store) -> None:
+        """The caller's dict is the caller's, and is not changed either."""
+        mine = [record(body={"list": [1]}) for _ in range(3)]
+        before = typed(mine)
+        store.append(mine[:1])
+        store.append(mine[1:])
+        assert typed(mine) == before
+        for one in mine:
+            one["body"]["list"].append(2)
+        assert [r["body"] for _, r in store.records()] == [{"list": [1]}] * 3
+
+    def test_a_change_of_what_came_out_changes_nothing_stored(self, store: Store) -> None:
+        """Each reading gives records of its own."""
+        store.append([record(body={"list": [1]})])
+        for _, came_out in store.records():
+            came_out["body"]["list"].append(2)
+        assert [r["body"] for _, r in store.records()] == [{"list": [1]}]
+
+    def test_a_batch_with_a_record_that_cannot_be_stored_is_not_appended(
+        self, store: Store
+    ) -> None:
+        """All of them or none; and the store goes on."""
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the store's codec raises
+            store.append([record(), record(body={"x": object()}), record()])
+        assert list(store.records()) == []
+        good = record()
+        store.append([good])
+        assert [r for _, r in store.records()] == [good]
+
+    # Filters.
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            pytest.param({"experiment": "e2"}, id="experiment"),
+            pytest.param({"experiment": ODD}, id="experiment of an odd name"),
+            pytest.param({"session": "s2"}, id="session"),
+            pytest.param({"session": ODD}, id="session of an odd name"),
+            pytest.param({"claim": "c1"}, id="claim"),
+            pytest.param({"kinds": {"epoch"}}, id="one kind"),
+            pytest.param({"kinds": {"session", "end"}}, id="two kinds"),
+            pytest.param({"kinds": ["batch", "result", "hologram"]}, id="three kinds"),
+        ],
+    )
+    def test_a_filter_selects_what_fits(self, store: Store, filters: dict[str, Any]) -> None:
+        """And all of it, in order."""
+        mixed = append_mixed(store)
+        selected = list(store.records(**filters))
+        assert selected
+        assert selected == [(n, r) for n, r in mixed if fits(r, **{**NO_FILTER, **filters})]
+
+    def test_filters_select_what_fits_every_one_of_them(self, store: Store) -> None:
+        """In any combination, with `after` too."""
+        mixed = append_mixed(store)
+        choices = product(
+            (None, "e", "e2", "nowhere"),
+            (None, "s", "s2"),
+            (None, "c1"),
+            (None, {"epoch", "batch"}, {"session", "end"}, {"session", "epoch"}),
+            (0, mixed[len(mixed) // 2][0]),
+        )
+        for experiment, session, claim, kinds, after in choices:
+            selected = store.records(
+                experiment=experiment, session=session, claim=claim, kinds=kinds, after=after
+            )
+            assert list(selected) == [
+                (n, r) for n, r in mixed if n > after and fits(r, experiment, session, claim, kinds)
+            ], (experiment, session, claim, kinds, after)
+
+    @pytest.mark.parametrize(
+        "filters",
+        [{"experiment": "x"}, {"session": "x"}, {"claim": "x"}, {"kinds": ["x"]}, {"kinds": ()}],
+        ids=str,
+    )
+    def test_a_filter_that_fits_nothing_selects_nothing(
+        self, store: Store, filters: dict[str, Any]
+    ) -> None:
+        """Also no kinds at all."""
+        append_mixed(store)
+        assert list(store.records(**filters)) == []
+
+    def test_after_a_number_come_the_larger_ones(self, store: Store) -> None:
+        """Without the record of that number; after the last there is nothing."""
+        numbers = [store.append([record()]) for _ in range(4)]
+        assert [n for n, _ in store.records(after=numbers[1])] == numbers[2:]
+        assert [n for n, _ in store.records(after=numbers[-1])] == []
+        assert [n for n, _ in store.records(after=numbers[-1] + 1000)] == []
+
+    def test_reading_on_after_the_last_number_misses_and_repeats_nothing(
+        self, store: Store, other: Store
+    ) -> None:
+        """However often, and whoever appends."""
+        appended, followed, last = [], [], 0
+        for i in range(6):
+            batch = [record(body={"i": i, "j": j}) for j in range(i % 3 + 1)]
+            (store if i % 2 else other).append(batch)
+            appended += batch
+            for number, came in store.records(after=last):
+                followed.append(came)
+                last = number
+        assert followed == appended
+
+    # Handles.
+
+    def test_another_handle_sees_all(self, store: Store, other: Store) -> None:
+        """Also one that had read before, and the other way round."""
+        assert list(other.records()) == []
+        mine, yours = record(), record()
+        store.append([mine])
+        assert [r for _, r in other.records()] == [mine]
+        other.append([yours])
+        assert list(store.records()) == list(other.records())
+        assert [r for _, r in store.records()] == [mine, yours]
+
+    def test_handles_that_take_turns_number_as_one(self, store: Store, other: Store) -> None:
+        """No number is given twice, none smaller comes later."""
+        numbers = [(store, other)[i % 2].append(records(i % 3 + 1)) for i in range(12)]
+        assert is_ascending(numbers)
+        assert is_ascending([n for n, _ in store.records()])
+        assert len(list(store.records())) == sum(i % 3 + 1 for i in range(12))
+
+    def test_a_closed_handle_opens_again_when_it_is_used(self, store: Store) -> None:
+        """To append, to read and to prune; closing twice does no harm."""
+        store.close()
+        store.append([record(session="s1")])
+        store.close()
+        store.close()
+        assert len(list(store.records())) == 1
+        store.close()
+        store.append([record(session="s2")])
+        store.close()
+        store.prune(deletion(Writer(), sessions=["s1"]))
+        store.close()
+        assert [r.get("session") for _, r in store.records()] == ["s2", None]
+
+    def test_a_new_handle_sees_what_a_closed_one_left(self, reopen: Reopen) -> None:
+        """And numbers on after it."""
+        left = record()
+        with closing(reopen()) as store:
+            number = store.append([left])
+        with closing(reopen()) as store:
+            assert list(store.records()) == [(number, left)]
+            assert store.append([record()]) > number
+
+    def test_closing_one_handle_leaves_the_others_open(self, store: Store, other: Store) -> None:
+        """They append and read as before."""
+        store.append([record()])
+        other.append([record()])
+        other.close()
+        store.append([record()])
+        assert len(list(store.records())) == 3
+
+    # Claims.
+
+    def test_a_running_session_holds_its_claim(self, store: Store, other: Store) -> None:
+        """Against every handle; the refusal names it."""
+        store.append([start("s1", "c")], claim="c")
+        for handle in (store, other):
+            with pytest.raises(Claimed) as refused:
+                handle.append([start("s2", "c")], claim="c")
+            assert refused.value.session == "s1"
+
+    def test_a_completed_session_holds_its_claim(self, store: Store, other: Store) -> None:
+        """For good."""
+        first = start("s1", "c")
+        store.append([first], claim="c")
+        store.append([end(first, "completed")])
+        with pytest.raises(Claimed) as refused:
+            other.append([start("s2", "c")], claim="c")
+        assert refused.value.session == "s1"
+
+    @pytest.mark.parametrize("status", ["failed", "killed", "a status of tomorrow"])
+    def test_an_end_that_is_not_completed_gives_the_claim_up(
+        self, store: Store, other: Store, status: str
+    ) -> None:
+        """To whoever asks next, who then holds it."""
+        first = start("s1", "c")
+        store.append([first], claim="c")
+        store.append([end(first, status)])
+        other.append([start("s2", "c")], claim="c")
+        with pytest.raises(Claimed) as refused:
+            store.append([start("s3", "c")], claim="c")
+        assert refused.value.session == "s2"
+
+    def test_an_end_of_another_writer_gives_nothing_up(self, store: Store) -> None:
+        """What counts is whose start the end names as `of`, not who wrote it."""
+        first = start("s1", "c")
+        store.append([first], claim="c")
+        store.append([end(first, "failed", of="somebody else")])
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+
+    def test_an_end_of_another_session_gives_nothing_up(self, store: Store) -> None:
+        """Even if the same writer began both."""
+        writer = Writer()
+        first = start("s1", "c", writer)
+        store.append([first], claim="c")
+        store.append([end(first, "failed", session="s2")])
+        with pytest.raises(Claimed):
+            store.append([start("s3", "c")], claim="c")
+
+    def test_each_writer_of_a_session_holds_its_claim(self, store: Store) -> None:
+        """A session that was continued gives it up when the last of them has failed."""
+        one, two = start("s1", "c"), start("s1", "c")
+        store.append([one], claim="c")
+        store.append([two])
+        for ended in (one, two):
+            with pytest.raises(Claimed):
+                store.append([start("s2", "c")], claim="c")
+            store.append([end(ended, "failed")])
+        store.append([start("s2", "c")], claim="c")
+
+    def test_a_session_that_one_writer_completed_holds_its_claim(self, store: Store) -> None:
+        """Though another writer of it failed."""
+        one, two = start("s1", "c"), start("s1", "c")
+        store.append([one, two])
+        store.append([end(one, "completed"), end(two, "failed")])
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+
+    def test_a_session_that_starts_again_after_it_failed_holds_its_claim_again(
+        self, store: Store
+    ) -> None:
+        """Starts and ends count in their order."""
+        writer = Writer()
+        first = start("s1", "c", writer)
+        store.append([first, end(first, "failed")])
+        store.append([start("s1", "c", writer)], claim="c")
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+
+    def test_an_end_in_the_same_batch_counts_first(self, store: Store) -> None:
+        """So a killed session is ended and its claim taken over in one append."""
+        first, second = start("s1", "c"), start("s2", "c")
+        store.append([first], claim="c")
+        killed = end(first, "killed")
+        store.append([killed, second], claim="c")
+        assert [r for _, r in store.records()] == [first, killed, second]
+        with pytest.raises(Claimed) as refused:
+            store.append([start("s3", "c")], claim="c")
+        assert refused.value.session == "s2"
+
+    @pytest.mark.parametrize(("status", "of"), [("completed", None), ("failed", "somebody else")])
+    def test_an_end_in_the_same_batch_that_gives_nothing_up_does_not_help(
+        self, store: Store, status: str, of: str | None
+    ) -> None:
+        """Completed, or of another writer: the claim stays held and nothing is written."""
+        first = start("s1", "c")
+        store.append([first], claim="c")
+        ended = end(first, status, of=of or first["writer"])
+        with pytest.raises(Claimed):
+            store.append([ended, start("s2", "c")], claim="c")
+        assert [r for _, r in store.records()] == [first]
+
+    def test_a_refused_append_writes_nothing(self, store: Store, other: Store) -> None:
+        """Not one record of the batch; and the next append goes on as if it had not been."""
+        first, after = start("s1", "c"), record()
+        number = store.append([first], claim="c")
+        with pytest.raises(Claimed):
+            other.append([record(), start("s2", "c"), record()], claim="c")
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+        assert list(other.records()) == [(number, first)]
+        other.append([after])
+        assert [r for _, r in store.records()] == [first, after]
+
+    def test_a_claim_on_a_record_without_a_session_is_held_until_it_is_pruned(
+        self, store: Store, other: Store
+    ) -> None:
+        """Nothing ends it; the refusal names no session."""
+        holder = record("experiment", model=None, session=None, claim="c")
+        store.append([holder], claim="c")
+        store.append([end(holder, "failed", session="s")])
+        with pytest.raises(Claimed) as refused:
+            other.append([record("experiment", session=None, claim="c")], claim="c")
+        assert refused.value.session is None
+        other.prune(deletion(Writer(), experiments=["e"]))
+        store.append([record("experiment", session=None, claim="c")], claim="c")
+
+    def test_a_claim_on_another_record_of_a_session_is_held_until_it_is_pruned(
+        self, store: Store
+    ) -> None:
+        """An end gives up what the start holds, nothing else."""
+        first, holder = start("s1", "c1"), record("artifact", session="s1", claim="c2")
+        store.append([first, holder, end(first, "failed")])
+        store.append([start("s2", "c1")], claim="c1")
+        with pytest.raises(Claimed):
+            store.append([start("s3", "c2")], claim="c2")
+
+    def test_other_claims_are_free(self, store: Store) -> None:
+        """A claim is refused for itself alone."""
+        store.append([start("s1", "c")], claim="c")
+        store.append([start("s2", "c2")], claim="c2")
+        store.append([start("s3", "C")], claim="C")
+        assert len(list(store.records())) == 3
+
+    def test_who_asks_for_no_claim_is_not_refused(self, store: Store) -> None:
+        """As a session is continued, or a record copied from another store."""
+        store.append([start("s1", "c")], claim="c")
+        store.append([start("s1", "c")])
+        store.append([record(claim="c"), record()])
+        assert len(list(store.records())) == 4
+
+    def test_a_record_holds_its_claim_though_it_was_appended_without_asking(
+        self, store: Store
+    ) -> None:
+        """What is stored counts, not how it came in."""
+        store.append([record(), start("s1", "c")])
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+
+    def test_a_claim_that_no_record_carries_is_not_held(self, store: Store) -> None:
+        """Asking for it holds nothing."""
+        store.append([record()], claim="c")
+        store.append([record()], claim="c")
+        assert len(list(store.records())) == 2
+
+    def test_a_newer_end_does_not_break_the_question_for_a_claim(self, store: Store) -> None:
+        """An end whose body nobody here understands gives nothing up."""
+        store.append([start("s1", "c")], claim="c")
+        newer: Any = {**record("end", session="s1", body={"how": "merged"}), "v": 99}
+        store.append([newer])
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+
+    # Pruning.
+
+    @pytest.mark.parametrize(
+        "covered",
+        [
+            pytest.param({"sessions": ["s2"]}, id="a session"),
+            pytest.param({"models": [("e", "m2")]}, id="a model"),
+            pytest.param({"experiments": ["e2"]}, id="an experiment"),
+            pytest.param({"sessions": ["s"], "experiments": ["e2"]}, id="several"),
+            pytest.param({"sessions": ["nobody"]}, id="nothing"),
+        ],
+    )
+    def test_pruning_drops_what_the_tombstone_covers_and_nothing_else(
+        self, store: Store, other: Store, covered: dict[str, Any]
+    ) -> None:
+        """The rest keeps its numbers and its order; the tombstone comes last."""
+        before = append_mixed(store)
+        tombstone = deletion(Writer(), **covered)
+        store.prune(tombstone)
+        kept = [(n, r) for n, r in before if not covers(tombstone, r)]
+        for handle in (store, other):
+            *rest, (number, last) = handle.records()
+            assert rest == kept
+            assert last == tombstone
+            assert number > before[-1][0]
+
+    def test_numbers_of_what_was_pruned_are_not_used_again(
+        self, store: Store, other: Store
+    ) -> None:
+        """Also that of the newest record: a reader who has seen it misses nothing that follows."""
+        store.append([record(session="s1")])
+        newest = store.append([record(session="s2")])
+        store.prune(deletion(Writer(), sessions=["s2"]))
+        store.close()
+        after = record(session="s3")
+        number = other.append([after])
+        assert number > newest
+        came = list(store.records(after=newest))
+        assert [r for _, r in came][1:] == [after]
+        assert came[0][1]["kind"] == "deleted"
+
+    def test_when_everything_is_pruned_numbers_still_grow(self, store: Store, other: Store) -> None:
+        """What is left is the tombstones."""
+        numbers = []
+        for handle in (store, other, store):
+            numbers.append(handle.append([record(), record()]))
+            handle.prune(deletion(Writer(), experiments=["e"]))
+        numbers.append(other.append([record()]))
+        assert is_ascending(numbers)
+        assert [r["kind"] for _, r in store.records()] == ["deleted"] * 3 + ["epoch"]
+
+    def test_an_empty_store_can_be_pruned(self, store: Store) -> None:
+        """Then it holds the tombstone."""
+        tombstone = deletion(Writer(), sessions=["s"])
+        store.prune(tombstone)
+        assert [r for _, r in store.records()] == [tombstone]
+        assert store.append([record()]) > next(n for n, _ in store.records())
+
+    def test_a_tombstone_does_not_cover_what_comes_after_it(
+        self, store: Store, other: Store
+    ) -> None:
+        """An experiment of the same name may start again."""
+        store.append([record(body={"run": 1})])
+        store.prune(deletion(Writer(), experiments=["e"]))
+        other.append([record(body={"run": 2})])
+        assert [r["body"] for _, r in store.records(kinds={"epoch"})] == [{"run": 2}]
+
+    def test_handles_that_were_open_go_on_through_a_prune(self, store: Store, other: Store) -> None:
+        """What they append before and after it is kept and seen by all."""
+        before, after, later = record(session="s1"), record(session="s3"), record(session="s3")
+        other.append([before])
+        store.append([record(session="s2")])
+        store.prune(deletion(Writer(), sessions=["s2"]))
+        other.append([after])
+        store.append([later])
+        assert [r for _, r in other.records(kinds={"epoch"})] == [before, after, later]
+        assert list(store.records()) == list(other.records())
+
+    def test_claims_of_what_was_pruned_are_free(self, store: Store, other: Store) -> None:
+        """And those of what was not are held."""
+        other.append([start("s1", "c1")], claim="c1")
+        other.append([start("s2", "c2")], claim="c2")
+        store.prune(deletion(Writer(), sessions=["s1"]))
+        other.append([start("s3", "c1")], claim="c1")
+        for claim in ("c1", "c2"):
+            with pytest.raises(Claimed):
+                other.append([start("s4", claim)], claim=claim)
+
+    def test_a_newer_record_survives_a_prune(self, store: Store) -> None:
+        """As it went in."""
+        newer: Any = {**record("hologram", session="s1"), "v": 99, "colour": {"r": 1}}
+        store.append([newer, record(session="s2")])
+        store.prune(deletion(Writer(), sessions=["s2"]))
+        assert next(r for _, r in store.records()) == newer
+
+    # Readers and writers at once.
+
+    def test_a_reader_in_the_middle_goes_on_while_others_append_and_prune(
+        self, store: Store, other: Store
+    ) -> None:
+        """It meets no error, an ordered result, and all that was there and still is."""
+        text = "x" * 1000
+        for i in range(6):
+            body = {"x": text, "i": i}
+            store.append([record(session=f"s{j % 2}", body=body) for j in range(99)])
+        there = list(store.records(session="s1"))
+        reading = store.records()
+        begun = [next(reading) for _ in range(5)]
+        other.append(records(3, session="s1"))
+        other.prune(deletion(Writer(), sessions=["s0"]))
+        other.append([record(session="s1")])
+        whole = begun + list(reading)
+        assert is_ascending([n for n, _ in whole])
+        assert [one for one in whole if one[1].get("session") == "s1"][: len(there)] == there
+        assert len(list(store.records(session="s1"))) == len(there) + 4
+
+    def test_a_reader_that_stops_in_the_middle_leaves_the_store_usable(
+        self, store: Store, other: Store
+    ) -> None:
+        """It holds nobody up."""
+        store.append(records(10))
+        next(store.records())
+        waiting = other.records()
+        next(waiting)
+        store.append([record()])
+        store.prune(deletion(Writer(), sessions=["s"]))
+        other.append([record()])
+        assert len(list(store.records(kinds={"epoch"}))) == 1
+
+    def test_a_batch_is_seen_whole_or_not_at_all(self, reopen: Reopen) -> None:
+        """By readers that look all the time while others append."""
+        done = threading.Event()
+
+        def append(store: Store, me: int, wait: Wait) -> None:
+            wait()
+            try:
+                for i in range(12):
+                    store.append(records(3, body={"of": [me, i]}))
+            finally:
+                done.set()
+
+        def look(store: Store, _me: int, wait: Wait) -> list[Any]:
+            wait()
+            seen = []
+            while not done.is_set():
+                seen.append([r["body"]["of"] for _, r in store.records()])
+            return seen
+
+        *_, seen = in_threads(reopen, append, append, look)
+        assert seen
+        for batches in seen:
+            assert all(batches.count(batch) == 3 for batch in batches)
+            assert batches[::3] == batches[1::3] == batches[2::3]
+
+    def test_followers_miss_nothing_while_others_append(self, store: Store, reopen: Reopen) -> None:
+        """Nothing comes later with a smaller number than what was seen."""
+        is_done = [False, False, False]
+
+        def append(store: Store, me: int, wait: Wait) -> list[Record]:
+            wait()
+            try:
+                mine = records(40)
+                for one in mine:
+                    store.append([one])
+                return mine
+            finally:
+                is_done[me] = True
+
+        def follow(store: Store, _me: int, wait: Wait) -> list[Record]:
+            wait()
+            followed, last, is_over = [], 0, False
+            while not is_over:
+                is_over = all(is_done)
+                for number, came in store.records(after=last):
+                    followed.append(came)
+                    last = number
+            return followed
+
+        *appended, followed = in_threads(reopen, append, append, append, follow)
+        assert followed == [r for _, r in store.records()]
+        for mine in appended:
+            assert [one for one in followed if one in mine] == mine
+        assert len(followed) == 120
+
+    def test_threads_may_share_a_handle(self, store: Store) -> None:
+        """Each append gets a number of its own, and nothing is lost."""
+
+        def append(store: Store, me: int, wait: Wait) -> list[int]:
+            wait()
+            return [store.append([record(body={"of": [me, i]})]) for i in range(40)]
+
+        numbers = in_threads(lambda: store, append, append, append, append)
+        stored = {number: r["body"]["of"] for number, r in store.records()}
+        assert stored == {n: [me, i] for me, mine in enumerate(numbers) for i, n in enumerate(mine)}
+        assert len(stored) == 160
+
+    @pytest.mark.parametrize("is_shared", [True, False], ids=["one handle", "a handle each"])
+    def test_of_threads_that_race_for_a_claim_one_wins(
+        self, store: Store, reopen: Reopen, is_shared: bool
+    ) -> None:
+        """The others are told whom the claim belongs to."""
+        outcomes = in_threads((lambda: store) if is_shared else reopen, *[race_for_claims] * 4)
+        assert_each_contest_was_won_once(outcomes, store)
+
+    # Other processes.
+
+    def test_of_processes_that_race_for_a_claim_one_wins(
+        self, store: Store, reopen: Reopen
+    ) -> None:
+        """The others are told whom the claim belongs to."""
+        self._need_processes()
+        assert_each_contest_was_won_once(in_processes(reopen, race_for_claims, 3), store)
+
+    def test_processes_append_and_prune_at_once_and_nothing_is_lost(
+        self, store: Store, reopen: Reopen
+    ) -> None:
+        """Numbers are given once, each process finds its records in its order."""
+        self._need_processes()
+        numbers = in_processes(reopen, append_and_prune, 3)
+        kept = list(store.records(kinds={"epoch"}))
+        assert is_ascending([n for n, _ in kept])
+        for me, mine in enumerate(numbers):
+            stored = [(n, r["body"]["i"]) for n, r in kept if r["session"] == f"keep{me}"]
+            assert stored == [(n, i) for i, n in enumerate(mine)]
+        assert {r["session"] for _, r in kept} == {"keep0", "keep1", "keep2"}
+        assert len(list(store.records(kinds={"deleted"}))) == 15
+
+    def test_what_append_returned_for_outlives_a_kill(self, store: Store, reopen: Reopen) -> None:
+        """`kill -9` at any moment takes nothing that was acknowledged, and the store goes on."""
+        self._need_processes()
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=append_for_ever, args=(reopen, sender), daemon=True)
+        process.start()
+        sender.close()
+        acknowledged = [receive(receiver) for _ in range(30)]
+        process.kill()
+        with suppress(EOFError, OSError):  # the last message may be cut
+            while True:
+                acknowledged.append(receive(receiver))
+        process.join(PATIENCE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a store may say that it mends what was cut
+            number = store.append([record(session="after")])
+        stored = {n: r["body"].get("i") for n, r in store.records()}
+        assert {n: stored.get(n) for n, _ in acknowledged} == dict(acknowledged)
+        assert number > max(n for n, _ in acknowledged)
+
+    def test_a_forked_child_appends_through_the_handle_it_inherits(self, store: Store) -> None:
+        """So does its parent; both see all of it."""
+        self._need_processes()
+        if not hasattr(os, "fork"):
+            pytest.skip("this system has no fork")
+        store.append([record(session="parent")])
+        ready, begun = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that threads are running: that is the point
+            child = os.fork()
+        if child == 0:
+            try:
+                os.write(begun, b"!")
+                for _ in range(100):
+                    store.append([record(session="child")])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.read(ready, 1)
+        for _ in range(100):
+            store.append([record(session="parent")])
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.close(ready)
+        os.close(begun)
+        store.append([record(session="parent")])
+        sessions = [r["session"] for _, r in store.records()]
+        assert (sessions.count("parent"), sessions.count("child")) == (102, 100)
+        assert is_ascending([n for n, _ in store.records()])
+
+    def _need_processes(self) -> None:
+        if not self.shared_by_processes:
+            pytest.skip("this store is not shared by processes")
+
+
+def is_ascending(numbers: Sequence[int]) -> bool:
+    """Tell whether each number is larger than the one before."""
+    return all(one < following for one, following in pairwise(numbers))
+
+
+def typed(value: Any) -> Any:
+    """Return a JSON value in a form where 1, 1.0 and True differ."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return type(value).__name__, value
+
+
+NO_FILTER: dict[str, Any] = {"experiment": None, "session": None, "claim": None, "kinds": None}
+
+
+def append_mixed(store: Store) -> list[Numbered]:
+    """Append records that differ in all that filters look at; return them with their numbers."""
+    first = start("s", "c1")
+    other = record("session", session="s2", model="m2", claim="c2", body={"params": {}})
+    mixed = [
+        record("experiment", model=None, session=None),
+        record("model", session=None),
+        first,
+        *(record(kind) for kind in ("epoch", "batch", "result", "meta", "artifact")),
+        record("experiment", experiment="e2", model=None, session=None),
+        other,
+        record(session="s2", model="m2"),
+        record(experiment="e2", session="s3"),
+        record("batch", experiment="e2", session="s3", claim="c1"),
+        record("epoch", body={"kind": "session", "session": "s2", "claim": "c1"}),
+        record("tag", model=None, session=None),
+        record(experiment=ODD, model=ODD, session=ODD),
+        record("hologram", experiment=None, model=None, session=None),
+        end(first, "completed"),
+        end(other, "failed"),
+        record("epoch", session=None),
+    ]
+    return [(store.append([one]), one) for one in mixed]
+
+
+def race_for_claims(store: Store, me: int, wait: Wait) -> list[tuple[str, str | None]]:
+    """Ask for claims at the same time as the others; return own session and who has each."""
+    outcomes = []
+    for i in range(8):
+        session = f"s{i}-{me}"
+        wait()
+        try:
+            store.append([record(), start(session, f"c{i}")], claim=f"c{i}")
+        except Claimed as refused:
+            outcomes.append((session, refused.session))
+        else:
+            outcomes.append((session, session))
+    return outcomes
+
+
+def assert_each_contest_was_won_once(
+    outcomes: Sequence[Sequence[tuple[str, str | None]]], store: Store
+) -> None:
+    """Check what `race_for_claims` returned to each against what is in the store."""
+    for i, contest in enumerate(zip(*outcomes, strict=True)):
+        winners = [session for session, holder in contest if holder == session]
+        assert len(winners) == 1
+        assert {holder for _, holder in contest} == set(winners)
+        assert [r["session"] for _, r in store.records(claim=f"c{i}")] == winners
+    assert len(list(store.records(kinds={"epoch"}))) == len(outcomes[0])
+
+
+def append_and_prune(store: Store, me: int, wait: Wait) -> list[int]:
+    """Append, and prune something else now and then; return the numbers of what was not pruned."""
+    wait()
+    numbers = []
+    for i in range(50):
+        numbers.append(store.append([record(session=f"keep{me}", body={"i": i})]))
+        store.append([record(session=f"drop{me}-{i // 10}")])
+        if i % 10 == 9:
+            store.prune(deletion(Writer(), sessions=[f"drop{me}-{i // 10}"]))
+    return numbers
+
+
+def append_for_ever(reopen: Reopen, sender: Connection) -> None:
+    """Append, and say after each append that it returned."""
+    store = reopen()
+    writer, i = Writer(), 0
+    while True:
+        i += 1
+        number = store.append([record(session="killed", writer=writer, body={"i": i})])
+        sender.send((number, i))
+
+
+def in_threads(reopen: Reopen, *works: Work) -> list[Any]:
+    """Run each work in a thread with a handle of its own; return what they return."""
+    barrier = threading.Barrier(len(works))
+
+    def run(me: int) -> Any:
+        with closing(reopen()) as store:
+            return works[me](store, me, barrier.wait)
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        futures = [pool.submit(run, me) for me in range(len(works))]
+        for future in futures:
+            future.add_done_callback(lambda one: barrier.abort() if one.exception() else None)
+        return results([future.result for future in futures])
+
+
+def results(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what each returns; if any raises, raise the error that is not a consequence."""
+    returned: list[T] = []
+    errors: list[Exception] = []
+    for call in calls:
+        try:
+            returned.append(call())
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+    errors.sort(key=lambda one: isinstance(one, threading.BrokenBarrierError))
+    if errors:
+        raise errors[0]
+    return returned
+
+
+def in_processes(reopen: Reopen, work: Work, count: int) -> list[Any]:
+    """Run a work in several new processes with a handle each; return what they return."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(count, timeout=PATIENCE)
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    processes = [
+        context.Process(target=run_one, args=(reopen, work, me, barrier.wait, sender), daemon=True)
+        for me, (_, sender) in enumerate(pipes)
+    ]
+    try:
+        for process, (_, sender) in zip(processes, pipes, strict=True):
+            process.start()
+            sender.close()
+        outcomes = [receive(receiver) for receiver, _ in pipes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    assert all(problem is None for _, problem in outcomes), outcomes
+    return [outcome for outcome, _ in outcomes]
+
+
+def run_one(reopen: Reopen, work: Work, me: int, wait: Wait, sender: Connection) -> None:
+    """Do a work in this process and send what it returns, or how it failed."""
+    outcome, problem = None, None
+    try:
+        with closing(reopen()) as store:
+            outcome = work(store, me, wait)
+    except Exception:  # noqa: BLE001 - the test shows it
+        problem = traceback.format_exc()
+    sender.send((outcome, problem))
+
+
+def receive(receiver: Connection) -> Any:
+    """Return what the other process sends."""
+    assert receiver.poll(PATIENCE), f"a process said nothing for {PATIENCE} s"
+    return receiver.recv()

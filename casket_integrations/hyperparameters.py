@@ -1,0 +1,81 @@
+"""Hyperparameters as they can be stored, whatever a framework or its user put into them."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from casket import UnstorableValue
+from casket.values import Encoder
+
+_MAX_DEPTH = 20
+"""What is nested deeper, or contains itself, is shown as text."""
+
+
+def storable(params: Any) -> dict[str, Any]:
+    """Return hyperparameters nested as they are, with what cannot be stored as text.
+
+    Args:
+        params: a dict, a Namespace, a dataclass, a mapping such as OmegaConf's, or None.
+    """
+    shown = {} if params is None else _shown(params, 0)
+    return shown if isinstance(shown, dict) else {"hyperparameters": shown}
+
+
+def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the params that `known` has not, or has with another value."""
+    return {
+        name: value
+        for name, value in params.items()
+        if name not in known or not is_same(value, known[name])
+    }
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether two storable values are stored alike."""
+    return bool(Encoder().encode(one, "") == Encoder().encode(other, ""))
+
+
+def _shown(value: Any, depth: int) -> Any:
+    try:
+        if depth < _MAX_DEPTH and (parts := _parts(value)) is not None:
+            return {str(name): _shown(part, depth + 1) for name, part in parts.items()}
+        if _can_be_stored(value):
+            return value
+        if depth < _MAX_DEPTH and _is_list(value):
+            return [_shown(item, depth + 1) for item in value]
+    except Exception:  # noqa: BLE001 - OmegaConf's and other lazy values may fail of anything
+        return _text(value)
+    return _text(value)
+
+
+def _parts(value: Any) -> Mapping[Any, Any] | None:
+    if isinstance(value, Namespace):
+        return vars(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return value if isinstance(value, Mapping) else None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def _can_be_stored(value: Any) -> bool:
+    try:
+        Encoder().encode(value, "")
+    except UnstorableValue:
+        return False
+    return True
+
+
+def _text(value: Any) -> str:
+    """Return a text that is the same in the next run: without addresses in memory."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - any code of the user's
+        text = f"<{type(value).__name__}>"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text).encode(errors="replace").decode()

@@ -1,0 +1,350 @@
+"""What every framework's adapter shares: one training becomes one session.
+
+An adapter translates its framework's events into calls of a `Recorder` and knows nothing else. The
+recorder alone knows which epochs are kept, what to do when logging fails, which process of a
+distributed training logs, and how a session ends whatever happens to the training.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import warnings
+import weakref
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple
+
+from casket import (
+    CasketWarning,
+    ExistingParamsException,
+    Experiment,
+    Model,
+    Session,
+    UnstorableValue,
+)
+from casket.session import describe
+from casket.values import Encoder
+from casket_integrations.hyperparameters import storable
+
+OnError = Literal["warn", "raise"]
+Values = Mapping[str, Any] | None
+Write = Callable[[Session, dict[str, Any]], None]
+
+
+class Recorder:
+    """Writes one training after another, each into a session of its own.
+
+    Nothing it does stops a training, except that params which were run already are refused at the
+    start if `ensure_unique` says so. What cannot be written is named in one warning for each
+    training, and everything else is written: a metric that cannot be stored is left out of its
+    record, and a store that failed is tried again with the next record.
+
+    Recorders pickle and copy; a copy made during a training goes on with its session.
+
+    Args:
+        model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
+        params: the hyperparameters of the session; what cannot be stored of them is kept as text.
+        freq: keep every so many epochs.
+        ensure_unique: refuse params that were run already; else go on with their last session.
+        exp_id: the experiment, with a URL.
+        model_id: the model, with a URL.
+        on_error: `"warn"`: a failure to log is one warning and the training goes on; `"raise"`: it
+            is raised.
+        is_logging: whether this process is the one that logs; by default, whether it is rank zero
+            of a distributed training.
+    """
+
+    def __init__(
+        self,
+        model: Model | str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        freq: int = 1,
+        ensure_unique: bool = True,
+        exp_id: str | None = None,
+        model_id: str | None = None,
+        on_error: OnError = "warn",
+        is_logging: bool | None = None,
+    ) -> None:
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"on_error={on_error!r}: give 'warn' or 'raise'")
+        if freq < 1:
+            raise ValueError(f"freq={freq!r}: give 1 or more: every so many epochs are kept")
+        self.params = dict(params or {})
+        self.is_logging = is_rank_zero() if is_logging is None else is_logging
+        self._model = self._opened(model, exp_id, model_id)
+        self._freq = freq
+        self._ensure_unique = ensure_unique
+        self._on_error = on_error
+        self._has_warned = False
+        self._is_training = False
+        self._may_open = False
+        self._opens_unique = ensure_unique
+        self._session: Session | None = None
+        self._outcome: _Outcome | None = None
+        self._seen: dict[str, array[float]] = {}
+        _recorders.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_session": None, "_opens_unique": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _recorders.add(self)
+
+    @property
+    def session(self) -> Session | None:
+        """The open session; None before the start, after the end and where nothing is logged."""
+        return self._session if self._is_training else None
+
+    @property
+    def model(self) -> Model | None:
+        """The casket Model; None in a process that does not log and was given a URL."""
+        return self._model
+
+    def start(self, *, goes_on: bool = False) -> bool:
+        """Begin the training's session; during a training nothing happens.
+
+        Args:
+            goes_on: continue the last session of these params: a resumed training is no second run.
+
+        Returns:
+            Whether a training began that is to be logged.
+
+        Raises:
+            ExistingParamsException: the params were run already.
+        """
+        if not self.is_logging or self._is_training:
+            return False
+        self._write_end()
+        self._is_training = self._may_open = True
+        self._opens_unique = self._ensure_unique and not goes_on
+        self._has_warned = False
+        self._outcome = None
+        self._seen = {}
+        try:
+            self._current()
+        except Exception as error:  # whatever opening fails of
+            if self._on_error == "raise" or isinstance(error, ExistingParamsException):
+                self._is_training = self._may_open = False
+                raise
+            self._warn(error)
+        return True
+
+    def epoch(
+        self,
+        number: int,
+        metrics: Values,
+        also: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Log an epoch.
+
+        Args:
+            number: its number.
+            metrics: its metrics; if there are none, the means of its batches are logged.
+            also: tells what to add under names that the metrics do not have; not asked of an
+                epoch that is not kept.
+        """
+        seen, self._seen = self._seen, {}
+        if number % self._freq or not self._is_training:
+            return
+        found: dict[str, Any] = {}
+        with self.forgiving():
+            found.update(metrics or _means(seen))
+        with self.forgiving():
+            found = {**found, **(also() if also else {}), **found}
+        self._log(found, lambda session, values: session.add_epoch(number, values))
+
+    def batch(self, number: int, metrics: Values, epoch: int | None = None) -> None:
+        """Log a batch."""
+        self._log(metrics, lambda session, values: session.add_batch(number, values, epoch))
+
+    def count_batch(self, metrics: Values) -> None:
+        """Remember a batch for the means of its epoch, without logging it. Threads may call it."""
+        with self.forgiving():
+            for name, value in (metrics or {}).items():
+                self._seen.setdefault(name, array("d")).append(value)
+
+    def result(self, values: Values, index_by: Any = None) -> None:
+        """Log a result."""
+        self._log(values, lambda session, values: session.add_result(values, index_by))
+
+    def late_result(self, values: Values, index_by: Any = None) -> None:
+        """Add a result to the session that ended last; without one, nothing happens."""
+        outcome = self._outcome
+        if outcome is None or self._is_training:
+            return
+        self._write_end()
+        self._is_training, self._may_open, self._opens_unique = True, True, False
+        try:
+            self.result(values, index_by)
+        finally:
+            self._end(outcome)
+
+    def meta(self, facts: Values) -> None:
+        """Add facts about the run."""
+        self._log(facts, Session.add_meta)
+
+    def artifact(self, name: str, source: Any) -> None:
+        """Keep an artifact."""
+        self._log({}, lambda session, _: session.add_artifact(name, source))
+
+    def end(self, error: BaseException | str | None = None) -> None:
+        """End the session; without one, or a second time, nothing happens.
+
+        Args:
+            error: what the training failed of; None: it completed. With an exception on its way,
+                a failure to write the end is a warning in any case.
+        """
+        self._end(_Outcome.of(error), is_failing=error is not None)
+
+    @contextmanager
+    def forgiving(self, always: bool = False) -> Iterator[None]:
+        """Turn an error into the training's one warning, or raise it, as `on_error` says.
+
+        Args:
+            always: never raise it.
+        """
+        try:
+            yield
+        except Exception as error:  # whatever logging fails of
+            if self._on_error == "raise" and not always:
+                raise
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            message = f"casket could not log, the training goes on: {describe(error)}"
+            warnings.warn(message, CasketWarning, stacklevel=2)
+
+    def _opened(self, model: Model | str, exp_id: str | None, model_id: str | None) -> Model | None:
+        if isinstance(model, Model):
+            return model
+        if not isinstance(model, (str, os.PathLike)):
+            raise TypeError(f"model is a {type(model).__name__}: give a casket Model, or a URL")
+        if not self.is_logging:
+            return None
+        return Experiment.use(model, exp_id=exp_id).model(model_id or "model")
+
+    def _current(self) -> Session | None:
+        """Return the session; open it now if the store failed at the start."""
+        if self._session is None and self._may_open and self._model is not None:
+            try:
+                self._session = self._open(self._model)
+            except ExistingParamsException:
+                self._may_open = False
+                raise
+        return self._session
+
+    def _open(self, model: Model) -> Session:
+        try:
+            return model.session(self.params, ensure_unique=self._opens_unique)
+        except UnstorableValue as error:
+            if self._on_error == "raise":
+                raise
+            self._warn(error)
+        self.params = storable(self.params)
+        return model.session(self.params, ensure_unique=self._opens_unique)
+
+    def _log(self, values: Values, write: Write) -> None:
+        """Write what can be stored of the values."""
+        if not self._is_training:
+            return
+        try:
+            session = self._current()
+            if session is not None:
+                _write(session, dict(values or {}), write)
+        except Exception as error:  # as in `forgiving`, which costs a microsecond more
+            if self._on_error == "raise":
+                raise
+            self._warn(error)
+
+    def _end(self, outcome: _Outcome, is_failing: bool = False) -> None:
+        if self._is_training and self._session is not None:
+            self._outcome = outcome
+        self._is_training = self._may_open = False
+        self._write_end(is_failing)
+
+    def _write_end(self, is_failing: bool = False) -> None:
+        """Write the end of the training, if it is not written yet."""
+        if self._session is None or self._outcome is None:
+            return
+        with self.forgiving(always=is_failing):
+            self._session.end(*self._outcome)
+            self._session = None
+
+
+class _Outcome(NamedTuple):
+    """How a training ended, as `Session.end` takes it."""
+
+    status: Literal["completed", "failed"]
+    error: str | None
+
+    @classmethod
+    def of(cls, error: BaseException | str | None) -> _Outcome:
+        if error is None:
+            return cls("completed", None)
+        return cls("failed", error if isinstance(error, str) else describe(error))
+
+
+def is_rank_zero() -> bool:
+    """Tell whether this process is the one of a distributed training that logs.
+
+    torch and jax are asked if they are loaded and know. Else `RANK` with `WORLD_SIZE` says so,
+    which torchrun and its kin set. The process number of a cluster's scheduler is not asked: two
+    hundred jobs of one array each log for themselves.
+    """
+    torch: Any = sys.modules.get("torch.distributed")
+    jax: Any = sys.modules.get("jax")
+    with suppress(AttributeError):  # None, or a version that does not know
+        if torch.is_available() and torch.is_initialized():
+            return bool(torch.get_rank() == 0)
+    with suppress(AttributeError):
+        if jax.distributed.is_initialized():
+            return bool(jax.process_index() == 0)
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _means(seen: Mapping[str, array[float]]) -> dict[str, float]:
+    return {name: sum(values) / len(values) for name, values in seen.items()}
+
+
+def _write(session: Session, values: dict[str, Any], write: Write) -> None:
+    """Write what can be stored of the values.
+
+    Raises:
+        UnstorableValue: something could not; the rest was written.
+    """
+    try:
+        write(session, values)
+    except UnstorableValue:
+        kept = {name: value for name, value in values.items() if _can_be_stored({name: value})}
+        write(session, kept)
+        raise
+
+
+def _can_be_stored(values: Mapping[str, Any]) -> bool:
+    try:
+        Encoder().mapping(values, "values")
+    except UnstorableValue:
+        return False
+    return True
+
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End the sessions of trainings that the process leaves behind."""
+    for recorder in list(_recorders):
+        recorder.end(_last_error() or "the process ended during the training")
+
+
+def _last_error() -> BaseException | None:
+    """Return what ends the script; at a prompt, errors are behind whoever reads on."""
+    return None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)

@@ -1,0 +1,63 @@
+"""What a search is told by its params: JSON values that are the same in every process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import joblib
+import numpy as np
+
+LONG = 1000
+"""Items beyond which an array is told by its shape and a hash, and a text is cut."""
+
+PLAIN = (bool, int, float, str, type(None))
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+def search_params(search: Any, without: frozenset[str]) -> dict[str, Any]:
+    """Return the params of a search's session: the estimator's and its own."""
+    own = search.get_params(deep=False)
+    estimator = own.pop("estimator")
+    facts = {name: told(value) for name, value in own.items() if name not in without}
+    return {"estimator": estimator_params(estimator), **facts}
+
+
+def estimator_params(estimator: Any) -> dict[str, Any]:
+    """Return an estimator's class and its parameters."""
+    params = estimator.get_params(deep=False) if hasattr(estimator, "get_params") else {}
+    # A keyword of Python's, so no parameter can have the name.
+    return {"class": type(estimator).__name__, **told(params)}
+
+
+def told(value: Any) -> Any:
+    """Return a value as JSON: what has no JSON form as a text that holds no address."""
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, np.generic):
+        return told(value.item()) if type(value.item()) in PLAIN else _text(value)
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, Mapping):
+        return {str(key): told(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [told(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_text, value))
+    return _text(value)
+
+
+def _array(array: Any) -> Any:
+    if array.size <= LONG:
+        return told(array.tolist())
+    return f"{array.dtype} array of shape {array.shape}, {joblib.hash(array)}"
+
+
+def _text(value: Any) -> str:
+    if hasattr(value, "__qualname__") and hasattr(value, "__module__"):  # a function, a class
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen distribution of scipy's
+        named = [f"{name}={number}" for name, number in value.kwds.items()]
+        return f"{value.dist.name}({', '.join([*map(str, value.args), *named])})"
+    return _ADDRESS.sub("", repr(value))[:LONG]

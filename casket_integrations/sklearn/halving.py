@@ -1,0 +1,130 @@
+"""The searches by successive halving, which scikit-learn calls experimental."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.experimental import enable_halving_search_cv  # type: ignore[import-untyped]  # noqa: F401 - unlocks the next
+from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV  # type: ignore[import-untyped]  # has no types
+
+from casket import Model
+from casket_integrations.sklearn.logged import LoggedSearch
+
+
+class LoggedHalvingGridSearchCV(LoggedSearch, HalvingGridSearchCV):  # type: ignore[misc]  # scikit-learn has no types
+    """Tries a grid with successive halving, as `HalvingGridSearchCV` does, and logs each.
+
+    A `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
+    its scorer, as soon as its folds are done.
+
+    Args:
+        estimator: this and all up to `casket_model` is that of `HalvingGridSearchCV`.
+        casket_model: the casket Model to log into; None: nothing is logged.
+        resume: keep every fold, and take those that the last session of the same params kept
+            instead of computing them.
+        ensure_unique: refuse a search that was run already, unless it is resumed.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        factor: Any = 3,
+        resource: Any = "n_samples",
+        max_resources: Any = "auto",
+        min_resources: Any = "exhaust",
+        aggressive_elimination: Any = False,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: Any = True,
+        error_score: Any = np.nan,
+        return_train_score: Any = True,
+        random_state: Any = None,
+        n_jobs: Any = None,
+        verbose: Any = 0,
+        casket_model: Model | None = None,
+        resume: bool = False,
+        ensure_unique: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.casket_model = casket_model
+        self.resume = resume
+        self.ensure_unique = ensure_unique
+
+
+class LoggedHalvingRandomSearchCV(LoggedSearch, HalvingRandomSearchCV):  # type: ignore[misc]  # scikit-learn has no types
+    """Halves points drawn at random, as `HalvingRandomSearchCV` does, and logs each.
+
+    A `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
+    its scorer, as soon as its folds are done.
+
+    Args:
+        estimator: this and all up to `casket_model` is that of `HalvingRandomSearchCV`.
+        casket_model: the casket Model to log into; None: nothing is logged.
+        resume: keep every fold, and take those that the last session of the same params kept
+            instead of computing them.
+        ensure_unique: refuse a search that was run already, unless it is resumed.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_candidates: Any = "exhaust",
+        factor: Any = 3,
+        resource: Any = "n_samples",
+        max_resources: Any = "auto",
+        min_resources: Any = "smallest",
+        aggressive_elimination: Any = False,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: Any = True,
+        error_score: Any = np.nan,
+        return_train_score: Any = True,
+        random_state: Any = None,
+        n_jobs: Any = None,
+        verbose: Any = 0,
+        casket_model: Model | None = None,
+        resume: bool = False,
+        ensure_unique: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_candidates=n_candidates,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.casket_model = casket_model
+        self.resume = resume
+        self.ensure_unique = ensure_unique

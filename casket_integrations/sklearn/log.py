@@ -1,0 +1,149 @@
+"""One `fit` of a search, as a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import sklearn  # type: ignore[import-untyped]  # has no types
+
+from casket import Model
+from casket_integrations.recorder import Recorder
+from casket_integrations.sklearn import results
+from casket_integrations.sklearn.describe import search_params
+from casket_integrations.sklearn.forgiving import Forgiving
+from casket_integrations.sklearn.progress import Progress
+from casket_integrations.sklearn.stored import Keys, Outcome, StoredFolds, StoredResults, Task
+
+_NOT_PARAMS = frozenset(
+    {"casket_model", "resume", "ensure_unique", "n_jobs", "pre_dispatch", "verbose"}
+)
+"""What a search is given that does not change what it finds."""
+
+_NOT_SEEN = (
+    "casket could not see the folds as they came: this scikit-learn or this search runs them "
+    "otherwise than casket knows. The candidates were logged at the end, and none was reused"
+)
+
+
+class SearchLog:
+    """Logs one `fit`: each candidate when its folds are done, and at the end what was best.
+
+    Nothing it does stops the search, except that params which were run already are refused at the
+    start if `ensure_unique` says so.
+
+    Args:
+        search: the search that is to be fitted.
+
+    Attributes:
+        is_live: whether the folds are seen as they come.
+        forgiving: turns errors into warnings.
+    """
+
+    def __init__(self, search: Any) -> None:
+        model = search.casket_model
+        if not isinstance(model, Model):
+            raise TypeError(f"casket_model is a {type(model).__name__}: give a casket Model")
+        self.is_live = False
+        self._search = search
+        self.forgiving = Forgiving()
+        self._names: list[str] | None = None
+        self._best = float("nan")
+        self._waiting: list[tuple[Any, Sequence[Outcome]]] = []
+        self._progress = Progress("candidates", wanted=search.verbose == 1)
+        self._keys = Keys() if search.resume else None
+        self._folds, self._results = StoredFolds(None), StoredResults(None)
+        params: dict[str, Any] = {}
+        with self.forgiving.block():
+            params = search_params(search, without=_NOT_PARAMS)
+        # To go on is not to run again.
+        self._recorder = Recorder(
+            model, params, ensure_unique=search.ensure_unique and not search.resume
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep the session open while the search is fitted; it fails with it."""
+        self._recorder.start()
+        with self.forgiving.block():
+            self._recorder.meta({"scikit_learn": sklearn.__version__})
+            self._read()
+        try:
+            yield
+            self._finish()
+        except BaseException as error:
+            self._recorder.end(error)
+            raise
+        finally:
+            self._progress.close()
+        self._recorder.end()
+
+    def stored(self, task: Task) -> tuple[str | None, Outcome | None]:
+        """Return what tells a fold apart from others, and its outcome if it was computed before."""
+        if self._keys is None:
+            return None, None
+        with self.forgiving.block():
+            key = self._keys.of(task)
+            return key, self._folds.take(key)
+        return None, None
+
+    def begin_round(self, candidates: int) -> None:
+        """Take the folds of so many candidates from now on."""
+        self.is_live = True
+        self._progress.begin(candidates)
+
+    def fold(self, number: int, facts: dict[str, Any], outcome: Outcome) -> None:
+        """Log a fold that was computed, so that it need not be again."""
+        self._recorder.batch(number, {**facts, "outcome": outcome})
+
+    def candidate(self, params: Any, outcomes: Sequence[Outcome], *, is_reused: bool) -> None:
+        """Log a candidate whose folds are done."""
+        with self.forgiving.block():
+            self._waiting.append((params, outcomes))
+            self._names = self._names or results.scorer_names(self._search.scoring, outcomes)
+            if self._names:
+                self._log_waiting(self._names)
+            self._progress.step(f"best {self._best:.6g}", is_reused=is_reused)
+
+    def end_round(self) -> None:
+        """Log the candidates none of whose folds could be scored."""
+        with self.forgiving.block():
+            self._log_waiting(self._names or [results.single_name(self._search.scoring)])
+            for problem in self._keys.problems if self._keys else ():
+                self.forgiving.warn(
+                    f"computed again, for it cannot be told apart from others: {problem}"
+                )
+
+    def _finish(self) -> None:
+        """Log what the search found."""
+        search = self._search
+        with self.forgiving.block():
+            if not self.is_live:
+                self._log(results.of_cv_results(search))
+                self.forgiving.warn(_NOT_SEEN)
+            self._log(results.best(search))
+            refit_time = {"refit_time": search.refit_time_} if search.refit else {}
+            self._recorder.meta({"n_splits": search.n_splits_, **refit_time})
+
+    def _read(self) -> None:
+        """Read what the session holds of the search already."""
+        model, session = self._recorder.model, self._recorder.session
+        if self._keys is not None and model is not None and session is not None:
+            view = model.read_session(session.id)
+            self._folds, self._results = StoredFolds(view), StoredResults(view)
+
+    def _log_waiting(self, names: list[str]) -> None:
+        waiting, self._waiting = self._waiting, []
+        refit = self._search.refit
+        shown = refit if refit in names else names[0]
+        for params, outcomes in waiting:
+            found = dict(results.of_candidate(params, outcomes, names))
+            self._log(found.items())
+            self._best = float(np.fmax(self._best, found[shown]["dev_scores"]["mean"]))
+
+    def _log(self, found: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        for name, result in found:
+            if not self._results.take(name, result):
+                self._recorder.result(result, index_by=name)

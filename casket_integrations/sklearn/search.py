@@ -1,0 +1,111 @@
+"""The searches over a grid and over points drawn at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV  # type: ignore[import-untyped]  # has no types
+
+from casket import Model
+from casket_integrations.sklearn.logged import LoggedSearch
+
+
+class LoggedGridSearchCV(LoggedSearch, GridSearchCV):  # type: ignore[misc]  # scikit-learn has no types
+    """Tries every point of a grid, as `GridSearchCV` does, and logs each.
+
+    A `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
+    its scorer, as soon as its folds are done.
+
+    Args:
+        estimator: this and all up to `casket_model` is that of `GridSearchCV`.
+        casket_model: the casket Model to log into; None: nothing is logged.
+        resume: keep every fold, and take those that the last session of the same params kept
+            instead of computing them.
+        ensure_unique: refuse a search that was run already, unless it is resumed.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: Any = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: Any = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: Any = False,
+        casket_model: Model | None = None,
+        resume: bool = False,
+        ensure_unique: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.casket_model = casket_model
+        self.resume = resume
+        self.ensure_unique = ensure_unique
+
+
+class LoggedRandomizedSearchCV(LoggedSearch, RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn has no types
+    """Tries points drawn at random, as `RandomizedSearchCV` does, and logs each.
+
+    A `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
+    its scorer, as soon as its folds are done.
+
+    Args:
+        estimator: this and all up to `casket_model` is that of `RandomizedSearchCV`.
+        casket_model: the casket Model to log into; None: nothing is logged.
+        resume: keep every fold, and take those that the last session of the same params kept
+            instead of computing them.
+        ensure_unique: refuse a search that was run already, unless it is resumed.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: Any = 10,
+        scoring: Any = None,
+        n_jobs: Any = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: Any = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: Any = False,
+        casket_model: Model | None = None,
+        resume: bool = False,
+        ensure_unique: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_iter=n_iter,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.casket_model = casket_model
+        self.resume = resume
+        self.ensure_unique = ensure_unique

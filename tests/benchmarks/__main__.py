@@ -1,0 +1,237 @@
+"""Measure what casket promises about speed, and say whether it holds.
+
+Usage: python -m tests.benchmarks [NAME...]   (writing growth cold-start import reading memory)
+"""
+
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+import casket
+from casket import Experiment
+from casket.records import Record, Writer
+from tests.benchmarks.data import METRICS, fill
+
+STORES = ("json", "sqlite")
+MANY = (5_000, 100)
+"""Sessions and epochs of the file of 500,000 records."""
+
+
+class Figure(NamedTuple):
+    """One measured figure and the most it may be."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    detail: str
+
+    def __str__(self) -> str:
+        verdict = "ok  " if self.value <= self.limit else "MISS"
+        value = f"{self.value:.2f} {self.unit}"
+        return f"{verdict}  {self.name:46} {value:>12}  at most {self.limit:g}   {self.detail}"
+
+
+def microseconds(call: Callable[[int], object], times: int = 1000) -> float:
+    """Return what one call costs, on average over `times`."""
+    begun = time.perf_counter()
+    for i in range(times):
+        call(i)
+    return (time.perf_counter() - begun) / times * 1e6
+
+
+def medians(calls: list[Callable[[int], object]], rounds: int = 41) -> list[float]:
+    """Return each call's median cost; rounds alternate, so that noise falls on all alike."""
+    costs = [[microseconds(call) for call in calls] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*costs, strict=True)]
+
+
+def an_epoch() -> Record:
+    """Return a record as `add_epoch` writes it."""
+    owner = {"experiment": "bench", "model": "m", "session": "0123456789abcdef"}
+    return Writer().record("epoch", {"epoch_num": 1000, "result": METRICS}, **owner)
+
+
+def writing(folder: Path) -> list[Figure]:
+    """One `add_epoch` of four metrics against the floor of each store."""
+    fd = os.open(folder / "floor", os.O_CREAT | os.O_RDWR)
+    record = an_epoch()
+    database = sqlite3.connect(folder / "floor.sqlite", isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, record TEXT NOT NULL)")
+    insert = "INSERT INTO records (record) VALUES (?)"
+    floors: dict[str, Callable[[int], object]] = {
+        "json": lambda _: os.write(fd, orjson.dumps(record)),
+        "sqlite": lambda _: database.execute(insert, (orjson.dumps(record).decode(),)),
+    }
+    figures = []
+    for store, limit in (("json", 6.0), ("sqlite", 1.5)):
+        model = Experiment.use(folder / f"writing.{store}", exp_id="bench").model("m")
+        with model.session() as session:
+            floor, cost = medians([floors[store], lambda i: session.add_epoch(i, METRICS)])
+        detail = f"{cost:.1f} µs, floor {floor:.1f} µs"
+        figures.append(
+            Figure(f"add_epoch, {store}, times the floor", cost / floor, limit, "x", detail)
+        )
+    return figures
+
+
+def growth(folder: Path) -> list[Figure]:
+    """The cost in a file of 500,000 records against that in an empty one."""
+    figures = []
+    for store in STORES:
+        fill(folder / f"big.{store}", *MANY)
+        small = Experiment.use(folder / f"small.{store}", exp_id="bench").model("m")
+        large = Experiment.use(folder / f"big.{store}", exp_id="big").model("m")
+        with small.session({"a": 1}) as at_0, large.session({"a": 1}) as at_500_000:
+            empty, full = medians(
+                [lambda i: at_0.add_epoch(i, METRICS), lambda i: at_500_000.add_epoch(i, METRICS)],
+                rounds=15,
+            )
+        detail = f"{full:.1f} µs at 500,000 records, {empty:.1f} µs at 0"
+        figures.append(Figure(f"growth, {store}", full / empty, 1.2, "x", detail))
+    return figures
+
+
+COLD_START = """
+import sys
+from casket import Experiment
+model = Experiment.use(sys.argv[1], exp_id="big").model("m")
+session = model.session({"cold": sys.argv[2]})
+session.add_epoch(1, {"loss": 0.5})
+"""
+
+
+def cold_start(folder: Path) -> list[Figure]:
+    """A new process until its first epoch is written, in a file of 500,000 records."""
+    figures = []
+    for store in STORES:
+        path = folder / f"big.{store}"
+        if not path.exists():
+            fill(path, *MANY)
+        took = []
+        for i in range(11):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-c", COLD_START, str(path), str(i)], check=True)
+            took.append(time.perf_counter() - begun)
+        detail = f"process and import included; slowest {max(took):.2f} s"
+        figures.append(Figure(f"cold start, {store}", statistics.median(took), 0.3, "s", detail))
+    return figures
+
+
+IMPORT = """
+import time
+begun = time.perf_counter()
+import casket
+print((time.perf_counter() - begun) * 1000)
+"""
+
+
+def importing(folder: Path) -> list[Figure]:
+    """`import casket` in a new process."""
+    took = [
+        float(subprocess.check_output([sys.executable, "-c", IMPORT], cwd=folder))
+        for _ in range(21)
+    ]
+    return [Figure("import casket", statistics.median(took), 60, "ms", f"best {min(took):.0f} ms")]
+
+
+def reading(folder: Path) -> list[Figure]:
+    """200,000 epochs into a pandas frame; 1,000 sessions listed."""
+    fill(folder / "epochs.json", 200, 1_000)
+    fill(folder / "sessions.json", 1_000, 100)
+    ratios, listed = [], []
+    for _ in range(5):
+        begun = time.perf_counter()
+        with (folder / "epochs.json").open() as file:
+            json.load(file)
+        loaded = time.perf_counter() - begun
+        begun = time.perf_counter()
+        with casket.open(folder / "epochs.json") as runs:
+            assert len(runs.to_pandas("epochs")) == 200_000
+        framed = time.perf_counter() - begun
+        ratios.append(framed / loaded)
+        begun = time.perf_counter()
+        with casket.open(folder / "sessions.json") as runs:
+            rows = [(s.id, s.status, s.started, s.last["val_loss"]) for s in runs.sessions()]
+        listed.append(time.perf_counter() - begun)
+        assert len(rows) == 1_000
+    detail = f"{framed:.2f} s, json.load {loaded:.2f} s"
+    return [
+        Figure(
+            "200,000 epochs to pandas, times json.load", statistics.median(ratios), 1.2, "x", detail
+        ),
+        Figure(
+            "open and list 1,000 sessions x 100 epochs", statistics.median(listed), 0.5, "s", ""
+        ),
+    ]
+
+
+MEMORY = """
+import sys
+from casket import Experiment
+def resident():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * 4096 / 1e6
+session = Experiment.use(sys.argv[1], exp_id="m").model("m").session()
+for i in range(5_000):
+    session.add_epoch(i, {"loss": 0.5})
+before = resident()
+for i in range(200_000):
+    session.add_epoch(i, {"loss": 0.5})
+print(resident() - before)
+"""
+
+
+def memory(folder: Path) -> list[Figure]:
+    """How much a writer's memory grows over 200,000 records."""
+    return [
+        Figure(
+            f"memory over 200,000 records, {store}",
+            float(
+                subprocess.check_output(
+                    [sys.executable, "-W", "ignore", "-c", MEMORY, str(folder / f"memory.{store}")]
+                )
+            ),
+            2.0,
+            "MB",
+            "",
+        )
+        for store in STORES
+    ]
+
+
+BENCHMARKS = {
+    "writing": writing,
+    "growth": growth,
+    "cold-start": cold_start,
+    "import": importing,
+    "reading": reading,
+    "memory": memory,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the benchmarks named, or all; return 1 if a limit was missed."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or BENCHMARKS:
+            for figure in BENCHMARKS[name](Path(folder)):
+                print(figure, flush=True)
+                figures.append(figure)
+    return int(any(figure.value > figure.limit for figure in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

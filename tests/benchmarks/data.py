@@ -1,0 +1,56 @@
+"""Large files to measure on, written without casket's own append."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from casket import Experiment
+from casket.records import Record, Writer, claim_key
+from casket.stores import layout
+
+METRICS = {"loss": 0.123456, "acc": 0.98765, "val_loss": 0.345678, "val_acc": 0.876543}
+
+
+def fill(path: Path, sessions: int, epochs: int) -> None:
+    """Write completed sessions of a model, each with so many epochs, into a new file."""
+    experiment = Experiment.use(path, exp_id="big")
+    experiment.model("m")
+    experiment.close()
+    records = (record for i in range(sessions) for record in _session(i, epochs))
+    if path.suffix == ".json":
+        _fill_json(path, records)
+    else:
+        _fill_sqlite(path, records)
+
+
+def _session(i: int, epochs: int) -> Iterator[Record]:
+    params = {"lr": 0.1 / (i + 1), "seed": i}
+    writer = Writer()
+    owner = {"experiment": "big", "model": "m", "session": f"{i:016x}"}
+    claim = claim_key("big", "m", params)
+    start = {"params": params, "meta": {"host": "bench"}, "process": {}}
+    yield writer.record("session", start, **owner, claim=claim)
+    for epoch in range(1, epochs + 1):
+        yield writer.record("epoch", {"epoch_num": epoch, "result": METRICS}, **owner)
+    yield writer.record("end", {"status": "completed", "of": writer.id}, **owner)
+
+
+def _fill_json(path: Path, records: Iterator[Record]) -> None:
+    with path.open("r+b") as file:
+        size = file.seek(-len(layout.TAIL), 2)
+        last = path.read_bytes().count(b'\n"')
+        file.seek(size)
+        for number, record in enumerate(records, last + 1):
+            file.write(layout.NEXT + layout.line(number, record))
+        file.write(layout.TAIL)
+
+
+def _fill_sqlite(path: Path, records: Iterator[Record]) -> None:
+    connection = sqlite3.connect(path)
+    rows = ((r["kind"], r["session"], r.get("claim"), orjson.dumps(r).decode()) for r in records)
+    insert = "INSERT INTO records (kind, session, claim, record) VALUES (?, ?, ?, ?)"
+    with connection:
+        connection.executemany(insert, rows)
+    connection.close()

@@ -1,0 +1,27 @@
+"""The adapters' tests run Keras on torch, unless the environment names another backend."""
+
+import os
+import warnings
+from contextlib import contextmanager
+
+import pytest
+
+from casket import CasketWarning
+
+# Before anybody imports keras, which reads it once.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+@pytest.fixture
+def one_warning():
+    """Check that a block warns of a text once, however often it failed to log."""
+
+    @contextmanager
+    def check(text):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CasketWarning)
+            yield
+        (said,) = [str(one.message) for one in caught if one.category is CasketWarning]
+        assert text in said
+
+    return check

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from casket.stores.jsonfile import JsonStore
+from casket.stores.memory import MemoryStore
+from casket.stores.sqlite import SqliteStore
+from casket.testing import Reopen, StoreContract
+
+
+class TestMemory(StoreContract):
+    shared_by_processes = False
+
+    @pytest.fixture
+    def reopen(self) -> Reopen:
+        store = MemoryStore()
+        return lambda: store
+
+
+class TestJson(StoreContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Reopen:
+        return partial(JsonStore, tmp_path / "runs.json")
+
+
+class TestSqlite(StoreContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Reopen:
+        return partial(SqliteStore, tmp_path / "runs.sqlite")

@@ -1,0 +1,64 @@
+"""Every example runs, on real data, and leaves what it says in the file."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import casket
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+pytest.importorskip("sklearn")
+
+
+def run(name, url, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [name, str(url)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_no_example_is_left_out():
+    tested = {"svm_digits.py", "grid_search_digits.py", "neural_network_digits.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_svm_logs_one_result(file_url, monkeypatch, capsys):
+    run("svm_digits.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions(experiment="digits", model="SVM")
+        assert session.last["accuracy"] > 0.98
+        assert len(session.results()[0]["y_pred"]) == 450
+        assert session.config["gamma"] == 0.001
+    assert "completed" in capsys.readouterr().out
+
+
+def test_grid_search_logs_every_candidate_and_runs_once(file_url, monkeypatch, capsys):
+    run("grid_search_digits.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions(experiment="digits-grid")
+        assert session.indexes == ["precision", "recall"]
+        for score in session.indexes:
+            best, *candidates, test = session.results(index_by=score)
+            assert len(candidates) == 12
+            top = max(candidates, key=lambda row: row["dev_scores"]["mean"])
+            assert top["grid_search_params"] == best["best_params"]
+            assert len(test["test_scores"]["recall"]) == 10
+    assert "on the test set" in capsys.readouterr().out
+
+    run("grid_search_digits.py", file_url, monkeypatch)
+    assert "not run again" in capsys.readouterr().out
+    with casket.open(file_url) as runs:
+        assert len(runs.sessions()) == 1
+
+
+def test_neural_network_logs_batches_epochs_and_early_results(file_url, monkeypatch, capsys):
+    run("neural_network_digits.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions(model="neural network")
+        assert [row["epoch_num"] for row in session.epochs] == list(range(1, 13))
+        assert session.batches[-1]["batch_num"] % 10 == 0
+        assert session.results("best so far")[-1]["val_acc"] == session.best("val_acc", mode="max")
+        assert session.last["test_acc"] > 0.9
+        assert session.artifacts["network.joblib"].load().n_outputs_ == 10
+    assert "best val_loss" in capsys.readouterr().out

@@ -1,0 +1,208 @@
+"""Who may import whom, and what `import casket` brings along."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in ("casket", "casket_integrations")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+CORE = [name for name in MODULES if name.split(".")[0] == "casket"]
+STORES = [name for name in CORE if name.startswith("casket.stores.")]
+
+FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow", "torch", "jax"}
+# Where a package may be imported at the head of a module.
+HOMES = {
+    "sqlite3": {"casket.stores.sqlite"},
+    "paramiko": {"casket.stores.sftp"},
+    "pymongo": {"casket.stores.mongo"},
+    "bson": {"casket.stores.mongo"},
+    "psycopg": {"casket.stores.postgres"},
+    "blitzdb": {"casket.stores.blitz"},
+    "tinydb": {"casket.tinydb_view"},
+    "starlette": {"casket.dashboard.server"},
+    "uvicorn": {"casket.dashboard.server"},
+}
+ON_USE = {"numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", *FRAMEWORKS}
+# What the modules that open a store may name of it: which one it is is `casket.locate`'s affair.
+STORE_MODULES = {"casket.stores", "casket.stores.base"}
+
+
+class Imports(ast.NodeVisitor):
+    """Collects what a module imports when it is run; not what only a type checker reads.
+
+    Attributes:
+        at_head: modules imported when the module itself is.
+        inside: modules imported in functions.
+    """
+
+    def __init__(self, name):
+        self.name = name
+        self.at_head, self.inside = set(), set()
+        self._found = self.at_head
+        self.visit(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+
+    @property
+    def all(self):
+        return self.at_head | self.inside
+
+    def visit_Import(self, node):
+        self._found.update(alias.name for alias in node.names)
+
+    def visit_ImportFrom(self, node):
+        assert node.level == 0, f"{self.name}: write imports with the whole name"
+        for alias in node.names:
+            submodule = f"{node.module}.{alias.name}"
+            self._found.add(submodule if submodule in MODULES else node.module)
+
+    def visit_If(self, node):
+        if "TYPE_CHECKING" not in ast.unparse(node.test):
+            self.generic_visit(node)
+
+    def visit_FunctionDef(self, node):
+        before, self._found = self._found, self.inside
+        self.generic_visit(node)
+        self._found = before
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the name ast calls
+
+
+IMPORTS = {name: Imports(name) for name in MODULES}
+
+
+def packages(modules):
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_the_reader_of_imports_sees_them():
+    frames, serialised = IMPORTS["casket.frames"], IMPORTS["casket.serialised"]
+    assert "casket.views" in frames.at_head
+    assert {"pandas", "polars"} <= frames.inside
+    assert not {"pandas", "polars"} & frames.at_head
+    assert "casket.errors" in serialised.at_head
+    assert "joblib" in serialised.inside
+    assert "casket.nearest" not in IMPORTS["casket.errors"].all
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_stores_know_no_experiments(name):
+    readers = {"experiment", "session", "reading", "views", "rows", "fold", "frames", "nearest"}
+    above = {f"casket.{module}" for module in (*readers, "backend", "locate", "tinydb_view")}
+    assert not above & IMPORTS[name].all
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_knows_no_adapter_no_command_and_no_test_suite(name):
+    leaves = {"casket.cli", "casket.dashboard", "casket.testing", "casket_integrations"}
+    package = name.split(".")[:2]
+    for imported in IMPORTS[name].all:
+        parts = imported.split(".")
+        is_leaf = parts[0] in leaves or ".".join(parts[:2]) in leaves
+        assert not is_leaf or parts[:2] == package or is_allowed_leaf(name, parts)
+
+
+def is_allowed_leaf(name, imported):
+    """Tell whether a module may import a leaf: the command line starts the dashboard, and
+    `casket.DBCallback` is the Keras adapter, imported when it is asked for."""
+    starts_dashboard = name.startswith("casket.cli") and imported[:2] == ["casket", "dashboard"]
+    return starts_dashboard or (name == "casket" and imported[0] == "casket_integrations")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nobody_imports_the_shipped_test_suite(name):
+    assert name == "casket.testing" or "casket.testing" not in IMPORTS[name].all
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in CORE])
+def test_adapters_know_no_stores(name):
+    assert not any(imported.startswith("casket.stores") for imported in IMPORTS[name].all)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_drivers_are_imported_in_their_one_module_or_when_they_are_used(name):
+    at_head = packages(IMPORTS[name].at_head)
+    assert not at_head & ON_USE
+    for package in at_head & HOMES.keys():
+        assert name in HOMES[package], f"{name} imports {package} at its head"
+
+
+def test_sqlite_is_imported_in_its_store_alone():
+    users = {name for name in CORE if "sqlite3" in packages(IMPORTS[name].all)}
+    assert users <= HOMES["sqlite3"]
+
+
+@pytest.mark.parametrize("name", [name for name in CORE if not name.startswith("casket.cli")])
+def test_the_core_imports_no_framework(name):
+    assert not packages(IMPORTS[name].all) & FRAMEWORKS
+
+
+def test_only_locate_knows_which_stores_there_are():
+    knowing = {
+        name
+        for name in CORE
+        if name not in STORES and {m for m in IMPORTS[name].all if m in STORES} - STORE_MODULES
+    }
+    # The view for TinyDB shows the JSON store's documents as they stand.
+    assert knowing <= {"casket.locate", "casket.tinydb_view", "casket.testing"}
+
+
+def test_importing_casket_is_light(run_python):
+    heavy = {
+        *("numpy", "pandas", "polars", "tinydb", "sqlite3", "torch", "keras", "sklearn"),
+        *("lightning", "paramiko", "pymongo", "psycopg", "psutil", "subprocess", "inspect"),
+        *("dataclasses", "asyncio", "ssl", "http", "email", "uuid", "logging", "socket"),
+        *("casket.reading", "casket.fold", "casket.views", "casket.frames", "casket.legacy"),
+    }
+    # orjson brings modules of its own, dataclasses among them: they are not for us to judge.
+    loaded = run_python("""
+        import sys
+        import orjson
+        before = set(sys.modules)
+        import casket
+        print(*sorted(set(sys.modules) - before))
+    """)
+    assert "casket.experiment" in loaded.split()
+    assert heavy.isdisjoint(loaded.split())
+
+
+def test_logging_loads_no_more_than_the_store_needs(run_python):
+    loaded = run_python("""
+        import sys
+        from casket import Experiment
+        with Experiment.use("runs.json", exp_id="exp").model("net").session() as session:
+            session.add_epoch(1, {"loss": 0.5})
+        print(*sorted(sys.modules))
+    """)
+    unneeded = {"sqlite3", "tinydb", "casket.frames", "casket.reading", "casket.tinydb_view"}
+    assert "casket.stores.jsonfile" in loaded.split()
+    assert unneeded.isdisjoint(loaded.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil is needed elsewhere")
+def test_psutil_is_not_needed_on_linux(run_python):
+    status = run_python(
+        """
+        from casket import Experiment
+        model = Experiment.use("runs.json", exp_id="exp").model("net")
+        session = model.session()
+        print(model.sessions()[0].status)
+        session.end()
+        """,
+        without=("psutil",),
+    )
+    assert status == "running"
+
+
+def test_every_public_name_is_there(run_python):
+    printed = run_python("""
+        import casket
+        for name in casket.__all__:
+            getattr(casket, name)
+        print(set(casket.__all__) <= set(dir(casket)), casket.open.__name__)
+    """)
+    assert printed == "True open_to_read"

@@ -1,0 +1,107 @@
+"""What a user installs: small, complete, typed, for every Python it names."""
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The wheel and the sdist."""
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """The Python of an environment that holds the wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([str(python), "-m", "pip", "install", "-q", str(wheel)], check=True)
+    return python
+
+
+def test_the_base_install_is_small(installed):
+    listed = subprocess.check_output(
+        [str(installed), "-m", "pip", "list", "--format", "json"], text=True
+    )
+    packages = {package["name"] for package in json.loads(listed)} - {"pip", "setuptools"}
+    assert "casket" in packages
+    assert len(packages) <= 12
+    (site,) = (installed.parent.parent / "lib").glob("python*/site-packages")
+    not_ours = re.compile(r"^(pip|setuptools|_distutils_hack|pkg_resources)\b")
+    size = sum(
+        path.stat().st_size
+        for path in site.rglob("*")
+        if path.is_file() and not not_ours.match(path.relative_to(site).parts[0])
+    )
+    assert size <= 25e6
+
+
+def test_the_wheel_works_by_itself(installed, tmp_path):
+    script = """
+import casket
+with casket.Experiment.use("runs.json", exp_id="x").model("m").session({"a": 1}) as session:
+    session.add_epoch(1, {"loss": 0.5})
+with casket.open("runs.json") as runs:
+    print(casket.__version__, runs.sessions()[0].last["loss"])
+    try:
+        runs.to_pandas()
+    except casket.MissingDependency as error:
+        print(error)
+"""
+    command = [str(installed), "-W", "error", "-c", script]
+    out = subprocess.check_output(command, cwd=tmp_path, text=True)
+    assert out.splitlines() == [
+        f"{PROJECT['version']} 0.5",
+        "pandas is not installed: pip install 'casket[pandas]'",
+    ]
+
+
+def test_the_wheel_holds_both_packages_their_types_and_nothing_else(built):
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "casket",
+        "casket_integrations",
+    }
+    assert {"casket/py.typed", "casket_integrations/py.typed", "casket/testing.py"} <= set(names)
+
+
+def test_the_sdist_holds_what_builds_and_tests_it(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"pyproject.toml", "README.md", "LICENSE", "tests/test_packaging.py", "Makefile"}
+    assert wanted <= names
+
+
+def test_version_and_classifiers_agree():
+    import casket
+
+    assert casket.__version__ == PROJECT["version"]
+    assert PROJECT["requires-python"] == ">=3.11"
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        assert f"Programming Language :: Python :: {version}" in PROJECT["classifiers"]
+
+
+def test_every_extra_of_the_contract_is_there():
+    extras = "sklearn keras lightning sftp mongo postgres blitz pandas polars dashboard all"
+    assert set(PROJECT["optional-dependencies"]) == set(extras.split())
