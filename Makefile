@@ -52,7 +52,7 @@ clean:
 
 # What the tests use of the system; a test that misses its tool is skipped by name.
 system-packages:
-	@missing=""; for tool in git jq; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; for tool in git jq strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \

@@ -12,7 +12,7 @@ from casket.errors import ExistingExperimentError, NotInASession, UnstorableValu
 from casket.records import claim_key, new_id
 from casket.session import Session
 from casket.stores.base import Claimed, Offline, StoreOptions, Sync
-from casket.values import restore
+from casket.values import Encoder, restore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +232,7 @@ class Experiment:
             return
         facts, extended = self.backend.encode(self._given_facts, "facts")
         view = self._read_heads().experiments.get(self.id)
-        if view and set(self._given_tags) <= set(view.tags) and facts.items() <= view.facts.items():
+        if view and set(self._given_tags) <= set(view.tags) and view.has_facts(facts):
             return
         body = {"tags": list(self._given_tags), "facts": facts}
         record = self.backend.record("experiment", body, extended=extended, experiment=self.id)
@@ -360,8 +360,8 @@ class Model:
         """Return what `nearest` does, leaving one session out."""
         from casket.nearest import nearest
 
-        encoded, _ = self.backend.encode(params, "params")
-        wanted = restore(encoded, self.backend.files.load_array)
+        # Arrays stay lists: a question stores nothing.
+        wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
         fold = self._fold(kinds={"session", "tag", "end", "deleted"})
         sessions = [view for view in fold.sessions.values() if self._owns(view, session_id)]
         return [
@@ -393,7 +393,7 @@ class Model:
     def _add(self, model_config: Mapping[str, Any] | None) -> None:
         config, extended = self.backend.encode(model_config or {}, "model_config")
         view = self._read_config()
-        if view is not None and (model_config is None or view.config == config):
+        if view is not None and (model_config is None or view.stored_config.value == config):
             return
         record = self.backend.record(
             "model",

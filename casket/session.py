@@ -19,10 +19,12 @@ from casket.errors import (
 )
 from casket.records import FORMAT_VERSION, Kind, Record, claim_key, new_id, utc_now
 from casket.stores.base import Claimed
-from casket.values import Encoder, is_plain
+from casket.values import Encoder, is_plain, restore
 
 if TYPE_CHECKING:
     from casket.experiment import Model
+
+LARGEST = 2**63 - 1
 
 _DIRTY_WAIT = 0.5
 """Seconds the end of a session waits for git to say whether the working copy was changed."""
@@ -70,8 +72,11 @@ class Session:
         self._append = model.backend.store.append
         self._model = model
         self._experiment_id, self._model_id = model.experiment.id, model.id
-        self.params, self._extended = self._backend.encode(params or {}, "params")
-        self._claim = claim_key(self._experiment_id, self._model_id, self.params)
+        self._stored_params, self._extended = self._backend.encode(params or {}, "params")
+        self._claim = claim_key(self._experiment_id, self._model_id, self._stored_params)
+        self.params: dict[str, Any] = self._stored_params
+        if self._extended:
+            self.params = restore(self._stored_params, self._backend.files.load_array)
         self._ended = False
         self._pid = os.getpid()
         self._dirty: provenance.DirtyCheck | None = None
@@ -291,8 +296,10 @@ class Session:
                 continue  # another process began one in this moment: continue that
 
     def _last_session(self) -> str | None:
-        found = self._backend.store.records(claim=self._claim, kinds={"session"})
-        return max(((number, r["session"]) for number, r in found), default=(0, None))[1]
+        last = None
+        for _, start in self._backend.store.records(claim=self._claim, kinds={"session"}):
+            last = start["session"]
+        return last
 
     def _start(self) -> Record:
         with forks.held_off():
@@ -302,7 +309,7 @@ class Session:
         if self._dirty.done:
             self._dirty = None
         meta, is_meta_extended = self._backend.encode(meta, "meta")
-        body = {"params": self.params, "meta": meta, "process": processes.this_process()}
+        body = {"params": self._stored_params, "meta": meta, "process": processes.this_process()}
         record = self._record("session", body, self._extended or is_meta_extended)
         record["claim"] = self._claim
         return record
@@ -341,8 +348,10 @@ def checked_index(index_by: Any) -> Any:
 
 
 def _number(value: Any, name: str) -> int:
-    if type(value) is int:
+    if type(value) is int and -LARGEST <= value <= LARGEST:
         return value
+    if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise UnstorableValue(name, "a whole number beyond 64 bits", "count from a smaller one")
     if hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer()):
         return int(value)
     hint = "give a whole number (add_batch logs what is finer than an epoch)"

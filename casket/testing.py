@@ -759,20 +759,20 @@ class StoreContract:
         if child == 0:
             try:
                 os.write(begun, b"!")
-                for _ in range(100):
+                for _ in range(300):
                     store.append([record(session="child")])
                 os._exit(0)
             finally:
                 os._exit(1)
         os.read(ready, 1)
-        for _ in range(100):
+        for _ in range(300):
             store.append([record(session="parent")])
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         os.close(ready)
         os.close(begun)
         store.append([record(session="parent")])
         sessions = [r["session"] for _, r in store.records()]
-        assert (sessions.count("parent"), sessions.count("child")) == (102, 100)
+        assert (sessions.count("parent"), sessions.count("child")) == (302, 300)
         assert is_ascending([n for n, _ in store.records()])
 
     def _need_processes(self) -> None:

@@ -64,6 +64,11 @@ class ExperimentView:
         """What was given to `Experiment.use` besides; of a name given again, the last."""
         return _merged(self._facts)
 
+    def has_facts(self, facts: Mapping[str, Any]) -> bool:
+        """Tell whether facts, as they stand in a record, are among those it was last given."""
+        stored = {name: value for each in self._facts for name, value in each.value.items()}
+        return facts.items() <= stored.items()
+
     def take(self, record: Record, files: ArtifactFolder) -> None:
         """Add what the record of a use says."""
         self.tags = retagged(self.tags, {"add": record["body"]["tags"]})

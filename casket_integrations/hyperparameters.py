@@ -42,14 +42,21 @@ def is_same(one: Any, other: Any) -> bool:
 def _shown(value: Any, depth: int) -> Any:
     try:
         if depth < _MAX_DEPTH and (parts := _parts(value)) is not None:
-            return {str(name): _shown(part, depth + 1) for name, part in parts.items()}
+            return {str(name): _part(parts, name, depth + 1) for name in parts}
         if _can_be_stored(value):
             return value
         if depth < _MAX_DEPTH and _is_list(value):
             return [_shown(item, depth + 1) for item in value]
-    except Exception:  # noqa: BLE001 - OmegaConf's and other lazy values may fail of anything
+    except Exception:  # noqa: BLE001 - any code of the user's
         return _text(value)
     return _text(value)
+
+
+def _part(parts: Mapping[Any, Any], name: Any, depth: int) -> Any:
+    try:
+        return _shown(parts[name], depth)
+    except Exception as error:  # noqa: BLE001 - such as OmegaConf's of a value that is missing
+        return f"<{type(error).__name__}>"
 
 
 def _parts(value: Any) -> Mapping[Any, Any] | None:

@@ -1,20 +1,20 @@
 """Keras: `model.fit(x, y, callbacks=[DBCallback(...)])` logs the training.
 
 Written against Keras 3, on any backend. Keras calls no callback when an exception leaves `fit`, so
-importing this module puts a `try` around `keras.Model.fit`; without a `DBCallback` it does nothing.
+importing this module puts a `try` around `keras.Model.fit`; without a `DBCallback` that does
+nothing.
 """
 
 # ruff: noqa: ARG002 - the signatures of the events are Keras's
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from functools import wraps
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import casket
 from casket.errors import missing
+from casket_integrations.calls import ending_sessions, join
 from casket_integrations.recorder import OnError, Recorder, Values
 
 try:
@@ -77,10 +77,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         """Expect a first epoch, whose number says whether the training is a new one."""
         self.recorder.end("the next training began before this one had ended")
         self._has_begun = False
-        begun = [fit.recorders for fit in _fits.get() if fit.model is self.model]
-        self._is_in_fit = bool(begun)
-        for recorders in begun[-1:]:
-            recorders.append(self.recorder)
+        self._is_in_fit = join(self.recorder, self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Values = None) -> None:
         """Begin the session, or continue it, before the first epoch."""
@@ -98,7 +95,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
     def on_epoch_end(self, epoch: int, logs: Values = None) -> None:
         """Log an epoch."""
         self._begin(epoch)
-        self.recorder.epoch(epoch + 1, logs, also=self._read_learning_rate)
+        self.recorder.epoch(epoch + 1, logs, also=lambda: _learning_rate(self.model))
 
     def on_train_end(self, logs: Values = None) -> None:
         """End the session."""
@@ -108,70 +105,36 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         """Add an `evaluate` after `fit` to the session of that fit."""
         self.recorder.late_result(logs, index_by="evaluate")
 
-    def _read_learning_rate(self) -> dict[str, Any]:
-        return _learning_rate(getattr(self.model, "optimizer", None))
-
     def _begin(self, epoch: int) -> None:
         if self._has_begun:
             return
         self._has_begun = True
         if self.recorder.start(goes_on=epoch > 0) and self.model is not None:
-            with self.recorder.forgiving():
-                self.recorder.meta(_facts(self.model))
+            for facts in (_model_facts, _optimizer_facts):
+                with self.recorder.forgiving():
+                    self.recorder.meta(facts(self.model))
 
 
-class _Fit(NamedTuple):
-    """A running `fit`, and the recorders of the sessions that it began."""
-
-    model: Any
-    recorders: list[Recorder]
+Model.fit = ending_sessions(Model.fit)
 
 
-_fits: ContextVar[tuple[_Fit, ...]] = ContextVar("casket_keras_fits", default=())
-
-
-def _ending_sessions(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `fit` that ends its sessions as failed when an exception leaves it."""
-
-    @wraps(fit)
-    def fit_and_end(model: Any, *args: Any, **kwargs: Any) -> Any:
-        recorders: list[Recorder] = []
-        token = _fits.set((*_fits.get(), _Fit(model, recorders)))
-        try:
-            return fit(model, *args, **kwargs)
-        except BaseException as error:
-            for recorder in recorders:
-                recorder.end(error)
-            raise
-        finally:
-            _fits.reset(token)
-
-    return fit_and_end
-
-
-Model.fit = _ending_sessions(Model.fit)
-
-
-def _facts(model: Any) -> dict[str, Any]:
-    """Return a model's and its optimizer's config; of a model that has none, its class."""
+def _model_facts(model: Any) -> dict[str, Any]:
+    """Return a model's config; of a model that has none, its class."""
     try:
-        config = json.loads(model.to_json())
+        return {"keras_model": json.loads(model.to_json())}
     except (AttributeError, NotImplementedError, TypeError, ValueError):
-        config = {"class_name": type(model).__name__}
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return {"keras_model": config}
-    return {"keras_model": config, "optimizer": _optimizer_facts(optimizer)}
+        return {"keras_model": {"class_name": type(model).__name__}}
 
 
-def _optimizer_facts(optimizer: Any) -> dict[str, Any]:
+def _optimizer_facts(model: Any) -> dict[str, Any]:
+    optimizer: Any = getattr(model, "optimizer", None)
     config = optimizer.get_config() if hasattr(optimizer, "get_config") else {}
     if isinstance(config.get("learning_rate"), float):  # else a schedule
-        config = {**config, **_learning_rate(optimizer)}
-    return {**config, "name": type(optimizer).__name__}
+        config = {**config, **_learning_rate(model)}
+    return {"optimizer": {**config, "name": type(optimizer).__name__} if optimizer else None}
 
 
-def _learning_rate(optimizer: Any) -> dict[str, Any]:
-    """Return an optimizer's current learning rate as it is, for casket to unwrap."""
-    rate = getattr(optimizer, "learning_rate", None)
+def _learning_rate(model: Any) -> dict[str, Any]:
+    """Return the current learning rate as it is, for casket to unwrap."""
+    rate = getattr(getattr(model, "optimizer", None), "learning_rate", None)
     return {} if rate is None else {"learning_rate": rate}

@@ -137,7 +137,7 @@ class CasketLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log a batch."""
-        named = {f"{self._prefix}{name}": metrics[name] for name in metrics if name != "epoch"}
+        named = {self._prefix + name: metrics[name] for name in metrics if name != "epoch"}
         self._steps.metrics(named, step, metrics.get("epoch"))
 
     @rank_zero_only

@@ -120,6 +120,7 @@ class Recorder:
         if not self.is_logging or self._is_training:
             return False
         self._write_end()
+        self._session = None
         self._is_training = self._may_open = True
         self._opens_unique = self._ensure_unique and not goes_on
         self._has_warned = False
@@ -255,9 +256,9 @@ class Recorder:
         if not self._is_training:
             return
         try:
-            session = self._current()
+            session = self._session or self._current()
             if session is not None:
-                _write(session, dict(values or {}), write)
+                _write(session, values if type(values) is dict else dict(values or {}), write)
         except Exception as error:  # as in `forgiving`, which costs a microsecond more
             if self._on_error == "raise":
                 raise

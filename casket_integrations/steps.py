@@ -84,6 +84,10 @@ class Steps:
         """Leave the run and the open session behind; the recorder goes on with the session."""
         return {**self.__dict__, "_run": None, "_is_begun": False}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _living.add(self)
+
     @property
     def name(self) -> str | None:
         """The experiment's id; None where nothing is logged and none was given."""
@@ -122,9 +126,16 @@ class Steps:
 
     def metrics(self, metrics: Mapping[str, Any], step: int | None, epoch: Any) -> None:
         """Log a step, and if it is of another epoch than the step before, that epoch."""
-        self._begin()
-        number = _whole(self._run.epoch() if epoch is None and self._run else epoch)
-        values = {name: _detached(value) for name, value in metrics.items()}
+        if not self._is_begun:
+            self._begin()
+        if epoch is None and self._run is not None:
+            epoch = self._run.epoch()
+        # The plain types first: this is called in the training's loop.
+        number = epoch if type(epoch) is int else _whole(epoch)
+        values = {
+            name: value if type(value) is float else _detached(value)
+            for name, value in metrics.items()
+        }
         if number is not None:
             if number != self._epoch:
                 self._end_epoch()
@@ -217,12 +228,15 @@ class Steps:
             self._recorder.epoch(self._epoch, latest)
 
     def _end(self, error: str | None) -> None:
-        if self._is_begun:
-            self._end_epoch()
-            self._has_ended = self._has_ended or self._recorder.session is not None
-            self._error, self._is_begun = error, False
-            self._recorder.end(error)
-        self._run = None
+        try:
+            if self._is_begun:
+                self._end_epoch()
+        finally:
+            if self._is_begun:
+                self._has_ended = self._has_ended or self._recorder.session is not None
+                self._error, self._is_begun = error, False
+                self._recorder.end(error)
+            self._run = None
 
 
 class _Unbegun:

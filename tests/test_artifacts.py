@@ -392,6 +392,27 @@ def test_loading_without_joblib_says_what_to_install(run_python, tmp_path):
     assert "pip install 'casket[" in message
 
 
+@pytest.mark.parametrize(
+    ("library", "name", "source"),
+    [("joblib", "object", "{}"), ("kaleido", "chart.png", "plotly.graph_objects.Figure()")],
+)
+def test_a_library_that_is_broken_shows_its_own_error(run_python, tmp_path, library, name, source):
+    pytest.importorskip("plotly")
+    (tmp_path / f"{library}.py").write_text("import a_part_that_is_missing")
+    message = run_python(f"""
+        import sys
+        sys.path.insert(0, "")
+        import plotly.graph_objects
+        import casket
+        with casket.Experiment.use(":memory:").model("net").session() as session:
+            try:
+                session.add_artifact({name!r}, {source})
+            except ImportError as error:
+                print(error)
+    """)
+    assert message == "No module named 'a_part_that_is_missing'"
+
+
 class Marker:
     """Leaves a file behind when it is unpickled."""
 

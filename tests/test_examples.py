@@ -19,7 +19,13 @@ def run(name, url, monkeypatch):
 
 
 def test_no_example_is_left_out():
-    tested = {"svm_digits.py", "grid_search_digits.py", "neural_network_digits.py"}
+    tested = {
+        "svm_digits.py",
+        "grid_search_digits.py",
+        "neural_network_digits.py",
+        "lightning_digits.py",
+        "keras_digits.py",
+    }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -62,3 +68,47 @@ def test_neural_network_logs_batches_epochs_and_early_results(file_url, monkeypa
         assert session.last["test_acc"] > 0.9
         assert session.artifacts["network.joblib"].load().n_outputs_ == 10
     assert "best val_loss" in capsys.readouterr().out
+
+
+# Lightning's own.
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.frameworks
+def test_lightning_logs_epochs_a_test_and_the_best_weights_and_runs_once(
+    tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("lightning")
+    file_url = tmp_path / "runs.json"
+    run("lightning_digits.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions(experiment="digits", model="Lightning network")
+        assert session.params == {"hidden": 64, "lr": 0.005}
+        assert [row["epoch_num"] for row in session.epochs] == list(range(8))
+        assert session.results("test")[0]["test_acc"] == session.last["test_acc"] > 0.9
+        assert "best.ckpt" in session.artifacts
+    assert "test accuracy" in capsys.readouterr().out
+
+    run("lightning_digits.py", file_url, monkeypatch)
+    assert "not run again" in capsys.readouterr().out
+    with casket.open(file_url) as runs:
+        assert len(runs.sessions()) == 1
+
+
+@pytest.mark.frameworks
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_keras_logs_epochs_and_the_test_score_and_runs_once(file_url, monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    pytest.importorskip("keras")
+    run("keras_digits.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions(model="keras network")
+        assert session.status == "completed"
+        assert [row["epoch_num"] for row in session.epochs] == list(range(1, 13))
+        assert session.results("evaluate")[0]["accuracy"] > 0.9
+        assert session.meta["keras_model"]["class_name"] == "Sequential"
+    assert "best val_loss" in capsys.readouterr().out
+
+    run("keras_digits.py", file_url, monkeypatch)
+    assert "not run again" in capsys.readouterr().out
+    with casket.open(file_url) as runs:
+        assert len(runs.sessions()) == 1

@@ -7,6 +7,7 @@ import pickle
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tinydb import where
 
@@ -38,6 +39,14 @@ def test_joining_with_what_is_there_already_writes_nothing(tmp_path):
     E.use(path, exp_id="x", tags=("a",), owner="me").model("m", {"k": 1})
     E.use(path, exp_id="x").model("m")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.zeros(100_000), {"$a": 1}])
+def test_facts_and_configs_that_are_there_already_are_not_written_again(tmp_path, value):
+    path = tmp_path / "runs.json"
+    for _ in range(2):
+        E.use(path, exp_id="x", fact=value).model("m", {"w": value})
+    assert len(path.read_text().splitlines()) == 4
 
 
 def test_new_refuses_an_experiment_that_is_there(file_url):

@@ -159,6 +159,22 @@ def test_what_a_session_does_not_have_is_missing(exp, table):
     assert sessions["last.loss"] == [0.5, 0.4, None, 0.3]
 
 
+def test_a_metric_that_comes_later_in_a_session_is_there(exp, table):
+    sessions = [
+        [{"loss": 0.5}, {"loss": 0.4, "acc": 0.9}],
+        [{"loss": 0.3, "acc": 0.8}, {"loss": 0.2}],
+        [{"acc": 0.7}, {}],
+        [{}, {"loss": 0.1}],
+    ]
+    for number, results in enumerate(sessions):
+        with exp.model("net").session({"n": number}) as session:
+            for result in results:
+                session.add_epoch(1, result)
+    columns = table("epochs")
+    assert columns["loss"] == [0.5, 0.4, 0.3, 0.2, None, None, None, 0.1]
+    assert columns["acc"] == [None, 0.9, 0.8, None, 0.7, None, None, None]
+
+
 def test_a_metric_called_as_another_column_is_called_result(exp, table):
     clash = {
         "session": "s",
@@ -265,6 +281,7 @@ MIXED = {
     "an empty dict": ([{}, 1, None], ["{}", "1", None], pl.String),
     "empty dicts": ([{}, {}, {}], ["{}", "{}", "{}"], pl.String),
     "huge numbers": ([10**60, 1, None], [str(10**60), "1", None], pl.String),
+    "lists of huge numbers": ([[10**60], [1], None], [str([10**60]), "[1]", None], pl.String),
     "large numbers": ([2**64, 1, None], [2**64, 1, None], pl.Int128),
     "text": (["a", "", None], ["a", "", None], pl.String),
 }

@@ -173,10 +173,11 @@ def test_importing_casket_is_light(run_python):
 def test_logging_loads_no_more_than_the_store_needs(run_python):
     loaded = run_python("""
         import sys
+        before = set(sys.modules)
         from casket import Experiment
         with Experiment.use("runs.json", exp_id="exp").model("net").session() as session:
             session.add_epoch(1, {"loss": 0.5})
-        print(*sorted(sys.modules))
+        print(*sorted(set(sys.modules) - before))
     """)
     unneeded = {"sqlite3", "tinydb", "casket.frames", "casket.reading", "casket.tinydb_view"}
     assert "casket.stores.jsonfile" in loaded.split()

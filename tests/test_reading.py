@@ -355,6 +355,13 @@ def test_sessions_are_found_by_what_they_are(runs, filters, expected):
     assert [ids.index(view.id) for view in runs.sessions(**filters)] == expected
 
 
+def test_params_with_flat_names_are_found_by_them(memory):
+    memory.add_result({"val.loss": 0.5}, params={"opt.name": "adam", "a": {"b.c": 1}})
+    for where in ("params.opt.name == 'adam'", "val.loss == 0.5", "params['a']['b.c'] == 1"):
+        assert len(memory.sessions(where=where)) == 1
+    assert memory.sessions(where="params.opt.none == 'adam'") == []
+
+
 def test_a_status_that_does_not_exist_is_refused(runs):
     with pytest.raises(BadLocation, match=r"'done'.*running.*completed"):
         runs.sessions(status="done")
@@ -405,6 +412,13 @@ def test_a_path_without_anything_is_not_found_and_nothing_is_made(file_url, tmp_
     assert isinstance(error.value, FileNotFoundError)
     assert file_url in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_in_memory_is_read_through_its_experiment(memory):
+    with pytest.raises(BadLocation, match=r"exp\.sessions\(\)"):
+        casket.open(":memory:")
+    memory.add_result({"acc": 1})
+    assert len(memory.experiment.sessions()) == 1
 
 
 def test_reading_changes_no_byte_and_makes_no_file(file_url, tmp_path):
@@ -691,12 +705,20 @@ def test_of_several_writers_one_that_lives_keeps_a_session_running(raw, read):
     assert read()[0].status == "running"
     assert not read()[0].is_surely_over
     assert read()[0].open_writers == [first.writer.id, second.writer.id, third.writer.id]
+    third.end("s1", "failed", error="ValueError: x")
+    assert (read()[0].status, read()[0].error) == ("running", None)
     second.end("s1", "completed")
-    assert read()[0].status == "killed"  # the last to begin has no end
+    assert (read()[0].status, read()[0].error) == ("failed", "ValueError: x")
     assert read()[0].is_surely_over
-    third.end("s1", "completed")
-    assert read()[0].status == "completed"
     assert read()[0].open_writers == [first.writer.id]
+
+
+def test_a_session_whose_last_writer_is_gone_without_an_end_was_killed(raw, read):
+    first, second = raw, Raw(raw.store._path)
+    for writer in (first, second):
+        writer.start("s1", {**processes.this_process(), "started": 1})
+    first.end("s1", "completed")
+    assert read()[0].status == "killed"
 
 
 def test_a_writer_that_begins_again_is_the_last_to_have_begun(raw, read):

@@ -122,6 +122,16 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(model, resu
     assert (seen.epochs, seen.batches, seen.results()) == ([], [], [])
 
 
+def test_a_number_beyond_64_bits_is_refused_by_name(model):
+    with model.session() as session, pytest.raises(casket.UnstorableValue, match="epoch_num"):
+        session.add_epoch(10**30, {})
+
+
+def test_the_handles_params_are_what_the_user_gave(model):
+    with model.session({"lr": float("inf"), "$key": (1, 2)}) as session:
+        assert session.params == {"lr": float("inf"), "$key": [1, 2]}
+
+
 # Uniqueness
 
 
@@ -142,6 +152,14 @@ def test_params_that_completed_are_refused_with_what_exists_and_how_to_go_on(mod
     assert "lr=0.2 (asked for: 0.1)" in message
     assert caught.value.session.id == session.id
     assert isinstance(caught.value, ValueError)
+
+
+def test_params_that_are_not_a_number_are_the_same_params_and_no_difference(model):
+    with model.session({"a": float("nan"), "b": 1}):
+        pass
+    with pytest.raises(casket.ExistingParamsException):
+        model.session({"a": float("nan"), "b": 1})
+    assert model.nearest({"a": float("nan"), "b": 2})[0].difference == {"b": (1, 2)}
 
 
 def test_params_that_run_are_refused(model):

@@ -320,6 +320,23 @@ def test_a_large_array_is_not_needed_until_it_is_asked_for(tmp_path):
                 getattr(view, part)
 
 
+def test_reading_a_large_array_without_numpy_says_what_to_install(run_python, tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    model.add_result({"w": large("int8")}, params={"lr": 1})
+    message = run_python(
+        """
+        import casket
+        (view,) = casket.open("runs.json").sessions(where="params.lr == 1")
+        try:
+            view.results()
+        except casket.MissingDependency as error:
+            print(error)
+        """,
+        without=("numpy",),
+    )
+    assert message == "numpy is not installed: pip install 'casket[pandas]'"
+
+
 # pandas.
 
 

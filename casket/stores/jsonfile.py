@@ -37,9 +37,6 @@ LOOK_INTERVAL = 0.05
 """Seconds between two looks whether the path still names the file. Casket itself leaves a mark
 in a file it replaces; this is for editors and `mv`, which take no lock anyhow."""
 
-VERIFIED_WHOLE = 8 << 20
-"""A file up to this size is checked line by line when it is opened to write."""
-
 
 class _Mark(NamedTuple):
     """The last line a handle has read, so that following a file reads only what is new."""
@@ -72,6 +69,7 @@ class JsonStore:
     def after_fork(self) -> None:
         """Close the file: a shared descriptor shares its lock, with a killed parent too."""
         self._mutex = threading.RLock()
+        self._is_busy = False
         self._reopen()
         self._looked = 0.0
         # How the file ends, as this handle left it or found it; empty: not looked at, or empty.
@@ -79,22 +77,19 @@ class JsonStore:
         self._start = self._stop = self._last = 0
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
-        try:
-            with self._mutex:
-                file = self._lock()
-                try:
-                    file = self._catch_up(file)
-                    if claim is not None:
-                        base.refuse_held(claim, self.records, records)
-                    last = self._write(file, records)
-                finally:
-                    self._unlock()
+        with self._mutex:
+            self._begin()
+            try:
+                file = self._caught_up_unclaimed(self._lock(), records, claim)
+                last = self._write(file, records)
+                file.unlock()
                 self._sync_if_due(file, records)
                 return last
-        except CasketError:
-            raise
-        except OSError as error:
-            raise base.unavailable(self._path, error.errno, "nothing was written") from error
+            except BaseException as error:  # noqa: BLE001 - raised again, without the lock
+                failure = self._released(error, "nothing was written")
+                raise failure from failure.__cause__
+            finally:
+                self._is_busy = False
 
     def records(
         self,
@@ -107,8 +102,11 @@ class JsonStore:
     ) -> Iterator[base.Numbered]:
         needles = scan.needles(session, claim, kinds)
         for number, document in self._read(lambda file: self._documents(file, needles, after)):
-            for record in _records_of(document):
+            is_record = layout.is_record(document)
+            records: Any = (document,) if is_record else _unfolded(document)
+            for record in records:
                 if base.fits(record, experiment, session, claim, kinds):
+                    record.pop("more", None)
                     yield number, record
 
     def documents(self) -> Iterator[layout.Document]:
@@ -116,20 +114,19 @@ class JsonStore:
         yield from self._read(lambda file: self._documents(file, None, 0))
 
     def prune(self, tombstone: Record, /) -> None:
-        try:
-            with self._mutex:
+        with self._mutex:
+            self._begin()
+            try:
                 file = self._lock()
-                try:
-                    # What is damaged must not be lost on the way to the new file.
-                    self._end = b""
-                    file = self._catch_up(file, verified=math.inf)
-                    self._replace(file, self._pruned(file, tombstone))
-                finally:
-                    self._unlock()
-        except CasketError:
-            raise
-        except OSError as error:
-            raise base.unavailable(self._path, error.errno, "nothing was removed") from error
+                # What is damaged must not be lost on the way to the new file.
+                self._end = b""
+                file = self._catch_up(file, verified=math.inf)
+                self._replace(file, self._pruned(file, tombstone)).unlock()
+            except BaseException as error:  # noqa: BLE001 - raised again, without the lock
+                failure = self._released(error, "nothing was removed")
+                raise failure from failure.__cause__
+            finally:
+                self._is_busy = False
 
     def close(self) -> None:
         with self._mutex:
@@ -153,16 +150,46 @@ class JsonStore:
             file.unlock()
             self._reopen()
 
-    def _unlock(self) -> None:
-        if self._file is not None:
+    def _caught_up_unclaimed(
+        self, file: LocalFile, records: Sequence[Record], claim: str | None
+    ) -> LocalFile:
+        """Catch up, unless the claim is held: a refusal changes nothing, not even a layout."""
+        if claim is None:
+            return self._catch_up(file)
+        base.refuse_held(claim, self.records, records)
+        current = self._catch_up(file)
+        if current is not file:
+            base.refuse_held(claim, self.records, records)
+        return current
+
+    def _begin(self) -> None:
+        """Refuse what a signal handler asks for in the middle of a write."""
+        if self._is_busy:
+            raise CasketError(
+                f"{self._path}: a signal handler cannot log while a record is being written; "
+                "let it set a flag, or raise, and log after it"
+            )
+        self._is_busy = True
+
+    def _released(self, error: BaseException, consequence: str) -> BaseException:
+        """Give up the lock, whatever the error interrupted; return the error to raise."""
+        if isinstance(error, base.Claimed) and self._file is not None:
             self._file.unlock()
+            return error
+        # An interrupt may have come anywhere; a closed file surely holds no lock.
+        self._reopen()
+        if isinstance(error, CasketError) or not isinstance(error, OSError):
+            return error
+        failure = base.unavailable(self._path, error.errno, consequence)
+        failure.__cause__ = error
+        return failure
 
     def _reopen(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _catch_up(self, file: LocalFile, verified: float = VERIFIED_WHOLE) -> LocalFile:
+    def _catch_up(self, file: LocalFile, verified: float = scan.EDITED) -> LocalFile:
         """Learn what others have appended, healing what they left torn.
 
         Args:
@@ -367,7 +394,8 @@ class JsonStore:
                 yield from (document for document in other.documents if document[0] > last)
                 return
             self._warn_damaged(block.damages)
-            for document in filter(extent.shows, block.documents):
+            shown = filter(extent.shows, block.documents) if extent.is_cut else block.documents
+            for document in shown:
                 yield document
                 last = document[0]
         self._mark = None if extent.is_cut else _Mark(extent.at, extent.last)
@@ -414,11 +442,8 @@ class JsonStore:
                 )
 
 
-def _records_of(document: dict[str, Any]) -> list[Record]:
-    """Return the records a document stands for; none, if somebody else put it into the table."""
-    if layout.is_record(document):
-        document.pop("more", None)
-        return [document]  # type: ignore[list-item]  # it has a record's keys
+def _unfolded(document: dict[str, Any]) -> list[Record]:
+    """Return the records a nested document stands for; none, if somebody else put it there."""
     if not layout.is_nested(document):
         return []
     if document.pop("extended", False):

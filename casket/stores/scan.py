@@ -10,8 +10,15 @@ import orjson
 from casket.stores import base, layout
 from casket.stores.files import FilePort
 
-BLOCK = 1 << 18
-"""Bytes read at a time: what memory a scan takes, however large the file."""
+EDITED = 8 << 20
+"""A file up to this size may have been edited by hand or rewritten by TinyDB, and is checked line
+by line when it is opened to write; in a larger one, lines are taken to be as casket writes them."""
+
+PARSED = 1 << 15
+"""Bytes parsed at a time: more objects at once give Python's garbage collector more to do."""
+
+SEARCHED = 1 << 18
+"""Bytes searched at a time, which fit into a processor's cache."""
 
 
 class Extent(NamedTuple):
@@ -101,9 +108,11 @@ def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, i
     return None
 
 
-def blocks(file: FilePort, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def blocks(
+    file: FilePort, start: int, stop: int, size: int = PARSED
+) -> Iterator[tuple[int, bytes]]:
     """Yield the bytes from `start` to `stop` as whole lines, with where each block begins."""
-    at, length = start, BLOCK
+    at, length = start, size
     while at < stop:
         data = file.read_at(at, min(length, stop - at))
         if not data:
@@ -115,7 +124,7 @@ def blocks(file: FilePort, start: int, stop: int) -> Iterator[tuple[int, bytes]]
                 continue
             data = data[:cut]
         yield at, data
-        at, length = at + len(data), BLOCK
+        at, length = at + len(data), size
 
 
 def parsed(file: FilePort, start: int, stop: int) -> Iterator[layout.Block]:
@@ -172,9 +181,14 @@ def _whole_lines(file: FilePort, extent: Extent) -> Iterator[tuple[int, layout.D
 
 
 class Needles(NamedTuple):
-    """Byte strings that the lines asked for hold: one of `any_of`, and all of `all_of`."""
+    """Byte strings that the lines asked for hold: one of `own` or `foreign`, and all of `all_of`.
 
-    any_of: list[bytes]
+    What is `foreign` stands on lines that casket did not write. A file that is too large to be
+    edited by hand, or to be written by TinyDB, is not searched for it, but for its first block.
+    """
+
+    own: list[bytes]
+    foreign: list[bytes]
     all_of: list[bytes]
 
 
@@ -187,14 +201,14 @@ def needles(
     """
     of_session = [orjson.dumps(session)] if session is not None else []
     if claim is not None:
-        return Needles([orjson.dumps(claim), _NESTED], of_session)
+        return Needles([orjson.dumps(claim)], [_NESTED], of_session)
     if kinds is not None and base.HEADS.issuperset(kinds):
-        of_kinds = [form % kind.encode() for kind in kinds for form in _KIND_FORMS]
-        return Needles([*of_kinds, _NESTED], of_session)
-    return Needles([*of_session, _NESTED], []) if of_session else None
+        own = [b'"kind":"%b"' % kind.encode() for kind in kinds]
+        spaced = [b'"kind": "%b"' % kind.encode() for kind in kinds]
+        return Needles(own, [*spaced, _NESTED], of_session)
+    return Needles(of_session, [_NESTED], []) if of_session else None
 
 
-_KIND_FORMS = (b'"kind":"%b"', b'"kind": "%b"')
 _NESTED = b'"models":['
 """In every document of the first casket, as the line of one is written."""
 
@@ -203,8 +217,10 @@ def found(
     file: FilePort, extent: Extent, needles: Needles
 ) -> Iterator[layout.Document | layout.Damage]:
     """Yield the documents on matching lines; a damage for a matching line that is not whole."""
-    for at, block in blocks(file, extent.start + 1, extent.stop):
-        for start, text in layout.matching_lines(block, needles.any_of):
+    for at, block in blocks(file, extent.start + 1, extent.stop, SEARCHED):
+        may_be_foreign = extent.stop <= EDITED or at == extent.start + 1
+        any_of = needles.own + needles.foreign if may_be_foreign else needles.own
+        for start, text in layout.matching_lines(block, any_of):
             is_candidate = _NESTED in text or all(needle in text for needle in needles.all_of)
             if is_candidate or not text.endswith((b"}", b"},")):
                 stop = at + start + len(text)

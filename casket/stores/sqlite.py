@@ -42,6 +42,9 @@ _IDENTITY = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pr
 # The tombstone of a deletion always has the largest number, so a rowid is never used again.
 _INSERT = "INSERT INTO records (kind, session, claim, record) VALUES (?, ?, ?, ?)"
 
+ONE_PAGE = 4096
+"""Bytes of a database without tables."""
+
 ROWS = 5000
 """Rows read at a time."""
 
@@ -214,7 +217,7 @@ class SqliteStore:
             _Disturbed: it was so read, and has changed meanwhile.
         """
         state = _State.of(self._path)
-        if not state.size:
+        if not state.size or state.is_being_created:
             return []
         with _reading(self._path, state) as connection:
             try:
@@ -276,6 +279,11 @@ class _State(NamedTuple):
     @property
     def size(self) -> int:
         return self.database[1] if self.database else 0
+
+    @property
+    def is_being_created(self) -> bool:
+        """Whether there are no tables yet, or their creator was killed; a writer clears up."""
+        return bool(self.journal) and self.size <= ONE_PAGE
 
     @property
     def is_in_use(self) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from casket import Model
+from casket import CasketWarning, Model
+from casket.session import describe
 from casket_integrations.recorder import Recorder
 from casket_integrations.sklearn.describe import estimator_params
-from casket_integrations.sklearn.forgiving import Forgiving
 from casket_integrations.sklearn.progress import Progress
 
 try:
@@ -38,7 +41,6 @@ class CasketCallback:
     def __init__(self, model: Model | None = None) -> None:
         self.model = model
         self._listeners: dict[Key, Any] = {}
-        self._forgiving = Forgiving()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the store behind while a fit is watched: its workers only tell this process."""
@@ -46,24 +48,24 @@ class CasketCallback:
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Begin to watch a fit."""
-        with self._forgiving.block():
+        with _forgiving():
             key = _key(context)
             run = _runs[key] = _Run(self.model, estimator)
             self._listeners[key] = transport.open_listener(run.take) if transport else None
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Note that a task begins."""
-        with self._forgiving.block():
+        with _forgiving():
             self._send({"event": "begin", **_facts(estimator, context)}, context)
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Note that a task has ended."""
-        with self._forgiving.block():
+        with _forgiving():
             self._send({"event": "end", **_facts(estimator, context)}, context)
 
     def teardown(self, estimator: Any, context: Any) -> None:  # noqa: ARG002 - the protocol
         """End, as the fit did."""
-        with self._forgiving.block():
+        with _forgiving():
             key = _key(context)
             listener = self._listeners.pop(key, None)
             if listener is not None:
@@ -150,6 +152,16 @@ class _Run:
 
 _runs: dict[Key, _Run] = {}
 """The fits that this process watches; a copy of the callback in a worker finds none here."""
+
+
+@contextmanager
+def _forgiving() -> Iterator[None]:
+    """Turn an error into a warning: what watches a fit must not stop it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        text = f"casket lost sight of the fit, which goes on: {describe(error)}"
+        warnings.warn(text, CasketWarning, stacklevel=3)
 
 
 def _facts(estimator: Any, context: Any) -> Message:

@@ -180,7 +180,7 @@ def _unordered(search: Any, log: SearchLog, original: Any) -> Iterator[Any]:
     try:
         parallel = Parallel(**named, return_as="generator_unordered")
     except ValueError:
-        log.forgiving.warn(_AT_ONCE)
+        log.notice(_AT_ONCE)
         yield original
         return
     with parallel:

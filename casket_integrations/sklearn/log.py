@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +10,10 @@ from typing import Any
 import numpy as np
 import sklearn  # type: ignore[import-untyped]  # has no types
 
-from casket import Model
+from casket import CasketWarning, Model
 from casket_integrations.recorder import Recorder
 from casket_integrations.sklearn import results
 from casket_integrations.sklearn.describe import search_params
-from casket_integrations.sklearn.forgiving import Forgiving
 from casket_integrations.sklearn.progress import Progress
 from casket_integrations.sklearn.stored import Keys, Outcome, StoredFolds, StoredResults, Task
 
@@ -39,7 +39,6 @@ class SearchLog:
 
     Attributes:
         is_live: whether the folds are seen as they come.
-        forgiving: turns errors into warnings.
     """
 
     def __init__(self, search: Any) -> None:
@@ -48,26 +47,23 @@ class SearchLog:
             raise TypeError(f"casket_model is a {type(model).__name__}: give a casket Model")
         self.is_live = False
         self._search = search
-        self.forgiving = Forgiving()
+        self._noticed: set[str] = set()
         self._names: list[str] | None = None
         self._best = float("nan")
+        self._has_news = False
         self._waiting: list[tuple[Any, Sequence[Outcome]]] = []
         self._progress = Progress("candidates", wanted=search.verbose == 1)
         self._keys = Keys() if search.resume else None
         self._folds, self._results = StoredFolds(None), StoredResults(None)
-        params: dict[str, Any] = {}
-        with self.forgiving.block():
-            params = search_params(search, without=_NOT_PARAMS)
-        # To go on is not to run again.
-        self._recorder = Recorder(
-            model, params, ensure_unique=search.ensure_unique and not search.resume
-        )
+        self._recorder = Recorder(model, ensure_unique=search.ensure_unique)
+        with self._recorder.forgiving():
+            self._recorder.params = search_params(search, without=_NOT_PARAMS)
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Keep the session open while the search is fitted; it fails with it."""
-        self._recorder.start()
-        with self.forgiving.block():
+        self._recorder.start(goes_on=self._search.resume)
+        with self._recorder.forgiving():
             self._recorder.meta({"scikit_learn": sklearn.__version__})
             self._read()
         try:
@@ -84,7 +80,7 @@ class SearchLog:
         """Return what tells a fold apart from others, and its outcome if it was computed before."""
         if self._keys is None:
             return None, None
-        with self.forgiving.block():
+        with self._recorder.forgiving():
             key = self._keys.of(task)
             return key, self._folds.take(key)
         return None, None
@@ -100,7 +96,7 @@ class SearchLog:
 
     def candidate(self, params: Any, outcomes: Sequence[Outcome], *, is_reused: bool) -> None:
         """Log a candidate whose folds are done."""
-        with self.forgiving.block():
+        with self._recorder.forgiving():
             self._waiting.append((params, outcomes))
             self._names = self._names or results.scorer_names(self._search.scoring, outcomes)
             if self._names:
@@ -109,21 +105,26 @@ class SearchLog:
 
     def end_round(self) -> None:
         """Log the candidates none of whose folds could be scored."""
-        with self.forgiving.block():
+        with self._recorder.forgiving():
             self._log_waiting(self._names or [results.single_name(self._search.scoring)])
             for problem in self._keys.problems if self._keys else ():
-                self.forgiving.warn(
-                    f"computed again, for it cannot be told apart from others: {problem}"
-                )
+                self.notice(f"computed again, for it cannot be told apart from others: {problem}")
+
+    def notice(self, text: str) -> None:
+        """Warn of something, unless it was said before."""
+        if text not in self._noticed:
+            self._noticed.add(text)
+            warnings.warn(text, CasketWarning, stacklevel=2)
 
     def _finish(self) -> None:
         """Log what the search found."""
         search = self._search
-        with self.forgiving.block():
+        with self._recorder.forgiving():
             if not self.is_live:
                 self._log(results.of_cv_results(search))
-                self.forgiving.warn(_NOT_SEEN)
-            self._log(results.best(search))
+                self.notice(_NOT_SEEN)
+            # The best stands behind all candidates, also where some had to be computed again.
+            self._log(results.best(search), again=self._has_news)
             refit_time = {"refit_time": search.refit_time_} if search.refit else {}
             self._recorder.meta({"n_splits": search.n_splits_, **refit_time})
 
@@ -143,7 +144,9 @@ class SearchLog:
             self._log(found.items())
             self._best = float(np.fmax(self._best, found[shown]["dev_scores"]["mean"]))
 
-    def _log(self, found: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    def _log(self, found: Iterable[tuple[str, dict[str, Any]]], again: bool = False) -> None:
+        """Log results that the session does not hold; with `again`, those that it holds too."""
         for name, result in found:
-            if not self._results.take(name, result):
+            if again or not self._results.take(name, result):
                 self._recorder.result(result, index_by=name)
+                self._has_news = True

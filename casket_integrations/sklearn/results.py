@@ -115,5 +115,5 @@ def _results(params: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]) -
 
 
 def _means(table: Any) -> Any:
-    """Return the means of rows; what `numpy.mean` does for `cv_results_`, at a fifth of its cost."""
+    """Return the means of rows; what `numpy.mean` does for `cv_results_`, faster."""
     return np.add.reduce(table, axis=1) / table.shape[1]

@@ -147,8 +147,19 @@ def importing(folder: Path) -> list[Figure]:
     return [Figure("import casket", statistics.median(took), 60, "ms", f"best {min(took):.0f} ms")]
 
 
+LISTING = """
+import sys, time
+begun = time.perf_counter()
+import casket
+with casket.open(sys.argv[1]) as runs:
+    rows = [(s.id, s.status, s.started, s.last["val_loss"]) for s in runs.sessions()]
+print(time.perf_counter() - begun)
+assert len(rows) == 1_000
+"""
+
+
 def reading(folder: Path) -> list[Figure]:
-    """200,000 epochs into a pandas frame; 1,000 sessions listed."""
+    """200,000 epochs into a pandas frame; 1,000 sessions listed by a new process."""
     fill(folder / "epochs.json", 200, 1_000)
     fill(folder / "sessions.json", 1_000, 100)
     ratios, listed = [], []
@@ -162,16 +173,12 @@ def reading(folder: Path) -> list[Figure]:
             assert len(runs.to_pandas("epochs")) == 200_000
         framed = time.perf_counter() - begun
         ratios.append(framed / loaded)
-        begun = time.perf_counter()
-        with casket.open(folder / "sessions.json") as runs:
-            rows = [(s.id, s.status, s.started, s.last["val_loss"]) for s in runs.sessions()]
-        listed.append(time.perf_counter() - begun)
-        assert len(rows) == 1_000
+        command = [sys.executable, "-c", LISTING, str(folder / "sessions.json")]
+        listed.append(float(subprocess.check_output(command)))
+    ratio = statistics.median(ratios)
     detail = f"{framed:.2f} s, json.load {loaded:.2f} s"
     return [
-        Figure(
-            "200,000 epochs to pandas, times json.load", statistics.median(ratios), 1.2, "x", detail
-        ),
+        Figure("200,000 epochs to pandas, times json.load", ratio, 1.2, "x", detail),
         Figure(
             "open and list 1,000 sessions x 100 epochs", statistics.median(listed), 0.5, "s", ""
         ),

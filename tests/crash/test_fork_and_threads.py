@@ -82,7 +82,7 @@ def test_what_a_child_logs_that_was_forked_amid_reading_is_kept(runs: Path) -> N
 
 @pytest.mark.filterwarnings("ignore:.*hold no whole record:casket.CasketWarning")
 def test_a_process_killed_while_it_logs_leaves_no_lock_with_its_children(runs: Path) -> None:
-    for i in range(8):
+    for i in range(6):
         done = runs.with_name(f"done-{i}")
         try:
             die = f"die_logging_with_children as play; play({str(runs)!r}, {str(done)!r})"

@@ -1,6 +1,7 @@
 """`kill -9` at random moments: what a call acknowledged is there, and others go on.
 
-`CASKET_KILLS` says how many processes the first test kills, JSON and SQLite together.
+`CASKET_KILLS` says how many processes the first test kills, JSON and SQLite together; thousands
+need pytest's `--timeout 0`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ VICTIMS = 4
 ROUNDS = {"starting": 0.06, "logging": 0.03, "heavy": 0.006}
 """Rounds on one file (it would grow too large to be read so often), and how many seconds the
 kills take: from the start of the processes, else from when each has logged something."""
-OTHER_KILLS = max(KILLS // 10, 8)
+OTHER_KILLS = min(max(KILLS // 10, 8), 40)
 """Processes each of the other tests kills, for one store."""
 EPOCHS = 20
 """Epochs of each session that is pruned, or kept."""

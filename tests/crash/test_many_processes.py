@@ -20,7 +20,7 @@ from tests.crash.workers import (
 
 PROCESSES, EPOCHS, CONTESTS = 16, 500, 50
 TOGETHER, EPOCHS_TOGETHER = 6, 200
-COMING, VISITS = 4, {".json": 50, ".sqlite": 250}
+COMING, VISITS = 4, {".json": 50, ".sqlite": 150}
 
 
 class Reader:

@@ -6,6 +6,7 @@ What is imported here is loaded once, in the server that the processes are forke
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import resource
@@ -85,18 +86,18 @@ def content(name: str, k: int) -> dict[str, Any]:
     return {"k": k, "of": name, "text": f"{name} {k} " * size}
 
 
-MOST = 4_000_000
+MOST = 2_000_000
 """Bytes of text a process logs, about, if it is not killed before: all of it is read again."""
 
 
-def log_until_killed(runs: Path, name: str, pause: float = 0.0) -> None:
+def log_until_killed(runs: Path, name: str, pause: float = 0.0, most: float = MOST) -> None:
     """Log epochs in a session that is new or was killed; acknowledge each."""
     acknowledged = Log(name)
     acknowledged.add("began")
     session = model(runs).session({"victim": name.partition(".")[0]})
     acknowledged.add("session", session.id)
     k = written = 0
-    while written < MOST:
+    while written < most:
         k += 1
         epoch = content(name, k)
         session.add_epoch(k, epoch)
@@ -118,7 +119,7 @@ def log_until_cut(runs: Path, name: str, bytes_: int) -> None:
     grown = [path for path in runs.parent.glob(f"{runs.name}*") if not path.name.endswith("-shm")]
     most = max(path.stat().st_size for path in grown) + bytes_
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    log_until_killed(runs, name)
+    log_until_killed(runs, name, most=math.inf)
 
 
 def begin_and_end_until_killed(runs: Path, name: str) -> None:

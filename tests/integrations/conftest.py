@@ -8,8 +8,10 @@ import pytest
 
 from casket import CasketWarning
 
-# Before anybody imports keras, which reads it once.
+# Before anybody imports keras and torch, which read them once.
 os.environ.setdefault("KERAS_BACKEND", "torch")
+# Small nets on shared cores: a second thread doubles the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

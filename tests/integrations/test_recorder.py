@@ -481,6 +481,22 @@ def test_an_end_that_could_not_be_written_is_written_later(memory, failing, then
     assert only(memory).status == "completed"
 
 
+def test_a_session_whose_end_is_never_written_takes_nothing_of_the_next_training(memory, failing):
+    recorder = Recorder(memory, {"a": 1})
+    recorder.start()
+    failing.on = True
+    with pytest.warns(CasketWarning, match="make room"):
+        recorder.end()
+    recorder.params = {"a": 2}
+    with pytest.warns(CasketWarning, match="make room"):
+        recorder.start()
+    failing.on = False
+    recorder.epoch(1, {"loss": 0.5})
+    recorder.end()
+    found = {s.params["a"]: (s.status, numbers(s)) for s in memory.sessions()}
+    assert found == {1: ("running", []), 2: ("completed", [1])}
+
+
 def test_a_failing_end_hides_no_exception_that_is_on_its_way(memory, failing):
     recorder = Recorder(memory, on_error="raise")
     recorder.start()

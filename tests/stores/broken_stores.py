@@ -77,7 +77,7 @@ class TestWritesBatchesInParts(InMemory):
         def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
             last = super().append(records[:1], claim=claim)
             for record in records[1:]:
-                time.sleep(0.0005)
+                time.sleep(0.001)
                 last = super().append([record])
             return last
 
@@ -91,7 +91,7 @@ class TestNumbersLate(InMemory):
                 last = super().append(records, claim=claim)
                 mine = self._lines[-len(records) :]
                 del self._lines[-len(records) :]
-            time.sleep(0.0005 * (last % 3))
+            time.sleep(0.003 * (last % 3))
             with self._lock:
                 self._lines = sorted([*self._lines, *mine])
             return last

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +65,26 @@ def append(path: Path | str) -> None:
         store.append([record()])
 
 
-def leave_running(path: Path, count: int = 3) -> None:
-    """Append in a process that is killed, so that SQLite's log stays beside the database."""
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):
-            store = STORES[path.name](path)
-            store.append(records(count))
-        os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+LEAVE_RUNNING = """
+import os, signal, sys
+from pathlib import Path
+from casket.locate import locate
+from casket.stores.base import StoreOptions
+from casket.testing import records
+store = locate(sys.argv[1]).open(StoreOptions(), writing=True)
+store.append(records(3))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_running(path: Path) -> None:
+    """Append three records in a process that is killed: SQLite leaves its log and its index."""
+    killed(LEAVE_RUNNING, path)
+
+
+def killed(code: str, path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=False)
+    assert ran.returncode == -signal.SIGKILL
 
 
 def in_python(code: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
@@ -161,16 +172,18 @@ def with_a_log(path: Path) -> None:
     plain(path)
 
 
+LEAVE_THEIRS_RUNNING = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA journal_mode = WAL")
+connection.execute("CREATE TABLE people (name TEXT)")
+connection.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def with_a_log_left_over(path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):
-            connection = sqlite3.connect(path)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE people (name TEXT)")
-            connection.commit()
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    killed(LEAVE_THEIRS_RUNNING, path)
     assert path.with_name(path.name + "-wal").stat().st_size > 0
 
 

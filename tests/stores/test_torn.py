@@ -18,7 +18,7 @@ from tinydb import TinyDB, where
 
 from casket.errors import CasketWarning
 from casket.records import Record, Writer, deletion
-from casket.stores import jsonfile
+from casket.stores import jsonfile, scan
 from casket.stores.base import Claimed
 from casket.stores.jsonfile import JsonStore
 from casket.testing import end, record, records, start
@@ -386,17 +386,24 @@ def test_a_reader_warns_of_a_damage_once(path: Path) -> None:
     assert len(said) == 1
 
 
-def test_a_claim_is_held_by_a_whole_record_in_a_damaged_file(path: Path) -> None:
-    fill(path, [record()], [start("s1", "c")], [record()])
+def test_a_claim_in_a_damaged_file_is_held_and_its_refusal_changes_nothing(path: Path) -> None:
+    _, first, last = fill(path, [record()], [start("s1", "c")], [record()])
     path.write_bytes(path.read_bytes().replace(b'"1": {"kind', b'"1": {"\0\0\0\0'))
-    with pytest.warns(CasketWarning), pytest.raises(Claimed):
+    damaged = path.read_bytes()
+    with pytest.raises(Claimed):
         JsonStore(path).append([start("s2", "c")], claim="c")
+    assert path.read_bytes() == damaged
+    assert not torn(path).exists()
+    taken_over = [end(first, "killed"), start("s2", "c")]
+    with pytest.warns(CasketWarning, match=re.escape(str(torn(path)))):
+        JsonStore(path).append(taken_over, claim="c")
+    assert records_in(path) == [first, last, *taken_over]
 
 
 def test_damage_in_a_large_file_is_kept_aside_when_it_is_pruned(path: Path) -> None:
     long = "x" * (1 << 20)
     whole = fill(path, *[[one] for one in records(10, body={"x": long})])
-    assert path.stat().st_size > jsonfile.VERIFIED_WHOLE
+    assert path.stat().st_size > scan.EDITED
     text = path.read_bytes()
     at = text.index(b'"4": {"kind')
     path.write_bytes(text[:at] + text[at:].replace(b"kind", b"\0\0\0\0", 1))

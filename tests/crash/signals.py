@@ -1,0 +1,69 @@
+"""What a process does that signals reach while it writes a record; run by `test_signals`."""
+
+import fcntl
+import random
+import signal
+from contextlib import suppress
+
+import casket
+from casket import Experiment as E
+
+_chosen = random.Random(0)
+
+
+def _ring_soon() -> None:
+    signal.setitimer(signal.ITIMER_REAL, _chosen.uniform(5e-6, 4e-4))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted(path: str) -> None:
+    """Log, interrupted 400 times; after each, nobody may hold the file's lock."""
+    session = E.use(path, exp_id="x").model("m").session()
+    acknowledged, epoch = [], 0
+    for _ in range(400):
+        with suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGALRM, _interrupt)
+            _ring_soon()
+            for _ in range(1_000):  # an interrupt may be swallowed by a finaliser
+                epoch += 1
+                session.add_epoch(epoch, {"loss": 1.0})
+                acknowledged.append(epoch)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    session.end()
+    with casket.open(path) as runs:
+        stored = [row["epoch_num"] for row in runs.sessions()[0].epochs]
+    assert stored == sorted(stored)
+    assert set(acknowledged) <= set(stored)
+    assert len(acknowledged) > 400
+
+
+def logging_in_a_handler(path: str) -> None:
+    """Log, also from a signal handler: amid a write that is refused and breaks nothing."""
+    session = E.use(path, exp_id="x").model("m").session()
+    logged: list[int] = []
+    refused: list[str] = []
+
+    def log(*_: object) -> None:
+        try:
+            session.add_batch(len(logged), {"loss": 1.0})
+            logged.append(len(logged))
+        except casket.CasketError as error:
+            refused.append(str(error))
+
+    signal.signal(signal.SIGALRM, log)
+    for epoch in range(6_000):
+        if epoch % 5 == 0:
+            _ring_soon()
+        session.add_epoch(epoch, {"loss": 1.0})
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    session.end()
+    with casket.open(path) as runs:
+        (view,) = runs.sessions()
+    assert [row["epoch_num"] for row in view.epochs] == list(range(6_000))
+    assert [row["batch_num"] for row in view.batches] == logged
+    assert "signal handler" in refused[0]

@@ -1,0 +1,24 @@
+"""Signals that arrive while a record is written: Ctrl-C, and handlers that log themselves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+# In processes of their own: pytest-timeout uses the same signal.
+@pytest.mark.parametrize("scenario", ["interrupted", "logging_in_a_handler"])
+def test_a_signal_amid_a_write_leaves_no_lock_and_loses_nothing(tmp_path, scenario):
+    code = f"from tests.crash import signals; signals.{scenario}({str(tmp_path / 'runs.json')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
