@@ -192,6 +192,7 @@ def log_one(model):
     model.add_result({"a": 1}, {"who": multiprocessing.current_process().name})
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX, if another test has imported it
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_handles_go_on_in_other_processes(file_url, method):
     model = E.use(file_url, exp_id="x").model("m")

@@ -643,23 +643,3 @@ def test_a_condition_can_be_used_by_many_threads():
     for thread in work:
         thread.join()
     assert answers == [True] * 8
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {("lr",): 0.05, ("val_loss",): 0.2, ("tags",): ["baseline", "svm"]},
-        {("lr",): MISSING, ("val_loss",): MISSING, ("tags",): MISSING},
-    ],
-    ids=["present", "missing"],
-)
-def test_ten_thousand_sessions_are_filtered_in_a_tenth_of_a_second(values):
-    condition = compile_where("not (lr > 0.1 or val_loss > 0.3) and 'svm' in tags")
-    assert min(timed(condition, values.__getitem__) for _ in range(5)) < 0.1
-
-
-def timed(condition, lookup):
-    begin = time.perf_counter()
-    for _ in range(10_000):
-        condition(lookup)
-    return time.perf_counter() - begin

@@ -14,7 +14,6 @@ pytest.importorskip("sklearn")
 
 import sklearn
 from sklearn.exceptions import FitFailedWarning
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import KFold, ShuffleSplit
@@ -392,10 +391,7 @@ UNLIKE = {
     "classes": (MinMaxScaler, StandardScaler),
     "estimators": (SVC(C=1), SVC(C=2)),
     "steps": (make_pipeline(SVC()), make_pipeline(LogisticRegression())),
-    "what is frozen": (
-        FrozenEstimator(fitted(MinMaxScaler())),
-        FrozenEstimator(fitted(MinMaxScaler(), X * 2)),
-    ),
+    "what was fitted before": (fitted(MinMaxScaler()), fitted(MinMaxScaler(), X * 2)),
     "a number and its text": (1, "1"),
 }
 

@@ -280,6 +280,7 @@ def test_metadata_of_the_fit_reaches_folds_and_splitter(memory):
     check_results(only(memory), search, {"score": "score"})
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX, if another test has imported it
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
 def test_other_backends_of_joblibs(backend, memory):
     search = search_of("grid", memory, n_jobs=2)
