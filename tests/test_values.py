@@ -165,7 +165,7 @@ def test_numpy_days_become_dates(kept):
 def test_numpy_durations_become_seconds(kept, unit):
     duration = np.timedelta64(60, "s").astype(f"m8[{unit}]")
     assert same(kept(duration), 60.0)
-    assert kept(np.array([duration, np.timedelta64("NaT")])) == [60.0, None]
+    assert kept(np.array([duration, np.timedelta64("NaT", unit)])) == [60.0, None]
 
 
 def test_torch_tensors_of_every_type_become_numbers(kept):

@@ -31,8 +31,18 @@ from tests.stores.files import is_root, mounted, records_in, stored, strict_json
 ROOT = Path(__file__).parents[2]
 
 needs_mounts = pytest.mark.skipif(not is_root(), reason="only root may mount")
+BECOME_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def nobody_can_run_python() -> bool:
+    if not is_root() or shutil.which("setpriv") is None:
+        return False
+    command = [*BECOME_NOBODY, sys.executable, "-c", ""]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 needs_nobody = pytest.mark.skipif(
-    not is_root() or shutil.which("setpriv") is None, reason="root and setpriv become nobody"
+    not nobody_can_run_python(), reason="needs root, setpriv, and a Python that nobody can read"
 )
 
 STORES: dict[str, Callable[..., Store]] = {"runs.json": JsonStore, "runs.db": SqliteStore}
@@ -527,8 +537,7 @@ print(json.dumps(said))
 
 
 def as_nobody(path: Path) -> dict[str, Any]:
-    before = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    said: dict[str, Any] = json.loads(in_python(AS_NOBODY, path, before=before))
+    said: dict[str, Any] = json.loads(in_python(AS_NOBODY, path, before=BECOME_NOBODY))
     return said
 
 
