@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 VERSIONS ?= 3.12 3.13
 
-.PHONY: help demo test lint bench test-versions clean system-packages
+.PHONY: help demo test lint bench conformance test-versions clean system-packages
 
 help:
 	@echo "make demo           install and run the digits grid search on real data"
 	@echo "make test           install everything, then lint, types and all tests"
 	@echo "make test-versions  the core suite on Python $(VERSIONS), where they are found"
+	@echo "make conformance    the frameworks' own tests, with casket in them (4 minutes)"
 	@echo "make lint           format and lint, mending what can be mended"
 	@echo "make bench          measure speed against floors of the same run"
 	@echo "make clean          remove what the others made"
@@ -43,6 +44,14 @@ lint: .venv/tests
 
 bench: .venv/tests
 	$(BIN)/python -m tests.benchmarks
+
+# The part that takes under two minutes is in `make test`: tests/conformance/test_conformance.py.
+conformance: .venv/tests
+	$(BIN)/python -m pytest -c /dev/null -q --disable-warnings -p tests.conformance.sklearn_search \
+	  --pyargs sklearn.model_selection.tests.test_search \
+	  sklearn.model_selection.tests.test_successive_halving
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -c /dev/null --noconftest -q --disable-warnings \
+	  -p tests.conformance.keras_callbacks
 
 test-versions: system-packages
 	$(PYTHON) tests/run_versions.py $(VERSIONS)

@@ -96,19 +96,23 @@ _second: tuple[int, str] = (0, "")
 
 
 def utc_now() -> str:
-    """Return the time as UTC, ISO 8601 with microseconds.
+    """Return the time as UTC, ISO 8601 with microseconds."""
+    return utc(time.time())
+
+
+def utc(moment: float) -> str:
+    """Return a moment, in seconds since 1970, as UTC, ISO 8601 with microseconds.
 
     The text of the running second is kept: formatting it anew would be a fifth of the cost of
     logging an epoch.
     """
     global _second
-    now = time.time()
-    whole = int(now)
+    whole = int(moment)
     second, text = _second
     if second != whole:
         text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
         _second = (whole, text)
-    return f"{text}{int((now - whole) * 1e6):06d}Z"
+    return f"{text}{int((moment - whole) * 1e6):06d}Z"
 
 
 def claim_key(experiment: str, model: str, params: Any) -> str:

@@ -39,7 +39,8 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
         params: the hyperparameters of the session.
         freq: keep every so many epochs.
-        batches: log every batch too.
+        batches: log every batch too. Those of a `fit` are written four times a second, or when the
+            next takes longer; `kill -9` can take the ones since.
         ensure_unique: refuse params that were run already; else go on with their last session.
         exp_id: the experiment, with a URL.
         model_id: the model, with a URL.
@@ -89,8 +90,10 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         if not self._is_in_fit:
             self._begin(0)
             self.recorder.count_batch(logs)
-        if self._logs_batches:
-            self.recorder.batch(batch + 1, logs, epoch=self._epoch)
+            if self._logs_batches:
+                self.recorder.batch(batch + 1, logs, self._epoch)
+        elif self._logs_batches:
+            self.recorder.quick_batch(batch + 1, logs, self._epoch)
 
     def on_epoch_end(self, epoch: int, logs: Values = None) -> None:
         """Log an epoch."""

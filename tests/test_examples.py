@@ -21,6 +21,7 @@ def run(name, url, monkeypatch):
 def test_no_example_is_left_out():
     tested = {
         "svm_digits.py",
+        "sklearn_grid_search.py",
         "grid_search_digits.py",
         "neural_network_digits.py",
         "lightning_digits.py",
@@ -56,6 +57,26 @@ def test_grid_search_logs_every_candidate_and_runs_once(file_url, monkeypatch, c
     assert "not run again" in capsys.readouterr().out
     with casket.open(file_url) as runs:
         assert len(runs.sessions()) == 1
+
+
+def test_a_logged_grid_search_computes_no_fold_again(file_url, monkeypatch, capsys):
+    run("sklearn_grid_search.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions(experiment="digits", model="SVM search")
+        assert session.params["estimator"]["class"] == "SVC"
+        assert session.indexes == ["precision_macro", "recall_macro"]
+        for scorer in session.indexes:
+            *candidates, best = session.results(index_by=scorer)
+            assert len(candidates) == 12
+            assert best["best_score"] == max(row["dev_scores"]["mean"] for row in candidates)
+        folds = len(session.batches)
+        assert folds == 12 * 5
+    assert "on the test set 0.99" in capsys.readouterr().out
+
+    run("sklearn_grid_search.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions()
+        assert len(session.batches) == folds
 
 
 def test_neural_network_logs_batches_epochs_and_early_results(file_url, monkeypatch, capsys):

@@ -21,10 +21,13 @@ def test_the_readmes_code_runs_in_an_empty_folder(tmp_path, monkeypatch, capsys)
     assert "completed {'C': 10, 'gamma': 0.001} 0.92" in capsys.readouterr().out
     assert len(names["frame"]) == 1
     with casket.open("runs.json") as runs:
-        assert [s.status for s in runs.sessions()] == ["completed"] * 4
+        assert [s.status for s in runs.sessions()] == ["completed"] * 5
         grid = runs.sessions(experiment="digits", model="SVM")[1]
         assert grid.indexes == ["precision", "recall"]
         assert len(grid.results("recall")) == 13
+        search = runs.sessions(model="SVM search")[0]
+        assert len(search.results("accuracy")) == 5
+        assert len(search.batches) == 4 * 5
         network = runs.sessions(model="network")[0]
         assert len(network.epochs) == 5
         assert len(network.batches) == 5 * 22

@@ -1,6 +1,7 @@
 """Sessions: what the contract's table under Writing promises, one rule a test."""
 
 import json
+import math
 import os
 import pickle
 import re
@@ -98,6 +99,20 @@ def test_an_epoch_number_that_is_not_whole_is_refused_by_name(model, number):
             session.add_epoch(number, {"loss": 1.0})
         with pytest.raises(casket.UnstorableValue, match="batch_num"):
             session.add_batch(number, {"loss": 1.0})
+
+
+def test_several_batches_are_written_together_each_with_its_time_or_none_is(model):
+    with model.session() as session:
+        session.add_batches([(1, {"loss": 0.5}, None, 0.25), (2, {"loss": float("nan")}, 1, 1.0)])
+        with pytest.raises(casket.UnstorableValue, match="loss"):
+            session.add_batches([(3, {"loss": 0.5}, 1, 2.0), (4, {"loss": object()}, 1, 3.0)])
+        session.add_batches([])
+    first, second = model.sessions()[0].batches
+    assert first == {
+        "batch_num": 1, "epoch": None, "loss": 0.5, "timestamp": "1970-01-01T00:00:00.250000Z",
+    }  # fmt: skip
+    assert math.isnan(second["loss"])
+    assert second["timestamp"] == "1970-01-01T00:00:01.000000Z"
 
 
 def test_numpy_numbers_count_as_whole_numbers(model):

@@ -1,6 +1,8 @@
 """Measure what casket promises about speed, and say whether it holds.
 
-Usage: python -m tests.benchmarks [NAME...]   (writing growth cold-start import reading memory)
+Usage: python -m tests.benchmarks [NAME...]
+
+Names: writing growth cold-start import reading memory sklearn keras lightning
 """
 
 import json
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -219,6 +222,16 @@ def memory(folder: Path) -> list[Figure]:
     ]
 
 
+def of_framework(module: str, function: str) -> Callable[[Path], list[Figure]]:
+    """Return a benchmark that loads its framework only when it is run."""
+
+    def benchmark(folder: Path) -> list[Figure]:
+        figures: list[Figure] = getattr(import_module(module), function)(folder)
+        return figures
+
+    return benchmark
+
+
 BENCHMARKS = {
     "writing": writing,
     "growth": growth,
@@ -226,6 +239,9 @@ BENCHMARKS = {
     "import": importing,
     "reading": reading,
     "memory": memory,
+    "sklearn": of_framework("tests.benchmarks.sklearn_search", "logging_searches"),
+    "keras": of_framework("tests.benchmarks.keras", "logging_fits"),
+    "lightning": of_framework("tests.benchmarks.lightning", "logging_steps"),
 }
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import joblib
@@ -132,7 +133,7 @@ def serve():
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.setsid()
+            os.setpgid(0, 0)
             # Workers outlive a kill and would hold the pipes.
             log = os.open(Path(folder, "output"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             for stream in (0, 1, 2):
@@ -144,6 +145,8 @@ def serve():
                 sys.stderr.flush()
             finally:
                 os._exit(0)
+        with suppress(OSError):  # whoever of the two comes first
+            os.setpgid(pid, pid)
         print(pid, flush=True)
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 import types
 from contextlib import nullcontext
 from pathlib import Path
@@ -221,6 +222,99 @@ def test_threads_count_batches(memory):
         thread.join()
     recorder.epoch(1, None)
     assert losses(only(memory)) == [999.5]
+
+
+# Quick batches
+
+
+def waiting(recorder, model, *, first=1):
+    """Log a batch, which is written, and two that wait; return what is written."""
+    for number in range(first, first + 3):
+        recorder.quick_batch(number, {"loss": 1 / number}, epoch=1)
+    return [row["batch_num"] for row in only(model).batches]
+
+
+def test_quick_batches_wait_for_each_other_and_keep_their_own_times(model):
+    recorder = Recorder(model)
+    recorder.start()
+    assert waiting(recorder, model) == [1]
+    recorder.epoch(1, {"loss": 0.1})
+    rows = only(model).batches
+    assert [(row["batch_num"], row["epoch"], row["loss"]) for row in rows] == [
+        (1, 1, 1.0), (2, 1, 1 / 2), (3, 1, 1 / 3),
+    ]  # fmt: skip
+    times = [row["timestamp"] for row in rows]
+    assert times == sorted(set(times))
+    assert times[-1] <= only(model).epochs[0]["timestamp"]
+    recorder.end()
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_batches_that_wait_are_written_when_the_training_ends(memory, error):
+    recorder = Recorder(memory)
+    recorder.start()
+    waiting(recorder, memory)
+    recorder.end(error)
+    assert len(only(memory).batches) == 3
+
+
+def test_after_a_quarter_of_a_second_the_next_batch_writes_all(memory, monkeypatch):
+    recorder = Recorder(memory)
+    recorder.start()
+    waiting(recorder, memory)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 0.3)
+    recorder.quick_batch(4, {"loss": 0.25}, epoch=1)
+    assert len(only(memory).batches) == 4
+    monkeypatch.setattr(time, "time", lambda: now - 3600)  # the clock is set back
+    recorder.quick_batch(5, {"loss": 0.2}, epoch=1)
+    assert len(only(memory).batches) == 5
+    recorder.end()
+
+
+def test_a_quick_batch_that_cannot_be_stored_takes_no_other_with_it(memory, one_warning):
+    recorder = Recorder(memory)
+    recorder.start()
+    with one_warning("loss"):
+        waiting(recorder, memory)
+        recorder.quick_batch(4, {"loss": Unstorable(), "acc": 0.5}, epoch=1)
+        recorder.end()
+    assert [row["batch_num"] for row in only(memory).batches] == [1, 2, 3, 4]
+    assert only(memory).batches[-1]["acc"] == 0.5
+
+
+def test_a_forked_child_writes_none_of_the_batches_that_wait(run_python, file_url):
+    code = """
+    import os, sys
+    from casket import Experiment
+    from casket_integrations.recorder import Recorder
+    recorder = Recorder(Experiment.use(sys.argv[1], exp_id="exp").model("net"))
+    recorder.start()
+    for number in (1, 2, 3):
+        recorder.quick_batch(number, {"loss": 0.5}, epoch=1)
+    pid = os.fork()
+    if pid == 0:
+        recorder.quick_batch(9, {"loss": 0.5}, epoch=1)
+        recorder.epoch(1, {"loss": 0.5})
+        os._exit(0)
+    os.waitpid(pid, 0)
+    recorder.end()
+    """
+    run_python(code, file_url)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions()
+    assert sorted(row["batch_num"] for row in session.batches) == [1, 2, 3, 9]
+
+
+def test_before_the_start_and_after_the_end_no_batch_waits(memory):
+    recorder = Recorder(memory)
+    recorder.quick_batch(1, {}, epoch=1)
+    recorder.start()
+    recorder.end()
+    recorder.quick_batch(2, {}, epoch=1)
+    recorder.start(goes_on=True)
+    recorder.end()
+    assert not only(memory).batches
 
 
 def test_the_callers_dicts_stay_as_they_were(memory):

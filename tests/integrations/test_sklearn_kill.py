@@ -65,7 +65,8 @@ class Searches:
         self.pid = int(self.server.stdout.readline())
 
     def kill(self, only_main=False):
-        (os.kill if only_main else os.killpg)(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may just have finished
+            (os.kill if only_main else os.killpg)(self.pid, signal.SIGKILL)
         self.wait_until(lambda: not is_alive(self.pid))
 
     def wait_until(self, is_so):
