@@ -96,12 +96,12 @@ class ArtifactFolder:
     def _keep(self, stream: BinaryIO, suffix: str) -> dict[str, Any]:
         try:
             if not self.path.is_dir():
-                self.path.mkdir(exist_ok=True)
+                self.path.mkdir(parents=True, exist_ok=True)
                 _sync_names(self.path.parent)
             with self._temporary() as temporary:
                 digest, size = _copy(stream, temporary)
                 file = f"{digest}{suffix}"
-                if not (self.path / file).exists():
+                if not _is_renewed(self.path / file):
                     os.replace(temporary, self.path / file)
                     _sync_names(self.path)
         except OSError as error:
@@ -178,6 +178,18 @@ def _checked_name(name: str) -> str:
         raise UnstorableValue("the artifact's name", type(name).__name__, "give text")
     Encoder().encode(name, "the artifact's name")
     return name
+
+
+def _is_renewed(path: Path) -> bool:
+    """Give a file that is there a new time; tell whether it is.
+
+    Nothing may name it any more: by its time, cleaning sees that something is about to.
+    """
+    try:
+        os.utime(path)
+    except OSError:
+        return False
+    return True
 
 
 def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:

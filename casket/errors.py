@@ -27,6 +27,7 @@ __all__ = [
     "NotFound",
     "NotInASession",
     "StoreFull",
+    "StoreRefused",
     "StoreUnavailable",
     "UnstorableValue",
 ]
@@ -156,6 +157,17 @@ class StoreUnavailable(CasketError, OSError):
 
 class StoreFull(StoreUnavailable):
     """There is no room for the record; all that was acknowledged is still there."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The place answers and refuses: a wrong password, no permission, no such database.
+
+    Trying again does not help, as it may with any other `StoreUnavailable`.
+    """
+
+    @staticmethod
+    def sentence(place: str, advice: str, number: int) -> str:  # noqa: ARG004 - as its base has it
+        return f"{place}: {advice}"
 
 
 class NoSuchMetric(CasketError, KeyError):

@@ -11,8 +11,8 @@ from typing import Any
 
 from casket.artifacts import ArtifactFolder
 from casket.errors import CasketWarning
-from casket.records import FORMAT_VERSION, KINDS, Record, covers
-from casket.views import ExperimentView, ModelView, SessionView, retagged
+from casket.records import FORMAT_VERSION, KINDS, Record, Seen, covering
+from casket.views import ExperimentView, ModelView, SessionView
 
 
 class Fold:
@@ -27,7 +27,7 @@ class Fold:
         self.models: dict[tuple[str, str], ModelView] = {}
         self.sessions: dict[str, SessionView] = {}
         self._files = files
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, Seen] = {}
         self._newer: set[str] = set()
 
     def take(self, record: Record) -> bool:
@@ -35,7 +35,7 @@ class Fold:
         writer, kind = record["writer"], record["kind"]
         seen = self._seen.get(writer)
         if seen is None:
-            seen = self._seen[writer] = _Seen()
+            seen = self._seen[writer] = Seen()
         if not seen.add(record["n"]):
             return False
         if record["v"] > FORMAT_VERSION or kind not in KINDS:
@@ -70,26 +70,15 @@ class Fold:
     def _take_tag(self, record: Record) -> None:
         view = self.experiments.get(record["experiment"])
         if view is not None:
-            view.tags = retagged(view.tags, record["body"])
+            view.annotate(record["body"])
 
     def _take_deleted(self, tombstone: Record) -> None:
-        body = tombstone["body"]
-        for experiment in body["experiments"]:
-            self.experiments.pop(experiment, None)
-        for key in [
-            key
-            for key in self.models
-            if list(key) in body["models"] or key[0] in body["experiments"]
-        ]:
-            del self.models[key]
-        for session in list(self.sessions.values()):
-            owner: Any = {
-                "session": session.id,
-                "experiment": session.experiment,
-                "model": session.model,
-            }
-            if covers(tombstone, owner):
-                del self.sessions[session.id]
+        is_covered = covering(tombstone)
+        kinds: tuple[dict[Any, Any], ...] = (self.experiments, self.models, self.sessions)
+        for views in kinds:
+            for key, view in list(views.items()):
+                if is_covered(_owner(view)):
+                    del views[key]
 
     def _name_newer(self, record: Record) -> None:
         """Warn of what only a newer casket can read, once of each version or kind."""
@@ -107,24 +96,10 @@ class Fold:
             )
 
 
-class _Seen:
-    """The numbers met of one writer: all up to a mark, and those beyond it."""
-
-    __slots__ = ("_beyond", "_mark")
-
-    def __init__(self) -> None:
-        self._mark = 0
-        self._beyond: set[int] = set()
-
-    def add(self, n: int) -> bool:
-        """Return whether `n` is new."""
-        if n == self._mark + 1:
-            self._mark = n
-            while self._beyond and self._mark + 1 in self._beyond:
-                self._mark += 1
-                self._beyond.remove(self._mark)
-            return True
-        if n <= self._mark or n in self._beyond:
-            return False
-        self._beyond.add(n)
-        return True
+def _owner(view: ExperimentView | ModelView | SessionView) -> Any:
+    """Return what a record says that belongs to what is viewed."""
+    if isinstance(view, ExperimentView):
+        return {"experiment": view.id}
+    if isinstance(view, ModelView):
+        return {"experiment": view.experiment, "model": view.id}
+    return {"experiment": view.experiment, "model": view.model, "session": view.id}

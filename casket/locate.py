@@ -13,37 +13,73 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from casket import provenance
+from casket import provenance, urls
 from casket.errors import BadLocation
 from casket.stores import base
 
 if TYPE_CHECKING:
     from casket.artifacts import ArtifactFolder
+    from casket.stores.inspection import Inspection
 
 _STORES = {
     "json": ("casket.stores.jsonfile", "JsonStore"),
     "sqlite": ("casket.stores.sqlite", "SqliteStore"),
+    "postgres": ("casket.stores.postgres", "PostgresStore"),
+    "mongo": ("casket.stores.mongo", "MongoStore"),
+}
+_SCHEMES = {
+    "postgresql": "postgres",
+    "postgres": "postgres",
+    "mongodb": "mongo",
+    "mongodb+srv": "mongo",
+}
+_INSPECTIONS = {
+    "json": ("casket.stores.jsoncheck", "JsonInspection"),
+    "sqlite": ("casket.stores.sqlitecheck", "SqliteInspection"),
 }
 _SQLITE_SUFFIXES = frozenset({".sqlite", ".sqlite3", ".db"})
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_HEADER_LENGTH = 100
 _SQLITE_SCHEME = "sqlite:///"
 
-_FORMS = "give a path (runs.json, runs.sqlite, runs.db), sqlite:///runs.db or :memory:"
+_FORMS = (
+    "give a path (runs.json, runs.sqlite, runs.db), sqlite:///runs.db, postgresql://host/database, "
+    "mongodb://host/database or :memory:"
+)
 
 
 class Place(NamedTuple):
     """Where a store is.
 
+    Shown, the URL has `***` for its password; pickled, it has none.
+
     Attributes:
-        kind: `json`, `sqlite` or `memory`.
-        path: the file; the folder of the process for a store in memory.
+        kind: `json`, `sqlite`, `postgres`, `mongo` or `memory`.
+        path: the file; the folder of the process for a store in memory; for a database, the folder
+            of this machine where its artifacts are.
+        url: of a database, with its password; else empty.
     """
 
     kind: str
     path: Path
+    url: str = ""
 
     def __str__(self) -> str:
+        if self.url:
+            return urls.shown(self.url)
         return ":memory:" if self.kind == "memory" else str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Place(kind={self.kind!r}, path={self.path!r}, url={urls.shown(self.url)!r})"
+
+    def __reduce__(self) -> tuple[type[Place], tuple[str, Path, str]]:
+        return Place, (self.kind, self.path, urls.without_password(self.url))
+
+    def __copy__(self) -> Place:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Place:
+        return self
 
     def open(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
         """Open the store; nothing is created before the first append."""
@@ -53,9 +89,31 @@ class Place(NamedTuple):
             return MemoryStore()
         module, name = _STORES[self.kind]
         store: base.Store = getattr(importlib.import_module(module), name)(
-            self.path, writing=writing, sync=options.sync
+            self.url or self.path, writing=writing, sync=options.sync
         )
         return store
+
+    def inspection(self) -> Inspection:
+        """Return what looks at all of the store's file, damaged or not.
+
+        Raises:
+            BadLocation: there is none for such a store.
+        """
+        if self.kind not in _INSPECTIONS:
+            raise BadLocation(f"{self}: only files of this machine can be examined")
+        kind = self.kind
+        if kind == "json" and self._was_a_database():
+            kind = "sqlite"
+        module, name = _INSPECTIONS[kind]
+        inspection: Inspection = getattr(importlib.import_module(module), name)(self.path)
+        return inspection
+
+    def _was_a_database(self) -> bool:
+        """Tell whether a file is one of SQLite's by its name, and none of JSON by its beginning."""
+        if self.path.suffix.lower() not in _SQLITE_SUFFIXES or not self.path.is_file():
+            return False
+        with self.path.open("rb") as file:
+            return file.read(_HEADER_LENGTH).lstrip()[:1] not in {b"", b"{"}
 
     def artifacts(self) -> ArtifactFolder:
         """Return the folder of the store's artifacts; that of a store in memory goes with it."""
@@ -68,6 +126,8 @@ class Place(NamedTuple):
             folder = ArtifactFolder(Path(tempfile.mkdtemp(prefix="casket-")))
             weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
             return folder
+        if self.url:
+            return ArtifactFolder(self.path)
         return ArtifactFolder(self.path.with_name(f"{self.path.name}.files"))
 
 
@@ -84,10 +144,22 @@ def locate(url: str | os.PathLike[str]) -> Place:
         return Place("memory", Path())
     if text.startswith(_SQLITE_SCHEME):
         return Place("sqlite", _local(text[len(_SQLITE_SCHEME) :]))
+    scheme = text.partition("://")[0]
+    if "://" in text and scheme in _SCHEMES:
+        return _database(_SCHEMES[scheme], urls.checked(text))
     if "://" in text:
         raise BadLocation(f"{provenance.redact(text)}: this casket has no such store; {_FORMS}")
     path = _local(text)
     return Place(_kind_of(path), path)
+
+
+def _database(kind: str, url: str) -> Place:
+    """Return the place of a database, with a folder of this machine for its artifacts."""
+    import hashlib  # loads OpenSSL: not for an import
+
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    name = hashlib.sha256(urls.without_password(url).encode()).hexdigest()[:32]
+    return Place(kind, _local(data) / "casket" / "artifacts" / name, url)
 
 
 def _local(text: str) -> Path:

@@ -322,7 +322,7 @@ class DirtyCheck:
         git = self._git
         if git is not None and not self.done:
             git.kill()
-            self.result(wait=0.05)  # reaps it: nobody else will
+            self.result(wait=1.0)  # reaps it: nobody else will
 
 
 _latest: DirtyCheck | None = None

@@ -43,6 +43,9 @@ class Casket:
         place: what to call it.
         experiment: show this experiment only.
         model: show this model only.
+
+    Attributes:
+        place: what to call it.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Casket:
     ) -> None:
         self._store = store
         self._files = files
-        self._place = place
+        self.place = place
         self._experiment = experiment
         self._model = model
         self._fold = Fold(files)
@@ -81,7 +84,7 @@ class Casket:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<casket {self._place}>"
+        return f"<casket {self.place}>"
 
     def close(self) -> None:
         """Free the file; views stay readable."""
@@ -120,7 +123,7 @@ class Casket:
                 `"params.lr < 0.1 and val_loss < 0.3 or 'svm' in tags"`. A bare name is the
                 latest value of a metric; `params.`, `config.`, `meta.` and `last.` say where to
                 look; id, experiment, model, status, tags, started, ended, duration (seconds),
-                age (seconds), error and epochs (how many) are the session's own.
+                age (seconds), error, note and epochs (how many) are the session's own.
 
         Raises:
             BadExpression: `where` cannot be read; points at the mistake.
@@ -141,6 +144,11 @@ class Casket:
             and (tag is None or tag in session.tags)
             and fits(session)
         ]
+
+    def session(self, session_id: str) -> SessionView | None:
+        """Return the session of an id; None if it is not there."""
+        self._refresh()
+        return self._fold.sessions.get(session_id)
 
     def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
         """Return a frame with flat columns: `params.lr`, `meta.commit`, metrics by name.
@@ -283,6 +291,7 @@ _OWN: dict[str, Callable[[SessionView], Any]] = {
     "duration": lambda session: session.duration.total_seconds(),
     "age": lambda session: session.age.total_seconds(),
     "error": lambda session: session.error,
+    "note": lambda session: session.note,
     "epochs": lambda session: len(session.logged("epoch")),
     "params": lambda session: session.params,
     "config": lambda session: session.config,

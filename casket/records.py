@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
@@ -40,7 +40,8 @@ class Record(TypedDict):
     """One appended fact.
 
     (`writer`, `n`) is its identity wherever it is copied: every writing process numbers its own
-    records from 1, so a copy that is met twice can be dropped.
+    records from 1, so a copy that is met twice can be dropped. Of what was imported from another
+    tracker, `n` is a hash of what the record holds.
     """
 
     kind: str
@@ -85,6 +86,29 @@ class Writer:
         }
         made: Record = record
         return made
+
+
+class Seen:
+    """The numbers met of one writer: all up to a mark, and those beyond it."""
+
+    __slots__ = ("_beyond", "_mark")
+
+    def __init__(self) -> None:
+        self._mark = 0
+        self._beyond: set[int] = set()
+
+    def add(self, n: int) -> bool:
+        """Return whether `n` is new."""
+        if n == self._mark + 1:
+            self._mark = n
+            while self._beyond and self._mark + 1 in self._beyond:
+                self._mark += 1
+                self._beyond.remove(self._mark)
+            return True
+        if n <= self._mark or n in self._beyond:
+            return False
+        self._beyond.add(n)
+        return True
 
 
 def new_id() -> str:
@@ -142,24 +166,55 @@ def deletion(
     sessions: Iterable[str] = (),
     models: Iterable[tuple[str, str]] = (),
     experiments: Iterable[str] = (),
+    only_named: bool = False,
 ) -> Record:
     """Make the tombstone that covers these sessions, models and experiments.
 
     It covers what was appended before it; an experiment of the same name may start again.
+
+    Args:
+        writer: who deletes.
+        sessions: ids of sessions.
+        models: ids of experiments and of their models.
+        experiments: ids of experiments.
+        only_named: of an experiment, leave models and sessions that are not named themselves; of
+            a model, such sessions. What began while somebody looked for what may go is kept.
     """
-    body = {
+    body: dict[str, Any] = {
         "sessions": list(sessions),
         "models": [list(model) for model in models],
         "experiments": list(experiments),
     }
+    if only_named:
+        body["only_named"] = True
     return writer.record("deleted", body)
 
 
 def covers(tombstone: Record, record: Record) -> bool:
     """Tell whether `tombstone` deletes `record`, given that the record came before it."""
+    return covering(tombstone)(record)
+
+
+def covering(tombstone: Record) -> Callable[[Record], bool]:
+    """Return `covers` of one tombstone, for many records."""
     body = tombstone["body"]
-    return (
-        record.get("session") in body["sessions"]
-        or record.get("experiment") in body["experiments"]
-        or [record.get("experiment"), record.get("model")] in body["models"]
-    )
+    sessions, experiments = set(body["sessions"]), set(body["experiments"])
+    models = {(experiment, model) for experiment, model in body["models"]}
+    only_named = body.get("only_named", False)
+
+    def is_covered(record: Record) -> bool:
+        session, model = record.get("session"), record.get("model")
+        if session is not None and (only_named or session in sessions):
+            return session in sessions
+        experiment = record.get("experiment")
+        if (experiment, model) in models:
+            return True
+        return experiment in experiments and not (only_named and model is not None)
+
+    return is_covered
+
+
+def names_nothing(tombstone: Record) -> bool:
+    """Tell whether a tombstone names nothing at all: pruning by it only tidies up."""
+    body = tombstone["body"]
+    return not (body["sessions"] or body["models"] or body["experiments"])

@@ -53,7 +53,7 @@ class Rows(list[dict[str, Any]]):
             BadLocation: there is no such mode.
         """
         pick = _picker(mode)
-        rated = [(flatten(row).get(metric), row) for row in self]
+        rated = [(value_under(row, metric), row) for row in self]
         numbers = [(value, row) for value, row in rated if is_number(value)]
         best: dict[str, Any] | None = pick(numbers, key=itemgetter(0), default=(None, None))[1]
         return best
@@ -126,8 +126,15 @@ class Logged:
 def best_of(results: Iterable[dict[str, Any]], metric: str, mode: Mode) -> Any:
     """Return the lowest or highest number under a flat name; None if there is none."""
     pick = _picker(mode)
-    found = (flatten(result).get(metric) for result in results)
+    found = (value_under(result, metric) for result in results)
     return pick((value for value in found if is_number(value)), default=None)
+
+
+def value_under(result: Mapping[str, Any], name: str) -> Any:
+    """Return the value under a flat name; None if there is none."""
+    if name in result or "." not in name:
+        return result.get(name)
+    return flatten(result).get(name)
 
 
 def add_missing(found: dict[str, Any], result: Mapping[str, Any]) -> None:

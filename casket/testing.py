@@ -508,6 +508,14 @@ class StoreContract:
             pytest.param({"experiments": ["e2"]}, id="an experiment"),
             pytest.param({"sessions": ["s"], "experiments": ["e2"]}, id="several"),
             pytest.param({"sessions": ["nobody"]}, id="nothing"),
+            pytest.param(
+                {"experiments": ["e"], "models": [("e", "m")], "only_named": True},
+                id="only what belongs to no session",
+            ),
+            pytest.param(
+                {"experiments": ["e"], "sessions": ["s2"], "only_named": True},
+                id="only an experiment and a session",
+            ),
         ],
     )
     def test_pruning_drops_what_the_tombstone_covers_and_nothing_else(
@@ -592,6 +600,24 @@ class StoreContract:
         store.append([newer, record(session="s2")])
         store.prune(deletion(Writer(), sessions=["s2"]))
         assert next(r for _, r in store.records()) == newer
+
+    def test_pruning_by_a_tombstone_that_names_nothing_changes_nothing_readers_see(
+        self, store: Store, other: Store
+    ) -> None:
+        """It only tidies up: the tombstone is not kept, numbers go on, claims are held."""
+        before = append_mixed(store)
+        for handle in (store, other):
+            handle.prune(deletion(Writer()))
+            assert list(store.records()) == list(other.records()) == before
+        assert other.append([record()]) > before[-1][0]
+        with pytest.raises(Claimed):
+            store.append([start("s4", "c1")], claim="c1")
+
+    def test_an_empty_store_can_be_tidied_up(self, store: Store) -> None:
+        """It stays empty."""
+        store.prune(deletion(Writer()))
+        assert list(store.records()) == []
+        assert store.append([record()]) >= 1
 
     # Readers and writers at once.
 

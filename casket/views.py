@@ -47,12 +47,14 @@ class ExperimentView:
     Attributes:
         id: its `exp_id`.
         tags: its tags, in the order they were added.
+        note: what was noted about it; empty if nothing.
         created: when it was first used.
     """
 
     def __init__(self, record: Record) -> None:
         self.id = record["experiment"]
         self.tags: tuple[str, ...] = ()
+        self.note = ""
         self.created = moment(record["time"])
         self._facts: list[Stored] = []
 
@@ -73,6 +75,11 @@ class ExperimentView:
         """Add what the record of a use says."""
         self.tags = retagged(self.tags, {"add": record["body"]["tags"]})
         self._facts.append(Stored.of(record, "facts", files))
+
+    def annotate(self, change: Mapping[str, Any]) -> None:
+        """Take the body of a record that changes tags or the note."""
+        self.tags = retagged(self.tags, change)
+        self.note = change.get("note", self.note)
 
 
 class ModelView:
@@ -109,6 +116,7 @@ class SessionView:
         experiment: the id of its experiment.
         model: the id of its model.
         started: when it began.
+        note: what was noted about it; empty if nothing.
     """
 
     def __init__(
@@ -123,6 +131,7 @@ class SessionView:
         self.experiment = record.get("experiment", "")
         self.model = record.get("model", "")
         self.started = moment(record["time"])
+        self.note = ""
         self._experiment = experiment
         self._tags: tuple[str, ...] = ()
         self._files = files
@@ -339,6 +348,7 @@ class SessionView:
 
     def _take_tag(self, record: Record) -> None:
         self._tags = retagged(self._tags, record["body"])
+        self.note = record["body"].get("note", self.note)
 
     def _take_artifact(self, record: Record) -> None:
         self._artifacts[record["body"]["name"]] = Artifact.of(record["body"], self._files)

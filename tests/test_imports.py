@@ -18,7 +18,7 @@ STORES = [name for name in CORE if name.startswith("casket.stores.")]
 FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow", "torch", "jax"}
 # Where a package may be imported at the head of a module.
 HOMES = {
-    "sqlite3": {"casket.stores.sqlite"},
+    "sqlite3": {"casket.stores.sqlite", "casket.imports.databases"},
     "paramiko": {"casket.stores.sftp"},
     "pymongo": {"casket.stores.mongo"},
     "bson": {"casket.stores.mongo"},
@@ -28,9 +28,12 @@ HOMES = {
     "starlette": {"casket.dashboard.server"},
     "uvicorn": {"casket.dashboard.server"},
 }
-ON_USE = {"numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", *FRAMEWORKS}
+ON_USE = {
+    *("numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", "yaml"),
+    *FRAMEWORKS,
+}
 # What the modules that open a store may name of it: which one it is is `casket.locate`'s affair.
-STORE_MODULES = {"casket.stores", "casket.stores.base"}
+STORE_MODULES = {"casket.stores", "casket.stores.base", "casket.stores.inspection"}
 
 
 class Imports(ast.NodeVisitor):

@@ -96,7 +96,11 @@ class Store(Protocol):
         """
 
     def prune(self, tombstone: Record, /) -> None:
-        """Drop for good what `tombstone` covers, and append it; readers and writers may go on."""
+        """Drop for good what `tombstone` covers, and append it; readers and writers may go on.
+
+        The room of what goes is given back. A tombstone that names nothing is not appended: what
+        a reader sees stays as it is, and what keeps it takes no more room than it needs.
+        """
 
     def close(self) -> None:
         """Free what the handle holds. A closed handle opens again when it is used."""
@@ -173,7 +177,7 @@ def is_holding(starts_and_ends: Iterable[Record]) -> bool:
     return bool(holding)
 
 
-def unavailable(path: Path, number: int | None, consequence: str) -> StoreUnavailable:
+def unavailable(path: Path | str, number: int | None, consequence: str) -> StoreUnavailable:
     """Return the error for a path, an `errno` and what follows from it."""
     number = number or errno.EIO
     if number in {errno.ENOSPC, errno.EDQUOT}:
@@ -182,7 +186,7 @@ def unavailable(path: Path, number: int | None, consequence: str) -> StoreUnavai
     return StoreUnavailable(str(path), _ADVICE.get(number, consequence), number)
 
 
-def unreadable(path: Path, number: int | None) -> StoreUnavailable:
+def unreadable(path: Path | str, number: int | None) -> StoreUnavailable:
     """Return the error for a path that cannot be read."""
     if number in {errno.EACCES, errno.EPERM}:
         return StoreUnavailable(str(path), "ask its owner for leave to read it", errno.EACCES)

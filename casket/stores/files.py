@@ -66,7 +66,7 @@ class LocalFile:
         OSError: as the operating system says.
     """
 
-    def __init__(self, path: Path, *, writing: bool) -> None:
+    def __init__(self, path: Path | str, *, writing: bool) -> None:
         self._fd = -1
         self.name = os.path.realpath(path)
         flags = os.O_RDWR | os.O_CREAT if writing else os.O_RDONLY
@@ -91,6 +91,10 @@ class LocalFile:
     def lock(self) -> None:
         _lock(self._fd)
 
+    def try_lock(self) -> bool:
+        """Take the lock if it is free; tell whether it was."""
+        return _try_lock(self._fd)
+
     def unlock(self) -> None:
         _unlock(self._fd)
 
@@ -107,6 +111,7 @@ class LocalFile:
             self._created = False
 
     def replace(self, parts: Iterable[bytes]) -> None:
+        self._remove_leftovers()
         temporary = f"{self.name}.{os.getpid()}.tmp"
         try:
             with open(temporary, "wb") as file:
@@ -121,6 +126,11 @@ class LocalFile:
                 os.unlink(temporary)
             raise
         _sync_folder(os.path.dirname(self.name))
+
+    def _remove_leftovers(self) -> None:
+        """Remove what replacements left that were killed: who holds the lock is the only one."""
+        for leftover in leftovers(Path(self.name)):
+            leftover.unlink(missing_ok=True)
 
     def _mark_replaced(self) -> None:
         """Change the end of this file, so that all who have it open notice; it stays valid."""
@@ -143,6 +153,18 @@ class LocalFile:
 
     def __del__(self) -> None:
         self.close()
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the new files of replacements of a file that are going on or were killed."""
+    prefix, suffix = f"{path.name}.", ".tmp"
+    return [
+        other
+        for other in sorted(path.parent.iterdir())
+        if other.name.startswith(prefix)
+        and other.name.endswith(suffix)
+        and other.name[len(prefix) : -len(suffix)].isdecimal()
+    ]
 
 
 @contextlib.contextmanager
@@ -193,6 +215,14 @@ if sys.platform == "win32":
                 if error.errno != 36:
                     raise
 
+    def _try_lock(fd: int) -> bool:
+        os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
     def _unlock(fd: int) -> None:
         os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
@@ -206,10 +236,17 @@ if sys.platform == "win32":
         return os.write(fd, data)
 
 else:
-    from fcntl import LOCK_EX, LOCK_UN, flock
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
     def _lock(fd: int) -> None:
         flock(fd, LOCK_EX)
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            flock(fd, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _unlock(fd: int) -> None:
         flock(fd, LOCK_UN)

@@ -24,9 +24,9 @@ from casket.errors import (
     NotACasketFile,
     NotFound,
 )
-from casket.records import Record, covers
+from casket.records import Record, covering, names_nothing
 from casket.stores import base, layout, scan
-from casket.stores.files import FilePort, LocalFile, opened
+from casket.stores.files import FilePort, LocalFile
 
 TAIL_LENGTH = len(layout.TAIL)
 
@@ -54,7 +54,9 @@ class JsonStore:
         sync: when to sync against power loss.
     """
 
-    def __init__(self, path: Path, *, writing: bool = True, sync: base.Sync = "session") -> None:
+    def __init__(
+        self, path: Path | str, *, writing: bool = True, sync: base.Sync = "session"
+    ) -> None:
         self._path = path
         self._writing = writing
         self._always_sync = sync == "always"
@@ -62,7 +64,7 @@ class JsonStore:
         self._mark: _Mark | None = None
         self._is_ours = False
         self._warned: set[layout.Damage] = set()
-        self._file: LocalFile | None = None
+        self._file: FilePort | None = None
         self.after_fork()
         forks.renew_in_children(self)
 
@@ -103,7 +105,7 @@ class JsonStore:
         needles = scan.needles(session, claim, kinds)
         for number, document in self._read(lambda file: self._documents(file, needles, after)):
             is_record = layout.is_record(document)
-            records: Any = (document,) if is_record else _unfolded(document)
+            records: Any = (document,) if is_record else unfolded(document)
             for record in records:
                 if base.fits(record, experiment, session, claim, kinds):
                     record.pop("more", None)
@@ -132,12 +134,16 @@ class JsonStore:
         with self._mutex:
             self._reopen()
 
+    def _open(self, *, writing: bool) -> FilePort:
+        """Open the file; where it is, only this knows."""
+        return LocalFile(self._path, writing=writing)
+
     # Writing: everything below is called with the mutex and the file's lock held.
 
-    def _lock(self) -> LocalFile:
+    def _lock(self) -> FilePort:
         while True:
             if self._file is None:
-                self._file = LocalFile(self._path, writing=True)
+                self._file = self._open(writing=True)
                 self._end, self._looked = b"", 0.0
             file = self._file
             file.lock()
@@ -151,8 +157,8 @@ class JsonStore:
             self._reopen()
 
     def _caught_up_unclaimed(
-        self, file: LocalFile, records: Sequence[Record], claim: str | None
-    ) -> LocalFile:
+        self, file: FilePort, records: Sequence[Record], claim: str | None
+    ) -> FilePort:
         """Catch up, unless the claim is held: a refusal changes nothing, not even a layout."""
         if claim is None:
             return self._catch_up(file)
@@ -189,7 +195,7 @@ class JsonStore:
             self._file.close()
             self._file = None
 
-    def _catch_up(self, file: LocalFile, verified: float = scan.EDITED) -> LocalFile:
+    def _catch_up(self, file: FilePort, verified: float = scan.EDITED) -> FilePort:
         """Learn what others have appended, healing what they left torn.
 
         Args:
@@ -273,7 +279,7 @@ class JsonStore:
             file.sync()
             self._synced = now
 
-    def _adopt(self, file: LocalFile) -> LocalFile:
+    def _adopt(self, file: FilePort) -> FilePort:
         """Take over a file in another layout: empty, half-created, written by TinyDB, old."""
         text = file.read_at(0, file.size())
         if layout.HEAD.startswith(text):
@@ -283,17 +289,17 @@ class JsonStore:
             return file
         return self._rewrite(file, self._parse_other(text))
 
-    def _rewrite(self, file: LocalFile, other: layout.OtherLayout) -> LocalFile:
-        return self._replace(file, chain([other.first_line()], _joined(other.lines())))
+    def _rewrite(self, file: FilePort, other: layout.OtherLayout) -> FilePort:
+        return self._replace(file, chain([other.first_line()], joined(other.lines())))
 
-    def _replace(self, file: LocalFile, parts: Iterator[bytes]) -> LocalFile:
+    def _replace(self, file: FilePort, parts: Iterator[bytes]) -> FilePort:
         """Put a new file in place of this one and go on in it, locked."""
         file.replace(chain(parts, [layout.TAIL]))
         file.unlock()
         self._reopen()
         return self._catch_up(self._lock())
 
-    def _heal(self, file: LocalFile, extent: scan.Extent) -> LocalFile:
+    def _heal(self, file: FilePort, extent: scan.Extent) -> FilePort:
         """Keep every whole record, move the rest aside, and say so."""
         whole = scan.without_cut(file, extent)
         inside, at_end = scan.damages(file, whole), whole.damage_at_end()
@@ -321,7 +327,7 @@ class JsonStore:
         except layout.NotOurs:
             return None
 
-    def _close_at(self, file: LocalFile, stop: int) -> LocalFile:
+    def _close_at(self, file: FilePort, stop: int) -> FilePort:
         file.write_at(stop, layout.TAIL)
         file.truncate(stop + TAIL_LENGTH)
         self._end = b""
@@ -329,15 +335,17 @@ class JsonStore:
 
     def _whole_lines(self, file: FilePort, extent: scan.Extent) -> Iterator[bytes]:
         yield file.read_at(0, extent.start)
-        yield from _joined(
-            layout.line(*document) for document in _ascending(scan.documents(file, extent))
+        yield from joined(
+            layout.line(*document) for document in ascending(scan.documents(file, extent))
         )
 
     def _pruned(self, file: FilePort, tombstone: Record) -> Iterator[bytes]:
         yield file.read_at(0, self._start) if self._end else layout.HEAD
-        remains = ((n, _less(doc, tombstone)) for n, doc in self._documents(file, None, 0))
+        is_covered = covering(tombstone)
+        remains = ((n, _less(doc, is_covered)) for n, doc in self._documents(file, None, 0))
         kept = (layout.line(number, rest) for number, rest in remains if rest is not None)
-        yield from _joined(chain(kept, [layout.line(self._last + 1, tombstone)]))
+        own = [] if names_nothing(tombstone) else [layout.line(self._last + 1, tombstone)]
+        yield from joined(chain(kept, own))
 
     def _warn_healed(self, lost: Sequence[layout.Damage], aside: str) -> None:
         ranges = ", ".join(f"{start}-{stop}" for start, stop in lost)
@@ -354,11 +362,13 @@ class JsonStore:
         self, documents: Callable[[FilePort], Iterator[layout.Document]]
     ) -> Iterator[layout.Document]:
         try:
-            with opened(self._path) as file:
+            with contextlib.closing(self._open(writing=False)) as file:
                 yield from documents(file)
         except FileNotFoundError:
             if not self._writing:
                 raise NotFound(str(self._path)) from None
+        except CasketError:
+            raise
         except OSError as error:
             raise base.unreadable(self._path, error.errno) from error
 
@@ -442,7 +452,7 @@ class JsonStore:
                 )
 
 
-def _unfolded(document: dict[str, Any]) -> list[Record]:
+def unfolded(document: dict[str, Any]) -> list[Record]:
     """Return the records a nested document stands for; none, if somebody else put it there."""
     if not layout.is_nested(document):
         return []
@@ -451,15 +461,15 @@ def _unfolded(document: dict[str, Any]) -> list[Record]:
     return legacy.unfold(document)
 
 
-def _less(document: dict[str, Any], tombstone: Record) -> dict[str, Any] | None:
+def _less(document: dict[str, Any], is_covered: Callable[[Record], bool]) -> dict[str, Any] | None:
     """Return what is left of a document after a deletion."""
     if layout.is_nested(document):
-        return legacy.without(document, lambda record: covers(tombstone, record))
-    is_covered = layout.is_record(document) and covers(tombstone, document)  # type: ignore[arg-type]
-    return None if is_covered else document
+        return legacy.without(document, is_covered)
+    is_gone = layout.is_record(document) and is_covered(document)  # type: ignore[arg-type]
+    return None if is_gone else document
 
 
-def _ascending(documents: Iterable[layout.Document]) -> Iterator[layout.Document]:
+def ascending(documents: Iterable[layout.Document]) -> Iterator[layout.Document]:
     """Yield documents with their numbers, or larger ones where they do not ascend."""
     last = 0
     for number, document in documents:
@@ -467,7 +477,8 @@ def _ascending(documents: Iterable[layout.Document]) -> Iterator[layout.Document
         yield last, document
 
 
-def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+def joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield lines with what joins them."""
     separator = layout.FIRST
     for text in lines:
         yield separator

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 import orjson
 
 from casket import forks
-from casket.records import Record, covers
+from casket.records import Record, covering, names_nothing
 from casket.stores import base
 
 
@@ -52,7 +52,10 @@ class MemoryStore:
 
     def prune(self, tombstone: Record, /) -> None:
         with self._lock:
-            kept = [line for line in self._lines if not covers(tombstone, orjson.loads(line[1]))]
+            if names_nothing(tombstone):
+                return
+            is_covered = covering(tombstone)
+            kept = [line for line in self._lines if not is_covered(orjson.loads(line[1]))]
             self._last += 1
             self._lines = [*kept, (self._last, orjson.dumps(tombstone))]
 

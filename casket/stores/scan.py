@@ -60,11 +60,13 @@ class Extent(NamedTuple):
 
 def find_extent(file: FilePort) -> Extent | None:
     """Find where the records lie; None if the document is in another layout."""
-    size = file.size()
-    first = _first_line(file, size)
-    if not layout.is_first_line(first):
-        return None
-    start, window = len(first), 1 << 16
+    first = first_line(file)
+    return extent_after(file, len(first)) if layout.is_first_line(first) else None
+
+
+def extent_after(file: FilePort, start: int) -> Extent:
+    """Find where the records lie after a first line that ends at `start`."""
+    size, window = file.size(), 1 << 16
     while True:
         low = max(start + 1, size - window)
         text = file.read_at(low, max(size - low, 0))
@@ -78,8 +80,9 @@ def find_extent(file: FilePort) -> Extent | None:
         window *= 4
 
 
-def _first_line(file: FilePort, size: int) -> bytes:
-    length = 256
+def first_line(file: FilePort) -> bytes:
+    """Return the first line, without its newline."""
+    size, length = file.size(), 256
     while True:
         text = file.read_at(0, length)
         if b"\n" in text or length >= size:

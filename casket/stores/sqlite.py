@@ -7,16 +7,17 @@ import errno
 import os
 import sqlite3
 import time
+import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from casket import forks
-from casket.errors import CasketError, NotACasketFile, NotFound
-from casket.records import FORMAT_VERSION, Record, covers
+from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound
+from casket.records import FORMAT_VERSION, Record, covering, names_nothing
 from casket.stores import base
 
 APPLICATION_ID = 0x63736B74
@@ -40,6 +41,9 @@ PRAGMA user_version = {FORMAT_VERSION};
 _IDENTITY = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
 
 # The tombstone of a deletion always has the largest number, so a rowid is never used again.
+_INSERT_NUMBERED = (
+    "INSERT INTO records (number, kind, session, claim, record) VALUES (?, ?, ?, ?, ?)"
+)
 _INSERT = "INSERT INTO records (kind, session, claim, record) VALUES (?, ?, ?, ?)"
 
 ONE_PAGE = 4096
@@ -81,6 +85,7 @@ class SqliteStore:
         self._writing = writing
         self._always_sync = sync == "always"
         self._synced = 0.0
+        self._warned: set[int] = set()
         self._connection: sqlite3.Connection | None = None
         self._opened = (0, 0)
         self._is_full_sync = True
@@ -107,30 +112,39 @@ class SqliteStore:
         kinds: Collection[str] | None = None,
         after: int = 0,
     ) -> Iterator[base.Numbered]:
-        filters = _Filters(session, claim, kinds)
+        for number, text in self._texts(_Filters(session, claim, kinds), after):
+            record = self._parsed(number, text)
+            if record is not None and experiment in {None, record.get("experiment")}:
+                yield number, record
+
+    def texts(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the numbers and the texts of all records, whole or damaged."""
+        return self._texts(_Filters(None, None, None), 0)
+
+    def problems(self) -> list[str]:
+        """Return what SQLite finds wrong with its pages."""
         try:
-            for number, text in self._rows(filters, after):
-                record: Record = orjson.loads(text)
-                if experiment is None or record.get("experiment") == experiment:
-                    yield number, record
+            found = self._undisturbed(("PRAGMA integrity_check(20)", []))
         except sqlite3.Error as error:
-            raise self._failure(error) from error
-        except PermissionError as error:
-            raise base.unreadable(self._path, error.errno) from error
+            return [str(error)]
+        return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
+
+    def write(self, rows: Iterable[tuple[int, Record]]) -> None:
+        """Write records with their numbers into a database that is empty."""
+        with _inside.lock:
+            connection = self._connection or self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                connection.executemany(
+                    _INSERT_NUMBERED, ((number, *_row(record)) for number, record in rows)
+                )
 
     def prune(self, tombstone: Record, /) -> None:
         try:
             with _inside.lock:
                 connection = self._connection or self._connect()
-                connection.execute("BEGIN IMMEDIATE")
-                with connection:
-                    rows = connection.execute("SELECT number, record FROM records")
-                    covered = [
-                        (number,) for number, text in rows if covers(tombstone, orjson.loads(text))
-                    ]
-                    # First, so that its number is larger than those that go.
-                    connection.execute(_INSERT, _row(tombstone))
-                    connection.executemany("DELETE FROM records WHERE number = ?", covered)
+                if not names_nothing(tombstone):
+                    _delete(connection, tombstone)
                 _shrink(connection)
         except (sqlite3.Error, PermissionError) as error:
             raise self._failure(error) from error
@@ -192,7 +206,31 @@ class SqliteStore:
             connection.execute(f"PRAGMA synchronous = {'FULL' if is_due else 'NORMAL'}")
             self._is_full_sync = is_due
 
-    def _rows(self, filters: _Filters, after: int) -> Iterator[tuple[int, str]]:
+    def _texts(self, filters: _Filters, after: int) -> Iterator[tuple[int, bytes]]:
+        try:
+            yield from self._rows(filters, after)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        except PermissionError as error:
+            raise base.unreadable(self._path, error.errno) from error
+
+    def _parsed(self, number: int, text: bytes) -> Record | None:
+        """Return a record; None, with a warning, if its text is damaged."""
+        try:
+            record: Record = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            if number not in self._warned:
+                self._warned.add(number)
+                warnings.warn(
+                    f"{self._path}: record {number} is damaged and was skipped "
+                    "(`casket doctor` tells more)",
+                    CasketWarning,
+                    stacklevel=2,
+                )
+            return None
+        return record
+
+    def _rows(self, filters: _Filters, after: int) -> Iterator[tuple[int, bytes]]:
         if not self._path.exists():
             if self._writing:
                 return
@@ -201,13 +239,16 @@ class SqliteStore:
             yield from rows
             after = rows[-1][0]
 
-    def _some_rows(self, filters: _Filters, after: int) -> list[tuple[int, str]]:
+    def _some_rows(self, filters: _Filters, after: int) -> list[tuple[int, bytes]]:
         """Return the first rows that fit and come after a number."""
+        return self._undisturbed(filters.query(after))
+
+    def _undisturbed(self, query: tuple[str, list[object]]) -> list[Any]:
         while True:
             with contextlib.suppress(_Disturbed), _inside.lock:
-                return self._select(filters.query(after))
+                return self._select(query)
 
-    def _select(self, query: tuple[str, list[object]]) -> list[tuple[int, str]]:
+    def _select(self, query: tuple[str, list[object]]) -> list[Any]:
         """Run a query on a connection of its own, which changes nothing and is not kept.
 
         A database that nobody has open is read without SQLite's locks: for those, SQLite would
@@ -220,6 +261,7 @@ class SqliteStore:
         if not state.size or state.is_being_created:
             return []
         with _reading(self._path, state) as connection:
+            connection.text_factory = bytes  # one that is damaged may be no Unicode
             try:
                 rows = connection.execute(*query).fetchall() if self._is_ready(connection) else []
             except sqlite3.Error:
@@ -347,6 +389,25 @@ def _when_free(connection: sqlite3.Connection, statement: str) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _delete(connection: sqlite3.Connection, tombstone: Record) -> None:
+    is_covered = covering(tombstone)
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        rows = connection.execute("SELECT number, CAST(record AS BLOB) FROM records")
+        covered = [(number,) for number, text in rows if _is_deleted(text, is_covered)]
+        # First, so that its number is larger than those that go.
+        connection.execute(_INSERT, _row(tombstone))
+        connection.executemany("DELETE FROM records WHERE number = ?", covered)
+
+
+def _is_deleted(text: bytes, is_covered: Callable[[Record], bool]) -> bool:
+    """Tell whether a stored record is covered; one that is damaged is kept for who mends it."""
+    try:
+        return is_covered(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _shrink(connection: sqlite3.Connection) -> None:

@@ -2,18 +2,21 @@
 
 Usage: python -m tests.benchmarks [NAME...]
 
-Names: writing growth cold-start import reading memory sklearn keras lightning
+Names: writing growth cold-start import reading command-line memory sklearn keras lightning
 """
 
 import json
 import os
+import pty
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -188,6 +191,47 @@ def reading(folder: Path) -> list[Figure]:
     ]
 
 
+def command_line(folder: Path) -> list[Figure]:
+    """`casket --help`, and `casket ls` in a terminal, each in a new process."""
+    path = folder / "sessions.json"
+    if not path.exists():
+        fill(path, 1_000, 100)
+    return [
+        Figure("casket --help", statistics.median(in_terminal("--help")), 0.15, "s", ""),
+        Figure(
+            "casket ls, 1,000 sessions x 100 epochs",
+            statistics.median(in_terminal("ls", str(path))),
+            0.5,
+            "s",
+            "in a terminal, from the start of the process to its end",
+        ),
+    ]
+
+
+def in_terminal(*arguments: str) -> list[float]:
+    """Return how long some runs of `casket` take whose output is a terminal."""
+    command = [str(Path(sys.executable).with_name("casket")), *arguments]
+    took = []
+    for _ in range(11):
+        master, slave = pty.openpty()
+        reader = threading.Thread(target=drain, args=(master,))
+        reader.start()
+        begun = time.perf_counter()
+        subprocess.run(command, stdout=slave, stderr=slave, check=True)
+        took.append(time.perf_counter() - begun)
+        os.close(slave)
+        reader.join()
+        os.close(master)
+    return took
+
+
+def drain(terminal: int) -> None:
+    """Read what a terminal shows until nobody writes to it any more."""
+    with suppress(OSError):  # how Linux says so
+        while os.read(terminal, 65536):
+            pass
+
+
 MEMORY = """
 import sys
 from casket import Experiment
@@ -238,6 +282,7 @@ BENCHMARKS = {
     "cold-start": cold_start,
     "import": importing,
     "reading": reading,
+    "command-line": command_line,
     "memory": memory,
     "sklearn": of_framework("tests.benchmarks.sklearn_search", "logging_searches"),
     "keras": of_framework("tests.benchmarks.keras", "logging_fits"),

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from casket.records import Record, covers
+from casket.records import Record, covers, names_nothing
 from casket.stores import base
 from casket.stores.jsonfile import JsonStore
 from casket.stores.memory import MemoryStore
@@ -123,6 +123,21 @@ class TestPrunesTheFuture(InMemory):
 
         def prune(self, tombstone: Record, /) -> None:
             self.append([tombstone])
+
+
+class TestKeepsTombstonesOfNothing(InMemory):
+    class Broken(MemoryStore):
+        def prune(self, tombstone: Record, /) -> None:
+            super().prune(tombstone)
+            if names_nothing(tombstone):
+                self.append([tombstone])
+
+
+class TestPrunesMoreThanIsNamed(InMemory):
+    class Broken(MemoryStore):
+        def prune(self, tombstone: Record, /) -> None:
+            body = {k: v for k, v in tombstone["body"].items() if k != "only_named"}
+            super().prune({**tombstone, "body": body})
 
 
 class TestKeepsTheCallersDict(InMemory):

@@ -44,6 +44,11 @@ IN_MEMORY: Catches = {
     },
     "NumbersAnew": {"test_pruning_drops_what_the_tombstone_covers_and_nothing_else"},
     "PrunesTheFuture": {"test_a_tombstone_does_not_cover_what_comes_after_it"},
+    "KeepsTombstonesOfNothing": {
+        "test_pruning_by_a_tombstone_that_names_nothing_changes_nothing_readers_see",
+        "test_an_empty_store_can_be_tidied_up",
+    },
+    "PrunesMoreThanIsNamed": {"test_pruning_drops_what_the_tombstone_covers_and_nothing_else"},
     "KeepsTheCallersDict": {
         "test_a_change_after_the_append_changes_nothing_stored",
         "test_a_change_of_what_came_out_changes_nothing_stored",

@@ -1,0 +1,1 @@
+"""The `casket` command; a file for each group of commands, and `app` that finds them."""

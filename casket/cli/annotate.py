@@ -1,0 +1,72 @@
+"""`casket tag`, `untag` and `note`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from casket.annotating import annotate
+from casket.backend import Backend
+from casket.cli import options
+from casket.locate import locate
+from casket.reading import Casket
+from casket.stores.base import StoreOptions
+from casket.views import ExperimentView, SessionView
+
+_WHAT = click.argument("what", metavar="SESSION|EXPERIMENT", type=options.SessionType())
+
+
+@click.command()
+@_WHAT
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@options.file_option
+def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
+    r"""Add tags to a session or an experiment.
+
+    \b
+    casket tag @last baseline
+    casket tag digits paper thesis -f runs.json
+    """
+    _annotate(what, file, add=tags)
+
+
+@click.command()
+@_WHAT
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@options.file_option
+def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
+    """Take tags away from a session or an experiment."""
+    _annotate(what, file, remove=tags)
+
+
+@click.command()
+@_WHAT
+@click.argument("text")
+@options.file_option
+def note(what: str, text: str, file: str | None) -> None:
+    r"""Note TEXT about a session or an experiment.
+
+    It takes the place of what was noted before; "" leaves nothing.
+
+    \b
+    casket note @last "diverged: the schedule was wrong"
+    """
+    _annotate(what, file, note=text)
+
+
+def _annotate(what: str, file: str | None, **change: Any) -> None:
+    url = options.chosen_file(file)
+    with options.open_file(url) as runs:
+        found = _found(runs, what)
+    backend = Backend(locate(url), StoreOptions())
+    annotate(backend, found, **change)
+    backend.store.close()
+
+
+def _found(runs: Casket, what: str) -> SessionView | ExperimentView:
+    """Return the experiment of that id, else the session whose id begins so."""
+    for experiment in runs.experiments:
+        if experiment.id == what:
+            return experiment
+    return options.found_session(runs, what)

@@ -1,0 +1,246 @@
+"""`casket rm`, `casket clean`, `casket compact`: what removes and rewrites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
+from typing import get_args
+
+import click
+
+from casket import NotFound, cleaning
+from casket.cleaning import Cleaner, ModelKey, Removal
+from casket.cli import options
+from casket.cli.wording import SpanType, counted, listed, size
+from casket.locate import Place, locate
+from casket.views import SessionView, Status
+
+SHOWN = 20
+"""Sessions named one by one."""
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks how far a rewriting is."""
+
+
+@click.command()
+@click.argument("sessions", nargs=-1, type=options.SessionType(), metavar="[SESSION]...")
+@click.option("--model", "models", multiple=True, metavar="ID", help="This model.")
+@click.option(
+    "--experiment",
+    "experiments",
+    multiple=True,
+    metavar="ID",
+    help="This experiment; together with --model, only those models of it.",
+)
+@click.option("--force", is_flag=True, help="Also sessions that are running.")
+@options.file_option
+@options.yes_options
+def rm(
+    sessions: tuple[str, ...],
+    models: tuple[str, ...],
+    experiments: tuple[str, ...],
+    force: bool,
+    file: str | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    r"""Remove sessions, models and experiments, and what is theirs.
+
+    Artifacts that nothing else refers to go, too. What was removed cannot be brought back.
+
+    \b
+    casket rm 114884e0 @last
+    casket rm --model SVM --experiment digits
+    casket rm --experiment "first steps"
+    """
+    if not (sessions or models or experiments):
+        raise click.UsageError("give SESSION, --model or --experiment: what is to be removed?")
+    place = locate(options.chosen_file(file))
+    cleaner = Cleaner(place)
+    ids = _session_ids(place, sessions)
+    keys = _model_keys(cleaner, models, experiments)
+    names = set() if models else _experiment_ids(cleaner, experiments)
+    removal = cleaner.chosen(
+        lambda session: session.id in ids, keys.__contains__, names.__contains__
+    )
+    running = [name for name, status in removal.sessions.items() if status == "running"]
+    if running and not force:
+        raise click.UsageError(
+            f"{counted(len(running), 'session')} of these may still be running, such as "
+            f"{running[0]}: end it first, or give --force"
+        )
+    _remove(cleaner, removal, yes=yes, dry_run=dry_run)
+
+
+@click.command()
+@options.file_argument
+@click.option("--failed", is_flag=True, help="Sessions that failed.")
+@click.option("--killed", is_flag=True, help="Sessions that were killed.")
+@click.option("--empty", is_flag=True, help="Models without sessions, experiments without models.")
+@click.option("--artifacts", is_flag=True, help="Files beside the store that nothing refers to.")
+@click.option(
+    "--older-than", type=SpanType(), metavar="SPAN", help="Only what is older, such as 30d or 12h."
+)
+@options.yes_options
+def clean(
+    file: str | None,
+    failed: bool,
+    killed: bool,
+    empty: bool,
+    artifacts: bool,
+    older_than: timedelta | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    r"""Remove what failed, was killed, is empty or unused.
+
+    Without --failed, --killed, --empty and --artifacts it looks for all of these. While sessions
+    run, what is empty or unused is left alone until it is an hour old: it may have just been made.
+
+    \b
+    casket clean runs.json --dry-run
+    casket clean --killed --older-than 30d --yes
+    """
+    is_all = not (failed or killed or empty or artifacts)
+    chosen = {"failed": failed, "killed": killed}
+    statuses = frozenset(s for s in get_args(Status) if s in chosen and (is_all or chosen[s]))
+    cleaner = Cleaner(locate(options.chosen_file(file)))
+    removal = cleaner.cleanable(
+        statuses=statuses,
+        empty=is_all or empty,
+        files=is_all or artifacts,
+        older_than=older_than or timedelta(0),
+    )
+    if not removal:
+        raise options.NothingFound(f"there is nothing to clean in {cleaner.place}")
+    _remove(cleaner, removal, yes=yes, dry_run=dry_run)
+
+
+@click.command()
+@options.file_argument
+@options.yes_options
+def compact(file: str | None, yes: bool, dry_run: bool) -> None:
+    """Rewrite a file tidily; others may go on writing to it.
+
+    Others may go on writing; they wait while it is rewritten. Nothing is removed that a reader
+    sees. What is damaged goes to FILE.torn (`casket doctor` says what it was).
+    """
+    place = locate(options.chosen_file(file))
+    if not (place.path.exists() or place.url):
+        raise NotFound(str(place))
+    before = cleaning.size_of_store(place)
+    if before:
+        click.echo(f"{place}: {size(before)} are rewritten; a copy needs as much room for a while")
+    if not options.is_confirmed(f"Rewrite {place}?", yes=yes, dry_run=dry_run):
+        return
+    _show_progress(place)
+    if before:
+        click.echo(f"{place}: {size(cleaning.size_of_store(place))}, were {size(before)}")
+
+
+def _session_ids(place: Place, names: Sequence[str]) -> set[str]:
+    if not names:
+        return set()
+    with options.open_file(str(place)) as runs:
+        return {options.found_session(runs, name).id for name in names}
+
+
+def _model_keys(
+    cleaner: Cleaner, models: Sequence[str], experiments: Sequence[str]
+) -> set[ModelKey]:
+    """Return the models of these ids, in these experiments if any is named."""
+    found = {
+        key
+        for key in cleaner.models
+        if key[1] in models and (not experiments or key[0] in experiments)
+    }
+    for model in models:
+        homes = sorted(experiment for experiment, name in found if name == model)
+        if not homes:
+            where = f" in experiment {' or '.join(experiments)}" if experiments else ""
+            raise options.NothingFound(f"there is no model {model!r}{where}")
+        if len(homes) > 1 and not experiments:
+            raise click.UsageError(
+                f"model {model!r} is in experiments {listed(homes)}: give --experiment"
+            )
+    return found
+
+
+def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
+    for experiment in experiments:
+        if experiment not in cleaner.experiments:
+            raise options.NothingFound(f"there is no experiment {experiment!r} in {cleaner.place}")
+    return set(experiments)
+
+
+def _remove(cleaner: Cleaner, removal: Removal, *, yes: bool, dry_run: bool) -> None:
+    """Show what is to go, ask, and remove it."""
+    for line in _lines(cleaner, removal):
+        click.echo(line)
+    what = _summary(removal)
+    if not options.is_confirmed(f"Remove {what} from {cleaner.place}?", yes=yes, dry_run=dry_run):
+        return
+    before = cleaning.size_of_store(cleaner.place) + cleaner.size_of(removal)
+    removed = cleaner.remove(removal)
+    after = cleaning.size_of_store(cleaner.place) + cleaner.size_of(removal)
+    if removed:
+        less = f": {size(before - after)} less" if after < before else ""
+        click.echo(f"removed {_summary(removed)}{less}")
+    left = _left(removal, removed)
+    if left:
+        click.echo(f"left {_summary(left)}, which came into use meanwhile or may do so", err=True)
+
+
+def _lines(cleaner: Cleaner, removal: Removal) -> Iterator[str]:
+    sessions = [view for view in cleaner.sessions if view.id in removal.sessions]
+    for view in sessions[:SHOWN]:
+        yield _line(view)
+    if len(sessions) > SHOWN:
+        yield f"... and {counted(len(sessions) - SHOWN, 'session')} more"
+    for experiment, model in sorted(removal.models):
+        yield f"model {model} of experiment {experiment}"
+    for experiment in sorted(removal.experiments):
+        yield f"experiment {experiment}"
+    if removal.files:
+        folder = cleaner.place.artifacts().path
+        files = counted(len(removal.files), "file")
+        yield f"{files} of {size(cleaner.size_of(removal))} in {folder}"
+
+
+def _line(session: SessionView) -> str:
+    return f"session {session.id} of {session.experiment}/{session.model}: {session.summary()}"
+
+
+def _summary(removal: Removal) -> str:
+    parts = [
+        counted(len(things), noun)
+        for things, noun in zip(removal, ("session", "model", "experiment", "file"), strict=True)
+        if things
+    ]
+    return listed(parts)
+
+
+def _left(planned: Removal, removed: Removal) -> Removal:
+    return Removal(
+        {name: s for name, s in planned.sessions.items() if name not in removed.sessions},
+        planned.models - removed.models,
+        planned.experiments - removed.experiments,
+        planned.files - removed.files,
+    )
+
+
+def _show_progress(place: Place) -> None:
+    """Compact a store; show how much of it is rewritten."""
+    length, done = cleaning.size_of_store(place), 0
+    with (
+        ThreadPoolExecutor(1) as pool,
+        options.progress_bar(f"rewriting {place.path.name}", length) as advance,
+    ):
+        rewriting = pool.submit(cleaning.compact, place)
+        while wait([rewriting], LOOK_INTERVAL).not_done:
+            more = max(cleaning.rewritten(place) - done, 0)
+            advance(more)
+            done += more
+        rewriting.result()
+        advance(max(length - done, 0))

@@ -1,0 +1,118 @@
+"""`casket doctor`: is the file sound, and what was lost if it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from casket import doctor as examining
+from casket.cli import options
+from casket.cli.wording import counted, size
+from casket.doctor import Finding, Report
+from casket.locate import Place, locate
+
+DAMAGED = 1
+"""The exit code if something is wrong."""
+
+
+@click.command()
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Put a file in place that holds every whole record, and keep the old one.",
+)
+@options.file_argument
+@options.yes_options
+@options.json_option
+def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    r"""Check every record, every artifact and the order of a file.
+
+    Each bad range of bytes is named, and what it cost. Nothing is changed without --repair, which
+    keeps the old file as FILE.damaged-TIME. Exit code 1 if something is wrong.
+
+    \b
+    casket doctor runs.json
+    casket doctor runs.json --repair
+    """
+    place = locate(options.chosen_file(file))
+    report = _examined(place)
+    if as_json:
+        options.write_json(_as_json(report))
+    else:
+        _show(report)
+    if repair and report.is_repairable:
+        kept = _repaired(place, yes=yes, dry_run=dry_run, quiet=as_json)
+        if kept is not None:
+            report = _examined(place)
+            for finding in report.damages:
+                click.echo(f"still: {_line(finding)}", err=as_json)
+    elif repair:
+        click.echo("there is nothing that a repair would make good", err=as_json)
+    if report.damages:
+        click.get_current_context().exit(DAMAGED)
+
+
+def _examined(place: Place) -> Report:
+    length, done = _length(place), 0
+    with options.progress_bar(f"checking {place.path.name}", length) as advance:
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            advance(more)
+
+        report = examining.examine(place, progress)
+        advance(max(length - done, 0))
+    return report
+
+
+def _length(place: Place) -> int:
+    """Return how many bytes there are to look at, about."""
+    if not place.path.is_file():
+        return 0
+    folder = place.artifacts().path
+    files = [place.path, *(folder.iterdir() if folder.is_dir() else ())]
+    return sum(file.stat().st_size for file in files)
+
+
+def _repaired(place: Place, *, yes: bool, dry_run: bool, quiet: bool) -> Path | None:
+    """Ask, and repair; return where the old file is, None if it was not repaired."""
+    click.echo(
+        f"A new file with every whole record takes the place of {place}; the old one is kept "
+        f"beside it as {place.path.name}.damaged-TIME",
+        err=quiet,
+    )
+    if not options.is_confirmed(f"Repair {place}?", yes=yes, dry_run=dry_run):
+        return None
+    kept = examining.repair(place)
+    click.echo(f"repaired {place}; the old file is {kept}", err=quiet)
+    return kept
+
+
+def _show(report: Report) -> None:
+    kinds = [counted(count, kind) for kind, count in report.records.items()]
+    click.echo(
+        f"{report.place}: {size(report.size)}, {counted(report.records.total(), 'record')} "
+        f"({', '.join(kinds)}) of {counted(report.sessions, 'session')}, "
+        f"{counted(report.artifacts, 'artifact')}"
+    )
+    for finding in report.findings:
+        click.echo(_line(finding))
+    damages = len(report.damages)
+    click.echo("it is sound" if not damages else counted(damages, "damage"))
+
+
+def _line(finding: Finding) -> str:
+    kind = click.style("damage", fg="red") if finding.is_damage else "note"
+    cost = f"; lost: {finding.cost}" if finding.cost else ""
+    return f"{kind}: {finding.where}: {finding.problem}{cost}"
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        **report._asdict(),
+        "is_sound": not report.damages,
+        "findings": [finding._asdict() for finding in report.findings],
+    }

@@ -1,0 +1,213 @@
+"""`casket export`: sessions as tables and documents for other tools and for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import orjson
+from tabulate import tabulate
+
+from casket.cli import options, tables
+from casket.errors import BadLocation, missing
+from casket.frames import Parts, Table, parts
+from casket.grouping import groups, value_of
+from casket.nested import documents
+from casket.rows import flatten
+from casket.summary import as_json, details, varying
+from casket.views import SessionView
+
+FORMATS = {
+    "csv": ".csv",
+    "parquet": ".parquet",
+    "jsonl": ".jsonl",
+    "json": ".json",
+    "markdown": ".md",
+    "latex": ".tex",
+}
+"""The formats, and the suffix that names each."""
+
+
+@click.command()
+@options.file_argument
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; else shown."
+)
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), help="Else by the suffix of -o."
+)
+@click.option(
+    "--table",
+    type=click.Choice(get_args(Table)),
+    default="sessions",
+    show_default=True,
+    help="What csv and parquet have a row for.",
+)
+@click.option(
+    "--columns", metavar="NAMES", help="Which columns, with commas, such as params.lr,acc."
+)
+@click.option("--group-by", metavar="NAMES", help="markdown, latex: mean ± interval of each group.")
+@options.where_option
+def export(
+    file: str | None,
+    output: Path | None,
+    form: str | None,
+    table: Table,
+    columns: str | None,
+    group_by: str | None,
+    where: str | None,
+) -> None:
+    r"""Export tables and documents: csv, parquet, jsonl, json, latex.
+
+    json is nested as the first casket's; markdown and latex are tables for papers.
+
+    \b
+    casket export runs.json -o epochs.csv --table epochs
+    casket export -o table.tex --columns params.lr,val_acc --group-by params.lr
+    """
+    form = form or _format_of(output)
+    names = options.names(columns)
+    with options.open_file(file) as runs:
+        sessions = runs.sessions(where=where)
+        if not sessions:
+            raise options.NothingFound(f"no session fits in {runs.place}")
+        if form == "parquet":
+            _write_parquet(sessions, table, names, output)
+        elif form in {"markdown", "latex"}:
+            grouping = options.names(group_by)
+            _write(_for_paper(sessions, names, grouping, form), output)
+        else:
+            _write(_WRITERS[form](sessions, table, names), output)
+    if output:
+        click.echo(f"{len(sessions)} sessions written to {output}", err=True)
+
+
+def _format_of(output: Path | None) -> str:
+    if output is None:
+        raise click.UsageError(f"give --format, one of {', '.join(FORMATS)}")
+    for form, suffix in FORMATS.items():
+        if output.suffix == suffix:
+            return form
+    raise click.UsageError(f"the suffix of {output} names no format: give --format")
+
+
+def _write(content: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(content, nl=False)
+        return
+    temporary = output.with_name(f"{output.name}.tmp")
+    try:
+        temporary.write_text(content, encoding="utf-8", newline="")
+        temporary.replace(output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise click.UsageError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _csv(sessions: Sequence[SessionView], table: Table, names: Sequence[str]) -> str:
+    made = parts(sessions, table)
+    header = _chosen([*made.owners, *made.rows], names)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(_rows(made, header))
+    return stream.getvalue()
+
+
+def _rows(made: Parts, header: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield the rows of a table."""
+    for row, owner in enumerate(made.positions()):
+        yield [
+            _cell(made.owners[name][owner] if name in made.owners else made.rows[name][row])
+            for name in header
+        ]
+
+
+def _cell(value: Any) -> Any:
+    plain = as_json(value)
+    return orjson.dumps(plain).decode() if isinstance(plain, (dict, list)) else plain
+
+
+def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that are named, or all."""
+    unknown = [name for name in names if name not in columns]
+    if unknown:
+        raise click.UsageError(
+            f"there is no column {', '.join(unknown)}; there are: {', '.join(columns)}"
+        )
+    return list(names or columns)
+
+
+def _jsonl(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:
+    return "".join(f"{orjson.dumps(details(session)).decode()}\n" for session in sessions)
+
+
+def _nested(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:
+    numbered = {str(i): document for i, document in enumerate(documents(sessions), 1)}
+    return orjson.dumps({"_default": numbered}).decode() + "\n"
+
+
+_WRITERS: dict[str, Callable[[Sequence[SessionView], Table, Sequence[str]], str]] = {
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "json": _nested,
+}
+
+
+def _write_parquet(
+    sessions: Sequence[SessionView], table: Table, names: Sequence[str], output: Path | None
+) -> None:
+    if output is None:
+        raise click.UsageError("parquet is no text: give -o FILE")
+    try:
+        from casket.frames import to_polars
+
+        frame = to_polars(sessions, table)
+    except ModuleNotFoundError as error:
+        raise missing(error, "polars", "polars") from error
+    try:
+        frame.select(_chosen(frame.columns, names)).write_parquet(output)
+    except OSError as error:
+        raise BadLocation(f"{output} cannot be written: {error}") from error
+
+
+def _for_paper(
+    sessions: Sequence[SessionView], names: Sequence[str], grouping: Sequence[str], form: str
+) -> str:
+    rows = _grouped(sessions, names, grouping) if grouping else _listed(sessions, names)
+    style = "latex_booktabs" if form == "latex" else "github"
+    header = {name: name.removeprefix("params.") for name in rows[0]}
+    cells = [[row.get(name, "") for name in header] for row in rows]
+    text = tabulate(cells, headers=list(header.values()), tablefmt=style, disable_numparse=True)
+    return (text.replace("±", r"$\pm$") if form == "latex" else text) + "\n"
+
+
+def _listed(sessions: Sequence[SessionView], names: Sequence[str]) -> list[dict[str, str]]:
+    if not names:
+        params = varying(flatten(session.params) for session in sessions)
+        metrics = dict.fromkeys(name for session in sessions for name in session.last)
+        names = [*(f"params.{name}" for name in params), *metrics]
+    return [
+        {name: tables.text(as_json(value_of(session, name))) for name in names}
+        for session in sessions
+    ]
+
+
+def _grouped(
+    sessions: Sequence[SessionView], names: Sequence[str], grouping: Sequence[str]
+) -> list[dict[str, str]]:
+    rows = []
+    for group in groups(sessions, grouping):
+        metrics = {
+            name: tables.with_margin(found.mean, found.margin)
+            for name, found in group.metrics().items()
+        }
+        values = {name: tables.text(value) for name, value in group.values.items()}
+        row = {**values, "n": str(len(group.sessions)), **metrics}
+        shown = [*grouping, "n", *names] if names else list(row)
+        rows.append({name: row.get(name, "") for name in dict.fromkeys(shown)})
+    return rows

@@ -1,0 +1,318 @@
+"""`casket ls` and `casket best`: sessions as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, get_args
+
+import click
+
+from casket.cli import options, tables
+from casket.grouping import Group, groups, value_of
+from casket.metrics import better
+from casket.reading import STATUSES
+from casket.rows import Mode, flatten, is_number
+from casket.summary import best_values, epoch_count, facts, numeric_metrics, varying
+from casket.views import SessionView
+
+SHOWN = 50
+"""Sessions shown in a terminal unless the user says how many."""
+
+Cell = Callable[[SessionView], str]
+
+CELLS: dict[str, Cell] = {
+    "id": lambda session: session.id[:8],
+    "status": lambda session: tables.coloured_status(session.status),
+    "epochs": lambda session: str(epoch_count(session) or ""),
+    "age": lambda session: tables.ago(session.age.total_seconds()),
+    "duration": lambda session: tables.span(session.duration.total_seconds()),
+    "started": lambda session: f"{session.started:%Y-%m-%d %H:%M}",
+    "ended": lambda session: f"{session.ended:%Y-%m-%d %H:%M}" if session.ended else "",
+    "tags": lambda session: " ".join(session.tags),
+}
+"""How a column is shown that is more than a value."""
+
+HELD_OUT = ("val", "test", "eval", "dev")
+"""How the names of metrics on held-out data begin."""
+
+ALWAYS = ("id", "status", "epochs", "age", "duration")
+"""The columns that stay when there is no room for all."""
+
+
+@click.command()
+@options.file_argument
+@options.where_option
+@click.option("--status", type=click.Choice(STATUSES), help="Only sessions that stand so.")
+@click.option("--tag", help="Only sessions with this tag.")
+@click.option(
+    "--sort",
+    metavar="NAME",
+    help="By a name as in --where, or best.METRIC; -NAME: the largest first.",
+)
+@click.option(
+    "--columns", metavar="NAMES", help="Which columns, with commas, such as id,params.lr."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    metavar="N",
+    help=f"At most N sessions, 0: all; in a terminal {SHOWN} if not given.",
+)
+@click.option("--page", is_flag=True, help="Show it page by page, by $PAGER.")
+@click.option(
+    "--group-by",
+    metavar="NAMES",
+    help="A row for each group of equal values, such as params.lr: mean ± 95 % interval, and n.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead.")
+@options.json_option
+def ls(
+    file: str | None,
+    where: str | None,
+    status: str | None,
+    tag: str | None,
+    sort: str | None,
+    columns: str | None,
+    limit: int | None,
+    page: bool,
+    group_by: str | None,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    r"""List sessions: params that vary, metrics with their best values.
+
+    The newest come last. A best value stands in brackets where it is not the last.
+
+    \b
+    casket ls runs.json --where "status == 'completed' and val_loss < 0.3" --sort val_loss
+    casket ls --group-by params.lr
+    casket ls --columns id,params.lr,best.val_acc --sort -best.val_acc --limit 10
+    """
+    with options.open_file(file) as runs:
+        sessions = runs.sessions(status=status, tag=tag, where=where)
+        if not sessions:
+            if as_json:
+                options.write_json([])
+            raise options.NothingFound(f"no session fits in {runs.place}")
+        if group_by:
+            _show_groups(groups(sessions, options.names(group_by)), as_csv=as_csv, as_json=as_json)
+            return
+        if sort:
+            sessions = sorted_by(sessions, sort)
+        is_read = as_json or as_csv or not sys.stdout.isatty() or page
+        count = limit if limit is not None else (0 if is_read else SHOWN)
+        shown = _limited(sessions, count, is_sorted=bool(sort))
+        if as_json:
+            options.write_json([facts(session) for session in shown])
+        elif as_csv:
+            click.echo(_csv([_flat(session) for session in shown]), nl=False)
+        else:
+            text = listing(shown, options.names(columns))
+            (click.echo_via_pager if page and sys.stdout.isatty() else click.echo)(text)
+            if len(shown) < len(sessions):
+                hidden = len(sessions) - len(shown)
+                click.echo(f"{hidden} more sessions are not shown: --limit 0 shows all", err=True)
+
+
+@click.command()
+@click.argument("metric")
+@options.file_argument
+@click.option("--mode", type=click.Choice(get_args(Mode)), help="Which way it is better.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+@options.where_option
+@options.json_option
+def best(
+    metric: str, file: str | None, mode: Mode | None, top: int, where: str | None, as_json: bool
+) -> None:
+    r"""List the sessions that reached the best value of METRIC.
+
+    Which way is better is told from the name (loss, error: min; acc, f1: max) unless --mode says.
+
+    \b
+    casket best val_loss runs.json
+    casket best reward --mode max --top 3
+    """
+    way = mode or better(metric)
+    if way is None:
+        raise click.UsageError(
+            f"the name {metric!r} does not tell which way is better: give --mode"
+        )
+    with options.open_file(file) as runs:
+        sessions = runs.sessions(where=where)
+        rated = _rated(sessions, metric, way)
+        if not rated:
+            known = sorted({name for session in sessions for name in numeric_metrics(session)})
+            raise options.NothingFound(
+                f"no session has numbers named {metric!r}; there are: {', '.join(known) or 'none'}"
+            )
+        shown = rated[:top]
+        if as_json:
+            options.write_json([{"value": value, **facts(session)} for value, session in shown])
+            return
+        params = [f"params.{name}" for name in _varying_params([session for _, session in shown])]
+        rows = [
+            {
+                metric: tables.text(value),
+                "epoch": tables.text(_epoch_of(session, metric, way)),
+                **_row(session, ["id", "status", "model", *params, "age"]),
+            }
+            for value, session in shown
+        ]
+        columns = [metric, "epoch", "id", "status", "model", *params, "age"]
+        click.echo(tables.table(rows, columns, keep=(metric, "id")))
+
+
+def listing(sessions: Sequence[SessionView], columns: Sequence[str]) -> str:
+    """Return sessions as a table, with the columns that tell them apart if none are named."""
+    if columns:
+        return tables.table([_row(session, columns) for session in sessions], columns)
+    heads = [{"experiment": each.experiment, "model": each.model} for each in sessions]
+    apart = varying(heads)
+    metrics = _metric_columns(sessions)
+    params = [f"params.{name}" for name in _varying_params(sessions)]
+    names = [*("id", "status"), *apart, *params, *metrics, *("epochs", "age", "duration")]
+    if any(session.tags for session in sessions):
+        names.insert(2, "tags")
+    rows = []
+    for session in sessions:
+        row = _row(session, [name for name in names if name not in metrics])
+        rows.append({**row, **_metric_cells(session, metrics)})
+    headers = {name: name.removeprefix("params.") for name in params}
+    text = tables.table(rows, names, keep=ALWAYS, headers=headers)
+    same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
+    return "\n".join([*([", ".join(same)] if same else []), text])
+
+
+def sorted_by(sessions: Iterable[SessionView], key: str) -> list[SessionView]:
+    """Return sessions in the order of a name, those without a value last.
+
+    Args:
+        sessions: the sessions.
+        key: a name as in a `where` expression, or `best.METRIC`; with `-` before it: the largest
+            first.
+    """
+    name = key.removeprefix("-")
+    valued = [(_value(session, name), session) for session in sessions]
+    numbers = [pair for pair in valued if is_number(pair[0])]
+    others = [pair for pair in valued if not is_number(pair[0]) and not _is_nothing(pair[0])]
+    nothing = [session for value, session in valued if _is_nothing(value)]
+    is_reversed = key.startswith("-")
+    numbers.sort(key=lambda pair: pair[0], reverse=is_reversed)
+    others.sort(key=lambda pair: str(pair[0]), reverse=is_reversed)
+    return [*(session for _, session in [*numbers, *others]), *nothing]
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _value(session: SessionView, name: str) -> Any:
+    if name.startswith("best."):
+        return best_values(session).get(name.removeprefix("best."))
+    if name == "epochs":
+        return epoch_count(session)
+    return value_of(session, name)
+
+
+def _limited(sessions: list[SessionView], count: int, *, is_sorted: bool) -> list[SessionView]:
+    if not count:
+        return sessions
+    return sessions[:count] if is_sorted else sessions[-count:]
+
+
+def _row(session: SessionView, names: Iterable[str]) -> dict[str, str]:
+    return {
+        name: CELLS[name](session) if name in CELLS else tables.text(_value(session, name))
+        for name in names
+    }
+
+
+def _metric_cells(session: SessionView, metrics: Iterable[str]) -> dict[str, str]:
+    """Return the latest value of each metric, with the best in brackets where it is another."""
+    bests = best_values(session)
+    cells = {}
+    for name in metrics:
+        latest = session.last.get(name)
+        cells[name] = tables.text(latest)
+        if name in bests and bests[name] != latest:
+            cells[name] += f" ({tables.text(bests[name])})"
+    return cells
+
+
+def _metric_columns(sessions: Iterable[SessionView]) -> list[str]:
+    """Return the names of all metrics, those of held-out data first."""
+    names = dict.fromkeys(chain.from_iterable(map(numeric_metrics, sessions)))
+    return sorted(names, key=lambda name: not name.startswith(HELD_OUT))
+
+
+def _varying_params(sessions: Iterable[SessionView]) -> list[str]:
+    return varying(flatten(session.params) for session in sessions)
+
+
+def _rated(
+    sessions: Iterable[SessionView], metric: str, mode: Mode
+) -> list[tuple[float, SessionView]]:
+    """Return the sessions with their best values, the best first."""
+    found = []
+    for session in sessions:
+        try:
+            found.append((session.best(metric, mode), session))
+        except KeyError:
+            continue  # it has no such metric
+    return sorted(found, key=lambda pair: pair[0], reverse=mode == "max")
+
+
+def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
+    row = session.epochs.best(metric, mode)
+    return row["epoch_num"] if row else None
+
+
+def _flat(session: SessionView) -> dict[str, Any]:
+    found = facts(session)
+    nested = {name: found.pop(name) for name in ("params", "last", "best")}
+    return {**found, "tags": " ".join(found["tags"]), **flatten(nested)}
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(chain.from_iterable(rows)))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _show_groups(found: list[Group], *, as_csv: bool, as_json: bool) -> None:
+    if as_json:
+        options.write_json([group.as_json() for group in found])
+        return
+    names = list(found[0].values)
+    metrics = _metric_columns(session for group in found for session in group.sessions)
+    if as_csv:
+        rows = [
+            {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in found
+        ]
+        click.echo(_csv(rows), nl=False)
+        return
+    shown = []
+    for group in found:
+        cells = {name: tables.text(value) for name, value in group.values.items()}
+        means = {
+            name: tables.with_margin(each.mean, each.margin)
+            for name, each in group.metrics().items()
+        }
+        shown.append({**cells, "n": str(len(group.sessions)), **means})
+    click.echo(tables.table(shown, [*names, "n", *metrics], keep=(*names, "n")))
+
+
+def _flat_intervals(group: Group) -> dict[str, float]:
+    return {
+        f"{name}.{part}": getattr(each, part)
+        for name, each in group.metrics().items()
+        for part in ("mean", "margin")
+    }

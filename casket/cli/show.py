@@ -1,0 +1,180 @@
+"""`casket show`: all about one session, with its curves."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import click
+import plotille  # type: ignore[import-untyped]  # has no types
+
+from casket.cli import options, tables
+from casket.metrics import better
+from casket.rows import Rows, flatten, is_number
+from casket.summary import details
+from casket.views import SessionView
+
+MANY = 12
+"""Results of one index that are shown; --json gives all."""
+CURVE = 60, 10
+"""Characters of a curve: the widest, and how high."""
+
+
+@click.command()
+@click.argument("session", type=options.SessionType(), default="@last")
+@options.file_argument
+@click.option("--metrics", metavar="NAMES", help="Which curves, with commas; all if not given.")
+@options.json_option
+def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> None:
+    r"""Show a session: params, meta, results, artifacts and curves.
+
+    \b
+    casket show @last
+    casket show 65ab runs.json --metrics loss,val_loss
+    """
+    with options.open_file(file) as runs:
+        found = options.found_session(runs, session)
+        if as_json:
+            options.write_json(details(found))
+            return
+        click.echo("\n".join([*_head(found), *_facts(found), *_results(found)]))
+        for lines in _curves(found, options.names(metrics)):
+            click.echo(lines)
+
+
+def _head(session: SessionView) -> Iterator[str]:
+    status = tables.coloured_status(session.status)
+    took = tables.span(session.duration.total_seconds())
+    yield f"session {click.style(session.id, bold=True)}  {status}"
+    yield f"experiment {session.experiment}, model {session.model}"
+    yield f"started {session.started:%Y-%m-%d %H:%M:%S} UTC, took {took}"
+    if session.error:
+        yield click.style(session.error, fg="red")
+    if session.tags:
+        yield f"tags {', '.join(session.tags)}"
+    if session.note:
+        yield f"note {session.note}"
+
+
+def _facts(session: SessionView) -> Iterator[str]:
+    yield from _section("params", flatten(session.params))
+    yield from _section("config", flatten(session.config))
+    meta = {name: value for name, value in flatten(session.meta).items() if value is not None}
+    yield from _section("meta", meta)
+    artifacts = {
+        name: f"{_size(artifact.size)}, {artifact.media_type}, {artifact.folder.path.name}/"
+        f"{artifact.file}"
+        for name, artifact in session.artifacts.items()
+    }
+    yield from _section("artifacts", artifacts)
+
+
+def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
+    if values:
+        yield ""
+        yield click.style(title, bold=True)
+        width = min(max(map(len, values)), 28)
+        for name, value in values.items():
+            yield _cut(f"  {name:{width}}  {_one_line(value)}")
+
+
+def _results(session: SessionView) -> Iterator[str]:
+    for index in [None, *session.indexes]:
+        rows = session.results(index)
+        if rows:
+            title = "results" if index is None else f"results {index}"
+            yield from ["", click.style(title, bold=True)]
+            yield from (_cut(f"  {_one_line(row)}") for row in rows[:MANY])
+            if len(rows) > MANY:
+                yield f"  ... and {len(rows) - MANY} more: --json gives all"
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        parts = (f"{name}={_one_line(each)}" for name, each in flatten(value).items())
+        return ", ".join(parts)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(tables.text, value))}]"
+    return " ".join(tables.text(value).split())
+
+
+def _cut(line: str) -> str:
+    """Cut a line to the width of the terminal, if there is one."""
+    width = shutil.get_terminal_size().columns
+    return line if not sys.stdout.isatty() or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count = count / 1000  # type: ignore[assignment]  # a float from here on
+    return f"{count:.3g} GB"
+
+
+def _curves(session: SessionView, names: list[str]) -> Iterator[str]:
+    """Yield a plot for each metric, and its training and validation curve in one."""
+    rows, number = session.epochs.latest, "epoch_num"
+    if len(rows) < 2:
+        rows, number = session.batches.latest, "batch_num"
+    points = _points(rows, number)
+    wanted = [name for name in points if not names or name in names]
+    for name in wanted:
+        partner = f"val_{name}"
+        if name.removeprefix("val_") in wanted and name.startswith("val_"):
+            continue  # drawn with its partner
+        shown = [name, *([partner] if partner in wanted else [])]
+        yield from _plot({each: points[each] for each in shown}, number.removesuffix("_num"))
+
+
+Points = list[tuple[float, float]]
+
+
+def _points(rows: Rows, number: str) -> dict[str, Points]:
+    """Return the finite points of each metric that has two or more."""
+    found: dict[str, Points] = {}
+    for row in rows:
+        for name, value in flatten(row).items():
+            if is_number(value) and math.isfinite(value) and name not in {number, "epoch"}:
+                found.setdefault(name, []).append((row[number], value))
+    return {name: points for name, points in found.items() if len(points) > 1}
+
+
+def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
+    width = min(shutil.get_terminal_size().columns - 20, CURVE[0])
+    figure = plotille.Figure()
+    figure.width, figure.height = max(width, 20), CURVE[1]
+    figure.origin = False
+    figure.x_label, figure.y_label = unit, next(iter(curves))
+    figure.set_x_limits(*_limits(x for points in curves.values() for x, _ in points))
+    for kind in (int, float):
+        figure.register_label_formatter(kind, _label)
+    figure.color_mode = "names"
+    figure.with_colors = sys.stdout.isatty()
+    for points, colour in zip(curves.values(), ("cyan", "yellow"), strict=False):
+        xs, ys = zip(*points, strict=True)
+        figure.plot(xs, ys, lc=colour if sys.stdout.isatty() else None)
+    title = ", ".join(_said(name, points) for name, points in curves.items())
+    yield f"\n{title}\n{figure.show()}"
+
+
+def _limits(values: Iterable[float]) -> tuple[float, float]:
+    found = list(values)
+    return min(found), max(found)
+
+
+def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001
+    """Return a number beside an axis, as plotille asks for it."""
+    text = tables.text(float(value))
+    return text.ljust(chars) if left else text.rjust(chars)
+
+
+def _said(name: str, points: Points) -> str:
+    values = [value for _, value in points]
+    mode = better(name)
+    best = {"min": min, "max": max}[mode](values) if mode else None
+    text = f"{click.style(name, bold=True)} {tables.text(values[-1])}"
+    return text if best in {None, values[-1]} else f"{text} (best {tables.text(best)})"

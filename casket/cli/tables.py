@@ -1,0 +1,117 @@
+"""How values and tables are shown in a terminal."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+STATUS_COLOURS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
+LONGEST = 24
+"""Characters of a value in a table."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def text(value: Any) -> str:
+    """Return a value as it stands in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1e16 else f"{value:.3e}"
+
+
+def with_margin(mean: float, margin: float) -> str:
+    """Return a mean and its margin with the digits that the margin leaves."""
+    if not math.isfinite(margin):
+        return text(mean)
+    if margin == 0:
+        return f"{text(mean)} ± 0"
+    digits = max(0, 1 - math.floor(math.log10(margin)))
+    return f"{mean:.{digits}f} ± {margin:.{digits}f}"
+
+
+def span(seconds: float) -> str:
+    """Return a span of time in its two largest units, such as `2 h 5 min`."""
+    seconds = max(seconds, 0.0)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    parts: list[tuple[int, str]] = []
+    for name, size in units:
+        count, whole = divmod(whole, size)
+        if count or parts:
+            parts.append((count, name))
+    return " ".join(f"{count} {name}" for count, name in parts[:2] if count)
+
+
+def ago(seconds: float) -> str:
+    """Return how long something is past, in its largest unit."""
+    return span(seconds).partition(" ")[0] + " " + span(seconds).split(" ")[1]
+
+
+def coloured_status(status: str) -> str:
+    """Return a status in its colour."""
+    return click.style(status, fg=STATUS_COLOURS.get(status))
+
+
+def table(
+    rows: Rows,
+    columns: Sequence[str],
+    keep: Collection[str] = (),
+    headers: Mapping[str, str] | None = None,
+) -> str:
+    """Return a table of rows, cut to the width of the terminal if there is one.
+
+    Args:
+        rows: the cells of each row by column.
+        columns: which columns, in order.
+        keep: columns that stay when there is no room for all; of the others the last go first.
+        headers: what to write over columns, where it is not their name.
+    """
+    titles = {name: (headers or {}).get(name, name) for name in columns}
+    if not sys.stdout.isatty():
+        return _plain(rows, titles)
+    cut = [{name: _cut(str(row.get(name, ""))) for name in columns} for row in rows]
+    width = click.get_current_context().terminal_width or shutil.get_terminal_size().columns
+    shown = _fitting(cut, titles, keep, width)
+    text = _plain(cut, {name: titles[name] for name in columns if name in shown})
+    if len(shown) < len(columns):
+        hidden = ", ".join(titles[name] for name in columns if name not in shown)
+        text += f"\n(no room for {hidden}: choose by --columns, or see all by --csv or --json)"
+    return text
+
+
+def _plain(rows: Rows, titles: Mapping[str, str]) -> str:
+    cells = [[row.get(name, "") for name in titles] for row in rows]
+    return tabulate(cells, headers=list(titles.values()), tablefmt="plain", disable_numparse=True)
+
+
+def _fitting(rows: Rows, titles: Mapping[str, str], keep: Collection[str], width: int) -> set[str]:
+    """Return the columns there is room for."""
+    widths = {
+        name: max(len(title), *(len(click.unstyle(str(row[name]))) for row in rows)) + 2
+        for name, title in titles.items()
+    }
+    shown = set(titles)
+    for name in reversed(list(titles)):
+        if sum(widths[each] for each in shown) - 2 <= width:
+            break
+        if name not in keep:
+            shown.remove(name)
+    return shown
+
+
+def _cut(cell: str) -> str:
+    if len(click.unstyle(cell)) <= LONGEST:
+        return cell
+    return click.unstyle(cell)[: LONGEST - 1] + "…"

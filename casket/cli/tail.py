@@ -1,0 +1,171 @@
+"""`casket tail`: what is being written now, across processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from casket.cli import options, tables
+from casket.reading import Casket
+from casket.records import Record
+from casket.rows import flatten, is_number
+from casket.summary import as_json, epoch_count, facts
+from casket.views import SessionView, moment
+
+TOTALS = ("epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs")
+"""Params that say how many epochs there will be."""
+BATCH_INTERVAL = timedelta(seconds=1)
+"""Between two batches of one session that are shown."""
+METRICS = 6
+WINDOW = 20
+"""Epochs that the rate is taken from: a session that was continued has stood still before."""
+
+
+@click.command()
+@options.file_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on, and show what is added.")
+@click.option("--timeout", type=float, help="With -f: stop after so many seconds of silence.")
+@options.json_option
+def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -> None:
+    r"""Show what runs now: last metrics, rate and expected end.
+
+    The end can be told of sessions whose params say how many epochs there will be (epochs,
+    max_epochs, ...). With --json and -f, each record is a line of JSON.
+
+    \b
+    casket tail -f runs.json
+    """
+    with options.open_file(file) as runs:
+        running = runs.sessions(status="running")
+        if follow:
+            _follow(runs, timeout, as_json=as_json)
+        elif as_json:
+            options.write_json([{**facts(each), **pace_of(each)} for each in running])
+        elif running:
+            click.echo(tables.table([_row(session) for session in running], list(_row(running[0]))))
+        else:
+            raise options.NothingFound(
+                f"no session is running in {runs.place}: `casket ls` shows all"
+            )
+
+
+def pace_of(session: SessionView) -> dict[str, Any]:
+    """Return how fast a running session goes, as JSON.
+
+    Returns:
+        epochs_per_second, and expected_end, which is None where nothing says how many epochs
+        there will be.
+    """
+    times = [moment(time) for time in session.logged("epoch").times[-WINDOW:] if time]
+    if len(times) < 2 or times[-1] <= times[0]:
+        return {"epochs_per_second": None, "expected_end": None}
+    pace = (len(times) - 1) / (times[-1] - times[0]).total_seconds()
+    total = total_epochs(session)
+    end = None
+    if total:
+        left = max(total - epoch_count(session), 0)
+        end = (times[-1] + timedelta(seconds=left / pace)).isoformat()
+    return {"epochs_per_second": round(pace, 6), "expected_end": end}
+
+
+def total_epochs(session: SessionView) -> int | None:
+    """Return how many epochs a session will have, if its params say so."""
+    params = flatten({**session.config, **session.params})
+    for name, value in params.items():
+        if name.rpartition(".")[2] in TOTALS and is_number(value) and value > 0:
+            return int(value)
+    return None
+
+
+def _row(session: SessionView) -> dict[str, str]:
+    pace = pace_of(session)
+    total = total_epochs(session)
+    epochs = epoch_count(session)
+    return {
+        "session": session.id[:8],
+        "model": session.model,
+        "epoch": f"{epochs}/{total}" if total else str(epochs),
+        "metrics": _metrics(dict(session.last)),
+        "rate": _rate(pace["epochs_per_second"]),
+        "ends": _clock(pace["expected_end"]),
+        "last record": f"{tables.ago(session.age.total_seconds())} ago",
+    }
+
+
+def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
+    shown: dict[str, datetime] = {}
+    for record in runs.follow(timeout=timeout):
+        if as_json:
+            click.echo(options.json_line(record))
+            continue
+        if record["kind"] == "batch":
+            time, session = moment(record["time"]), record["session"]
+            if time - shown.get(session, datetime.min.replace(tzinfo=UTC)) < BATCH_INTERVAL:
+                continue
+            shown[session] = time
+        for line in _lines(runs, record):
+            click.echo(line)
+
+
+def _lines(runs: Casket, record: Record) -> Iterator[str]:
+    """Yield the line that a record is shown as, if it is shown."""
+    clock = _clock(record["time"])
+    body = record["body"]
+    head = f"{clock} {record.get('session', '')[:8]} {record.get('model', '')}"
+    match record["kind"]:
+        case "session":
+            yield f"{head} {tables.coloured_status('running')} {_metrics(body['params'])}"
+        case "epoch":
+            pace = _pace(runs, record)
+            yield f"{head} epoch {body['epoch_num']} {_metrics(body['result'])}{pace}"
+        case "batch":
+            yield f"{head} batch {body['batch_num']} {_metrics(body['result'])}"
+        case "result":
+            index = "" if body["index"] is None else f" {body['index']}"
+            yield f"{head} result{index} {_metrics(body['result'])}"
+        case "artifact":
+            yield f"{head} artifact {body['name']}"
+        case "end":
+            error = f" {body['error']}" if body.get("error") else ""
+            yield f"{head} {tables.coloured_status(body['status'])}{error}"
+
+
+def _pace(runs: Casket, record: Record) -> str:
+    session = runs.session(record["session"])
+    if session is None:
+        return ""
+    pace = pace_of(session)
+    parts = [_rate(pace["epochs_per_second"])]
+    if pace["expected_end"]:
+        parts.append(f"ends {_clock(pace['expected_end'])}")
+    text = ", ".join(filter(None, parts))
+    return f"  ({text})" if text else ""
+
+
+def _metrics(values: dict[str, Any]) -> str:
+    numbers = {
+        name: value
+        for name, value in flatten(as_json(values)).items()
+        if not isinstance(value, list)
+    }
+    return " ".join(
+        f"{name}={tables.text(value)}" for name, value in list(numbers.items())[:METRICS]
+    )
+
+
+def _rate(pace: float | None) -> str:
+    if not pace:
+        return ""
+    return f"{pace:.3g} epochs/s" if pace >= 1 else f"{tables.span(1 / pace)} an epoch"
+
+
+def _clock(time: str | None) -> str:
+    """Return a time of the day here, with the date if it is another day."""
+    if not time:
+        return ""
+    local = moment(time).astimezone()
+    is_today = local.date() == datetime.now().astimezone().date()
+    return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"

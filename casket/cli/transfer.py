@@ -1,0 +1,110 @@
+"""`casket import` and `casket merge`: what comes from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from casket.backend import Backend
+from casket.cli import options
+from casket.imports import SOURCES, load
+from casket.imports.report import Report
+from casket.locate import Place, locate
+from casket.merging import Counts, FileCarrier, add_missing
+from casket.records import Record
+from casket.stores.base import StoreOptions
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(exists=True))
+@options.file_argument
+@click.option("--experiment", help="File all runs under this experiment.")
+@click.option("--model", help="File all runs under this model.")
+@click.option(
+    "--source", "kind", type=click.Choice([*SOURCES, "casket"]), help="Else it is recognised."
+)
+@click.option("--artifacts/--no-artifacts", default=True, help="Whether to copy the runs' files.")
+def import_(
+    source: str,
+    file: str | None,
+    experiment: str | None,
+    model: str | None,
+    kind: str | None,
+    artifacts: bool,
+) -> None:
+    r"""Import what another tracker wrote; twice adds nothing.
+
+    MLflow (mlflow.db, mlruns/), TensorBoard event files, Trackio's and Sacred's folders, CSV logs
+    of Lightning and Keras, files of the first casket.
+
+    \b
+    casket import mlruns runs.json
+    casket import lightning_logs runs.json --experiment digits
+    """
+    with _counting() as show:
+        report = load(
+            source, options.chosen_file(file), experiment=experiment, model=model,
+            source=kind, artifacts=artifacts, progress=show,
+        )  # fmt: skip
+    for line in report.lines():
+        click.echo(line)
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.FileType())
+@click.option(
+    "-o", "--output", metavar="FILE", required=True, type=options.FileType(), help="Where to."
+)
+def merge(files: tuple[str, ...], output: str) -> None:
+    r"""Add files to another one, of any kind; twice adds nothing.
+
+    \b
+    casket merge node1.json node2.json -o all.json
+    casket merge runs.json -o runs.sqlite
+    """
+    target = Backend(locate(output), StoreOptions())
+    counts = Counts()
+    for file in files:
+        problems = _merge(locate(file), target, counts)
+        for name, why in problems.items():
+            click.echo(f"warning: file {name} was not copied: {why}", err=True)
+    target.store.close()
+    added = ", ".join(f"{count} {kind}" for kind, count in counts.added.items()) or "nothing"
+    click.echo(f"added to {output}: {added}; there already: {counts.held} records")
+    if counts.removed:
+        click.echo(f"left out, because they were deleted: {counts.removed} records")
+
+
+def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
+    """Merge a store into another; return why files could not be copied, by name."""
+    carrier = FileCarrier(place.artifacts(), target.files)
+    with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
+        total = sum(1 for _ in store.records())
+        with options.progress_bar(Path(str(place)).name, total) as advance:
+
+            def records() -> Iterator[Record]:
+                for _, record in store.records():
+                    yield record
+                    advance(1)
+
+            add_missing(target.store, records(), carry=carrier, counts=counts)
+    return carrier.problems
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[Callable[[Report], None] | None]:
+    """Show how many runs were read, in a terminal; nobody knows how many there are."""
+    shown = 0
+
+    def show(report: Report) -> None:
+        nonlocal shown
+        shown = report.runs
+        click.echo(f"\r{report.runs} runs", nl=False, err=True)
+
+    yield show if sys.stderr.isatty() else None
+    if shown:
+        click.echo(err=True)

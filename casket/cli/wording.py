@@ -1,0 +1,49 @@
+"""How the commands say numbers of things, sizes and spans of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import click
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 session`, `2 sessions`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Return parts as a phrase: `a, b and c`."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in a unit that fits: `1.5 MB`."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} bytes"
+
+
+class SpanType(click.ParamType[timedelta]):
+    """A span of time, such as `30d`, `12h` or `90min`."""
+
+    name = "span"
+
+    _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}  # noqa: RUF012 - never changed
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no span of time: give one such as 30d, 12h or 90min")
+        try:
+            return timedelta(**{self._UNITS[match[2]]: float(match[1])})
+        except OverflowError:
+            self.fail(f"{value!r} is too long", param, ctx)

@@ -1,0 +1,193 @@
+"""Importing what other trackers have logged: `load` reads a source and adds its runs to a store.
+
+    from casket.imports import load
+
+    report = load("mlruns", "runs.json")
+    print(report)
+
+An importer is a module of this package with two functions: `recognises(path)` tells whether a
+path is its source, `runs(path, report)` yields `casket.imports.runs.Run`s. To add one, write it
+and name it in `SOURCES`. Its docstring says what becomes of what.
+
+Importing twice adds nothing; of a source that has grown, what is new is added. What was deleted in
+the target stays deleted (`casket.merging`); given under another experiment's or model's name, it
+is imported anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from casket.backend import Backend
+from casket.errors import BadLocation, NotACasketFile, NotFound
+from casket.experiment import Experiment
+from casket.imports.report import Problem, Report
+from casket.imports.runs import Known, Names, Translator
+from casket.locate import Place, locate
+from casket.merging import FileCarrier, add_missing
+from casket.records import Record
+from casket.stores.base import StoreOptions
+
+__all__ = ["SOURCES", "Problem", "Report", "load"]
+
+CASKET = "casket"
+"""A casket file, of the first casket or of this one: its records are copied."""
+
+SOURCES = {
+    "mlflow": "casket.imports.mlflow",
+    "sacred": "casket.imports.sacred",
+    "trackio": "casket.imports.trackio",
+    "lightning": "casket.imports.lightning_csv",
+    "keras": "casket.imports.keras_csv",
+    "tensorboard": "casket.imports.tensorboard",
+}
+"""The importers, in the order in which they are asked whether they know a path."""
+
+Target = str | os.PathLike[str] | Experiment
+Progress = Callable[[Report], None]
+
+
+def load(
+    path: str | os.PathLike[str],
+    to: Target,
+    *,
+    experiment: str | None = None,
+    model: str | None = None,
+    source: str | None = None,
+    artifacts: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Add the runs of another tracker to a store.
+
+    Args:
+        path: what the other tracker has written: a file or a folder.
+        to: the path or URL of a store, which is created if it does not exist; or an experiment,
+            which then takes all of the runs.
+        experiment: file all runs under this experiment; else each under what the source says.
+        model: file all runs under this model; else each under its name.
+        source: the kind of source, one of `SOURCES` or `"casket"`; recognised if it is not given.
+        artifacts: whether to bring over the files of the runs.
+        progress: called after each run with the report so far.
+
+    Returns:
+        How much came over, and what did not.
+
+    Raises:
+        NotFound: there is nothing at `path`.
+        BadLocation: nothing that casket can import is at `path`, `source` is unknown, or `to` names
+            no place.
+        MissingDependency: the source needs a package that is not installed.
+        StoreUnavailable: the store cannot be written; what was added stays, and another call goes
+            on from there.
+    """
+    place = Path(path).expanduser().resolve()
+    if not place.exists():
+        raise NotFound(str(place), "give the file or folder that the other tracker has written")
+    if source is not None and source not in {CASKET, *SOURCES}:
+        raise BadLocation(f"source={source!r}: give one of {(CASKET, *SOURCES)}")
+    kind, *others = _recognised(place, [source] if source else [*SOURCES, CASKET])
+    report = Report(kind, str(place))
+    for other in others:
+        report.problem(place, f"what {other} wrote there was left out; give source={other!r}")
+    names = Names(to.id if isinstance(to, Experiment) and not experiment else experiment, model)
+    if kind == CASKET and any(names):
+        raise BadLocation(f"{place} is a casket file: its runs keep their experiments and models")
+    with _opened(to) as target:
+        if kind == CASKET:
+            _copy(place, target, report, artifacts, progress)
+        else:
+            _import(place, target, report, names, artifacts, progress)
+    return report
+
+
+def _recognised(path: Path, kinds: list[str]) -> list[str]:
+    """Return which of some kinds of source a path is; a folder may be several."""
+    found = [
+        kind
+        for kind in kinds
+        if kind in SOURCES and importlib.import_module(SOURCES[kind]).recognises(path)
+    ]
+    # Last: to know one, it may have to be read as a whole.
+    if not found and CASKET in kinds and path.is_file() and _is_casket_file(path):
+        found = [CASKET]
+    if not found:
+        raise BadLocation(
+            f"{path}: nothing that casket can import as {' or '.join(kinds)}. "
+            "Give the file or folder that the tracker itself has written"
+        )
+    return found
+
+
+def _is_casket_file(path: Path) -> bool:
+    with contextlib.closing(_reading(locate(path))) as store, contextlib.suppress(NotACasketFile):
+        return next(iter(store.records()), None) is not None
+    return False
+
+
+def _reading(place: Place) -> Any:
+    return place.open(StoreOptions(), writing=False)
+
+
+@contextlib.contextmanager
+def _opened(to: Target) -> Iterator[Backend]:
+    if isinstance(to, Experiment):
+        yield to.backend
+        return
+    backend = Backend(locate(to), StoreOptions())
+    try:
+        yield backend
+    finally:
+        backend.store.close()
+
+
+def _copy(
+    path: Path, target: Backend, report: Report, artifacts: bool, progress: Progress | None
+) -> None:
+    """Copy the records of a casket file."""
+    place = locate(path)
+    carrier = FileCarrier(place.artifacts(), target.files) if artifacts else None
+
+    def records() -> Iterator[Record]:
+        for _, record in store.records():
+            yield record
+            if record["kind"] == "session":
+                report.runs += 1
+                _tell(report, progress)
+
+    with contextlib.closing(_reading(place)) as store:
+        add_missing(target.store, records(), carry=carrier, counts=report.counts)
+    for file, why in (carrier.problems if carrier else {}).items():
+        report.problem(file, why)
+
+
+def _import(
+    path: Path,
+    target: Backend,
+    report: Report,
+    names: Names,
+    artifacts: bool,
+    progress: Progress | None,
+) -> None:
+    importer = importlib.import_module(SOURCES[report.source])
+    heads = target.store.records(kinds={"experiment", "model", "session"})
+    known = Known(record for _, record in heads)
+    files = target.files if artifacts else None
+    translator = Translator(report.source, names, files, known, report)
+
+    def records() -> Iterator[Record]:
+        for run in importer.runs(path, report):
+            yield from translator.records(run)
+            report.runs += 1
+            _tell(report, progress)
+
+    add_missing(target.store, records(), counts=report.counts)
+
+
+def _tell(report: Report, progress: Progress | None) -> None:
+    if progress is not None:
+        progress(report)

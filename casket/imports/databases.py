@@ -1,0 +1,75 @@
+"""Other programs' SQLite databases, read without changing or creating anything."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from casket.imports.report import Report
+
+_MAGIC = b"SQLite format 3\0"
+
+
+class Database:
+    """An open database; what cannot be read of it is noted and left out."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, report: Report) -> None:
+        self._connection = connection
+        self._path = path
+        self._report = report
+
+    def rows(self, table: str, rest: str = "", *values: Any) -> Iterator[sqlite3.Row]:
+        """Yield the rows of a table that can be read, up to the first that cannot.
+
+        Args:
+            table: its name.
+            rest: the rest of the query, such as `WHERE run_id = ?`.
+            values: what stands for its question marks.
+        """
+        try:
+            yield from self._connection.execute(f"SELECT * FROM {table} {rest}", values)  # noqa: S608 - only our own words
+        except sqlite3.Error as error:
+            self._report.problem(f"{self._path}, table {table}", f"SQLite says: {error}")
+
+    def columns(self, table: str) -> set[str]:
+        """Return the names of a table's columns; none if there is no such table."""
+        return {row["name"] for row in self.rows(f"pragma_table_info('{table}')")}
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has; 0 if there is no such table."""
+        if not self.columns(table):
+            return 0
+        return sum(row["n"] for row in self.rows(f"(SELECT count(*) AS n FROM {table})"))  # noqa: S608 - only our own words
+
+
+@contextlib.contextmanager
+def open_database(path: Path, report: Report) -> Iterator[Database]:
+    """Open a database to read."""
+    # Without a log nobody writes: SQLite need not lock, and makes no files beside the database.
+    log = path.with_name(f"{path.name}-wal")
+    options = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{options}", uri=True)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    try:
+        yield Database(connection, path, report)
+    finally:
+        connection.close()
+
+
+def has_tables(path: Path, tables: dict[str, set[str]]) -> bool:
+    """Tell whether a path is a database that has these tables with these columns, and maybe more.
+
+    A database of which the tables cannot be read has none.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return False
+    except OSError:
+        return False
+    with open_database(path, Report("", "")) as database:
+        return all(columns <= database.columns(table) for table, columns in tables.items())

@@ -1,0 +1,49 @@
+"""Keras' `CSVLogger`: a table with a column `epoch`, a row an epoch.
+
+Each row becomes an epoch under the number it has there; Keras counts from 0 in this file. The
+name of the file becomes the model, its folder's the experiment. There are no params, times or
+status in it. `NA`, which Keras writes where a metric was not computed, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from casket.imports.parsing import file_time, header_of, number_of, read_table, whole
+from casket.imports.report import Report
+from casket.imports.runs import Entry, Run
+
+_ABSENT = frozenset({"NA", ""})
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether a path is a table whose first column is `epoch`."""
+    header = header_of(path) if path.is_file() else ""
+    return header.startswith("epoch") and header[5:6] in {",", ";", "\t", "|", " "}
+
+
+def runs(path: Path, report: Report) -> Iterator[Run]:
+    """Yield the one run of a file."""
+    rows = read_table(path, report, separator=header_of(path)[5])
+    entries = [entry for row in rows if (entry := _epoch(row, path, report)) is not None]
+    if not entries:
+        report.problem(path, "there is no whole row in it")
+        return
+    yield Run(
+        facts=[path.name, entries[0].numbers, entries[0].values],
+        name=path.stem,
+        experiment=path.parent.name,
+        started=file_time(path),
+        entries=entries,
+    )
+
+
+def _epoch(row: dict[str, str], path: Path, report: Report) -> Entry | None:
+    text = row.pop("epoch")
+    number = whole(number_of(text))
+    if number is None:
+        report.problem(f"{path}, epoch {text!r}", "it is no whole number; it was left out")
+        return None
+    values = {name: number_of(text) for name, text in row.items() if text not in _ABSENT}
+    return Entry("epoch", {"epoch_num": number}, values)

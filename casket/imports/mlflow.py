@@ -1,0 +1,255 @@
+"""MLflow's tracking store: its SQLite database (`mlflow.db`) or its folder (`mlruns`).
+
+Read without MLflow. Its experiment becomes the experiment, the run's name the model. Params are
+texts in MLflow; those that are exactly a number or a truth become one. Metrics become epochs by
+step, each with its time; a metric that was logged once, at step 0, where MLflow puts what is
+logged without a step, becomes a result when the run has ended. Tags become tags, `name=value`;
+MLflow's own stand in the meta, the description becomes the note. A run that was killed or has
+failed reads so. Deleted runs, traces, datasets and registered models are not brought over.
+
+Artifacts come over if they lie on this machine: where the run says, or in `mlruns` or
+`mlartifacts` beside the database.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from casket.imports.databases import Database, has_tables, open_database
+from casket.imports.parsing import (
+    moment,
+    number_of,
+    read_text,
+    read_yaml,
+    value_of,
+    whole,
+    whole_lines,
+)
+from casket.imports.report import Report
+from casket.imports.runs import Entry, Point, Run, Status, by_step
+
+_META = "meta.yaml"
+_TABLES = {
+    "experiments": {"experiment_id", "name"},
+    "runs": {"run_uuid", "experiment_id", "status", "start_time", "end_time"},
+    "metrics": {"run_uuid", "key", "value", "timestamp", "step"},
+}
+_LEFT_OUT = {"trace_info": "traces", "inputs": "datasets", "logged_models": "logged models"}
+_STATUSES: dict[str, Status | None] = {
+    "RUNNING": None,
+    "SCHEDULED": None,
+    "FINISHED": "completed",
+    "FAILED": "failed",
+    "KILLED": "killed",
+}
+# As the folder writes them.
+_STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+_OWN = "mlflow."
+_FACTS = {"user": "user", "source.name": "command", "source.git.commit": "commit"}
+"""MLflow's own tags for what casket has a name for."""
+
+
+class _Stored(NamedTuple):
+    """What both stores say of a run."""
+
+    run: dict[str, Any]
+    experiment: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    points: list[Point]
+    artifacts: Path | None
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether a path is MLflow's database or folder."""
+    return has_tables(path, _TABLES) or any(_experiments(path))
+
+
+def runs(path: Path, report: Report) -> Iterator[Run]:
+    """Yield the runs that were not deleted."""
+    for stored in _in_folder(path, report) if path.is_dir() else _in_database(path, report):
+        if stored.run.get("lifecycle_stage") == "deleted":
+            report.leave_out("deleted runs")
+        else:
+            yield _run(stored)
+
+
+def _run(stored: _Stored) -> Run:
+    run, tags = stored.run, stored.tags
+    run_id = str(run.get("run_uuid") or run["run_id"])
+    told = _status(run.get("status"))
+    status = _STATUSES.get(told)
+    facts = {name.removeprefix(_OWN): tags[name] for name in tags if name.startswith(_OWN)}
+    facts.pop("runName", None)
+    note = facts.pop("note.content", "")
+    own_tags = [name for name in tags if not name.startswith(_OWN)]
+    return Run(
+        facts=[run_id],
+        name=tags.get(f"{_OWN}runName") or str(run.get("name") or run.get("run_name") or run_id),
+        experiment=stored.experiment,
+        started=_time(run.get("start_time")) or moment(0),
+        ended=_time(run.get("end_time")),
+        status=status,
+        told=told,
+        params={name: value_of(text) for name, text in stored.params.items()},
+        meta={
+            "run_id": run_id,
+            **{_FACTS[name]: facts.pop(name) for name in _FACTS if name in facts},
+            **({"mlflow": facts} if facts else {}),
+        },
+        tags=[f"{name}={tags[name]}" if tags[name] else name for name in own_tags],
+        note=note,
+        entries=_entries(stored.points, has_ended=status is not None),
+        artifacts=_files(stored.artifacts),
+    )
+
+
+def _entries(points: list[Point], *, has_ended: bool) -> list[Entry]:
+    """Group the points by step, those without one apart."""
+    points.sort(key=lambda point: (point.time or moment(0), point.step))
+    counts = Counter(point.name for point in points)
+    alone = [p for p in points if has_ended and p.step == 0 and counts[p.name] == 1]
+    apart = {point.name for point in alone}
+    entries = by_step(point for point in points if point.name not in apart)
+    if alone:
+        values = {point.name: point.value for point in alone}
+        entries.append(Entry("result", {"index": None}, values, alone[-1].time))
+    return entries
+
+
+def _status(status: Any) -> str:
+    return _STATUS_NUMBERS.get(status, str(status))
+
+
+def _time(milliseconds: Any) -> datetime | None:
+    return None if milliseconds is None else moment(milliseconds / 1000)
+
+
+def _files(folder: Path | None) -> dict[str, Path]:
+    if folder is None or not folder.is_dir():
+        return {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+# The database.
+
+
+def _in_database(path: Path, report: Report) -> Iterator[_Stored]:
+    with open_database(path, report) as database:
+        for table, name in _LEFT_OUT.items():
+            report.leave_out(name, database.count(table))
+        experiments = {row["experiment_id"]: row["name"] for row in database.rows("experiments")}
+        for row in database.rows("runs", "ORDER BY start_time, run_uuid"):
+            run = dict(row)
+            yield _Stored(
+                run,
+                experiments.get(run["experiment_id"], str(run["experiment_id"])),
+                _pairs(database, "params", run["run_uuid"]),
+                _pairs(database, "tags", run["run_uuid"]),
+                _rows(database, run["run_uuid"]),
+                _artifact_folder(path, run),
+            )
+
+
+def _pairs(database: Database, table: str, run: str) -> dict[str, str]:
+    rows = database.rows(table, "WHERE run_uuid = ? ORDER BY key", run)
+    return {row["key"]: row["value"] or "" for row in rows}
+
+
+def _rows(database: Database, run: str) -> list[Point]:
+    has_nan = "is_nan" in database.columns("metrics")
+    return [
+        Point(
+            row["key"],
+            row["step"],
+            float("nan") if has_nan and row["is_nan"] else _logged(row["value"]),
+            moment(row["timestamp"] / 1000),
+        )
+        for row in database.rows("metrics", "WHERE run_uuid = ? ORDER BY timestamp, step", run)
+    ]
+
+
+def _logged(value: float) -> float:
+    """Return what was logged; the database holds the largest number for infinity."""
+    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
+
+
+def _artifact_folder(path: Path, run: dict[str, Any]) -> Path | None:
+    said = urlsplit(str(run.get("artifact_uri") or ""))
+    inside = Path(str(run["experiment_id"]), str(run["run_uuid"]), "artifacts")
+    places = [path.parent / name / inside for name in ("mlruns", "mlartifacts")]
+    if said.scheme in {"", "file"} and said.path:
+        places.insert(0, path.parent / unquote(said.path))
+    return next((place for place in places if place.is_dir()), None)
+
+
+# The folder: experiments hold runs, runs hold a file a param, a tag, a metric.
+
+
+def _experiments(path: Path) -> Iterator[Path]:
+    found = path.glob(f"*/{_META}") if path.is_dir() else ()
+    return (meta.parent for meta in found if "artifact_location:" in read_text(meta))
+
+
+def _in_folder(path: Path, report: Report) -> Iterator[_Stored]:
+    for folder in sorted(_experiments(path)):
+        about = read_yaml(folder / _META, report)
+        name = str(about.get("name", folder.name)) if isinstance(about, dict) else folder.name
+        found = [_stored(run, name, report) for run in folder.glob("*/") if _is_run(run, report)]
+        yield from sorted(filter(None, found), key=_start)
+
+
+def _is_run(folder: Path, report: Report) -> bool:
+    """Tell whether a folder is a run's; one that has lost its description is a problem."""
+    if (folder / _META).is_file():
+        return True
+    if (folder / "metrics").is_dir() or (folder / "params").is_dir():
+        report.problem(folder / _META, "it is missing; the run was left out")
+    return False
+
+
+def _start(stored: _Stored) -> tuple[int, str]:
+    return stored.run.get("start_time") or 0, str(stored.run["run_id"])
+
+
+def _stored(folder: Path, experiment: str, report: Report) -> _Stored | None:
+    run = read_yaml(folder / _META, report)
+    if not isinstance(run, dict) or "run_id" not in run:
+        if run is not None:
+            report.problem(folder / _META, "it describes no run; left out")
+        return None
+    points = [
+        point
+        for name, file in _files(folder / "metrics").items()
+        for point in _lines(name, file, report)
+    ]
+    params, tags = _texts(folder / "params", report), _texts(folder / "tags", report)
+    return _Stored(run, experiment, params, tags, points, folder / "artifacts")
+
+
+def _texts(folder: Path, report: Report) -> dict[str, str]:
+    texts = {}
+    for name, file in _files(folder).items():
+        try:
+            texts[name] = read_text(file)
+        except OSError as error:
+            report.problem(file, error)
+    return texts
+
+
+def _lines(name: str, file: Path, report: Report) -> Iterator[Point]:
+    for line in whole_lines(file, report):
+        fields = line.split(" ")
+        time, value, step = [*(number_of(field.strip()) for field in fields), 0, 0, 0][:3]
+        if whole(time) is None or whole(step) is None or isinstance(value, str) or not fields[1:]:
+            report.problem(file, f"the line {line.strip()[:40]!r} is no metric; left out")
+        else:
+            yield Point(name, int(step), float(value), moment(time / 1000))

@@ -1,0 +1,180 @@
+"""What several importers read: texts that are numbers, times, JSON, YAML and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path, PurePath
+from typing import Any
+
+from casket.errors import missing
+from casket.imports.report import Report
+
+_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_PATH = "object/apply:pathlib."
+# As JSON writes them, and as Python does, in which most of the sources are written.
+_TRUTHS = {"true": True, "false": False, "True": True, "False": False}
+
+
+def value_of(text: str) -> Any:
+    """Return the number or truth that a text is exactly, as JSON writes it; else the text."""
+    if text in _TRUTHS:
+        return _TRUTHS[text]
+    if not _JSON_NUMBER.fullmatch(text):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:  # a whole number of thousands of digits
+        return text
+    return value if math.isfinite(value) else text
+
+
+def number_of(text: str) -> Any:
+    """Return a number as Python or numpy prints it, NaN and the infinities too; else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number of 64 bits; None for anything else."""
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    if not isinstance(value, (int, float)) or abs(value) >= 2**63:
+        return None
+    return int(value)
+
+
+def moment(seconds: float) -> datetime:
+    """Return the moment so many seconds after 1970; 1970 for what is no such number."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError, ValueError, TypeError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def moment_of(text: Any) -> datetime | None:
+    """Return a moment in ISO 8601, in UTC where it names no zone; None if it is none."""
+    try:
+        parsed = datetime.fromisoformat(str(text))
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def file_time(path: Path) -> datetime:
+    """Return when a file was last changed."""
+    return moment(path.stat().st_mtime)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; what is no UTF-8 in it is replaced."""
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+def read_json(path: Path, report: Report) -> Any:
+    """Return what a JSON file says; None, and a problem, if it cannot be read."""
+    try:
+        return json.loads(read_text(path))
+    except (OSError, ValueError) as error:
+        report.problem(path, _reason(error))
+        return None
+
+
+def read_yaml(path: Path, report: Report) -> Any:
+    """Return what a YAML file says; None, and a problem, if it cannot be read.
+
+    Python objects in it are not made: of a tagged value its plain text, list or dict is taken.
+
+    Raises:
+        MissingDependency: PyYAML is not installed.
+    """
+    yaml, loader = _yaml()
+    try:
+        return _with_text_keys(yaml.load(read_text(path), loader))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        report.problem(path, _reason(error))
+        return None
+
+
+@cache
+def _yaml() -> tuple[Any, Any]:
+    """Return the package, and a loader that runs no code and fails on no tag."""
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise missing(error, "yaml", "import") from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        pass
+
+    def plain(loader: Any, suffix: str, node: Any) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return loader.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            items = loader.construct_sequence(node, deep=True)
+            return str(PurePath(*items)) if suffix.startswith(_PATH) else items
+        return loader.construct_scalar(node) or suffix.rpartition(":")[2]
+
+    for prefix in ("!", "tag:yaml.org,2002:python/"):
+        Loader.add_multi_constructor(prefix, plain)
+    return yaml, Loader
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_text_keys(item) for item in value]
+    return value
+
+
+def whole_lines(path: Path, report: Report) -> list[str]:
+    """Return the lines of a file that end in a newline; what comes after the last is torn."""
+    try:
+        ended, newline, torn = read_text(path).rpartition("\n")
+    except OSError as error:
+        report.problem(path, error)
+        return []
+    if torn.strip():
+        report.problem(path, f"the last line is cut off: {torn[:40]!r}; it was left out")
+    return (ended + newline).splitlines(keepends=True)
+
+
+def read_table(path: Path, report: Report, separator: str = ",") -> list[dict[str, str]]:
+    """Return the rows of a CSV file that are whole, by column."""
+    text = "".join(whole_lines(path, report))
+    rows: list[dict[str, str]] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        header = next(reader, [])
+        for fields in reader:
+            if len(fields) == len(header):
+                rows.append(dict(zip(header, fields, strict=True)))
+            elif fields:
+                why = f"{len(fields)} fields under {len(header)} columns; it was left out"
+                report.problem(f"{path}, line {reader.line_num}", why)
+    except csv.Error as error:
+        report.problem(f"{path}, line {reader.line_num}", error)
+    return rows
+
+
+def header_of(path: Path) -> str:
+    """Return the first line of a text file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(1 << 16).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())

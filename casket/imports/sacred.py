@@ -1,0 +1,158 @@
+"""Sacred's `FileStorageObserver`: folders with `run.json`, `config.json`, `metrics.json`.
+
+The name of Sacred's experiment becomes the experiment, its command (`main`) the model, its config
+the params. Metrics become epochs by step, each with its time. What the run returned is a result,
+`info.json` stands in the meta, the comment becomes the note. Artifacts, resources and the captured
+output are brought over, the sources are not. A run stopped by Ctrl-C or a timeout reads `failed`,
+as it does in casket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from casket.imports.parsing import file_time, moment_of, read_json, whole
+from casket.imports.report import Report
+from casket.imports.runs import Entry, Point, Run, Status, by_step
+
+_STATUSES: dict[str, Status | None] = {
+    "COMPLETED": "completed",
+    "RUNNING": None,
+    "QUEUED": None,
+}
+_CAPTURED = "cout.txt"
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether there is a folder with a `run.json` and a `config.json` at or under a path."""
+    return any(_folders(path))
+
+
+def runs(path: Path, report: Report) -> Iterator[Run]:
+    """Yield a run for each folder."""
+    for folder in sorted(_folders(path), key=_by_number):
+        entry = read_json(folder / "run.json", report)
+        if isinstance(entry, dict) and isinstance(entry.get("experiment"), dict):
+            yield _run(folder, entry, report)
+        elif entry is not None:
+            report.problem(folder / "run.json", "it does not name its experiment; left out")
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    found = (path, *path.glob("*/")) if path.is_dir() else ()
+    return (folder for folder in found if (folder / "run.json").is_file() and _is_sacred(folder))
+
+
+def _is_sacred(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / _CAPTURED).is_file()
+
+
+def _by_number(folder: Path) -> tuple[int, str]:
+    return (int(folder.name) if folder.name.isdecimal() else 0), folder.name
+
+
+def _run(folder: Path, entry: dict[str, Any], report: Report) -> Run:
+    experiment = str(entry["experiment"].get("name", folder.parent.name))
+    told = str(entry.get("status"))
+    started = moment_of(entry.get("start_time")) or file_time(folder / "run.json")
+    report.leave_out("sources", len(entry["experiment"].get("sources") or ()))
+    return Run(
+        facts=[experiment, folder.name, entry.get("start_time")],
+        name=str(entry.get("command") or "run"),
+        experiment=experiment,
+        started=started,
+        ended=moment_of(entry.get("stop_time") or entry.get("heartbeat")),
+        status=_STATUSES.get(told, "failed"),
+        told=told,
+        error=_error(told, entry.get("fail_trace")),
+        params=_params(folder, report),
+        meta=_meta(folder, entry, report),
+        note=str((entry.get("meta") or {}).get("comment") or ""),
+        entries=[*by_step(_points(folder, report)), *_results(entry)],
+        artifacts=_artifacts(folder, entry),
+    )
+
+
+def _error(status: str, trace: Any) -> str | None:
+    if status in _STATUSES:
+        return None
+    return str(trace[-1]).strip() if isinstance(trace, list) and trace else status
+
+
+def _params(folder: Path, report: Report) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        report.problem(path, "it is missing; the run has no params")
+        return {}
+    config = read_json(path, report)
+    return _plain(config) if isinstance(config, dict) else {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it was before Sacred wrote it; tuples are lists in JSON."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"py/tuple"}:
+        return _plain(value["py/tuple"])
+    return {name: _plain(item) for name, item in value.items()}
+
+
+def _meta(folder: Path, entry: dict[str, Any], report: Report) -> dict[str, Any]:
+    host = entry.get("host") or {}
+    repository: dict[str, Any] = next(iter(entry["experiment"].get("repositories") or ()), {})
+    info = read_json(folder / "info.json", report) if (folder / "info.json").is_file() else None
+    facts = {
+        "run_id": folder.name,
+        "host": host.get("hostname"),
+        "python": host.get("python_version"),
+        "platform": " ".join(map(str, host.get("os") or ())) or None,
+        "commit": repository.get("commit"),
+        "dirty": repository.get("dirty"),
+        "info": _plain(info),
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _points(folder: Path, report: Report) -> list[Point]:
+    path = folder / "metrics.json"
+    metrics = read_json(path, report) if path.is_file() else {}
+    points: list[Point] = []
+    for name, metric in (metrics or {}).items():
+        columns = [metric.get(column) or [] for column in ("steps", "values", "timestamps")]
+        if len({len(column) for column in columns}) > 1:
+            report.problem(f"{path}, {name}", "steps, values and times differ in number")
+        for step, value, time in zip(*columns, strict=False):
+            number = whole(step)
+            if number is None:
+                report.problem(f"{path}, {name}", f"step {step!r} is no whole number; left out")
+            else:
+                points.append(Point(name, number, _plain(value), moment_of(time)))
+    return sorted(points, key=_time)
+
+
+def _time(point: Point) -> float:
+    return point.time.timestamp() if point.time is not None else 0.0
+
+
+def _results(entry: dict[str, Any]) -> Iterator[Entry]:
+    result = _plain(entry.get("result"))
+    if result is not None:
+        values = result if isinstance(result, dict) else {"result": result}
+        time: datetime | None = moment_of(entry.get("stop_time"))
+        yield Entry("result", {"index": None}, values, time)
+
+
+def _artifacts(folder: Path, entry: dict[str, Any]) -> dict[str, Path]:
+    files = {str(name): folder / str(name) for name in entry.get("artifacts") or ()}
+    for name, path in entry.get("resources") or ():
+        # The path is that of the machine it ran on; the copy lies beside the runs.
+        files[Path(name).name] = folder.parent / "_resources" / Path(path).name
+    captured = folder / _CAPTURED
+    if captured.is_file() and captured.stat().st_size:
+        files[_CAPTURED] = captured
+    return files

@@ -1,0 +1,159 @@
+"""TensorBoard's event files, `events.out.tfevents.*`: one, or a tree of folders with them.
+
+A folder with event files is a run. Scalars become epochs by step, each with its time; texts
+become results, filed under their tag. The folder given becomes the experiment, the run's folder
+under it the model. Params are those of the hparams plugin, or of Lightning's `hparams.yaml`
+beside the events. PyTorch's `add_hparams` writes a run of its own below the one it is about: if
+there is one such, its params and metrics are that run's. Pictures, histograms, audio and graphs
+are not brought over.
+
+TensorBoard keeps no status: a run reads `completed` unless the hparams plugin says that it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from casket.imports import tfevents
+from casket.imports.lightning_csv import HPARAMS, hyperparameters
+from casket.imports.parsing import moment
+from casket.imports.report import Report
+from casket.imports.runs import Entry, Point, Run, by_step
+
+_PATTERN = "*tfevents*"
+_SCALARS, _TEXTS, _HPARAMS = "scalars", "text", "hparams"
+_START, _END = 3, 4
+"""The fields of the hparams plugin's data: how a session began, and how it ended."""
+_FAILURE = 2
+
+
+@dataclass
+class _Events:
+    """What a folder's event files say."""
+
+    folder: Path
+    first: list[Any]
+    points: list[Point] = field(default_factory=list)
+    texts: list[Entry] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    times: list[float] = field(default_factory=list)
+    has_failed: bool = False
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether there are event files at or under a path."""
+    return any(_files(path))
+
+
+def runs(path: Path, report: Report) -> Iterator[Run]:
+    """Yield a run for each folder with event files."""
+    folders: dict[Path, list[Path]] = {}
+    for file in sorted(_files(path)):
+        folders.setdefault(file.parent, []).append(file)
+    read = {folder: _read(folder, files, report) for folder, files in folders.items()}
+    for folder, events in list(read.items()):
+        if events.params and _is_only_part(events, read):
+            _join(read[folder.parent], read.pop(folder))
+    root = path if path.is_dir() else path.parent
+    for events in read.values():
+        if events.first[1] is None:
+            report.problem(events.folder / events.first[0], "there is no whole event in it")
+        elif events.times:
+            yield _run(events, root, report)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    found = path.rglob(_PATTERN) if path.is_dir() else [path] if path.match(_PATTERN) else []
+    return (file for file in found if file.is_file())
+
+
+def _read(folder: Path, files: list[Path], report: Report) -> _Events:
+    events = _Events(folder, [files[0].name, tfevents.first_time(files[0])])
+    kinds: dict[str, str] = {}
+    for file in files:
+        try:
+            for value in tfevents.values(file):
+                # A file names the kind of a tag's values with the first of them only.
+                kind = kinds.setdefault(value.tag, value.kind) or value.kind
+                _take(events, value, kind, report)
+        except (tfevents.Torn, OSError) as error:
+            report.problem(file, f"{error}; what comes after it was left out")
+    return events
+
+
+def _take(events: _Events, value: tfevents.Value, kind: str, report: Report) -> None:
+    events.times.append(value.wall_time)
+    time = moment(value.wall_time)
+    if kind == _HPARAMS:
+        _take_hparams(events, value.content)
+    elif kind == _TEXTS and isinstance(value.value, str):
+        values = {"step": value.step, "text": value.value}
+        events.texts.append(Entry("result", {"index": value.tag}, values, time))
+    elif kind in {_SCALARS, ""} and isinstance(value.value, (int, float)):
+        events.points.append(Point(value.tag, value.step, value.value, time))
+    else:
+        report.leave_out(kind or "tensors")
+
+
+def _take_hparams(events: _Events, content: bytes) -> None:
+    data = dict(tfevents.fields(content))
+    for number, entry in tfevents.fields(data.get(_START, b"")):
+        if number == 1:
+            pair = dict(tfevents.fields(entry))
+            events.params[pair.get(1, b"").decode("utf-8", "replace")] = _param(pair.get(2, b""))
+    if dict(tfevents.fields(data.get(_END, b""))).get(1) == _FAILURE:
+        events.has_failed = True
+
+
+def _param(message: bytes) -> Any:
+    """Return the number, text or bool of a `google.protobuf.Value`."""
+    value = dict(tfevents.fields(message))
+    if 2 in value:
+        number = tfevents.number(value[2])
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    if 3 in value:
+        return value[3].decode("utf-8", "replace")
+    return bool(value[4]) if 4 in value else None
+
+
+def _is_only_part(events: _Events, read: dict[Path, _Events]) -> bool:
+    """Tell whether a folder holds the params of the run in the folder above it, and only they."""
+    above = read.get(events.folder.parent)
+    beside = [
+        other
+        for other in read.values()
+        if other.params and other.folder.parent == events.folder.parent
+    ]
+    is_curve = len({point.step for point in events.points}) > 1
+    return above is not None and not above.params and len(beside) == 1 and not is_curve
+
+
+def _join(events: _Events, part: _Events) -> None:
+    """Give a run the params, and the metrics as a result, that were written below it."""
+    events.params = part.params
+    events.times += part.times
+    if part.points:
+        values = {point.name: point.value for point in part.points}
+        events.texts.append(Entry("result", {"index": _HPARAMS}, values, part.points[-1].time))
+
+
+def _run(events: _Events, root: Path, report: Report) -> Run:
+    folder = events.folder
+    params = events.params
+    if not params and (folder / HPARAMS).is_file():
+        params = hyperparameters(folder, report)
+    below = folder.relative_to(root)
+    times = [events.first[1], *events.times]
+    return Run(
+        facts=events.first,
+        name=below.as_posix() if below.parts else folder.name,
+        experiment=root.name if below.parts else folder.parent.name,
+        started=moment(min(times)),
+        ended=moment(max(times)),
+        status="failed" if events.has_failed else "completed",
+        params=params,
+        entries=[*by_step(events.points), *events.texts],
+    )

@@ -1,0 +1,228 @@
+"""TensorBoard's event files, read without TensorBoard.
+
+The libraries that read them bring a server or a framework (`tensorboard` brings 12 packages,
+`tbparse` TensorBoard and pandas); `tensorboardX`, which is small, only writes. What casket needs
+is little, and has not changed since 2016: the framing of records, which are checked by CRC-32C,
+and a dozen fields of Protocol Buffers messages.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+_HEADER = struct.Struct("<QI")
+_CRC = struct.Struct("<I")
+_DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
+
+# Of the types of tensors that scalars and texts have: the format, and the field that holds one.
+_FLOATS = {1: (_FLOAT, 5), 2: (_DOUBLE, 6)}
+_STRING, _STRING_FIELD = 7, 8
+_CONTENT_FIELD = 4
+
+CHECKED = 1 << 20
+"""Bytes; a longer record is a picture or a graph, which is not brought over: its content is not
+checked."""
+
+
+class Torn(Exception):
+    """A file ends in the middle of a record, or holds a damaged one; the text says where."""
+
+
+class Value(NamedTuple):
+    """A value of a summary.
+
+    Attributes:
+        wall_time: seconds since 1970.
+        step: its step.
+        tag: its name.
+        kind: the plugin it is for, or the name of its field: `scalars`, `text`, `hparams`,
+            `images`...; empty if the file names it with an earlier value of this tag.
+        content: what the plugin keeps beside the value.
+        value: a float or a text; None if it is something else.
+    """
+
+    wall_time: float
+    step: int
+    tag: str
+    kind: str
+    content: bytes
+    value: float | str | None
+
+
+Field = tuple[int, Any]
+"""A field's number, and its value: an int, or bytes."""
+
+
+def values(path: Path) -> Iterator[Value]:
+    """Yield the values of an event file.
+
+    Raises:
+        Torn: the rest of the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for record in _records(file):
+            try:
+                found = list(_values_of(record))
+            except (TypeError, ValueError, struct.error) as error:
+                raise Torn("an event holds something else than events do") from error
+            yield from found
+
+
+def first_time(path: Path) -> float | None:
+    """Return the wall time of the first event; None if there is no whole one."""
+    try:
+        with path.open("rb") as file:
+            return _wall_time(dict(fields(next(_records(file)))))
+    except (StopIteration, Torn):
+        return None
+
+
+def fields(message: bytes) -> Iterator[Field]:
+    """Yield the fields of a Protocol Buffers message.
+
+    Raises:
+        Torn: it is none.
+    """
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            value: Any
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        length = {1: 8, 5: 4}.get(wire_type)
+        if wire_type == 2:
+            length, at = _varint(message, at)
+        if length is None or at + length > len(message):
+            raise Torn("a message cannot be read")
+        yield number, message[at : at + length]
+        at += length
+
+
+def number(data: bytes) -> float:
+    """Return a number of 64 bits from its bytes."""
+    value: float = _DOUBLE.unpack(data)[0]
+    return value
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(message) and shift < 70:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+    raise Torn("a message cannot be read")
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    while True:
+        at = file.tell()
+        header = file.read(_HEADER.size)
+        if not header:
+            return
+        if len(header) < _HEADER.size:
+            raise Torn(f"the record at byte {at} is cut off")
+        length, checksum = _HEADER.unpack(header)
+        if _masked_crc(header[:8]) != checksum:
+            raise Torn(f"the record at byte {at} is damaged")
+        record, footer = file.read(length), file.read(_CRC.size)
+        if len(footer) < _CRC.size:
+            raise Torn(f"the record at byte {at} is cut off")
+        if length <= CHECKED and _masked_crc(record) != _CRC.unpack(footer)[0]:
+            raise Torn(f"the record at byte {at} is damaged")
+        yield record
+
+
+def _masked_crc(data: bytes) -> int:
+    """Return the CRC-32C of some bytes, rotated as TensorFlow does."""
+    table, crc = _crc_table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return tuple(table)
+
+
+def _wall_time(event: dict[int, Any]) -> float:
+    return number(event[1]) if 1 in event else 0.0
+
+
+def _values_of(record: bytes) -> Iterator[Value]:
+    event = dict(fields(record))
+    wall_time, step = _wall_time(event), _signed(event.get(2, 0))
+    for field, value in fields(event.get(5, b"")):
+        if field == 1:
+            yield _value(value, wall_time, step)
+
+
+# The fields of a summary's value that say by themselves what it is.
+_OLD_KINDS = {2: "scalars", 3: "histograms", 4: "images", 5: "histograms", 6: "audio"}
+
+
+def _value(message: bytes, wall_time: float, step: int) -> Value:
+    parts = dict(fields(message))
+    plugin = dict(fields(dict(fields(parts.get(9, b""))).get(1, b"")))
+    kind = plugin.get(1, b"").decode("utf-8", "replace")
+    kind = kind or next((_OLD_KINDS[part] for part in parts if part in _OLD_KINDS), "")
+    value: float | str | None = None
+    if 2 in parts:
+        value = _shortest(_FLOAT.unpack(parts[2])[0])
+    elif 8 in parts:
+        value = _tensor(parts[8])
+    tag = parts.get(1, b"").decode("utf-8", "replace")
+    return Value(wall_time, step, tag, kind, plugin.get(2, b""), value)
+
+
+def _tensor(message: bytes) -> float | str | None:
+    """Return the number or text that a tensor holds; None if it holds several or something else."""
+    parts: dict[int, Any] = {}
+    texts = []
+    for part, value in fields(message):
+        if part == _STRING_FIELD:
+            texts.append(value.decode("utf-8", "replace"))
+        parts[part] = value
+    kind = parts.get(1)
+    if kind == _STRING:
+        return "\n".join(texts) if texts else None
+    if kind not in _FLOATS:
+        return None
+    form, field = _FLOATS[kind]
+    data = parts.get(_CONTENT_FIELD, parts.get(field, b""))
+    if len(data) != form.size:
+        return None
+    number: float = form.unpack(data)[0]
+    return _shortest(number) if form is _FLOAT else number
+
+
+def _shortest(value: float) -> float:
+    """Return the shortest decimal that is the same in single precision: 0.1, not 0.10000000149."""
+    for digits in range(6, 9):
+        shorter = float(f"{value:.{digits}g}")
+        try:
+            if _FLOAT.pack(shorter) == _FLOAT.pack(value):
+                return shorter
+        except OverflowError:
+            continue
+    return float(f"{value:.9g}")

@@ -1,0 +1,103 @@
+"""Trackio's databases: one file a project, or the folder that holds them.
+
+The project becomes the experiment, the run's name the model, its config the params. What was
+logged at a step becomes an epoch, with its time. Trackio keeps no status: runs read `completed`.
+System metrics, alerts, media and artifacts are not brought over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from casket.imports.databases import Database, has_tables, open_database
+from casket.imports.parsing import file_time, moment_of
+from casket.imports.report import Report
+from casket.imports.runs import Point, Run, by_step
+
+_TABLES = {"metrics": {"run_name", "step", "metrics", "timestamp"}}
+_LEFT_OUT = ("system_metrics", "alerts", "traces", "artifact_versions")
+_NUMBERS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_KIND = "_type"
+"""What a logged table, picture or other medium carries."""
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether a path is a Trackio database or a folder of such."""
+    return any(_databases(path))
+
+
+def runs(path: Path, report: Report) -> Iterator[Run]:
+    """Yield the runs of every project."""
+    for file in sorted(_databases(path)):
+        with open_database(file, report) as database:
+            yield from _runs_of(database, file, report)
+
+
+def _databases(path: Path) -> Iterator[Path]:
+    found = path.glob("*.db") if path.is_dir() else [path]
+    return (file for file in found if has_tables(file, _TABLES))
+
+
+def _runs_of(database: Database, file: Path, report: Report) -> Iterator[Run]:
+    # Before version 0.24 a run had a name only.
+    key = "run_id" if "run_id" in database.columns("metrics") else "run_name"
+    configs = {}
+    if database.columns("configs"):
+        configs = {row[key]: row for row in database.rows("configs", "ORDER BY id")}
+    names = {row[key]: row["run_name"] for row in configs.values()}
+    query = f"(SELECT {key}, run_name FROM metrics GROUP BY {key}, run_name ORDER BY min(id))"  # noqa: S608 - only our own words
+    names.update({row[key]: row["run_name"] for row in database.rows(query)})
+    for table in _LEFT_OUT:
+        report.leave_out(table.replace("_", " "), database.count(table))
+    for run, name in names.items():
+        points = list(
+            _points(database.rows("metrics", f"WHERE {key} = ? ORDER BY id", run), report)
+        )
+        config = _loaded(configs[run]["config"], report) if run in configs else {}
+        yield _run(file, run, name, config, points)
+
+
+def _run(file: Path, run: str, name: str, config: dict[str, Any], points: list[Point]) -> Run:
+    times = [point.time for point in points if point.time is not None]
+    created = moment_of(config.get("_Created")) or min(times, default=file_time(file))
+    meta = {"user": config.get("_Username"), "group": config.get("_Group")}
+    return Run(
+        facts=[file.stem, run],
+        name=name,
+        experiment=file.stem,
+        started=min([created, *times]),
+        params={key: value for key, value in config.items() if not key.startswith("_")},
+        meta={key: value for key, value in meta.items() if value is not None},
+        entries=by_step(points),
+    )
+
+
+def _points(rows: Iterator[Any], report: Report) -> Iterator[Point]:
+    for row in rows:
+        time = moment_of(row["timestamp"])
+        for name, value in _loaded(row["metrics"], report).items():
+            if isinstance(value, dict) and _KIND in value:
+                report.leave_out(str(value[_KIND]).rpartition(".")[2])
+            else:
+                yield Point(name, row["step"], value, time)
+
+
+def _loaded(text: str, report: Report) -> dict[str, Any]:
+    try:
+        values = _restored(json.loads(text))
+    except ValueError as error:
+        report.problem(f"the row {text[:40]!r}", error)
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _restored(value: Any) -> Any:
+    """Return a value as it was before Trackio wrote it."""
+    if isinstance(value, dict):
+        return {name: _restored(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    return _NUMBERS.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,61 @@
+"""The URL of a database: how to check it, show it, and take its secrets out."""
+
+from __future__ import annotations
+
+import re
+
+from casket.errors import BadLocation
+
+HIDDEN = "***"
+
+_URL = re.compile(
+    r"(?P<scheme>[^:/?@]+://)(?:(?P<user>[^:@/?]*)(?P<password>:[^@/?]*)?@)?(?P<rest>[^@]*)"
+)
+_SECRET_ARGUMENT = re.compile(
+    r"(?i)(?<=[?&;])(password|sslpassword|tlsCertificateKeyFilePassword|authMechanismProperties)"
+    r"=[^&;]*"
+)
+_ENCODED_NAME = re.compile(r"[?&;][^=&;]*%[^=&;]*=")
+
+
+def checked(url: str) -> str:
+    """Return a database's URL if everybody reads the same user, password and host in it.
+
+    Raises:
+        BadLocation: a driver might take a part of its password for a host, and show it.
+    """
+    match = _URL.fullmatch(url)
+    is_plain = url.isprintable() and not re.search(r"[\s\"']", url)
+    if match is None or not is_plain or _ENCODED_NAME.search(match["rest"]):
+        scheme = url.partition("://")[0]
+        raise BadLocation(
+            f"the {scheme} URL cannot be read: it has the form {scheme}://user:password@host/name, "
+            "with @ : / ? # % blanks and quotes in user and password written as %40 %3A %2F %3F "
+            "%23 %25 %20 %22 %27, and none in the names of arguments (not shown here because it "
+            "may hold a password)"
+        )
+    return url
+
+
+def has_password(url: str) -> bool:
+    """Tell whether a user's password stands in a checked URL."""
+    match = _URL.fullmatch(url)
+    return match is not None and bool(match["password"])
+
+
+def shown(url: str) -> str:
+    """Return a checked URL with `***` for its secrets."""
+    return _SECRET_ARGUMENT.sub(rf"\1={HIDDEN}", _with_password(url, f":{HIDDEN}"))
+
+
+def without_password(url: str) -> str:
+    """Return a checked URL without its secrets: for what is stored, sent or hashed."""
+    bare = _SECRET_ARGUMENT.sub("", _with_password(url, ""))
+    return re.sub(r"([?&;])[&;]+", r"\1", bare).rstrip("?&;")
+
+
+def _with_password(url: str, password: str) -> str:
+    match = _URL.fullmatch(url)
+    if match is None or match["password"] is None:
+        return url
+    return f"{match['scheme']}{match['user']}{password}@{match['rest']}"

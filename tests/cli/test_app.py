@@ -1,0 +1,211 @@
+"""What holds for every command: help, which file is meant, how mistakes are told."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import casket
+from casket import Experiment
+from casket.cli.app import COMMANDS, app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def commands():
+    context = click.Context(app)
+    return {name: app.get_command(context, name) for name in COMMANDS}
+
+
+def test_every_command_of_the_contract_is_there(run):
+    shown = run("--help")
+    for name in (
+        *("ls", "show", "tail", "diff", "best", "tag", "untag", "note", "rm", "clean", "compact"),
+        *("export", "import", "merge", "doctor", "sync"),
+    ):
+        assert re.search(rf"^  {name}\s", shown, re.M), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does(name, run):
+    shown = run(name, "--help")
+    assert shown.startswith(f"Usage: app {name} [OPTIONS]")
+    for parameter in commands()[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_every_command_that_reads_can_write_json():
+    without = {"tag", "untag", "note", "rm", "clean", "compact", "export", "import", "merge"}
+    for name, command in commands().items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert ("--json" in options) or name in without, name
+
+
+def test_every_command_that_deletes_or_rewrites_asks():
+    for name in ("rm", "clean", "compact"):
+        command = commands()[name]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--yes", "--dry-run"} <= options
+
+
+def test_the_readme_has_each_command_with_its_own_words():
+    rows = dict(re.findall(r"^\| `casket ([a-z]+)` \| (.*?) \|$", README, re.M))
+    said = {
+        name: " ".join(command.help.split("\n\n")[0].split())
+        for name, command in commands().items()
+    }
+    assert rows == said
+
+
+def test_every_line_of_the_readme_that_calls_casket_is_understood():
+    lines = re.findall(r"^(?:\$ )?casket (.+)$", README, re.M)
+    helps = "\n".join(command.help for command in commands().values())
+    lines += re.findall(r"^\s*casket (.+)$", helps, re.M)
+    assert len(lines) > 20
+    for line in lines:
+        name, *arguments = shlex.split(line.partition("  #")[0])
+        command = commands()[name]
+        if name == "import":  # its source has to exist
+            arguments[0] = str(ROOT)
+        command.make_context(name, arguments, resilient_parsing=False)
+
+
+def test_the_one_experiment_file_of_the_folder_is_meant(run, tmp_path, monkeypatch, filled):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CASKET_FILE", raising=False)
+    (tmp_path / "package.json").write_text('{"name": "not an experiment"}')
+    (tmp_path / "notes.db").write_bytes(b"SQLite format 3\0 of something else")
+    (tmp_path / "broken.json").mkdir()
+    assert len(run.json("ls")) == 4
+
+
+def test_casket_file_names_the_file(run, filled, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setenv("CASKET_FILE", filled)
+    assert len(run.json("ls")) == 4
+    assert "nothing.json" in run.error("ls", "nothing.json")
+
+
+def test_no_file_and_two_files_are_told_apart(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CASKET_FILE", raising=False)
+    assert "there is no experiment file in this folder: give FILE" in run.error("ls")
+    for name in ("a.json", "b.sqlite"):
+        Experiment.use(name, exp_id="x").close()
+    assert "several experiment files in this folder: give one of a.json, b.sqlite" in run.error(
+        "ls"
+    )
+    assert "no session fits" in run.error("ls", "a.json", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ls", "nowhere.json"], "nowhere.json does not exist"),
+        (["ls", "foreign.json"], "foreign.json is not casket's"),
+        (["ls", "{file}", "--where", "params.lr <"], "params.lr <\n"),
+        (["ls", "{file}", "--where", "open('x')"], "functions cannot be called"),
+        (["ls", "{file}", "--status", "lost"], "'lost' is not one of"),
+        (["best", "units", "{file}"], "does not tell which way is better: give --mode"),
+        (["show", "", "{file}"], "is the beginning of"),
+        (["export", "{file}"], "give --format"),
+        (["export", "{file}", "-o", "a.doc"], "names no format"),
+        (["export", "{file}", "--format", "csv", "--columns", "lr"], "there is no column lr"),
+        (["export", "{file}", "--format", "parquet"], "give -o"),
+        (["tail", "redis://nowhere"], "this casket has no such store"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+    ],
+)
+def test_bad_use_is_a_message_and_exit_code_2(arguments, said, run, filled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("foreign.json").write_text('{"a": 1}')
+    shown = run.error(*(each.format(file=filled) for each in arguments))
+    assert said in shown
+    assert "Traceback" not in shown
+    assert Path("foreign.json").read_text() == '{"a": 1}'
+
+
+def test_a_bad_expression_shows_the_place_of_the_mistake(run, filled):
+    *_, text, marker = run.error("ls", filled, "--where", "loss < 1 & val_acc > 0").splitlines()
+    assert text[marker.index("^")] == "&"
+
+
+def test_a_session_that_is_not_there_is_exit_code_1(run, filled):
+    assert "no session begins with 'zzz'" in run.error("show", "zzz", filled, code=1)
+
+
+def test_an_ambiguous_beginning_names_what_it_may_mean(run, filled):
+    with casket.open(filled) as runs:
+        ids = [session.id for session in runs.sessions()]
+    shown = run.error("show", "", filled)
+    assert all(each in shown for each in ids)
+    assert run.json("show", ids[1], filled)["id"] == ids[1]
+
+
+def test_a_warning_is_one_line_on_the_error_stream(run, tmp_path):
+    path = tmp_path / "runs.json"
+    Experiment.use(path, exp_id="x").model("m").add_result({"a": 1})
+    path.write_bytes(path.read_bytes().replace(b'"4": {', b'"4": }', 1))
+    command = [sys.executable, "-m", "casket.cli.app", "ls", path]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stderr.startswith("warning: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_colours_are_for_terminals_and_no_color_is_respected(run, terminal, filled):
+    assert "\x1b[" not in run("ls", filled)
+    assert "\x1b[32mcompleted" in terminal("ls", filled)[1]
+    assert "\x1b[" not in terminal("ls", filled, NO_COLOR="1")[1]
+
+
+def test_the_pager_is_the_users(terminal, filled, tmp_path):
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho paged; cat\n")
+    pager.chmod(0o755)
+    assert terminal("ls", filled, "--page", PAGER=str(pager))[1].startswith("paged\n")
+
+
+def test_the_shell_completes_commands_sessions_and_files(filled):
+    def complete(words, position):
+        done = subprocess.run(
+            [sys.executable, "-c", "from casket.cli.app import main; main()"],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "_CASKET_COMPLETE": "bash_complete",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(position),
+                "CASKET_FILE": filled,
+            },
+        )
+        return done.stdout.splitlines()
+
+    assert complete("casket s", 1) == ["plain,show", "plain,sync"]
+    with casket.open(filled) as runs:
+        first = runs.sessions()[0].id
+    assert complete(f"casket show {first[:6]}", 2) == [f"plain,{first}"]
+    assert "plain,@last" in complete("casket show @", 2)
+    assert complete("casket ls ", 2) == ["file,"]
+
+
+def test_the_command_line_loads_no_framework_and_none_of_the_heavy_packages(run_python, filled):
+    code = """
+    import sys
+    from casket.cli.app import app
+    app(["ls", sys.argv[1]], standalone_mode=False)
+    heavy = {"numpy", "pandas", "polars", "torch", "keras", "tinydb", "plotille"} & set(sys.modules)
+    assert not heavy, heavy
+    """
+    run_python(code, filled)

@@ -1,0 +1,188 @@
+"""`casket ls` and `casket best`."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+import casket
+from casket import Experiment
+
+
+def test_a_listing_shows_what_differs_and_the_last_and_best_metrics(run, filled):
+    title, header, *rows = run("ls", filled).splitlines()
+    assert title == "experiment digits, model net"
+    assert header.split() == [
+        "id", "status", "tags", "lr", "seed", "opt.name", "val_acc", "loss", "epochs", "age",
+        "duration",
+    ]  # fmt: skip
+    assert len(rows) == 4
+    assert re.search(r"completed  thesis  0.1 +0 +adam +0.8333 +0.5 +3", rows[0])
+    assert "failed" in rows[3]
+    assert "nan" in rows[3]
+
+
+def test_a_best_value_that_is_not_the_last_stands_in_brackets(run, tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="x").model("m")
+    with model.session() as session:
+        for epoch, loss in enumerate((0.5, 0.2, 0.3)):
+            session.add_epoch(epoch, {"val_loss": loss, "acc": 1 - loss, "size": loss})
+    assert re.search(r"0.3 \(0.2\) +0.7 \(0.8\) +0.3 +3", run("ls", tmp_path / "runs.json"))
+
+
+def test_json_has_stable_keys(run, filled):
+    first, *_, last = run.json("ls", filled)
+    assert first.keys() == {
+        "id", "experiment", "model", "status", "started", "ended", "duration", "age", "epochs",
+        "tags", "note", "error", "params", "last", "best",
+    }  # fmt: skip
+    assert first["params"] == {"lr": 0.1, "seed": 0, "opt": {"name": "adam"}}
+    assert first["last"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3}
+    assert first["best"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3}
+    assert first["epochs"] == 3
+    assert (first["tags"], first["error"]) == (["thesis"], None)
+    assert last["error"] == "ValueError: diverged"
+    assert last["last"]["loss"] == "NaN"
+    assert last["best"] == {"val_acc": 0.1}
+
+
+def test_nothing_found_is_exit_code_1_and_an_empty_list(run, filled):
+    assert run.json("ls", filled, "--where", "loss > 99", code=1) == []
+    assert "no session fits" in run.error("ls", filled, "--tag", "none", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["--where", "params.lr < 0.05 and loss < 0.3"], 1),
+        (["--where", "'thesis' in tags and params.opt.name == 'adam'"], 3),
+        (["--status", "failed"], 1),
+        (["--status", "running"], 0),
+        (["--tag", "thesis"], 4),
+        (["--limit", "2"], 2),
+        (["--limit", "0"], 4),
+    ],
+)
+def test_it_shows_those_that_fit(run, filled, arguments, count):
+    assert len(run.json("ls", filled, *arguments, code=0 if count else 1)) == count
+
+
+def test_limit_takes_the_newest_or_the_first_of_what_is_sorted(run, filled):
+    assert run.json("ls", filled, "--limit", "1")[0]["params"]["lr"] == 10
+    (best,) = run.json("ls", filled, "--sort", "loss", "--limit", "1")
+    assert best["last"]["loss"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("key", "order"),
+    [
+        ("params.lr", [0.01, 0.01, 0.1, 10.0]),
+        ("-params.lr", [10.0, 0.1, 0.01, 0.01]),
+        ("best.loss", [0.01, 0.01, 0.1, 10.0]),  # what has no number comes last
+        ("-best.loss", [0.1, 0.01, 0.01, 10.0]),
+        ("status", [0.1, 0.01, 0.01, 10.0]),
+        ("-status", [10.0, 0.1, 0.01, 0.01]),
+        ("epochs", [10.0, 0.1, 0.01, 0.01]),
+        ("nothing", [0.1, 0.01, 0.01, 10.0]),
+    ],
+)
+def test_sorting(run, filled, key, order):
+    found = run.json("ls", filled, "--sort", key)
+    assert [session["params"]["lr"] for session in found] == order
+
+
+def test_columns_are_those_asked_for(run, filled):
+    shown = run("ls", filled, "--columns", "id,params.opt.name,best.loss,meta.python,started")
+    header, first, *_ = shown.splitlines()
+    assert header.split() == ["id", "params.opt.name", "best.loss", "meta.python", "started"]
+    assert first.split()[1:3] == ["adam", "0.5"]
+
+
+def test_csv_has_every_value(run, filled):
+    rows = list(csv.DictReader(io.StringIO(run("ls", filled, "--csv"))))
+    assert [float(row["params.lr"]) for row in rows] == [0.1, 0.01, 0.01, 10.0]
+    assert float(rows[0]["last.loss"]) == 0.5
+    assert rows[0]["params.opt.name"] == "adam"
+    assert rows[3]["params.opt.name"] == ""
+
+
+def test_groups_have_means_with_their_interval_and_how_many(run, filled):
+    header, *rows = run("ls", filled, "--group-by", "params.lr").splitlines()
+    assert header.split() == ["params.lr", "n", "val_acc", "loss"]
+    assert rows[1].split()[:2] == ["0.01", "2"]
+    assert "0.30 ± 0.64" in rows[1]  # 12.706 * 0.0707 / sqrt(2)
+    found = run.json("ls", filled, "--group-by", "params.lr,status")
+    assert found[1]["group"] == {"params.lr": 0.01, "status": "completed"}
+    assert found[1]["metrics"]["loss"]["mean"] == pytest.approx(0.3)
+    assert found[1]["metrics"]["loss"]["margin"] == pytest.approx(12.7062 * 0.05, rel=1e-4)
+    assert found[0]["metrics"]["loss"] == {"mean": 0.5, "margin": None, "n": 1}
+    assert (found[1]["n"], len(found[1]["sessions"])) == (2, 2)
+    rows = list(csv.DictReader(io.StringIO(run("ls", filled, "--group-by", "params.lr", "--csv"))))
+    assert float(rows[1]["loss.mean"]) == pytest.approx(0.3)
+
+
+def test_a_terminal_shows_the_newest_fifty_and_as_many_columns_as_fit(terminal, run, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x").model("m")
+    for seed in range(60):
+        with model.session({"seed": seed}) as session:
+            session.add_epoch(1, {f"metric_number_{i}": i / 7 for i in range(9)})
+    code, shown = terminal("ls", path, columns=80)
+    lines = re.sub(r"\x1b\[\d*m", "", shown).splitlines()
+    assert code == 0
+    assert len(lines) == 2 + 50 + 2
+    assert max(map(len, lines[:52])) <= 80
+    assert lines[1].split()[:3] == ["id", "status", "seed"]
+    assert lines[1].split()[-3:] == ["epochs", "age", "duration"]
+    assert lines[-2].startswith("(no room for ")
+    assert "10 more sessions are not shown: --limit 0 shows all" in lines[-1]
+    assert len(run("ls", path).splitlines()) == 2 + 60
+
+
+def test_a_long_value_is_cut_in_a_terminal_only(terminal, run, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x").model("m")
+    for text in ("a" * 300, "b"):
+        model.add_result({"loss": 1.0}, params={"text": text})
+    assert "a" * 300 in run("ls", path)
+    assert "a" * 23 + "…" in terminal("ls", path)[1]
+
+
+def test_what_is_written_meanwhile_is_no_trouble(run, filled):
+    experiment = Experiment.use(filled, exp_id="digits")
+    with experiment.model("net").session({"lr": 5.0}) as session:
+        session.add_epoch(1, {"loss": 9.0})
+        assert run.json("ls", filled, "--status", "running")[0]["id"] == session.id
+
+
+def test_best_lists_the_sessions_from_the_best(run, filled):
+    found = run.json("best", "loss", filled)
+    assert [session["value"] for session in found] == [0.25, 0.35, 0.5]
+    shown = run("best", "val_acc", filled, "--top", "2").splitlines()
+    assert shown[0].split()[:3] == ["val_acc", "epoch", "id"]
+    assert shown[1].split()[:2] == ["0.9167", "3"]
+    assert len(shown) == 3
+
+
+def test_best_goes_the_way_it_is_told(run, filled):
+    assert run.json("best", "loss", filled, "--mode", "max")[0]["value"] == 1.5
+    assert run.json("best", "loss", filled, "--where", "params.seed == 1")[0]["value"] == 0.35
+
+
+def test_best_of_an_unknown_metric_names_those_there_are(run, filled):
+    said = run.error("best", "val_loss", filled, code=1)
+    assert "no session has numbers named 'val_loss'; there are: loss, val_acc" in said
+
+
+def test_every_kind_of_value_is_json(run, tmp_path):
+    np = pytest.importorskip("numpy")
+    path = tmp_path / "runs.json"
+    with Experiment.use(path, exp_id="x").model("m").session({"betas": (0.9, 0.99)}) as session:
+        session.add_result({"confusion": np.eye(2), "inf": float("inf"), "none": None})
+    (found,) = run.json("ls", path)
+    assert found["params"] == {"betas": [0.9, 0.99]}
+    assert found["last"] == {"confusion": [[1.0, 0.0], [0.0, 1.0]], "inf": "Infinity", "none": None}
+    with casket.open(path) as runs:
+        assert json.loads(run("ls", path, "--json"))[0]["id"] == runs.sessions()[0].id

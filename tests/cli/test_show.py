@@ -1,0 +1,150 @@
+"""`casket show`, `diff`, `tag`, `untag`, `note` and `sync`."""
+
+import re
+
+import pytest
+
+import casket
+from casket import Experiment
+
+
+def plain(text):
+    return re.sub(r"\x1b\[\d*m", "", text)
+
+
+def test_a_session_is_shown_with_all_that_is_known(run, filled, tmp_path):
+    model = Experiment.use(filled, exp_id="digits").model("net")
+    with model.session({"lr": 7.0, "layers": [8, 8]}) as session:
+        session.add_epoch(1, {"loss": 0.5, "val_loss": 0.6})
+        session.add_epoch(2, {"loss": 0.4, "val_loss": 0.7})
+        session.add_meta({"gpu": "A100"})
+        session.add_result({"acc": 0.9}, index_by="test")
+        session.add_artifact("notes.txt", b"hello")
+    shown = run("show", "@last", filled)
+    for line in (
+        rf"session {session.id}  completed",
+        r"experiment digits, model net",
+        r"started .* UTC, took \d",
+        r"tags thesis",
+        r"  lr +7",
+        r"  layers +\[8, 8\]",
+        r"  units +64",
+        r"  gpu +A100",
+        r"  notes.txt +5 bytes, text/plain, runs\.\w+\.files/",
+        r"results test\n  acc=0.9",
+        r"loss 0.4, val_loss 0.7 \(best 0.6\)",
+    ):
+        assert re.search(line, shown), line
+    assert "⠀" in shown  # a curve of braille dots
+
+
+def test_a_failed_session_shows_its_error(run, filled):
+    assert "ValueError: diverged" in run("show", "@last", filled)
+
+
+def test_only_the_curves_asked_for_are_drawn(run, filled):
+    with casket.open(filled) as runs:
+        first = runs.sessions()[0].id
+    shown = run("show", first, filled, "--metrics", "loss")
+    assert "(loss)" in shown
+    assert "(val_acc)" not in shown
+
+
+def test_curves_of_batches_where_there_are_no_epochs(run, tmp_path):
+    with Experiment.use(tmp_path / "a.json", exp_id="x").model("m").session() as session:
+        for step in range(20):
+            session.add_batch(step, {"loss": 1 / (step + 1)}, epoch=1)
+    shown = run("show", "@last", tmp_path / "a.json")
+    assert "(batch)" in shown
+    assert "loss 0.05" in shown
+
+
+def test_a_curve_of_one_value_and_of_none_that_is_finite_is_no_trouble(run, tmp_path):
+    with Experiment.use(tmp_path / "a.json", exp_id="x").model("m").session() as session:
+        for epoch in range(3):
+            session.add_epoch(epoch, {"same": 1.0, "nan": float("nan"), "word": "a"})
+    assert "same 1" in run("show", "@last", tmp_path / "a.json")
+
+
+def test_show_as_json_has_every_row(run, filled):
+    with casket.open(filled) as runs:
+        first = runs.sessions()[0]
+    found = run.json("show", first.id[:12], filled)
+    assert found["epoch_rows"] == first.epochs
+    assert found["results"] == [{"index": "test", "result": {"acc": 0.5}}]
+    assert found["config"] == {"units": 64}
+    assert found["meta"]["host"] == first.meta["host"]
+    assert (found["artifacts"], found["batch_rows"]) == ([], [])
+
+
+def test_in_a_terminal_lines_are_cut_to_its_width(terminal, tmp_path):
+    path = tmp_path / "runs.json"
+    Experiment.use(path, exp_id="x").model("m").add_result({"text": "long " * 100})
+    _, shown = terminal("show", "@last", path, columns=70)
+    assert max(map(len, plain(shown).splitlines())) <= 70
+
+
+def test_diff_shows_what_differs_and_exits_with_1(run, filled):
+    with casket.open(filled) as runs:
+        one, other = (session.id for session in runs.sessions()[:2])
+    shown = run("diff", one, other[:8], filled, code=1)
+    assert re.search(r"params +\w{8} +\w{8}\nlr +0.1 +0.01\n", shown)
+    assert re.search(r"loss +0.5 +0.25", shown)
+    assert "seed" not in shown
+    assert "pid" not in shown
+    assert re.search(r"seed +0 +0", run("diff", one, other, filled, "--all", code=1))
+    found = run.json("diff", one, other, filled, code=1)
+    assert found["params"] == {"lr": {"a": 0.1, "b": 0.01}}
+    assert found["metrics"]["loss"] == {"a": 0.5, "b": 0.25}
+    assert (found["a"], found["b"]) == ([one], [other])
+
+
+def test_diff_of_a_session_with_itself_finds_nothing(run, filled):
+    assert "no difference" in run("diff", "@last", "@last", filled)
+
+
+def test_diff_of_groups_compares_means(run, filled):
+    shown = run("diff", "params.lr == 0.1", "params.lr < 0.05", filled, code=1)
+    assert re.search(r"sessions +1 +2", shown)
+    assert re.search(r"seed +0 +0, 1", shown)
+    assert "0.30 ± 0.64" in shown
+    assert "no session fits" in run.error("diff", "params.lr > 99", "@last", filled, code=1)
+
+
+def test_tags_come_and_go(run, filled):
+    run("tag", "@last", "bad", "look again", "-f", filled)
+    assert run.json("show", "@last", filled)["tags"] == ["thesis", "bad", "look again"]
+    run("untag", "@last", "bad", "never there", "-f", filled)
+    assert run.json("show", "@last", filled)["tags"] == ["thesis", "look again"]
+    assert len(run.json("ls", filled, "--tag", "look again")) == 1
+    run("tag", "digits", "paper", "-f", filled)
+    assert len(run.json("ls", filled, "--tag", "paper")) == 4
+    run("untag", "digits", "thesis", "-f", filled)
+    assert run.json("ls", filled, "--tag", "thesis", code=1) == []
+
+
+def test_a_note_is_replaced_and_changes_nothing_else(run, filled):
+    before = run.json("show", "@last", filled)
+    run("note", "@last", "diverged", "-f", filled)
+    run("note", "@last", "diverged: the schedule was wrong", "-f", filled)
+    after = run.json("show", "@last", filled)
+    assert after["note"] == "diverged: the schedule was wrong"
+    assert {**after, "note": "", "age": 0} == {**before, "age": 0}
+    assert len(run.json("ls", filled, "--where", "'schedule' in note")) == 1
+    assert "note diverged: the schedule" in run("show", "@last", filled)
+    run("note", "@last", "", "-f", filled)
+    assert run.json("show", "@last", filled)["note"] == ""
+    run("note", "digits", "for the thesis", "-f", filled)
+    with casket.open(filled) as runs:
+        assert runs.experiments[0].note == "for the thesis"
+
+
+def test_tagging_needs_something_to_tag(run, filled):
+    assert "no session begins with 'abcz'" in run.error("tag", "abcz", "x", "-f", filled, code=1)
+    assert "Missing argument" in run.error("tag", "@last", "-f", filled)
+
+
+@pytest.mark.parametrize("arguments", [["sync"], ["sync", "--status"]])
+def test_sync_has_nothing_to_ship(run, arguments):
+    assert "nothing to ship" in run(*arguments)
+    assert run.json(*arguments) == []

@@ -1,0 +1,163 @@
+"""`casket tail`: what is written now, across processes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from casket import Experiment
+from casket.cli.tail import pace_of, total_epochs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def running(file_url):
+    """A session that runs, of ten epochs the third of which was just logged."""
+    experiment = Experiment.use(file_url, exp_id="digits")
+    session = experiment.model("net").session({"lr": 0.1, "epochs": 10})
+    for epoch in (1, 2, 3):
+        time.sleep(0.05)
+        session.add_epoch(epoch, {"loss": 1 / epoch})
+    yield file_url, session
+    session.end()
+    experiment.close()
+
+
+def test_running_sessions_with_rate_and_expected_end(run, running):
+    url, session = running
+    header, row = run("tail", url).splitlines()
+    assert header.split()[:4] == ["session", "model", "epoch", "metrics"]
+    assert row.split()[:4] == [session.id[:8], "net", "3/10", "loss=0.3333"]
+    assert "epochs/s" in row
+    (found,) = run.json("tail", url)
+    pace = found["epochs_per_second"]
+    assert 1 < pace < 20
+    end = datetime.fromisoformat(found["expected_end"])
+    assert abs((end - datetime.now(UTC)) - timedelta(seconds=7 / pace)) < timedelta(seconds=5)
+
+
+def test_when_nothing_runs_it_says_so(run, filled):
+    assert "no session is running" in run.error("tail", filled, code=1)
+    assert run.json("tail", filled) == []
+
+
+WRITER = """
+import sys, time
+from casket import Experiment
+from casket.cli.tail import pace_of, total_epochs
+url, lr = sys.argv[1], float(sys.argv[2])
+with Experiment.use(url, exp_id="digits").model("net").session({"lr": lr, "epochs": 4}) as session:
+    for epoch in range(1, 5):
+        for batch in range(100):
+            session.add_batch(epoch * 100 + batch, {"loss": lr})
+        session.add_epoch(epoch, {"loss": lr / epoch, "flag": [1, 2]})
+        time.sleep(0.05)
+    session.add_artifact("a.txt", b"x")
+    session.add_result({"acc": 0.9}, index_by="test")
+    if lr == 2:
+        raise ValueError("diverged")
+"""
+
+
+def followed(url, *options):
+    """Follow while two other processes write; return the lines shown."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "casket.cli.app",
+        "tail",
+        url,
+        "-f",
+        "--timeout",
+        "3",
+        *options,
+    ]
+    following = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    time.sleep(1)  # it shows what comes from now on
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, url, lr], env=environment, stderr=subprocess.DEVNULL
+        )
+        for lr in ("1", "2")
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 1]
+    return following.communicate(timeout=60)[0].splitlines()
+
+
+def test_following_shows_what_several_processes_write(filled):
+    lines = followed(filled)
+    assert sum(" running lr=" in line for line in lines) == 2
+    epochs = [line for line in lines if " epoch " in line]
+    assert len(epochs) == 8
+    assert any("epoch 4 loss=0.25" in line for line in epochs)
+    assert all("ends " in line for line in epochs if "epoch 3" in line)
+    assert not any("flag" in line for line in lines)
+    # Batches come by the hundred; of each session one a second is shown.
+    assert 2 <= sum(" batch " in line for line in lines) <= 8
+    assert sum("artifact a.txt" in line for line in lines) == 2
+    assert sum("result test acc=0.9" in line for line in lines) == 2
+    assert sum(line.endswith("net completed") for line in lines) == 1
+    assert sum(line.endswith("net failed ValueError: diverged") for line in lines) == 1
+
+
+def test_following_as_json_gives_every_record(filled):
+    records = [json.loads(line) for line in followed(filled, "--json")]
+    kinds = [record["kind"] for record in records]
+    assert kinds.count("batch") == 800
+    assert kinds.count("epoch") == 8
+    assert kinds.count("end") == 2
+    assert {"writer", "n", "time", "body"} <= records[0].keys()
+
+
+def test_what_comes_is_shown_as_it_comes(run, running):
+    """In this process, with a session that goes on meanwhile."""
+    url, session = running
+
+    def go_on():
+        time.sleep(0.3)
+        session.add_batch(7, {"loss": 0.3})
+        session.add_epoch(4, {"loss": 0.2, "nested": {"acc": 0.5}})
+        session.add_result({"acc": 0.6})
+        session.add_meta({"gpu": "A100"})
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    lines = run("tail", url, "-f", "--timeout", "1.5").splitlines()
+    thread.join()
+    head = rf"\d\d:\d\d:\d\d {session.id[:8]} net "
+    assert re.match(head + r"batch 7 loss=0.3$", lines[0])
+    assert re.match(head + r"epoch 4 loss=0.2 nested.acc=0.5  \([\d.]+ .*, ends .*\)$", lines[1])
+    assert re.match(head + r"result acc=0.6$", lines[2])
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("params", "total"),
+    [
+        ({"epochs": 3}, 3),
+        ({"trainer": {"max_epochs": 7.0}}, 7),
+        ({"n_epochs": 0}, None),
+        ({"epochs": "many"}, None),
+        ({"lr": 1}, None),
+    ],
+)
+def test_params_may_say_how_many_epochs_there_will_be(memory, params, total):
+    with memory.session(params):
+        assert total_epochs(memory.sessions()[0]) == total
+
+
+def test_without_two_epochs_there_is_no_rate(memory):
+    with memory.session({"epochs": 3}) as session:
+        session.add_epoch(1, {"loss": 0.1}, timestamp=False)
+        session.add_epoch(2, {"loss": 0.1})
+        pace = pace_of(memory.sessions()[0])
+        assert pace == {"epochs_per_second": None, "expected_end": None}

@@ -1,0 +1,472 @@
+"""Makes the files in `tests/imports/data` with the trackers themselves.
+
+It is run by hand, not by the tests, in an environment of its own:
+
+    python3 -m venv /tmp/fixtures-venv
+    /tmp/fixtures-venv/bin/pip install mlflow-skinny==3.17.2 sqlalchemy==2.1.9 alembic sqlparse \
+        tensorboard==2.21.0 tensorboardX==2.6.5 sacred==0.8.7 'setuptools<81' trackio==0.43.0 \
+        torch==2.13.0 lightning==2.6.6 keras==3.15.1
+    /tmp/fixtures-venv/bin/python tests/imports/make_fixtures.py
+
+(torch in its build for the CPU.) These versions made what is in the repository. `expected.json`
+holds the values as the tools read them back by their own API; Sacred, Lightning and Keras have
+none, there it is what their objects held when they logged. Nothing of the machine stays in the
+files: the script replaces host name and paths, and looks whether it found all of them.
+"""
+
+import gzip
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.update(
+    MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_ALLOW_FILE_STORE="true",
+    DO_NOT_TRACK="1",
+    KERAS_BACKEND="torch",
+    LOGNAME="someone",
+    TRACKIO_DIR="trackio",
+    TRACKIO_LOCAL_ONLY="1",
+    GIT_PYTHON_REFRESH="quiet",
+    CUDA_VISIBLE_DEVICES="",
+)
+DATA = Path(__file__).absolute().parent / "data"
+HOST = platform.node()
+WHERE = "/work/project"
+LOSSES = [0.9, 0.5, 0.30000000000000004, 0.2, 1e-7]
+
+
+def main():
+    sys.argv = ["train.py"]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        made = (mlflow_runs, tensorboard_runs, sacred_runs, trackio_runs, lightning_runs, keras_run)
+        expected = {}
+        for make in made:
+            expected.update(make())
+        Path("expected.json").write_text(
+            json.dumps(plain(expected), indent=1, sort_keys=True) + "\n"
+        )
+        replace_texts(folder)
+        check_nothing_is_left(folder)
+        os.chdir(DATA)
+        for old in DATA.iterdir():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        shutil.copytree(folder, DATA, dirs_exist_ok=True)
+
+
+def plain(value):
+    """Return a value as strict JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# MLflow.
+
+
+def mlflow_runs():
+    expected = {"mlflow_db": mlflow_store("sqlite:///mlflow.db")}
+    expected["mlflow_files"] = mlflow_store("file:filestore")
+    with sqlite3.connect("mlflow.db") as database:
+        here = os.getcwd()
+        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+            database.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (here, WHERE)
+            )
+    database.execute("VACUUM")
+    database.close()
+    Path("mlflow").mkdir()
+    Path("mlflow/mlflow.db.gz").write_bytes(gzip.compress(Path("mlflow.db").read_bytes(), mtime=0))
+    for path in Path().glob("mlflow.db*"):
+        path.unlink()
+    shutil.move("mlruns", "mlflow/mlruns")
+    return expected
+
+
+def mlflow_store(uri):
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("digits")
+    # Without a folder for artifacts given, MLflow takes `mlruns` here.
+    with mlflow.start_run(run_name="svm", tags={"team": "vision", "flag": ""}) as run:
+        mlflow.log_params({"C": 1, "gamma": 0.001, "kernel": "rbf", "shrinking": True, "id": "007"})
+        for step, loss in enumerate(LOSSES):
+            mlflow.log_metric("loss", loss, step=step)
+            if step % 2 == 0:
+                mlflow.log_metric("val/acc", 1 - loss, step=step)
+        mlflow.log_metric("loss", 0.25, step=3)
+        mlflow.log_metric("odd", math.nan, step=1)
+        mlflow.log_metric("odd", math.inf, step=2)
+        mlflow.log_metric("odd", -math.inf, step=3)
+        mlflow.log_metric("test_acc", 0.97)
+        mlflow.log_text("a report\n", "reports/report.txt")
+        mlflow.log_dict({"classes": 10}, "about.json")
+        with mlflow.start_run(run_name="fold 1", nested=True):
+            mlflow.log_metric("acc", 0.5)
+    try:
+        with mlflow.start_run(run_name="diverged"):
+            mlflow.log_param("lr", "1e-3")
+            mlflow.log_metric("loss", 3.5, step=-1)
+            raise RuntimeError("diverged")
+    except RuntimeError:
+        pass
+    client = mlflow.MlflowClient()
+    killed = mlflow.start_run(run_name="killed")
+    mlflow.log_metric("loss", 1, step=7)
+    mlflow.end_run("KILLED")
+    running = mlflow.start_run(run_name="running")
+    mlflow.log_metric("loss", 2.5, step=0)
+    mlflow.log_metric("loss", 2.25, step=1)
+    client.set_terminated(running.info.run_id, "FINISHED")
+    mlflow.end_run()
+    client.update_run(running.info.run_id, status="RUNNING")
+    with mlflow.start_run(run_name="deleted") as deleted:
+        mlflow.log_metric("loss", 9)
+    client.delete_run(deleted.info.run_id)
+    assert len({run.info.run_id, killed.info.run_id}) == 2
+    found = client.search_runs([run.info.experiment_id], order_by=["attributes.start_time"])
+    return [mlflow_run(client, each) for each in found]
+
+
+def mlflow_run(client, run):
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "start_time": run.info.start_time,
+        "end_time": run.info.end_time,
+        "params": run.data.params,
+        "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
+        "metrics": {
+            name: [
+                [point.step, point.value, point.timestamp]
+                for point in client.get_metric_history(run.info.run_id, name)
+            ]
+            for name in run.data.metrics
+        },
+        "artifacts": sorted(mlflow_artifacts(client, run.info.run_id)),
+    }
+
+
+def mlflow_artifacts(client, run_id, folder=None):
+    for each in client.list_artifacts(run_id, folder):
+        if each.is_dir:
+            yield from mlflow_artifacts(client, run_id, each.path)
+        else:
+            yield each.path
+
+
+# TensorBoard.
+
+
+def tensorboard_runs():
+    root = Path("tensorboard")
+    torch_runs(root)
+    tensorboardx_run(root)
+    tensor_run(root)
+    for path in sorted(root.rglob("*tfevents*")):
+        path.rename(path.with_name(path.name.replace(HOST, "host")))
+    folders = sorted({path.parent for path in root.rglob("*tfevents*")})
+    return {"tensorboard": {f.relative_to(root).as_posix(): tensorboard_run(f) for f in folders}}
+
+
+def torch_runs(root):
+    import torch
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(root / "torch")) as writer:
+        for step, loss in enumerate(LOSSES):
+            writer.add_scalar("loss/train", loss, step)
+            writer.add_scalar("acc", 1 - loss, step, new_style=True)
+        writer.add_scalar("odd", math.nan, 1)
+        writer.add_scalar("odd", math.inf, 2)
+        writer.add_text("notes", "a *note*", 3)
+        writer.add_histogram("weights", torch.arange(4.0), 0)
+        hparams = {"lr": 0.1, "layers": 2, "opt": "adam", "bias": True}
+        writer.add_hparams(hparams, {"hparam/acc": 0.75}, run_name="hparams")
+    # A run that was resumed: another file in the same folder.
+    with SummaryWriter(str(root / "torch"), filename_suffix=".resumed") as writer:
+        for step, loss in enumerate(LOSSES[:2], 4):
+            writer.add_scalar("loss/train", loss, step)
+
+
+def tensorboardx_run(root):
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(root / "deep" / "x")) as writer:
+        for step, loss in enumerate(LOSSES):
+            writer.add_scalar("loss", loss, step * 100)
+        writer.add_text("notes", "from tensorboardX", 0)
+
+
+def tensor_run(root):
+    """Write scalars as TensorFlow 2 and Keras do."""
+    from tensorboard.summary import Writer
+
+    writer = Writer(str(root / "tensors"))
+    for step, loss in enumerate(LOSSES):
+        writer.add_scalar("loss", loss, step, description="the loss")
+    writer.close()
+
+
+def tensorboard_run(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+    from tensorboard.util import tensor_util
+
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0}).Reload()
+    tags = events.Tags()
+    scalars = {
+        tag: [[e.wall_time, e.step, e.value] for e in events.Scalars(tag)]
+        for tag in tags["scalars"]
+    }
+    texts = {}
+    for tag in tags["tensors"]:
+        plugin = events.SummaryMetadata(tag).plugin_data.plugin_name
+        read = [
+            [each.wall_time, each.step, tensor_util.make_ndarray(each.tensor_proto)]
+            for each in events.Tensors(tag)
+        ]
+        if plugin == "text":
+            texts[tag] = [[time, step, array.ravel()[0].decode()] for time, step, array in read]
+        elif plugin == "scalars":
+            scalars[tag] = [[time, step, array.item()] for time, step, array in read]
+    hparams = {}
+    # It raises a KeyError where the plugin was not used.
+    contents = events.PluginTagToContent("hparams") if folder.name == "hparams" else {}
+    for content in contents.values():
+        data = plugin_data_pb2.HParamsPluginData.FromString(content)
+        for name, value in data.session_start_info.hparams.items():
+            hparams[name] = getattr(value, value.WhichOneof("kind"))
+    return {
+        "scalars": scalars,
+        "texts": texts,
+        "hparams": hparams,
+        "first": events.FirstEventTimestamp(),
+    }
+
+
+# Sacred.
+
+
+def sacred_runs():
+    from sacred import Experiment
+    from sacred.observers import FileStorageObserver
+
+    experiment = Experiment("digits", save_git_info=False)
+    observer = FileStorageObserver("sacred", copy_sources=False)
+    experiment.observers.append(observer)
+    Path("confusion.txt").write_text("5 1\n0 4\n")
+    Path("digits.csv").write_text("1,2\n")
+
+    @experiment.config
+    def config():
+        C = 1.0  # noqa: F841
+        layers = (32, 16)  # noqa: F841
+        opt = {"name": "adam", "lr": 1e-3}  # noqa: F841
+        fate = "completed"  # noqa: F841
+
+    @experiment.main
+    def train(fate, _run):
+        for step, loss in enumerate(LOSSES):
+            _run.log_scalar("loss", loss, step * 10)
+        _run.log_scalar("acc", 0.5)
+        _run.log_scalar("acc", 0.75)
+        _run.log_scalar("odd", math.inf, 20)
+        _run.info["classes"] = [0, 1]
+        if fate == "failed":
+            raise ValueError("no data")
+        if fate == "interrupted":
+            raise KeyboardInterrupt
+        _run.add_artifact("confusion.txt")
+        _run.add_resource("digits.csv")
+        print("trained")
+        return 0.97
+
+    expected = []
+    for fate in ("completed", "failed", "interrupted"):
+        try:
+            run = experiment.run(
+                config_updates={"fate": fate}, options={"--comment": f"to be {fate}"}
+            )
+        except (ValueError, KeyboardInterrupt):
+            run = experiment.current_run
+        expected.append(
+            {
+                "id": run._id,
+                "config": run.config,
+                "status": run.status,
+                "result": run.result,
+                "info": run.info,
+                "started": run.start_time.isoformat(),
+                "stopped": run.stop_time.isoformat(),
+                "metrics": {
+                    "loss": [[step * 10, loss] for step, loss in enumerate(LOSSES)],
+                    "acc": [[0, 0.5], [1, 0.75]],
+                    "odd": [[20, math.inf]],
+                },
+            }
+        )
+    return {"sacred": expected}
+
+
+# Trackio.
+
+
+def trackio_runs():
+    import trackio
+    from trackio.sqlite_storage import SQLiteStorage
+
+    for name, config in (("first", {"lr": 0.1, "opt": {"name": "adam"}}), ("second", {"lr": 1})):
+        trackio.init(project="digits", name=name, config=config, embed=False, auto_log_gpu=False)
+        for loss in LOSSES:
+            trackio.log({"loss": loss, "nested": {"acc": 1 - loss}})
+        trackio.log({"odd": math.nan, "loss": math.inf}, step=9)
+        trackio.log({"val": 0.5}, step=9)
+        trackio.finish()
+    expected = [
+        {
+            "name": run.name,
+            "id": run.id,
+            "config": {k: v for k, v in run.config.items() if not k.startswith("_")},
+            "created": run.config["_Created"],
+            "logs": SQLiteStorage.get_logs("digits", run.name, run_id=run.id),
+        }
+        for run in trackio.Api().runs("digits")
+    ]
+    with sqlite3.connect("trackio/digits.db") as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+        for run, config in database.execute("SELECT run_id, config FROM configs").fetchall():
+            scrubbed = json.dumps({**json.loads(config), "_Username": "someone"})
+            database.execute("UPDATE configs SET config = ? WHERE run_id = ?", (scrubbed, run))
+    database.execute("VACUUM")
+    database.close()
+    Path("only").mkdir()
+    packed = gzip.compress(Path("trackio/digits.db").read_bytes(), mtime=0)
+    Path("only/digits.db.gz").write_bytes(packed)
+    shutil.rmtree("trackio")
+    Path("only").rename("trackio")
+    return {"trackio": expected}
+
+
+# Lightning.
+
+
+def lightning_runs():
+    import torch
+    from lightning import LightningModule, Trainer
+    from lightning.fabric.loggers import CSVLogger as FabricLogger
+    from lightning.pytorch.loggers import CSVLogger
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Net(LightningModule):
+        def __init__(self, lr=0.1, betas=(0.9, 0.999), opt=None, where=None):
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = torch.nn.Linear(2, 1)
+
+        def training_step(self, batch, _):
+            loss = self.layer(batch[0]).square().mean()
+            self.log("loss", loss, on_step=True, on_epoch=True)
+            return loss
+
+        def validation_step(self, batch, _):
+            self.log("val_loss", self.layer(batch[0]).square().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), self.hparams.lr)
+
+    logged = []
+
+    class Recording(CSVLogger):
+        def log_metrics(self, metrics, step=None):
+            logged[-1].append([step, {name: float(value) for name, value in metrics.items()}])
+            super().log_metrics(metrics, step)
+
+    torch.manual_seed(0)
+    data = DataLoader(TensorDataset(torch.rand(8, 2)), batch_size=2)
+    for lr in (0.1, 0.01):
+        logged.append([])
+        trainer = Trainer(
+            max_epochs=3, logger=Recording("lightning"), log_every_n_steps=2, accelerator="cpu",
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        net = Net(lr, opt={"name": "sgd", 1: None}, where=Path(WHERE, "data"))
+        trainer.fit(net, data, data)
+    fabric = FabricLogger("lightning", name="fabric")
+    logged.append([])
+    for step, loss in enumerate(LOSSES):
+        logged[-1].append([step, {"loss": loss}])
+        fabric.log_metrics({"loss": loss}, step)
+    fabric.save()
+    return {"lightning": logged}
+
+
+# Keras.
+
+
+def keras_run():
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    network.compile("sgd", "mse", metrics=["mae"])
+    x, y = np.random.rand(8, 2), np.random.rand(8)
+    Path("keras").mkdir()
+    logger = keras.callbacks.CSVLogger("keras/training.csv")
+    history = network.fit(x, y, epochs=4, validation_data=(x, y), callbacks=[logger], verbose=0)
+    return {"keras": {"epochs": history.epoch, "history": history.history}}
+
+
+# What must not be in the files.
+
+
+def replace_texts(folder):
+    replaced = {folder: WHERE, os.path.realpath(folder): WHERE, str(DATA.parent): WHERE}
+    replaced |= {sys.prefix: "/venv", sys.base_prefix: "/python", HOST: "host"}
+    for path in Path().rglob("*"):
+        if path.is_file() and path.suffix in {".json", ".yaml", ".txt", ""}:
+            text = before = path.read_text()
+            for secret, instead in replaced.items():
+                text = word(secret).sub(instead, text)
+            if text != before:
+                path.write_text(text)
+    for path in Path("sacred").glob("*/run.json"):
+        run = json.loads(path.read_text())
+        run["host"] = {**run["host"], "hostname": "host", "ENV": {}, "cpu": "a processor"}
+        run["host"]["os"] = ["Linux", "Linux"]
+        path.write_text(json.dumps(run, indent=2, sort_keys=True))
+
+
+def word(secret):
+    return re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)")
+
+
+def check_nothing_is_left(folder):
+    secrets = {folder, HOST, str(DATA), sys.prefix, str(Path.home()), Path.home().name}
+    for path in Path().rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.suffix == ".gz":
+                content = gzip.decompress(content)
+            text = f"{path.name} {content.decode('latin-1')}"
+            found = [secret for secret in secrets if word(secret).search(text)]
+            assert not found, f"{path} holds {found}"
+    for name in ("confusion.txt", "digits.csv"):
+        Path(name).unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Which way a metric is better, and intervals over several sessions."""
+
+import math
+
+import pytest
+
+from casket.metrics import better, interval
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("loss", "min"), ("val_loss", "min"), ("test.loss", "min"), ("train/loss", "min"),
+        ("mse", "min"), ("val_rmse", "min"), ("root_mean_squared_error", "min"), ("WER", "min"),
+        ("acc", "max"), ("val_acc", "max"), ("sparse_categorical_accuracy", "max"),
+        ("f1", "max"), ("test.f1", "max"), ("best_score", "max"), ("mean_reward", "max"),
+        ("learning_rate", None), ("units", None), ("x", None), ("lossless", None),
+    ],
+)  # fmt: skip
+def test_the_name_tells_which_way_is_better(name, mode):
+    assert better(name) == mode
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 10, 30, 200])
+def test_the_interval_is_students(n):
+    stats = pytest.importorskip("scipy.stats")
+    sample = [math.sin(i) for i in range(n)]
+    found = interval(sample)
+    low, high = stats.t.interval(0.95, n - 1, loc=found.mean, scale=stats.sem(sample))
+    assert found.n == n
+    assert found.mean == pytest.approx(sum(sample) / n)
+    assert found.mean - found.margin == pytest.approx(low, rel=3e-3, abs=3e-3)
+    assert found.mean + found.margin == pytest.approx(high, rel=3e-3, abs=3e-3)
+    assert found.margin == pytest.approx((high - low) / 2, rel=2e-3)
+
+
+def test_a_sample_of_one_has_no_interval():
+    assert interval([3.0])[0] == 3.0
+    assert math.isnan(interval([3.0]).margin)
+
+
+def test_what_is_not_finite_makes_the_mean_so():
+    assert math.isnan(interval([1.0, math.nan]).mean)
+    assert interval([1.0, math.inf]).mean == math.inf
+    assert math.isnan(interval([1.0, math.inf]).margin)
