@@ -62,6 +62,8 @@ clean:
 # What the tests use of the system; a test that misses its tool is skipped by name.
 system-packages:
 	@missing=""; for tool in git jq strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -x /usr/sbin/sshd ] || command -v sshd >/dev/null || missing="$$missing openssh-server"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \

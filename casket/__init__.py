@@ -25,6 +25,7 @@ from casket.errors import (
     NotFound,
     NotInASession,
     StoreFull,
+    StoreRefused,
     StoreUnavailable,
     UnstorableValue,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "Session",
     "SessionView",
     "StoreFull",
+    "StoreRefused",
     "StoreUnavailable",
     "UnstorableValue",
     "open",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import weakref
 from pathlib import Path
@@ -26,6 +27,8 @@ _STORES = {
     "sqlite": ("casket.stores.sqlite", "SqliteStore"),
     "postgres": ("casket.stores.postgres", "PostgresStore"),
     "mongo": ("casket.stores.mongo", "MongoStore"),
+    "sftp": ("casket.stores.sftp", "SftpStore"),
+    "blitz": ("casket.stores.blitz", "BlitzStore"),
 }
 _SCHEMES = {
     "postgresql": "postgres",
@@ -41,11 +44,15 @@ _SQLITE_SUFFIXES = frozenset({".sqlite", ".sqlite3", ".db"})
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
 _SQLITE_SCHEME = "sqlite:///"
+_BLITZ_SCHEME = "blitz:"
 
 _FORMS = (
-    "give a path (runs.json, runs.sqlite, runs.db), sqlite:///runs.db, postgresql://host/database, "
-    "mongodb://host/database or :memory:"
+    "give a path (runs.json, runs.sqlite, runs.db), sqlite:///runs.db, user@host:runs.json, "
+    "sftp://host/~/runs.json, postgresql://host/database, mongodb://host/database, blitz:folder "
+    "or :memory:"
 )
+# On Windows, C:\runs.json is a path; without a user, host:runs.json is one everywhere.
+_ON_ANOTHER_MACHINE = re.compile(r"[^@/\\]+@(\[[^\]]+\]|[^@:/\\]+):")
 
 
 class Place(NamedTuple):
@@ -54,10 +61,10 @@ class Place(NamedTuple):
     Shown, the URL has `***` for its password; pickled, it has none.
 
     Attributes:
-        kind: `json`, `sqlite`, `postgres`, `mongo` or `memory`.
-        path: the file; the folder of the process for a store in memory; for a database, the folder
-            of this machine where its artifacts are.
-        url: of a database, with its password; else empty.
+        kind: `json`, `sqlite`, `sftp`, `postgres`, `mongo`, `blitz` or `memory`.
+        path: the file; the folder of the process for a store in memory; for a store elsewhere, the
+            folder of this machine where its artifacts are.
+        url: of a store elsewhere, with its password; else empty.
     """
 
     kind: str
@@ -82,7 +89,19 @@ class Place(NamedTuple):
         return self
 
     def open(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
-        """Open the store; nothing is created before the first append."""
+        """Open the store; nothing is created before the first append.
+
+        One elsewhere gets a journal before it, if it is opened to write.
+        """
+        store = self.direct(options, writing=writing)
+        if self.url and writing:
+            from casket.stores.spool import Spool
+
+            return Spool(store, urls.without_password(self.url), options)
+        return store
+
+    def direct(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
+        """Open the store without a journal before it."""
         if self.kind == "memory":
             from casket.stores.memory import MemoryStore
 
@@ -144,17 +163,28 @@ def locate(url: str | os.PathLike[str]) -> Place:
         return Place("memory", Path())
     if text.startswith(_SQLITE_SCHEME):
         return Place("sqlite", _local(text[len(_SQLITE_SCHEME) :]))
+    if text.startswith(_BLITZ_SCHEME):
+        folder = _local(text[len(_BLITZ_SCHEME) :])
+        return Place("blitz", folder.with_name(f"{folder.name}.files"), f"blitz:{folder}")
     scheme = text.partition("://")[0]
     if "://" in text and scheme in _SCHEMES:
-        return _database(_SCHEMES[scheme], urls.checked(text))
+        return _elsewhere(_SCHEMES[scheme], urls.checked(text))
+    if text.startswith("sftp://") or (isinstance(url, str) and _is_on_another_machine(url)):
+        from casket.stores.address import Address
+
+        return _elsewhere("sftp", str(Address.read(text)))
     if "://" in text:
         raise BadLocation(f"{provenance.redact(text)}: this casket has no such store; {_FORMS}")
     path = _local(text)
     return Place(_kind_of(path), path)
 
 
-def _database(kind: str, url: str) -> Place:
-    """Return the place of a database, with a folder of this machine for its artifacts."""
+def _is_on_another_machine(text: str) -> bool:
+    return _ON_ANOTHER_MACHINE.match(text) is not None and not _local(text).exists()
+
+
+def _elsewhere(kind: str, url: str) -> Place:
+    """Return the place of a store elsewhere, with a folder of this machine for its artifacts."""
     import hashlib  # loads OpenSSL: not for an import
 
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

@@ -19,12 +19,12 @@ FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow"
 # Where a package may be imported at the head of a module.
 HOMES = {
     "sqlite3": {"casket.stores.sqlite", "casket.imports.databases"},
-    "paramiko": {"casket.stores.sftp"},
+    "paramiko": {"casket.stores.ssh"},
     "pymongo": {"casket.stores.mongo"},
     "bson": {"casket.stores.mongo"},
     "psycopg": {"casket.stores.postgres"},
     "blitzdb": {"casket.stores.blitz"},
-    "tinydb": {"casket.tinydb_view"},
+    "tinydb": {"casket.tinydb_view", "casket.sftp_storage"},
     "starlette": {"casket.dashboard.server"},
     "uvicorn": {"casket.dashboard.server"},
 }
@@ -33,7 +33,13 @@ ON_USE = {
     *FRAMEWORKS,
 }
 # What the modules that open a store may name of it: which one it is is `casket.locate`'s affair.
-STORE_MODULES = {"casket.stores", "casket.stores.base", "casket.stores.inspection"}
+STORE_MODULES = {
+    "casket.stores",
+    "casket.stores.base",
+    "casket.stores.inspection",
+    "casket.stores.journal",
+    "casket.stores.spool",
+}
 
 
 class Imports(ast.NodeVisitor):
@@ -150,8 +156,10 @@ def test_only_locate_knows_which_stores_there_are():
         for name in CORE
         if name not in STORES and {m for m in IMPORTS[name].all if m in STORES} - STORE_MODULES
     }
-    # The view for TinyDB shows the JSON store's documents as they stand.
-    assert knowing <= {"casket.locate", "casket.tinydb_view", "casket.testing"}
+    # The view for TinyDB shows the JSON store's documents as they stand; its storage on another
+    # machine is a file of the SFTP store.
+    views = {"casket.tinydb_view", "casket.sftp_storage"}
+    assert knowing <= {"casket.locate", "casket.testing", *views}
 
 
 def test_importing_casket_is_light(run_python):

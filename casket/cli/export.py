@@ -114,7 +114,10 @@ def _csv(sessions: Sequence[SessionView], table: Table, names: Sequence[str]) ->
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(_rows(made, header))
+    with options.progress_bar(f"writing {table}", sum(made.counts)) as advance:
+        for row in _rows(made, header):
+            writer.writerow(row)
+            advance(1)
     return stream.getvalue()
 
 
@@ -143,7 +146,12 @@ def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _jsonl(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:
-    return "".join(f"{orjson.dumps(details(session)).decode()}\n" for session in sessions)
+    lines = []
+    with options.progress_bar("writing sessions", len(sessions)) as advance:
+        for session in sessions:
+            lines.append(f"{orjson.dumps(details(session)).decode()}\n")
+            advance(1)
+    return "".join(lines)
 
 
 def _nested(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:

@@ -4,19 +4,78 @@ from __future__ import annotations
 
 import click
 
-from casket.cli import options
+from casket import CasketError, urls
+from casket.cli import options, tables
+from casket.locate import Place, locate
+from casket.stores.base import StoreOptions
+from casket.stores.journal import Journal, Status, journals
+from casket.stores.spool import ship
 
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--status", is_flag=True, help="List the journals and what waits in them, only.")
+@click.option("--status", "is_asked", is_flag=True, help="List what waits, and ship nothing.")
 @options.json_option
-def sync(url: str | None, status: bool, as_json: bool) -> None:  # noqa: ARG001 - settled names
-    """Ship what waits in journals of remote stores.
+def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
+    r"""Ship what waits in journals of remote stores.
 
-    This version writes to local files only.
+    Give URL to ship to that store only; with its password, if the driver finds none elsewhere
+    (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). Exit code 1 if something waits still.
+
+    \b
+    casket sync --status
+    casket sync postgresql://me@host/runs
     """
+    place = locate(url) if url else None
+    wanted = urls.without_password(place.url) if place else None
+    if not is_asked:
+        for found in _waiting(wanted):
+            _ship(found, place)
+    left = _waiting(wanted)
     if as_json:
-        options.write_json([])
+        options.write_json([_as_json(found) for found in left])
+    elif left:
+        click.echo(tables.table([_row(found) for found in left], list(_row(left[0]))))
     else:
-        click.echo("there is nothing to ship: every record is in its file already")
+        click.echo("nothing waits: every record is in its store")
+    if left and not is_asked:
+        click.get_current_context().exit(1)
+
+
+def _waiting(url: str | None) -> list[Status]:
+    return [found for found in (Status(*each) for each in journals(url)) if found.waiting]
+
+
+def _ship(found: Status, place: Place | None) -> None:
+    """Ship a journal that nobody holds; say why if it cannot be."""
+    journal = Journal.orphan(found.path, found.url)
+    if journal is None:
+        return  # whoever holds it ships it
+    try:
+        store = (place or locate(found.url)).direct(StoreOptions(), writing=True)
+        with options.progress_bar(found.url, found.waiting) as advance:
+            ship(journal, store, advance)
+        store.close()
+        click.echo(f"{found.waiting} records shipped to {found.url}", err=True)
+    except CasketError as error:
+        click.echo(f"{found.url}: {error}", err=True)
+    finally:
+        journal.close()
+
+
+def _as_json(found: Status) -> dict[str, object]:
+    return {
+        "url": found.url,
+        "journal": str(found.path),
+        "waiting": found.waiting,
+        "is_held": not found.is_orphan,
+    }
+
+
+def _row(found: Status) -> dict[str, str]:
+    return {
+        "store": found.url,
+        "waiting": str(found.waiting),
+        "journal": str(found.path),
+        "held by": "nobody: casket sync ships it" if found.is_orphan else "a process that runs",
+    }

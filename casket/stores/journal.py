@@ -22,6 +22,9 @@ from casket.stores.files import LocalFile
 from casket.stores.jsonfile import JsonStore
 
 SUFFIX = ".journal"
+HEAVY = 4 << 20
+"""Bytes that are shipped at once: MongoDB takes 16 MB."""
+
 LARGE = 8 << 20
 """Bytes beyond which a journal all of which was confirmed is begun anew."""
 
@@ -111,9 +114,19 @@ class Journal:
         return self._last
 
     def batch(self, size: int) -> list[base.Numbered]:
-        """Return the first records that wait, at most `size`."""
-        found = self._store.records(after=self._shipped)
-        return [numbered for numbered, _ in zip(found, range(size), strict=False)]
+        """Return the first records that wait: at most `size`, or as many as fit into `HEAVY`."""
+        batch: list[base.Numbered] = []
+        weight = 0
+        for numbered in self._store.records(after=self._shipped):
+            weight += len(orjson.dumps(numbered[1]))
+            if batch and (weight > HEAVY or len(batch) >= size):
+                break
+            batch.append(numbered)
+        return batch
+
+    def all_waiting(self) -> Iterator[base.Numbered]:
+        """Yield all records that wait."""
+        return self._store.records(after=self._shipped)
 
     def confirm(self, number: int) -> None:
         """Forget the records up to a number."""

@@ -15,8 +15,8 @@ import random
 import threading
 import warnings
 import weakref
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
 
 from casket import forks
 from casket.errors import CasketWarning, StoreRefused, StoreUnavailable
@@ -39,7 +39,10 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 ASKED = "asked"
 """Marks, in the journal, a record whose claim the store has still to be asked for."""
 
+Answer = TypeVar("Answer")
+
 log = logging.getLogger("casket")
+log.addHandler(logging.NullHandler())  # who has not asked for it sees no log
 
 
 class Spool:
@@ -103,7 +106,7 @@ class Spool:
             "experiment": experiment, "session": session, "claim": claim, "kinds": kinds,
         }  # fmt: skip
         try:
-            self._ship()
+            self._insist(self._ship)
             yield from self._store.records(**filters, after=after)
         except StoreUnavailable:
             if self._options.offline == "refuse":
@@ -112,7 +115,7 @@ class Spool:
 
     def prune(self, tombstone: Record, /) -> None:
         """Ship what waits, then remove from the store."""
-        self._ship()
+        self._insist(self._ship)
         self._store.prune(tombstone)
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -135,10 +138,13 @@ class Spool:
             return
         if self._own is not None:
             self.flush(0.0 if self._has_warned else None)
-            self._end_sender()
-            with self._shipping:
-                self._own.close()
-                self._own = None
+            if not self._end_sender():
+                # It waits for the network, and would let nobody close the store before.
+                self._own.leave()
+                self._own, self._shipping = None, threading.Lock()
+                return
+            self._own.close()
+            self._own = None
         self._store.close()
 
     # Writing
@@ -165,8 +171,7 @@ class Spool:
 
     def _append_claiming(self, records: Sequence[Record], claim: str) -> int:
         try:
-            self._ship()
-            return self._store.append(records, claim=claim)
+            return self._insist(lambda: self._ask(records, claim))
         except StoreRefused:
             raise
         except StoreUnavailable as error:
@@ -175,6 +180,20 @@ class Spool:
             log.warning("%s cannot be asked; going on without: %s", self._url, error)
         asked = [{**record, ASKED: True} if "claim" in record else record for record in records]
         return self._journal(asked)  # type: ignore[arg-type]  # a record with a mark
+
+    def _ask(self, records: Sequence[Record], claim: str) -> int:
+        self._ship()
+        return self._store.append(records, claim=claim)
+
+    def _insist(self, action: Callable[[], Answer]) -> Answer:
+        """Do something that waits for the store; once more if the connection had just broken."""
+        try:
+            return action()
+        except StoreRefused:
+            raise
+        except StoreUnavailable as error:
+            log.info("%s: once more after: %s", self._url, error)
+            return action()
 
     # Shipping
 
@@ -192,7 +211,7 @@ class Spool:
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, it goes on
                 self._tries, self._failure = self._tries + 1, error
                 self._wake.set()
-                log.warning("%s: %s", self._url, error)
+                log.warning("shipping is tried again: %s", error)
             with self._progress:
                 self._progress.notify_all()
 
@@ -203,13 +222,15 @@ class Spool:
         longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._tries - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
-    def _end_sender(self) -> None:
+    def _end_sender(self) -> bool:
+        """Let the thread end; tell whether it has."""
         self._closing.set()
         self._wake.set()
         self._hurry.set()
-        if self._sender is not None:
-            self._sender.join(LONGEST_END)
-        self._sender = None
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.join(LONGEST_END)
+        return sender is None or not sender.is_alive()
 
     def _ship(self) -> None:
         """Ship what waits in this handle's journal.
@@ -256,7 +277,7 @@ class Spool:
 
     def _waiting_records(self, **filters: Any) -> Iterator[base.Numbered]:
         own = self._own
-        for number, record in own.batch(own.waiting) if own else ():
+        for number, record in own.all_waiting() if own else ():
             if base.fits(record, **filters):
                 yield number, _unmarked(record)
 
@@ -270,8 +291,15 @@ class Spool:
         )
 
 
-def ship(journal: Journal, store: base.Store) -> None:
+def ship(
+    journal: Journal, store: base.Store, progress: Callable[[int], object] | None = None
+) -> None:
     """Ship what waits in a journal, in order.
+
+    Args:
+        journal: the journal.
+        store: where to.
+        progress: called with how many records were confirmed, after each batch.
 
     Raises:
         StoreUnavailable: the store could not be reached; what it confirmed is forgotten.
@@ -288,6 +316,8 @@ def ship(journal: Journal, store: base.Store) -> None:
                 plain.append(record)
         _append(store, plain)
         journal.confirm(batch[-1][0])
+        if progress is not None:
+            progress(len(batch))
 
 
 def _append(store: base.Store, records: Sequence[Record]) -> None:

@@ -2,7 +2,7 @@
 
 Usage: python -m tests.benchmarks [NAME...]
 
-Names: writing growth cold-start import reading command-line memory sklearn keras lightning
+Names: writing journal growth cold-start import reading command-line memory sklearn keras lightning
 """
 
 import json
@@ -15,17 +15,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 import casket
 from casket import Experiment
 from casket.records import Record, Writer
+from casket.stores.base import StoreOptions
+from casket.stores.spool import Spool
 from tests.benchmarks.data import METRICS, fill
 
 STORES = ("json", "sqlite")
@@ -91,6 +93,33 @@ def writing(folder: Path) -> list[Figure]:
             Figure(f"add_epoch, {store}, times the floor", cost / floor, limit, "x", detail)
         )
     return figures
+
+
+class Nowhere:
+    """A remote store that takes everything, after a while."""
+
+    def append(self, _: Sequence[Record], /, *, claim: str | None = None) -> int:
+        time.sleep(0.02)
+        return 1
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def journalling(folder: Path) -> list[Figure]:
+    """Logging to a remote store, which is to its journal, against logging to a local file."""
+    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    local = Experiment.use(folder / "local.json", exp_id="bench").model("m")
+    spool: Any = Spool(Nowhere(), "test://nowhere", StoreOptions())  # type: ignore[arg-type]
+    remote = Experiment.use(folder / "remote.json", exp_id="bench").model("m")
+    with local.session() as here, remote.session() as there:
+        there._append = spool.append
+        floor, cost = medians(
+            [lambda i: here.add_epoch(i, METRICS), lambda i: there.add_epoch(i, METRICS)]
+        )
+    spool.close()
+    detail = f"{cost:.1f} µs, a local file {floor:.1f} µs"
+    return [Figure("add_epoch to a journal, times a local file", cost / floor, 2, "x", detail)]
 
 
 def growth(folder: Path) -> list[Figure]:
@@ -278,6 +307,7 @@ def of_framework(module: str, function: str) -> Callable[[Path], list[Figure]]:
 
 BENCHMARKS = {
     "writing": writing,
+    "journal": journalling,
     "growth": growth,
     "cold-start": cold_start,
     "import": importing,

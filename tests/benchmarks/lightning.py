@@ -90,6 +90,7 @@ def logging_steps(folder: Path) -> list["Figure"]:
     images = torch.tensor(X / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     data = DataLoader(TensorDataset(images[:1600], torch.tensor(y)[:1600]), batch_size=128)
     model = Experiment.use(folder / "runs.json", exp_id="bench").model("net")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with warnings.catch_warnings():
@@ -122,7 +123,6 @@ def percent(value: float, base: float) -> float:
 
 def main() -> int:
     """Print the figures; return 1 if a limit was missed."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         figures = logging_steps(Path(folder))
     print(*figures, sep="\n")

@@ -145,6 +145,7 @@ def test_tagging_needs_something_to_tag(run, filled):
 
 
 @pytest.mark.parametrize("arguments", [["sync"], ["sync", "--status"]])
-def test_sync_has_nothing_to_ship(run, arguments):
-    assert "nothing to ship" in run(*arguments)
+def test_sync_has_nothing_to_ship(run, arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert "nothing waits" in run(*arguments)
     assert run.json(*arguments) == []

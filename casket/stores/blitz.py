@@ -1,0 +1,195 @@
+"""BlitzDB 0.4.4: a folder with a file for each append, for those who have tools that read it.
+
+BlitzDB has no lock, writes its indexes anew at every commit, and a kill in the middle truncates
+them; what it writes once and leaves alone is the file of a document. So a document holds all
+records of one append; reading looks at the documents' files and at no index; writing takes a lock
+beside the folder, and where the indexes are damaged the folder is made anew from the documents, and
+the old one kept. Each append costs more than the one before: take SQLite or the JSON file unless it
+has to be BlitzDB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from casket import forks
+from casket.errors import MissingDependency, NotFound
+from casket.records import Record, covering, names_nothing
+from casket.stores import base
+from casket.stores.files import LocalFile
+
+COLLECTION = "casket_records"
+
+
+class BlitzStore:
+    """Records in the folder of a BlitzDB file back-end.
+
+    Args:
+        url: `blitz:` and the folder.
+        writing: whether appending may create and change it.
+        sync: as other stores have it; BlitzDB never syncs.
+    """
+
+    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:  # noqa: ARG002
+        self._path = Path(url.removeprefix("blitz:"))
+        self._writing = writing
+        self.after_fork()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Take a lock and a memory of its own."""
+        self._mutex = threading.RLock()
+        self._known: dict[str, str] = {}
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        with self._locked():
+            stored = list(self._numbered())
+            held = {(record["writer"], record["n"]) for _, record in stored}
+            missing = [r for r in records if (r["writer"], r["n"]) not in held]
+            last = stored[-1][0] if stored else 0
+            if missing:
+                if claim is not None:
+                    base.refuse_held(claim, self.records, records)
+                self._save(list(enumerate(missing, last + 1)))
+            return last + len(missing)
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        if not self._objects.is_dir() and not self._writing:
+            raise NotFound(str(self._path))
+        for number, record in self._numbered():
+            if number > after and base.fits(record, experiment, session, claim, kinds):
+                yield number, record
+
+    def prune(self, tombstone: Record, /) -> None:
+        with self._locked():
+            is_covered = covering(tombstone)
+            stored = list(self._numbered())
+            kept = [pair for pair in stored if not is_covered(pair[1])]
+            if not names_nothing(tombstone):
+                kept.append((stored[-1][0] + 1 if stored else 1, tombstone))
+            self._make_anew(kept, keep_old=False)
+
+    def close(self) -> None:
+        with self._mutex:
+            self._known.clear()
+
+    @property
+    def _objects(self) -> Path:
+        return self._path / COLLECTION / "objects"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._mutex:
+            try:
+                lock = LocalFile(self._path.with_name(f"{self._path.name}.lock"), writing=True)
+            except OSError as error:
+                raise base.unavailable(self._path, error.errno, "nothing was written") from error
+            try:
+                lock.lock()
+                yield
+            except OSError as error:
+                raise base.unavailable(self._path, error.errno, "nothing was written") from error
+            finally:
+                lock.close()
+
+    def _numbered(self) -> list[base.Numbered]:
+        """Return all records, reading the documents that were not read before."""
+        with self._mutex:
+            names = {file.name for file in self._objects.glob("*")}
+            for name in self._known.keys() - names:
+                del self._known[name]
+            for name in names - self._known.keys():
+                found = _document(self._objects / name)
+                if found is not None:
+                    self._known[name] = found
+            parts = map(orjson.loads, self._known.values())
+            numbered = [(number, record) for part in parts for number, record in part]
+            return sorted(numbered, key=itemgetter(0))
+
+    def _save(self, records: list[base.Numbered]) -> None:
+        try:
+            _save(self._path, [records])
+        except OSError:
+            raise
+        except (Exception, _index_error()):  # noqa: BLE001 - whatever damaged indexes lead to
+            self._make_anew(self._numbered(), keep_old=True)
+            _save(self._path, [records])
+
+    def _make_anew(self, records: list[base.Numbered], *, keep_old: bool) -> None:
+        """Put a folder made from the documents in place of this one."""
+        import shutil
+
+        new = self._path.with_name(f"{self._path.name}.new")
+        old = self._path.with_name(
+            f"{self._path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+        )
+        shutil.rmtree(new, ignore_errors=True)
+        _save(new, [records[i : i + 500] for i in range(0, len(records), 500)])
+        if self._path.exists():
+            self._path.rename(old)
+        new.rename(self._path)
+        if not keep_old:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _document(path: Path) -> str | None:
+    """Return the records of a document; None if it was cut short: its append never returned."""
+    try:
+        records: str = orjson.loads(path.read_bytes())["records"]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
+    return records
+
+
+def _save(path: Path, documents: Sequence[list[base.Numbered]]) -> None:
+    stored = _document_class()
+    backend = _blitzdb().FileBackend(str(path))
+    for records in documents:
+        text = orjson.dumps(records).decode()
+        backend.save(stored({"number": f"{records[0][0]:016d}", "records": text}))
+    backend.commit()
+
+
+@functools.cache  # BlitzDB knows each class by its name, for ever
+def _document_class() -> Any:
+    blitzdb = _blitzdb()
+
+    class Stored(blitzdb.Document):  # type: ignore[misc, name-defined]  # has no types
+        class Meta(blitzdb.Document.Meta):  # type: ignore[misc, name-defined]
+            primary_key = "number"
+            collection = COLLECTION
+
+    return Stored
+
+
+def _blitzdb() -> Any:
+    try:
+        import blitzdb  # type: ignore[import-untyped]  # has no types
+    except ModuleNotFoundError as error:
+        raise MissingDependency("blitzdb", "blitz") from error
+    return blitzdb
+
+
+def _index_error() -> type[BaseException]:
+    """Return BlitzDB's error of damaged indexes, which is no `Exception`."""
+    from blitzdb.backends.file.backend import DatabaseIndexError  # type: ignore[import-untyped]
+
+    error: type[BaseException] = DatabaseIndexError
+    return error

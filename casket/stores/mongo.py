@@ -1,0 +1,532 @@
+"""MongoDB: one document an append, through pymongo.
+
+MongoDB writes one document whole or not at all, with and without a replica set; so what is
+appended at once is one document, which is never written to again but to prune it. Its `_id` is
+the number of its first record. Two that append at once ask for the same `_id`; one of them gets
+it, the other looks again at what is stored now and tries the next. So whoever gets a number has
+seen all smaller ones, and with them every claim and every copy of what it appends. For the same
+reason a document of which everything was pruned stays for a while, empty: somebody who has not
+seen it might take its number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from threading import RLock
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from casket import forks, urls
+from casket.errors import BadLocation, NotFound, StoreRefused, StoreUnavailable, missing
+from casket.records import Record, covering, names_nothing
+from casket.stores import base, databases
+
+try:
+    import pymongo
+    from pymongo import errors
+    from pymongo.collection import Collection as MongoCollection
+    from pymongo.database import Database
+    from pymongo.read_concern import ReadConcern
+    from pymongo.read_preferences import ReadPreference
+    from pymongo.write_concern import WriteConcern
+except ModuleNotFoundError as error:
+    raise missing(error, "pymongo", "mongo") from error
+
+SCHEMA_VERSION = 1
+
+PATIENCE = 10.0
+"""Seconds after which an append, or reading some documents, is given up; connecting counts."""
+
+NUMBER_KNOWN = 60.0
+"""Seconds for which a handle trusts that the last number it saw is still in the store."""
+
+CONTESTED = 1.0
+"""Seconds for which a handle that met another looks before it appends: else who appended last, and
+need not look, would always be the first."""
+
+PAUSE = 0.002
+"""Seconds, at most, before a handle that met another tries again; it doubles a few times."""
+
+EMPTY_KEPT = 3600.0
+"""Seconds for which a document without records stays: much longer than anybody takes to append."""
+
+DOCUMENTS = 2000
+"""Documents read at a time, at most."""
+
+_Document = dict[str, Any]
+_STORE, _RECORDS = "casket_store", "casket_records"
+_SCHEMA = {"_id": "schema"}
+_INDEXES = [
+    # No record is stored twice, whoever repeats an append.
+    pymongo.IndexModel([("records.identity", 1)], name="identities", unique=True, sparse=True),
+    pymongo.IndexModel([("last", 1)], name="last"),
+    pymongo.IndexModel([("records.session", 1), ("last", 1)], name="sessions"),
+    pymongo.IndexModel([("records.experiment", 1), ("last", 1)], name="experiments"),
+    pymongo.IndexModel([("records.kind", 1), ("last", 1)], name="kinds"),
+    pymongo.IndexModel([("records.claim", 1)], name="claims", sparse=True),
+    pymongo.IndexModel([("emptied", 1)], name="emptied", sparse=True),
+]
+_COLUMNS = ("kind", "experiment", "model", "session", "claim")
+_TEXTS = "records.text"
+
+# On disk at most servers of a replica set: what an append returned for is never rolled back.
+_WRITTEN = WriteConcern("majority", j=True)
+
+# What could still be rolled back is not shown.
+_SETTLED = ReadConcern("majority")
+_NEWEST = ReadConcern("local")
+
+# Errors by their code: trying again does not help.
+_REFUSALS = {
+    13: "ask who runs the server for leave to read and write this database",
+    18: "correct the user or the password, or name the database of its users: ?authSource=admin",
+    8000: "correct the user or the password",
+}
+_PERMANENT = frozenset({2, 9, 14, 20, 26, 59, 72, 73, 115, 10334, *_REFUSALS})
+
+T = TypeVar("T")
+
+
+class MongoStore:
+    """Collections `casket_store` and `casket_records` in a MongoDB database.
+
+    What is appended at once must fit into 16 MB.
+
+    Args:
+        url: such as `mongodb://user@host/database`. Without a password, it is taken from
+            `$CASKET_PASSWORD`.
+        writing: whether appending may create the collections.
+        sync: means nothing here: every append is synced by the servers before it returns.
+    """
+
+    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:
+        del sync
+        self._url = urls.checked(url)
+        self._shown = urls.shown(url)
+        self._name = _database_name(url, self._shown)
+        self._writing = writing
+        self._client: pymongo.MongoClient[_Document] | None = None
+        self._is_ready = False
+        self._last = 0
+        self._last_seen = self._contested_until = -math.inf
+        self._lock = RLock()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections to the parent, in the child."""
+        self._lock = RLock()
+        if self._client is not None:
+            _inherited.append(self._client)
+            self._client, self._is_ready = None, False
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        def work(database: Database[_Document]) -> int:
+            self._prepare(database)
+            return self._append(database, records, claim)
+
+        with self._lock:
+            return self._guarded(work)
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        filters = _Filters(experiment, session, claim, kinds)
+        pace = databases.Pace(DOCUMENTS)
+
+        def work(database: Database[_Document]) -> list[_Document]:
+            if not self._exists(database):
+                return []
+            return filters.documents(_collection(database, _SETTLED), after, pace.rows)
+
+        while documents := self._guarded(work):
+            yield from filters.fitting(documents, after)
+            after = documents[-1]["last"]
+            pace.came([sum(len(one["text"]) for one in d["records"]) for d in documents])
+
+    def prune(self, tombstone: Record, /) -> None:
+        if not names_nothing(tombstone):
+            covered = _Covered.by(tombstone, self.append([tombstone]))
+            seen: int | None = 0
+            while seen is not None:
+                seen = self._guarded(partial(covered.drop, after=seen))
+        self._guarded(_remove_empty)
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+            self._is_ready = False
+            if client is not None:
+                client.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):  # not where the URL was refused
+            self.close()
+
+    def _guarded(self, work: Callable[[Database[_Document]], T]) -> T:
+        try:
+            with pymongo.timeout(PATIENCE):
+                return work(self._connected()[self._name])
+        except errors.PyMongoError as error:
+            failure = _failure(self._shown, error)
+            # Another server may go on for this one, and lack what was not on most of them.
+            self._last, self._last_seen = 0, -math.inf
+        raise failure  # here, where the driver's error, which might quote the URL, is gone
+
+    def _connected(self) -> pymongo.MongoClient[_Document]:
+        with self._lock:
+            if self._client is None:
+                self._client = _client(self._url, self._shown)
+            return self._client
+
+    def _exists(self, database: Database[_Document]) -> bool:
+        """Tell whether the collections are there.
+
+        Raises:
+            NotFound: they are not, and the store is open to read.
+        """
+        if not self._is_ready:
+            self._is_ready = self._look(database)
+        if not (self._is_ready or self._writing):
+            raise NotFound(self._shown)
+        return self._is_ready
+
+    def _look(self, database: Database[_Document]) -> bool:
+        schema = database[_STORE].find_one(_SCHEMA)
+        version = SCHEMA_VERSION if schema is None else schema["version"]
+        if version > SCHEMA_VERSION:
+            raise StoreRefused(
+                self._shown,
+                f"its collections are of version {version}, made by a newer casket: upgrade casket",
+                errno.EPROTO,
+            )
+        return schema is not None
+
+    def _prepare(self, database: Database[_Document]) -> None:
+        if not self._is_ready and not self._look(database):
+            _collection(database).create_indexes(_INDEXES)
+            store = database.get_collection(_STORE, write_concern=_WRITTEN)
+            with contextlib.suppress(errors.DuplicateKeyError):  # others made them just now
+                store.insert_one({**_SCHEMA, "version": SCHEMA_VERSION})
+        self._is_ready = True
+
+    def _append(
+        self, database: Database[_Document], records: Sequence[Record], claim: str | None
+    ) -> int:
+        """Append what is not stored yet, when nobody else has appended since it was looked up."""
+        batch, collection = _Batch(records), _collection(database)
+        stored: dict[databases.Identity, int] = {}
+        # Mostly nobody has, and nothing is repeated; if not so, the indexes refuse it.
+        must_look = claim is not None or abs(time.time() - self._last_seen) > NUMBER_KNOWN
+        for tries in itertools.count():
+            if must_look or time.monotonic() < self._contested_until:
+                self._last = _last_number(collection, self._last)
+            if must_look:
+                stored = batch.stored(_collection(database, _SETTLED))
+                if claim is not None and databases.must_ask(claim, records, stored):
+                    base.refuse_held(claim, partial(_read_all, collection), records)
+            try:
+                number = batch.insert(collection, self._last, stored)
+            except errors.DuplicateKeyError as refused:
+                self._contested_until = time.monotonic() + CONTESTED
+                must_look = must_look or "_id" not in (refused.details or {}).get("keyPattern", {})
+                time.sleep(random.uniform(0.0, PAUSE * 2 ** min(tries, 4)))  # noqa: S311 - no secret
+            except errors.DocumentTooLarge:
+                break
+            else:
+                self._last, self._last_seen = batch.end(self._last, stored), time.time()
+                return number
+        raise self._too_large(records)
+
+    def _too_large(self, records: Sequence[Record]) -> StoreRefused:
+        size = sum(len(orjson.dumps(record)) for record in records)
+        what = "a record" if len(records) == 1 else f"{len(records)} records at once"
+        return StoreRefused(
+            self._shown,
+            f"{what} of {size:,} bytes: MongoDB keeps 16 MB in a document; log less at once, or "
+            "keep it as an artifact",
+            errno.EFBIG,
+        )
+
+
+# Clients that a forked child has of its parent: closing them would end the parent's sessions, and
+# pymongo warns if they are deleted without.
+_inherited: list[pymongo.MongoClient[_Document]] = []
+
+
+class _Batch:
+    """Records that are appended at once, each of them once."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._last = databases.identity(records[-1])
+        self._texts = {
+            databases.identity(record): {
+                **{name: databases.column_of(record, name) for name in _COLUMNS},
+                "identity": _identity_text(databases.identity(record)),
+                "text": orjson.dumps(record).decode(),
+            }
+            for record in databases.once_each(records)
+        }
+
+    def stored(self, collection: MongoCollection[_Document]) -> dict[databases.Identity, int]:
+        """Return the numbers of those that are stored already."""
+        asked = {_identity_text(one): one for one in self._texts}
+        found = collection.find(
+            {"records.identity": {"$in": list(asked)}}, {"records.identity": 1, "records.place": 1}
+        )
+        return {
+            asked[one["identity"]]: document["_id"] + one["place"]
+            for document in found
+            for one in document["records"]
+            if one["identity"] in asked
+        }
+
+    def end(self, last: int, stored: Collection[databases.Identity]) -> int:
+        """Return the last number after those that are not stored were inserted."""
+        return last + sum(one not in stored for one in self._texts)
+
+    def insert(
+        self,
+        collection: MongoCollection[_Document],
+        last: int,
+        stored: dict[databases.Identity, int],
+    ) -> int:
+        """Insert those that are not stored after the last number; return that of the last one.
+
+        Raises:
+            DuplicateKeyError: somebody has appended meanwhile, or some are stored.
+        """
+        fresh = [one for one in self._texts if one not in stored]
+        if fresh:
+            texts = [{"place": place, **self._texts[one]} for place, one in enumerate(fresh)]
+            collection.insert_one({"_id": last + 1, "last": last + len(fresh), "records": texts})
+        numbers = {**stored, **{one: number for number, one in enumerate(fresh, last + 1)}}
+        return numbers[self._last]
+
+
+class _Filters(NamedTuple):
+    experiment: str | None = None
+    session: str | None = None
+    claim: str | None = None
+    kinds: Collection[str] | None = None
+
+    def documents(
+        self, collection: MongoCollection[_Document], after: int, limit: int
+    ) -> list[_Document]:
+        """Return the first documents with what fits and comes after a number, without the rest."""
+        conditions = self._conditions()
+        # Not $elemMatch, for which SecantusDB uses no index.
+        match = {f"records.{name}": wanted for name, wanted in conditions.items()}
+        match |= {"last": {"$gt": after}, "records": {"$exists": True}}
+        stages: list[_Document] = [{"$match": match}, {"$sort": {"last": 1}}, {"$limit": limit}]
+        if conditions:
+            wanted = [_comparison(name, wanted) for name, wanted in conditions.items()]
+            fitting = {"input": "$records", "as": "one", "cond": {"$and": wanted}}
+            stages.append({"$project": {"last": 1, "records": {"$filter": fitting}}})
+        return list(collection.aggregate(stages))
+
+    def fitting(self, documents: Sequence[_Document], after: int) -> Iterator[base.Numbered]:
+        for document in documents:
+            for one in document["records"]:
+                number = document["_id"] + one["place"]
+                record: Record = orjson.loads(one["text"])
+                if number > after and base.fits(record, *self):
+                    yield number, record
+
+    def _conditions(self) -> _Document:
+        named = {"experiment": self.experiment, "session": self.session, "claim": self.claim}
+        found: _Document = {
+            name: databases.column(text) for name, text in named.items() if text is not None
+        }
+        if self.kinds is not None:
+            found["kind"] = {"$in": [databases.column(kind) for kind in self.kinds]}
+        return found
+
+
+class _Covered(NamedTuple):
+    """What a tombstone covers, told from columns."""
+
+    tombstone: Record
+    number: int
+
+    @classmethod
+    def by(cls, tombstone: Record, number: int) -> _Covered:
+        body = tombstone["body"]
+        columns = {
+            **body,
+            "sessions": [databases.column(session) for session in body["sessions"]],
+            "experiments": [databases.column(experiment) for experiment in body["experiments"]],
+            "models": [list(map(databases.column, model)) for model in body["models"]],
+        }
+        return cls({**tombstone, "body": columns}, number)
+
+    def drop(self, database: Database[_Document], *, after: int) -> int | None:
+        """Drop what is covered in some documents; return the number of the last, if any is left."""
+        collection = _collection(database)
+        candidates = {"_id": {"$gt": after, "$lt": self.number}, "$or": self._conditions()}
+        found = list(collection.find(candidates, {_TEXTS: 0}, sort=[("_id", 1)], limit=DOCUMENTS))
+        changes = self._changes(found)
+        if changes:
+            collection.bulk_write(changes, ordered=False)
+            return after  # look again: somebody else may have pruned some of them at once
+        return found[-1]["_id"] if found else None
+
+    def _conditions(self) -> list[_Document]:
+        body = self.tombstone["body"]
+        experiments = [*body["experiments"], *(experiment for experiment, _ in body["models"])]
+        return [
+            {"records.session": {"$in": body["sessions"]}},
+            {"records.experiment": {"$in": experiments}},
+        ]
+
+    def _changes(self, documents: Sequence[_Document]) -> list[pymongo.UpdateOne]:
+        is_covered = covering(self.tombstone)
+        changes = []
+        for document in documents:
+            known = document["records"]
+            places = [one["place"] for one in known if is_covered(_known(one))]
+            if places:
+                as_seen = {"_id": document["_id"], "records": {"$size": len(known)}}
+                changes.append(pymongo.UpdateOne(as_seen, _drop(places, of=len(known))))
+        return changes
+
+
+def _drop(places: list[int], *, of: int) -> _Document:
+    """Return the change that drops some of a document's records."""
+    if len(places) < of:
+        return {"$pull": {"records": {"place": {"$in": places}}}}
+    # Not an empty list: two of those would be equal in the index of identities.
+    return {"$unset": {"records": ""}, "$currentDate": {"emptied": True}}
+
+
+def _remove_empty(database: Database[_Document]) -> None:
+    now = database.client.admin.command("hello")["localTime"]
+    long_ago = now - timedelta(seconds=EMPTY_KEPT)
+    _collection(database).delete_many({"emptied": {"$lt": long_ago}})
+
+
+def _known(columns: _Document) -> Record:
+    """Return a record of which only what it belongs to is known."""
+    known: Any = {name: value for name, value in columns.items() if value is not None}
+    record: Record = known
+    return record
+
+
+def _comparison(name: str, wanted: Any) -> _Document:
+    if isinstance(wanted, dict):
+        return {"$in": [f"$$one.{name}", wanted["$in"]]}
+    return {"$eq": [f"$$one.{name}", {"$literal": wanted}]}
+
+
+def _collection(
+    database: Database[_Document], concern: ReadConcern = _NEWEST
+) -> MongoCollection[_Document]:
+    return database.get_collection(
+        _RECORDS,
+        write_concern=_WRITTEN,
+        read_concern=concern,
+        read_preference=ReadPreference.PRIMARY,
+    )
+
+
+def _last_number(collection: MongoCollection[_Document], known: int) -> int:
+    """Return the last number, given one that is not larger."""
+    if known:
+        # Not sorted: SecantusDB would look at every document.
+        newer = collection.find({"last": {"$gt": known}}, {"_id": 0, "last": 1})
+        return max((document["last"] for document in newer), default=known)
+    newest = collection.find_one({}, {"last": 1}, sort=[("last", -1)])
+    return 0 if newest is None else int(newest["last"])
+
+
+def _read_all(collection: MongoCollection[_Document], **filters: Any) -> Iterator[base.Numbered]:
+    """Yield what is stored, however new, all in memory."""
+    chosen = _Filters(**filters)
+    return chosen.fitting(chosen.documents(collection, 0, 2**31 - 1), 0)
+
+
+def _identity_text(identity: databases.Identity) -> str:
+    writer, n = identity
+    return f"{n}@{writer}"
+
+
+def _database_name(url: str, shown: str) -> str:
+    """Return the name of the database in a URL.
+
+    Raises:
+        BadLocation: there is none.
+    """
+    from urllib.parse import unquote
+
+    path = url.partition("://")[2].partition("?")[0].partition("/")[2]
+    if not path:
+        raise BadLocation(
+            f"{shown} names no database; give one: mongodb://user@host:27017/database"
+        )
+    return unquote(path)
+
+
+def _client(url: str, shown: str) -> pymongo.MongoClient[_Document]:
+    """Return a client, which connects when it is used.
+
+    Raises:
+        BadLocation: pymongo cannot read the URL.
+    """
+    password = None if urls.has_password(url) else databases.environment_password()
+    login: dict[str, Any] = {} if password is None else {"password": password}
+    try:
+        return pymongo.MongoClient(
+            url,
+            **login,
+            appname="casket",
+            timeoutMS=int(PATIENCE * 1000),
+            retryWrites=False,  # who appends again may do so to another server
+        )
+    except (errors.ConfigurationError, ValueError) as error:
+        is_looked_up = url.startswith("mongodb+srv:") and not isinstance(error, errors.InvalidURI)
+        said = f"its name cannot be looked up: {error}" if is_looked_up else ""
+    # Outside of the driver's error, which may quote what it cannot read.
+    if said:
+        raise StoreUnavailable(shown, said, errno.EHOSTUNREACH)
+    if "@" in url and password is None and not urls.has_password(url):
+        raise StoreRefused(
+            shown,
+            f"give the password in the URL or in ${databases.PASSWORD_VARIABLE}",
+            errno.EACCES,
+        )
+    raise BadLocation(
+        f"{shown}: MongoDB cannot read this URL; it has the form "
+        "mongodb://user:password@host:27017/database?option=value, with @ : / ? # % in user and "
+        "password written as %40 %3A %2F %3F %23 %25"
+    )
+
+
+def _failure(shown: str, error: errors.PyMongoError) -> StoreUnavailable:
+    """Return the error that names the place and what to do."""
+    said = f"MongoDB says: {str(error).partition(', full error')[0].partition(', Timeout:')[0]}"
+    code = error.code if isinstance(error, errors.OperationFailure) else None
+    if code in _PERMANENT:
+        return StoreRefused(
+            shown, f"{_REFUSALS.get(code or 0, 'it refused')}; {said}", errno.EACCES
+        )
+    if error.timeout and not isinstance(error, errors.ServerSelectionTimeoutError):
+        return StoreUnavailable(
+            shown, f"the server did not answer in time; {said}", errno.ETIMEDOUT
+        )
+    if isinstance(error, errors.ConnectionFailure):
+        return StoreUnavailable(shown, f"the server cannot be reached; {said}", errno.ENOTCONN)
+    return StoreUnavailable(shown, f"nothing was written; {said}", errno.EIO)

@@ -1,0 +1,463 @@
+"""PostgreSQL: one row a record, through psycopg.
+
+Whoever appends locks one row first, the one that tells the schema's version, until the commit. So
+numbers are given in the order of the commits, and a reader that saw one never finds a smaller one
+later, as it would with a sequence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from threading import RLock
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from casket import forks, urls
+from casket.errors import (
+    BadLocation,
+    NotFound,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    missing,
+)
+from casket.records import Record, names_nothing
+from casket.stores import base, databases
+
+try:
+    import psycopg
+    from psycopg import conninfo
+except ModuleNotFoundError as error:
+    raise missing(error, "psycopg", "postgres") from error
+
+SCHEMA_VERSION = 1
+
+PATIENCE = 12.0
+"""Seconds after which an append, or reading some rows, is given up; connecting counts."""
+
+CONNECTING = 7
+"""Seconds to connect to one address; a name may have two."""
+
+ROWS = 5000
+"""Rows read at a time, at most."""
+
+_SCHEMA = f"""
+CREATE TABLE casket_store (version integer NOT NULL);
+INSERT INTO casket_store VALUES ({SCHEMA_VERSION});
+CREATE TABLE casket_records (
+    number bigint PRIMARY KEY,
+    kind text NOT NULL,
+    experiment text,
+    model text,
+    session text,
+    claim text,
+    writer text NOT NULL,
+    n bigint NOT NULL,
+    record json NOT NULL,
+    UNIQUE (writer, n)
+);
+CREATE INDEX ON casket_records (session, number);
+CREATE INDEX ON casket_records (claim) WHERE claim IS NOT NULL;
+CREATE INDEX ON casket_records (experiment, kind, number)
+    WHERE kind NOT IN ('epoch', 'batch', 'result');
+CREATE INDEX ON casket_records (experiment, number);
+"""  # noqa: S608 - only our own words
+# Any number will do that all who create these tables agree on, and nobody else is likely to use.
+_CREATE_LOCK = "SELECT pg_advisory_xact_lock(7161889360113362804)"
+_LOCK = "SELECT version FROM casket_store FOR UPDATE"
+_BEGIN = f"BEGIN; {_LOCK}"
+# Not to_regclass: that looks into a cache, which waiting for the lock does not renew.
+_IS_THERE = """
+SELECT current_setting('server_encoding'), EXISTS (
+    SELECT FROM pg_tables
+    WHERE tablename = 'casket_store' AND schemaname = ANY(current_schemas(false))
+)
+"""
+_VERSION = "SELECT version FROM casket_store"
+
+# A client that stops while it holds the lock is thrown out, so that the others go on.
+_SETTINGS = (
+    f"SET lock_timeout = '{PATIENCE:.0f}s'; "
+    f"SET idle_in_transaction_session_timeout = '{PATIENCE:.0f}s'; "
+    "SET default_transaction_isolation = 'read committed'"
+)
+_DURABLE = "; SET synchronous_commit = on"
+
+_COLUMNS = ("kind", "experiment", "model", "session", "claim", "writer", "n", "record")
+_INSERT = """
+INSERT INTO casket_records (number, kind, experiment, model, session, claim, writer, n, record)
+SELECT
+    (SELECT coalesce(max(number), 0) FROM casket_records) + row_number() OVER (ORDER BY place),
+    kind, experiment, model, session, claim, writer, n, record::json
+FROM unnest(
+    %(kind)s::text[], %(experiment)s::text[], %(model)s::text[], %(session)s::text[],
+    %(claim)s::text[], %(writer)s::text[], %(n)s::bigint[], %(record)s::text[]
+) WITH ORDINALITY AS new (kind, experiment, model, session, claim, writer, n, record, place)
+WHERE NOT EXISTS (
+    SELECT FROM casket_records AS old WHERE old.writer = new.writer AND old.n = new.n
+);
+SELECT number FROM casket_records WHERE writer = %(last_writer)s AND n = %(last_n)s
+"""
+_STORED = """
+SELECT writer, n FROM casket_records
+JOIN unnest(%(writer)s::text[], %(n)s::bigint[]) AS asked (writer, n) USING (writer, n)
+"""
+# What `casket.records.covering` says.
+_DELETE = """
+DELETE FROM casket_records WHERE number < %(number)s AND (
+    session = ANY(%(sessions)s::text[])
+    OR (session IS NULL OR NOT %(only_named)s) AND (
+        (experiment, model) IN (
+            SELECT * FROM unnest(%(experiments_of_models)s::text[], %(models)s::text[])
+        )
+        OR experiment = ANY(%(experiments)s::text[]) AND (model IS NULL OR NOT %(only_named)s)
+    )
+)
+"""
+
+# Errors by the first two letters of their code: trying again does not help.
+_PERMANENT = frozenset({"0A", "22", "28", "3D", "3F", "42", "54"})
+_NO_ROOM = frozenset({"53100", "53200"})
+_ADVICE = {
+    "42501": "ask its owner for leave to do this, or name another schema",
+    "3F000": "create the schema that the search_path names",
+    "54000": "it is more than PostgreSQL can keep in a row",
+}
+# A refused connection has no code, and its text may be in the server's language: what is not found
+# here is tried again.
+_REFUSALS = (
+    (r"password authentication failed|no password supplied", errno.EACCES, "correct the password"),
+    (r"database .* does not exist", errno.ENOENT, "create the database, or correct its name"),
+    (r"role .* does not exist", errno.EACCES, "correct the user's name"),
+    (
+        r"no pg_hba.conf entry|permission denied|not permitted to log in|authentication failed",
+        errno.EACCES,
+        "ask who runs the server for leave",
+    ),
+)
+
+T = TypeVar("T")
+_Row = tuple[Any, ...]
+
+
+class PostgresStore:
+    """Tables `casket_store` and `casket_records` in a PostgreSQL database.
+
+    They are looked for along the `search_path`, and made, at the first append, in its first
+    schema. The server syncs every append before it returns, if it is not set otherwise.
+
+    Args:
+        url: such as `postgresql://user@host/database`. Without a password, it is taken from
+            `$CASKET_PASSWORD`, or from where libpq looks.
+        writing: whether appending may create the tables.
+        sync: with `always` the server syncs every append though it is set otherwise.
+    """
+
+    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:
+        self._shown = urls.shown(urls.checked(url))
+        self._parameters = _parameters(url, self._shown)
+        self._writing = writing
+        self._settings = _SETTINGS + _DURABLE * (sync == "always")
+        self._connection: _Connection | None = None
+        self._has_tables = False
+        self._lock = RLock()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Leave the parent's connection to the parent, in the child."""
+        self._lock = RLock()
+        if self._connection is not None:
+            self._connection.disown()
+        self.close()
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        rows = _rows(records)
+
+        def work(connection: _Connection) -> int:
+            self._make_tables(connection)
+            if claim is None:
+                # Sent at once, statements are one transaction and one round trip.
+                return connection.last(f"{_LOCK}; {_INSERT}", rows)
+            connection.execute(_BEGIN)
+            stored = set(connection.execute(_STORED, rows))
+            if databases.must_ask(claim, records, stored):
+                base.refuse_held(claim, connection.records, records)
+            return connection.last(f"{_INSERT}; COMMIT", rows)
+
+        return self._guarded(work)
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        filters = _Filters(experiment, session, claim, kinds)
+        pace = databases.Pace(ROWS)
+
+        def work(connection: _Connection) -> list[_Row]:
+            return connection.rows(filters, after, pace.rows) if self._exists(connection) else []
+
+        while rows := self._guarded(work):
+            yield from filters.fitting(rows)
+            after = rows[-1][0]
+            pace.came([len(text) for _, text in rows])
+
+    def prune(self, tombstone: Record, /) -> None:
+        def work(connection: _Connection) -> None:
+            self._make_tables(connection)
+            connection.deadline = math.inf  # there may be millions of rows
+            if not names_nothing(tombstone):
+                connection.execute(_BEGIN)
+                number = connection.last(_INSERT, _rows([tombstone]))
+                connection.execute(f"{_DELETE}; COMMIT", _covered(tombstone, number))
+            connection.execute("VACUUM casket_records")
+
+        self._guarded(work)
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            self._has_tables = False
+            if connection is not None:
+                connection.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):  # not where the URL was refused
+            self.close()
+
+    def _guarded(self, work: Callable[[_Connection], T]) -> T:
+        """Do something with the connection; what is left in the middle is rolled back."""
+        with self._lock:
+            try:
+                return work(self._connected())
+            except (psycopg.Error, TimeoutError) as error:
+                failure = _failure(self._shown, error)
+            finally:
+                if self._connection is not None and not self._connection.is_at_rest:
+                    self.close()
+            raise failure  # here, where the driver's error, which might quote the URL, is gone
+
+    def _connected(self) -> _Connection:
+        deadline = time.monotonic() + PATIENCE
+        connection = self._connection
+        if connection is None or connection.closed:
+            self._has_tables = False
+            connection = _Connection.connect(
+                **self._parameters, autocommit=True, cursor_factory=psycopg.ClientCursor
+            )
+            self._connection = connection
+            connection.deadline = deadline
+            connection.execute(self._settings)
+        connection.deadline = deadline
+        return connection
+
+    def _exists(self, connection: _Connection) -> bool:
+        """Tell whether the tables are there.
+
+        Raises:
+            NotFound: they are not, and the store is open to read.
+        """
+        if not self._has_tables:
+            self._has_tables = self._look(connection)
+        if not (self._has_tables or self._writing):
+            raise NotFound(self._shown)
+        return self._has_tables
+
+    def _look(self, connection: _Connection) -> bool:
+        [(encoding, is_there)] = connection.execute(_IS_THERE)
+        if encoding != "UTF8":
+            raise StoreRefused(
+                self._shown,
+                f"the database's encoding is {encoding}; create one with ENCODING 'UTF8'",
+                errno.EILSEQ,
+            )
+        if not is_there:
+            return False
+        [(version,)] = connection.execute(_VERSION)
+        if version > SCHEMA_VERSION:
+            raise StoreRefused(
+                self._shown,
+                f"its tables are of version {version}, made by a newer casket: upgrade casket",
+                errno.EPROTO,
+            )
+        return True
+
+    def _make_tables(self, connection: _Connection) -> None:
+        if not self._has_tables and not self._look(connection):
+            connection.execute(f"BEGIN; {_CREATE_LOCK}")
+            if not self._look(connection):
+                connection.execute(_SCHEMA)
+            connection.execute("COMMIT")
+        self._has_tables = True
+
+
+class _Connection(psycopg.Connection[_Row]):
+    """A connection that waits for the server until its deadline, and no longer."""
+
+    deadline = math.inf
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no transaction is open."""
+        return self.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Wait as psycopg does, which has no limit where a server says nothing."""
+        return super().wait(self._until_deadline(gen), *args, **options)
+
+    def _until_deadline(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        try:
+            awaited = next(gen)
+            while True:
+                ready = yield awaited
+                if time.monotonic() > self.deadline:
+                    raise TimeoutError
+                awaited = gen.send(ready)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def last(self, statements: str, values: dict[str, Any]) -> int:
+        """Run statements of which the last that returns rows returns a number."""
+        cursor = self.execute(statements, values)
+        number = 0
+        is_more: bool | None = True
+        while is_more:
+            if cursor.description is not None:
+                [(number,)] = cursor
+            is_more = cursor.nextset()
+        return number
+
+    def records(self, **filters: Any) -> Iterator[base.Numbered]:
+        """Yield what is stored in the order of the numbers, all in memory."""
+        chosen = _Filters(**filters)
+        return chosen.fitting(self.rows(chosen, 0, None))
+
+    def rows(self, filters: _Filters, after: int, limit: int | None) -> list[_Row]:
+        """Return numbers and texts of the first rows that fit and come after a number."""
+        return self.execute(*filters.query(after, limit)).fetchall()
+
+    def disown(self) -> None:
+        """Let closing, in a forked child, say nothing to the parent's server."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        with contextlib.suppress(psycopg.OperationalError):  # it was lost before the fork
+            os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+class _Filters(NamedTuple):
+    experiment: str | None = None
+    session: str | None = None
+    claim: str | None = None
+    kinds: Collection[str] | None = None
+
+    def query(self, after: int, limit: int | None) -> tuple[str, dict[str, Any]]:
+        """Return the query for the rows that fit and come after a number, and its values."""
+        conditions = ["number > %(after)s"]
+        values: dict[str, Any] = {"after": after, "limit": limit}
+        for name in ("experiment", "session", "claim"):
+            value = getattr(self, name)
+            if value is not None:
+                conditions.append(f"{name} = %({name})s")
+                values[name] = databases.column(value)
+        if self.kinds is not None:
+            conditions.append("kind = ANY(%(kinds)s)")
+            values["kinds"] = [databases.column(kind) for kind in self.kinds]
+            if base.HEADS.issuperset(self.kinds):
+                # Says what the partial index says, so that PostgreSQL may use it.
+                conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
+        query = f"SELECT number, record::text FROM casket_records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
+        return f"{query} ORDER BY number LIMIT %(limit)s", values
+
+    def fitting(self, rows: Sequence[_Row]) -> Iterator[base.Numbered]:
+        for number, text in rows:
+            record: Record = orjson.loads(text)
+            if base.fits(record, *self):
+                yield number, record
+
+
+def _rows(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the values of `_INSERT` for records, each of them once."""
+    last_writer, last_n = databases.identity(records[-1])
+    rows: dict[str, Any] = {name: [] for name in _COLUMNS}
+    for record in databases.once_each(records):
+        for name in ("kind", "experiment", "model", "session", "claim", "writer"):
+            rows[name].append(databases.column_of(record, name))
+        rows["n"].append(record["n"])
+        rows["record"].append(orjson.dumps(record).decode())
+    return {**rows, "last_writer": last_writer, "last_n": last_n}
+
+
+def _covered(tombstone: Record, number: int) -> dict[str, Any]:
+    """Return the values of `_DELETE` for a tombstone."""
+    body = tombstone["body"]
+    return {
+        "number": number,
+        "sessions": [databases.column(session) for session in body["sessions"]],
+        "experiments": [databases.column(experiment) for experiment in body["experiments"]],
+        "experiments_of_models": [databases.column(experiment) for experiment, _ in body["models"]],
+        "models": [databases.column(model) for _, model in body["models"]],
+        "only_named": bool(body.get("only_named")),
+    }
+
+
+def _parameters(url: str, shown: str) -> dict[str, Any]:
+    """Return what to connect with.
+
+    Raises:
+        BadLocation: libpq cannot read the URL.
+    """
+    try:
+        given = conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        given = None
+    # Outside of the driver's error, which quotes what it cannot read.
+    if given is None or not re.fullmatch(r"[\d,]*", str(given.get("port") or "")):
+        raise BadLocation(
+            f"{shown}: PostgreSQL cannot read this URL; it has the form "
+            "postgresql://user:password@host:5432/database"
+        )
+    password = databases.environment_password()
+    return {
+        "connect_timeout": CONNECTING,
+        "application_name": "casket",
+        "tcp_user_timeout": int(PATIENCE * 1000),
+        **({} if password is None else {"password": password}),
+        **given,
+        "client_encoding": "UTF8",
+    }
+
+
+def _failure(shown: str, error: psycopg.Error | TimeoutError) -> StoreUnavailable:
+    """Return the error that names the place and what to do."""
+    if isinstance(error, TimeoutError):
+        return StoreUnavailable(shown, "the server said nothing in time", errno.ETIMEDOUT)
+    said = f"PostgreSQL says: {' '.join(str(error).split())}"
+    code = error.sqlstate
+    if code is None:
+        return _connection_failure(shown, error, said)
+    if code in _NO_ROOM:
+        return StoreFull(shown, f"no record was lost; make room, then go on ({said})", errno.ENOSPC)
+    if code[:2] in _PERMANENT:
+        return StoreRefused(shown, f"{_ADVICE.get(code, 'it refused')}; {said}", errno.EACCES)
+    return StoreUnavailable(shown, f"nothing was written; {said}", errno.EIO)
+
+
+def _connection_failure(shown: str, error: psycopg.Error, said: str) -> StoreUnavailable:
+    for pattern, number, advice in _REFUSALS:
+        if re.search(pattern, said):
+            return StoreRefused(shown, f"{advice}; {said}", number)
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        return StoreUnavailable(shown, f"the server said nothing in time; {said}", errno.ETIMEDOUT)
+    return StoreUnavailable(shown, f"the server cannot be reached; {said}", errno.ENOTCONN)

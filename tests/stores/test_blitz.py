@@ -1,0 +1,123 @@
+"""BlitzDB: the contract, and what a kill leaves of its indexes."""
+
+import multiprocessing
+import signal
+import time
+from functools import partial
+
+import pytest
+
+pytest.importorskip("blitzdb")
+
+import casket
+from casket import Experiment
+from casket.errors import NotFound
+from casket.stores.blitz import COLLECTION, BlitzStore
+from casket.testing import StoreContract, record, records
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def reopen(folder):
+    return partial(BlitzStore, f"blitz:{folder}")
+
+
+class TestBlitz(StoreContract):
+    @pytest.fixture
+    def reopen(self, tmp_path):
+        return partial(BlitzStore, f"blitz:{tmp_path / 'runs'}")
+
+
+def stored(store):
+    return [each for _, each in store.records()]
+
+
+def cut_indexes(folder):
+    for file in (folder / COLLECTION / "indexes").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def test_what_is_appended_twice_is_stored_once(reopen):
+    batch = records(3)
+    reopen().append(batch)
+    assert reopen().append([*batch, record()]) == 4
+    assert stored(reopen())[:3] == batch
+
+
+def test_damaged_indexes_are_made_anew_from_the_documents_and_the_old_ones_kept(reopen, folder):
+    store = reopen()
+    first, second = record(), record()
+    store.append([first])
+    cut_indexes(folder)
+    assert stored(reopen()) == [first], "reading needs no index"
+    store.append([second])
+    assert stored(reopen()) == [first, second]
+    (kept,) = folder.parent.glob("runs.damaged-*")
+    assert list((kept / COLLECTION / "objects").iterdir())
+    store.append([record()])
+    assert len(list(folder.parent.glob("runs.damaged-*"))) == 1
+
+
+def test_a_document_cut_short_is_left_out(reopen, folder):
+    store = reopen()
+    store.append([record()])
+    known = set((folder / COLLECTION / "objects").iterdir())
+    store.append([record()])
+    (last,) = set((folder / COLLECTION / "objects").iterdir()) - known
+    last.write_bytes(last.read_bytes()[:20])
+    assert len(stored(reopen())) == 1
+
+
+def append_for_ever(url, started):
+    store = BlitzStore(url)
+    while True:
+        store.append([record()])
+        started.set()
+
+
+def test_a_writer_killed_at_any_moment_leaves_what_the_next_can_write_to(reopen, folder):
+    context = multiprocessing.get_context("spawn")
+    seen = 0
+    for pause in (0.0, 0.01, 0.02, 0.05, 0.1):
+        started = context.Event()
+        process = context.Process(target=append_for_ever, args=(f"blitz:{folder}", started))
+        process.start()
+        assert started.wait(60)
+        time.sleep(pause)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        reopen().append([record()])
+        numbers = [number for number, _ in reopen().records()]
+        assert len(numbers) > seen
+        assert numbers == sorted(set(numbers))
+        seen = len(numbers)
+
+
+def test_an_experiment_on_it(folder):
+    url = f"blitz:{folder}"
+    model = Experiment.use(url, exp_id="digits").model("net")
+    with model.session({"lr": 0.1}) as session:
+        session.add_epoch(1, {"loss": float("nan")})
+        session.add_artifact("a.txt", b"hello")
+    with casket.open(url) as runs:
+        (seen,) = runs.sessions()
+        assert (seen.status, len(seen.epochs)) == ("completed", 1)
+        assert seen.artifacts["a.txt"].load() == b"hello"
+    model.experiment.close()
+
+
+def test_reading_a_folder_that_is_not_there_creates_nothing(folder):
+    with pytest.raises(NotFound):
+        casket.open(f"blitz:{folder}").sessions()
+    assert not folder.exists()
