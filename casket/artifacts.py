@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import mimetypes
 import os
@@ -194,6 +193,8 @@ def _is_renewed(path: Path) -> bool:
 
 def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
     """Copy a stream to a file, synced; return its hash and its size."""
+    import hashlib  # loads OpenSSL: not for a reader
+
     digest = hashlib.sha256()
     with target.open("wb") as file:
         while chunk := source.read(COPIED):

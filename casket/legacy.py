@@ -7,7 +7,6 @@ document stays on its line, and is unfolded into records at every reading, alway
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -228,4 +227,6 @@ def _writer(*facts: Any) -> str:
 
 def _digest(*facts: Any) -> str:
     text = orjson.dumps(Encoder().encode(facts, ""), option=orjson.OPT_SORT_KEYS)
+    import hashlib  # loads OpenSSL: for files of the first casket only
+
     return hashlib.sha256(text).hexdigest()[:16]

@@ -14,7 +14,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from casket import provenance, urls
+from casket import provenance
 from casket.errors import BadLocation
 from casket.stores import base
 
@@ -73,13 +73,19 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         if self.url:
+            from casket import urls  # of which a file of this machine has no need
+
             return urls.shown(self.url)
         return ":memory:" if self.kind == "memory" else str(self.path)
 
     def __repr__(self) -> str:
-        return f"Place(kind={self.kind!r}, path={self.path!r}, url={urls.shown(self.url)!r})"
+        return (
+            f"Place(kind={self.kind!r}, path={self.path!r}, url={str(self) if self.url else ''!r})"
+        )
 
     def __reduce__(self) -> tuple[type[Place], tuple[str, Path, str]]:
+        from casket import urls
+
         return Place, (self.kind, self.path, urls.without_password(self.url))
 
     def __copy__(self) -> Place:
@@ -95,6 +101,7 @@ class Place(NamedTuple):
         """
         store = self.direct(options, writing=writing)
         if self.url and writing:
+            from casket import urls
             from casket.stores.spool import Spool
 
             return Spool(store, urls.without_password(self.url), options)
@@ -168,6 +175,8 @@ def locate(url: str | os.PathLike[str]) -> Place:
         return Place("blitz", folder.with_name(f"{folder.name}.files"), f"blitz:{folder}")
     scheme = text.partition("://")[0]
     if "://" in text and scheme in _SCHEMES:
+        from casket import urls
+
         return _elsewhere(_SCHEMES[scheme], urls.checked(text))
     if text.startswith("sftp://") or (isinstance(url, str) and _is_on_another_machine(url)):
         from casket.stores.address import Address
@@ -186,6 +195,8 @@ def _is_on_another_machine(text: str) -> bool:
 def _elsewhere(kind: str, url: str) -> Place:
     """Return the place of a store elsewhere, with a folder of this machine for its artifacts."""
     import hashlib  # loads OpenSSL: not for an import
+
+    from casket import urls
 
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     name = hashlib.sha256(urls.without_password(url).encode()).hexdigest()[:32]

@@ -13,24 +13,48 @@ import click
 from casket import CasketError, __version__
 
 COMMANDS = {
-    "ls": "casket.cli.listing:ls",
-    "show": "casket.cli.show:show",
-    "tail": "casket.cli.tail:tail",
-    "diff": "casket.cli.diff:diff",
-    "best": "casket.cli.listing:best",
-    "tag": "casket.cli.annotate:tag",
-    "untag": "casket.cli.annotate:untag",
-    "note": "casket.cli.annotate:note",
-    "rm": "casket.cli.cleaning:rm",
-    "clean": "casket.cli.cleaning:clean",
-    "compact": "casket.cli.cleaning:compact",
-    "export": "casket.cli.export:export",
-    "import": "casket.cli.transfer:import_",
-    "merge": "casket.cli.transfer:merge",
-    "doctor": "casket.cli.doctor:doctor",
-    "sync": "casket.cli.sync:sync",
+    "ls": (
+        "casket.cli.listing:ls",
+        "List sessions: params that vary, metrics with their best values.",
+    ),
+    "show": (
+        "casket.cli.show:show",
+        "Show a session: params, meta, results, artifacts and curves.",
+    ),
+    "tail": ("casket.cli.tail:tail", "Show what runs now: last metrics, rate and expected end."),
+    "diff": ("casket.cli.diff:diff", "Compare two sessions or groups: only what differs."),
+    "best": ("casket.cli.listing:best", "List the sessions that reached the best value of METRIC."),
+    "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
+    "untag": ("casket.cli.annotate:untag", "Take tags away from a session or an experiment."),
+    "note": ("casket.cli.annotate:note", "Note TEXT about a session or an experiment."),
+    "rm": (
+        "casket.cli.cleaning:rm",
+        "Remove sessions, models and experiments, and what is theirs.",
+    ),
+    "clean": ("casket.cli.cleaning:clean", "Remove what failed, was killed, is empty or unused."),
+    "compact": (
+        "casket.cli.cleaning:compact",
+        "Rewrite a file tidily; others may go on writing to it.",
+    ),
+    "export": (
+        "casket.cli.export:export",
+        "Export tables and documents: csv, parquet, jsonl, json, latex.",
+    ),
+    "import": (
+        "casket.cli.transfer:import_",
+        "Import what another tracker wrote; twice adds nothing.",
+    ),
+    "merge": (
+        "casket.cli.transfer:merge",
+        "Add files to another one, of any kind; twice adds nothing.",
+    ),
+    "doctor": (
+        "casket.cli.doctor:doctor",
+        "Check every record, every artifact and the order of a file.",
+    ),
+    "sync": ("casket.cli.sync:sync", "Ship what waits in journals of remote stores."),
 }
-"""Where each command is; a command's module is imported when the command is used."""
+"""Where each command is, and the first sentence of its help: the module waits until it is used."""
 
 
 ALLOCATIONS = 500_000
@@ -53,9 +77,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
+        module, name = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -62,6 +62,7 @@ def test_the_readme_has_each_command_with_its_own_words():
         for name, command in commands().items()
     }
     assert rows == said
+    assert {name: sentence for name, (_, sentence) in COMMANDS.items()} == said
 
 
 def test_every_line_of_the_readme_that_calls_casket_is_understood():
