@@ -31,6 +31,9 @@ help:
 demo: .venv/demo
 	$(BIN)/python examples/grid_search_digits.py runs.json
 
+# A store whose server cannot be had here is neither tested nor counted as covered.
+test: export WITHOUT_SSHD = $(if $(wildcard /usr/sbin/sshd),,casket/stores/s[fs][th]*.py)
+test: export WITHOUT_POSTGRES = $(if $(wildcard /usr/lib/postgresql/*/bin/initdb),,casket/stores/postgres.py)
 test: system-packages .venv/tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -66,5 +69,6 @@ system-packages:
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing \
+	      || echo "could not be installed, tests that need them are skipped:$$missing"; \
 	  else echo "not installed, tests that need them are skipped:$$missing"; fi; fi
