@@ -45,8 +45,11 @@ lint: .venv/tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
 
+# Each framework in a process of its own, as a training is.
+CORE_BENCHMARKS := writing journal growth cold-start import reading command-line memory
 bench: .venv/tests
-	$(BIN)/python -m tests.benchmarks
+	@status=0; for names in "$(CORE_BENCHMARKS)" sklearn keras lightning; do \
+	  $(BIN)/python -m tests.benchmarks $$names || status=1; done; exit $$status
 
 # The part that takes under two minutes is in `make test`: tests/conformance/test_conformance.py.
 conformance: .venv/tests
