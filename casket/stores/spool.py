@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -35,6 +36,12 @@ LONGEST_END = 1.0
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds between a failure and the next try; they double, up to the longest."""
+
+PAUSES = (0.05, 0.2, 0.8)
+"""Seconds before what a session waits for is tried again, of a store that has just broken off."""
+
+PATIENCE = 3.0
+"""Seconds after which it is not: a store that does not answer takes ten to say so."""
 
 ASKED = "asked"
 """Marks, in the journal, a record whose claim the store has still to be asked for."""
@@ -186,14 +193,19 @@ class Spool:
         return self._store.append(records, claim=claim)
 
     def _insist(self, action: Callable[[], Answer]) -> Answer:
-        """Do something that waits for the store; once more if the connection had just broken."""
-        try:
-            return action()
-        except StoreRefused:
-            raise
-        except StoreUnavailable as error:
-            log.info("%s: once more after: %s", self._url, error)
-            return action()
+        """Do something that waits for the store; again if the connection had just broken."""
+        begun = time.monotonic()
+        for pause in PAUSES:
+            try:
+                return action()
+            except StoreRefused:
+                raise
+            except StoreUnavailable as error:
+                if time.monotonic() - begun > PATIENCE:
+                    raise
+                log.info("once more after: %s", error)
+                time.sleep(pause)
+        return action()
 
     # Shipping
 
