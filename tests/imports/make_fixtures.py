@@ -39,7 +39,7 @@ os.environ.update(
 )
 DATA = Path(__file__).absolute().parent / "data"
 HOST = platform.node()
-WHERE = "/work/project"
+WHERE = "/data/project"
 LOSSES = [0.9, 0.5, 0.30000000000000004, 0.2, 1e-7]
 
 

@@ -122,7 +122,7 @@ def test_mlflow_artifacts_are_found_where_the_run_says(data, target):
     place = data / PLACES["mlflow"]
     with sqlite3.connect(place) as database:
         where = (data / "mlflow").as_uri() + "/else%20where"
-        change = "UPDATE runs SET artifact_uri = replace(artifact_uri, '/work/project/mlruns', ?)"
+        change = "UPDATE runs SET artifact_uri = replace(artifact_uri, '/data/project/mlruns', ?)"
         database.execute(change, (where.removeprefix("file://"),))
     database.close()
     load(place, target)
@@ -338,7 +338,7 @@ def test_lightning_params(imported):
         "lr": 0.1,
         "betas": [0.9, 0.999],
         "opt": {"name": "sgd", "1": None},
-        "where": "/work/project/data",
+        "where": "/data/project/data",
     }
 
 
