@@ -13,13 +13,17 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), 
 
 def test_the_readmes_code_runs_in_an_empty_folder(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
     assert len(BLOCKS) >= 5
-    assert "completed {'C': 10, 'gamma': 0.001} 0.92" in capsys.readouterr().out
-    assert len(names["frame"]) == 1
+    assert "completed {'C': 10, 'gamma': 0.001} 0.9225" in capsys.readouterr().out
+    assert len(names["frame"]) == 3
+    (curve,) = names["chart"].lines
+    assert list(curve.get_ydata()) == [0.62, 0.44, 0.31]
+    assert (tmp_path / "curve.png").stat().st_size > 1000
     with casket.open("runs.json") as runs:
         assert [s.status for s in runs.sessions()] == ["completed"] * 5
         grid = runs.sessions(experiment="digits", model="SVM")[1]
