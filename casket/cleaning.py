@@ -73,7 +73,7 @@ class Removal(NamedTuple):
         files: the names of files in the folder of artifacts that nothing will name any more.
     """
 
-    sessions: dict[str, Status] = {}  # noqa: RUF012 - never changed
+    sessions: dict[str, Status] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
     models: frozenset[ModelKey] = frozenset()
     experiments: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()

@@ -84,7 +84,9 @@ def _is_pid(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value < _LARGEST_TIME  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value < _LARGEST_TIME
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -43,7 +43,7 @@ def _shown(value: Any, depth: int) -> Any:
     try:
         if depth < _MAX_DEPTH and (parts := _parts(value)) is not None:
             return {str(name): _part(parts, name, depth + 1) for name in parts}
-        if _can_be_stored(value):
+        if can_be_stored(value):
             return value
         if depth < _MAX_DEPTH and _is_list(value):
             return [_shown(item, depth + 1) for item in value]
@@ -71,7 +71,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def _can_be_stored(value: Any) -> bool:
+def can_be_stored(value: Any) -> bool:
+    """Tell whether a value can be stored as it is."""
     try:
         Encoder().encode(value, "")
     except UnstorableValue:

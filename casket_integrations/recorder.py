@@ -28,8 +28,7 @@ from casket import (
     forks,
 )
 from casket.session import Batch, describe
-from casket.values import Encoder
-from casket_integrations.hyperparameters import storable
+from casket_integrations.hyperparameters import can_be_stored, storable
 
 OnError = Literal["warn", "raise"]
 Values = Mapping[str, Any] | None
@@ -376,17 +375,9 @@ def _write(session: Session, values: dict[str, Any], write: Write) -> None:
     try:
         write(session, values)
     except UnstorableValue:
-        kept = {name: value for name, value in values.items() if _can_be_stored({name: value})}
+        kept = {name: value for name, value in values.items() if can_be_stored({name: value})}
         write(session, kept)
         raise
-
-
-def _can_be_stored(values: Mapping[str, Any]) -> bool:
-    try:
-        Encoder().mapping(values, "values")
-    except UnstorableValue:
-        return False
-    return True
 
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()

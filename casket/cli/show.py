@@ -12,6 +12,7 @@ import click
 import plotille  # type: ignore[import-untyped]  # has no types
 
 from casket.cli import options, tables
+from casket.cli.wording import size
 from casket.metrics import better
 from casket.rows import Rows, flatten, is_number
 from casket.summary import details
@@ -65,7 +66,7 @@ def _facts(session: SessionView) -> Iterator[str]:
     meta = {name: value for name, value in flatten(session.meta).items() if value is not None}
     yield from _section("meta", meta)
     artifacts = {
-        name: f"{_size(artifact.size)}, {artifact.media_type}, {artifact.folder.path.name}/"
+        name: f"{size(artifact.size)}, {artifact.media_type}, {artifact.folder.path.name}/"
         f"{artifact.file}"
         for name, artifact in session.artifacts.items()
     }
@@ -105,14 +106,6 @@ def _cut(line: str) -> str:
     """Cut a line to the width of the terminal, if there is one."""
     width = shutil.get_terminal_size().columns
     return line if not sys.stdout.isatty() or len(line) <= width else f"{line[: width - 1]}…"
-
-
-def _size(count: int) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count = count / 1000  # type: ignore[assignment]  # a float from here on
-    return f"{count:.3g} GB"
 
 
 def _curves(session: SessionView, names: list[str]) -> Iterator[str]:
@@ -166,7 +159,7 @@ def _limits(values: Iterable[float]) -> tuple[float, float]:
     return min(found), max(found)
 
 
-def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001
+def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's
     """Return a number beside an axis, as plotille asks for it."""
     text = tables.text(float(value))
     return text.ljust(chars) if left else text.rjust(chars)

@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+"""What a span of time is given in."""
+
 
 def counted(count: int, noun: str) -> str:
     """Return a number of things: `1 session`, `2 sessions`."""
@@ -34,8 +37,6 @@ class SpanType(click.ParamType[timedelta]):
 
     name = "span"
 
-    _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}  # noqa: RUF012 - never changed
-
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
@@ -44,6 +45,6 @@ class SpanType(click.ParamType[timedelta]):
         if match is None:
             self.fail(f"{value!r} is no span of time: give one such as 30d, 12h or 90min")
         try:
-            return timedelta(**{self._UNITS[match[2]]: float(match[1])})
+            return timedelta(**{UNITS[match[2]]: float(match[1])})
         except OverflowError:
             self.fail(f"{value!r} is too long", param, ctx)

@@ -109,11 +109,11 @@ def read_yaml(path: Path, report: Report) -> Any:
 def _yaml() -> tuple[Any, Any]:
     """Return the package, and a loader that runs no code and fails on no tag."""
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml  # type: ignore[import-untyped]  # has no types
     except ModuleNotFoundError as error:
         raise missing(error, "yaml", "import") from error
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # has no types
         pass
 
     def plain(loader: Any, suffix: str, node: Any) -> Any:

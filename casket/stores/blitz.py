@@ -39,7 +39,7 @@ class BlitzStore:
         sync: as other stores have it; BlitzDB never syncs.
     """
 
-    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:  # noqa: ARG002
+    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:  # noqa: ARG002 - BlitzDB never syncs
         self._path = Path(url.removeprefix("blitz:"))
         self._writing = writing
         self.after_fork()
