@@ -8,7 +8,7 @@ from casket import CasketError, urls
 from casket.cli import options, tables
 from casket.locate import Place, locate
 from casket.stores.base import StoreOptions
-from casket.stores.journal import Journal, Status, journals
+from casket.stores.journal import Journal, Status, statuses
 from casket.stores.spool import ship
 
 
@@ -43,7 +43,7 @@ def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
 
 
 def _waiting(url: str | None) -> list[Status]:
-    return [found for found in (Status(*each) for each in journals(url)) if found.waiting]
+    return [found for found in statuses(url) if found.waiting]
 
 
 def _ship(found: Status, place: Place | None) -> None:

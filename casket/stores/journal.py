@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from casket.errors import NotFound
 from casket.records import Record, new_id
 from casket.stores import base
 from casket.stores.files import LocalFile
@@ -178,6 +179,14 @@ class Status:
         lock = LocalFile(_beside(path, "lock"), writing=True)
         self.is_orphan = lock.try_lock()
         lock.close()
+
+
+def statuses(url: str | None = None) -> Iterator[Status]:
+    """Yield how each journal stands; of one store, if its URL is given."""
+    for journal in journals(url):
+        # Whoever holds it removes it once all of it is shipped, which may be now.
+        with contextlib.suppress(NotFound):
+            yield Status(*journal)
 
 
 def journals(url: str | None = None) -> Iterator[tuple[str, Path]]:

@@ -37,10 +37,10 @@ LONGEST_END = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds between a failure and the next try; they double, up to the longest."""
 
-PAUSES = (0.05, 0.2, 0.8)
+PAUSES = (0.05, 0.2, 0.8, 1.6)
 """Seconds before what a session waits for is tried again, of a store that has just broken off."""
 
-PATIENCE = 3.0
+PATIENCE = 8.0
 """Seconds after which it is not: a store that does not answer takes ten to say so."""
 
 ASKED = "asked"

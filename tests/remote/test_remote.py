@@ -20,7 +20,7 @@ from casket import (
     StoreUnavailable,
 )
 from casket.cli.app import app
-from casket.stores.journal import Status, journals
+from casket.stores.journal import statuses
 from tests.remote.conftest import SECRET
 from tests.stores.files import mounted
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def waiting():
-    return sum(Status(*each).waiting for each in journals())
+    return sum(each.waiting for each in statuses())
 
 
 def numbers(url):

@@ -14,7 +14,7 @@ import casket
 from casket import CasketWarning, StoreUnavailable
 from casket.records import Writer
 from casket.stores import base, spool
-from casket.stores.journal import Journal, Status, home, journals
+from casket.stores.journal import Journal, Status, home, statuses
 from casket.stores.memory import MemoryStore
 from casket.stores.spool import Spool, ship
 
@@ -105,7 +105,7 @@ def stored(far):
 
 
 def waiting():
-    return sum(Status(url, path).waiting for url, path in journals())
+    return sum(each.waiting for each in statuses())
 
 
 def test_what_is_appended_is_shipped_in_order(far, make):
@@ -181,6 +181,18 @@ def test_a_journal_of_a_process_that_lives_is_left_alone(far, make):
     assert not Status(URL, living.path).is_orphan
     living.confirm(living.last)
     living.close()
+
+
+def test_a_journal_that_is_shipped_while_all_are_listed_is_left_out():
+    first, second = sorted((Journal.begin(URL, "session") for _ in "ab"), key=lambda one: one.path)
+    for journal in (first, second):
+        journal.append(epochs(2))
+    listed = statuses()
+    assert next(listed).path == first.path
+    for journal in (first, second):
+        journal.confirm(journal.last)
+        journal.close()
+    assert list(listed) == []
 
 
 def test_a_handle_that_is_closed_leaves_nothing_and_opens_again(far, make):
