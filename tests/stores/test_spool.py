@@ -276,8 +276,8 @@ def test_a_large_journal_is_begun_anew_once_it_was_shipped(far, make, monkeypatc
             spooled.flush()
     assert spooled.flush()
     assert stored(far) == identities(records)
-    (left,) = home().rglob("*.journal")
-    assert left.stat().st_size < 10_000 * 2
+    left = [path.stat().st_size for path in home().rglob("*.journal")]
+    assert sum(left) < 10_000 * 2  # none at all if the new one was not written to yet
 
 
 def test_threads_append_while_it_ships(far, make):
