@@ -56,8 +56,10 @@ def plain(array: Any) -> Any:
     if kind in "biuUO":
         return array.tolist()
     if kind == "f":
-        shortest = array.astype("U") if array.dtype.itemsize < 8 else array
-        return shortest.astype("f8").tolist()
+        if array.dtype.itemsize >= 8:
+            return array.astype("f8").tolist()
+        # A single number the quick way: a metric of every epoch.
+        return array.astype("U").astype("f8").tolist() if array.ndim else float(str(array[()]))
     if kind == "M":
         return _dates(array)
     if kind == "m":

@@ -136,7 +136,7 @@ def utc(moment: float) -> str:
     if second != whole:
         text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
         _second = (whole, text)
-    return f"{text}{int((moment - whole) * 1e6):06d}Z"
+    return "%s%06dZ" % (text, (moment - whole) * 1e6)  # noqa: UP031 - a third quicker
 
 
 def claim_key(experiment: str, model: str, params: Any) -> str:

@@ -39,7 +39,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
         params: the hyperparameters of the session.
         freq: keep every so many epochs.
-        batches: log every batch too. Those of a `fit` are written four times a second, or when the
+        batches: log every batch too. Those of a `fit` are written twice a second, or when the
             next takes longer; `kill -9` can take the ones since.
         ensure_unique: refuse params that were run already; else go on with their last session.
         exp_id: the experiment, with a URL.

@@ -34,7 +34,7 @@ OnError = Literal["warn", "raise"]
 Values = Mapping[str, Any] | None
 Write = Callable[[Session, dict[str, Any]], None]
 
-GATHER = 0.25
+GATHER = 0.5
 """Seconds in which quick batches wait for each other: to write each alone would cost more than a
 hundredth of a training that takes a millisecond for one."""
 
@@ -170,7 +170,6 @@ class Recorder:
         found: dict[str, Any] = {}
         with self.forgiving():
             found.update(metrics or _means(seen))
-        with self.forgiving():
             found = {**found, **(also() if also else {}), **found}
         self._log(found, lambda session, values: session.add_epoch(number, values))
 

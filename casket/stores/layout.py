@@ -55,10 +55,12 @@ def encode_batch(records: Sequence[Record], last: int) -> list[bytes]:
     All but the last say in `more` how many follow, so that a reader who sees only the first of
     them knows that they are not whole yet.
     """
-    return [
-        line(last + i, {**record, "more": len(records) - i} if i < len(records) else record)
-        for i, record in enumerate(records, 1)
+    count = len(records)
+    encoded = [
+        b'"%d": %b,"more":%d}' % (last + i, orjson.dumps(record)[:-1], count - i)
+        for i, record in enumerate(records[:-1], 1)
     ]
+    return [*encoded, *(line(last + count, record) for record in records[-1:])]
 
 
 def more_after(document: dict[str, Any]) -> int:
