@@ -46,11 +46,13 @@ class Far:
     """A server of some kind, and places on it.
 
     Attributes:
+        kind: `postgres`, `mongo` or `sftp`.
         url: a place of its own.
         server: the server, to stop and to start.
     """
 
-    def __init__(self, server, url, know=None):
+    def __init__(self, kind, server, url, know=None):
+        self.kind = kind
         self.server = server
         self.url = url
         self._know = know
@@ -81,11 +83,11 @@ def servers():
 @pytest.fixture(params=["postgres", "mongo", "sftp"])
 def far(request, servers, monkeypatch):
     if request.param == "postgres":
-        made = Far(*_postgres(request))
+        made = Far(request.param, *_postgres(request))
     elif request.param == "mongo":
-        made = Far(*_mongo(servers))
+        made = Far(request.param, *_mongo(servers))
     else:
-        made = Far(*_sftp(servers, monkeypatch))
+        made = Far(request.param, *_sftp(servers, monkeypatch))
     yield made
     made.close()
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import subprocess
 import sys
 import time
@@ -110,6 +111,21 @@ def test_a_server_that_comes_back_gets_the_rest_by_itself(far):
                 server.start()
     assert waiting() == 0
     assert numbers(url) == {1: list(range(150))}
+    experiment.close()
+
+
+def test_a_server_killed_in_mid_flight_loses_nothing_and_gets_nothing_twice(far):
+    url, server, moments = far.url, far.server, random.Random(3)
+    experiment = Experiment.use(url, exp_id="digits")
+    with experiment.model("net").session({"seed": 1}) as session:
+        for epoch in range(1200):
+            session.add_epoch(epoch, {"loss": 1.0})
+            if epoch % 400 == 200:
+                time.sleep(moments.uniform(0.1, 0.4))  # the sender gathers for a quarter second
+                server.kill()
+                server.start()
+    assert waiting() == 0
+    assert numbers(url) == {1: list(range(1200))}
     experiment.close()
 
 

@@ -17,7 +17,13 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from tests.services.processes import free_port, remove, stop, wait_for_port
+from tests.services.processes import (
+    free_port,
+    kill_with_descendants,
+    remove,
+    stop,
+    wait_for_port,
+)
 
 VERSION = "0.7.0b3"
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-secantus"
@@ -84,6 +90,11 @@ class Mongo:
         """Stop it."""
         if self._process is not None:
             stop(self._process, how)
+
+    def kill(self) -> None:
+        """Kill it and all it has started, as a power cut would."""
+        if self._process is not None:
+            kill_with_descendants(self._process)
 
     def discard(self) -> None:
         """Stop it and remove its data."""

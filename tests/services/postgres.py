@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.services.processes import PATIENCE, free_port, is_root, remove, stop, wait_for_port
+from tests.services.processes import (
+    PATIENCE,
+    free_port,
+    is_root,
+    kill_with_descendants,
+    remove,
+    stop,
+    wait_for_port,
+)
 
 TRIES = 3
 """How often another port is tried, when somebody took the free one first."""
@@ -76,6 +84,11 @@ class Postgres:
         """Stop it, as `fast` shutdown does if nothing else is said."""
         if self._process is not None:
             stop(self._process, how)
+
+    def kill(self) -> None:
+        """Kill it and all it has started, as a power cut would."""
+        if self._process is not None:
+            kill_with_descendants(self._process)
 
     def discard(self) -> None:
         """Stop it and remove its data."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal as signals
 import socket
 import subprocess
 import time
@@ -41,6 +43,26 @@ def stop(process: subprocess.Popen[bytes], signal: int) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def kill_with_descendants(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all it has started, as a power cut would."""
+    started = _descendants(process.pid)
+    stop(process, signals.SIGKILL)
+    for each in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signals.SIGKILL)
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    parents = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found, grown = {process}, 0
+    while len(found) > grown:
+        grown = len(found)
+        found |= {child for child, parent in parents if parent in found}
+    return sorted(found - {process})
 
 
 def is_root() -> bool:

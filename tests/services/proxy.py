@@ -15,12 +15,13 @@ class Proxy:
     Args:
         port: where it passes it on to.
         delay: seconds that all takes, each way.
+        host: the address of this machine to listen at.
     """
 
-    def __init__(self, port: int, *, delay: float = 0.0) -> None:
+    def __init__(self, port: int, *, delay: float = 0.0, host: str = "127.0.0.1") -> None:
         self._target = port
         self._delay = delay
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._speaking = threading.Event()
         self._speaking.set()

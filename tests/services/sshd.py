@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.services.processes import free_port, remove, stop, wait_for_port
+from tests.services.processes import (
+    free_port,
+    kill_with_descendants,
+    remove,
+    wait_for_port,
+)
 
 TRIES = 3
 """How often another port is tried, when somebody took the free one first."""
@@ -90,20 +93,18 @@ class Sshd:
                 return
         pytest.fail(f"sshd does not start: {(self.folder / 'log').read_text()[-500:]}")
 
-    def know(self, home: Path, *ports: int) -> None:
+    def know(self, home: Path, *ports: int, host: str = "127.0.0.1") -> None:
         """Make the host key known to a client, at this port and those of proxies."""
         kind, key, *_ = (self.folder / "host.pub").read_text().split()
-        lines = [f"[127.0.0.1]:{port} {kind} {key}\n" for port in (self.port, *ports)]
+        lines = [f"[{host}]:{port} {kind} {key}\n" for port in (self.port, *ports)]
         (home / ".ssh" / "known_hosts").write_text("".join(lines))
 
     def stop(self) -> None:
         """Kill it, and all its sessions, as a power cut would."""
         if self._process is not None:
-            sessions = _descendants(self._process.pid)
-            stop(self._process, signal.SIGKILL)
-            for session in sessions:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(session, signal.SIGKILL)
+            kill_with_descendants(self._process)
+
+    kill = stop
 
     def discard(self) -> None:
         """Stop it and remove what it left."""
@@ -113,14 +114,3 @@ class Sshd:
     def url(self, path: Path | str, port: int | None = None) -> str:
         """Return the URL of a file; a path that is relative is taken from the files' folder."""
         return f"sftp://{self.user}@127.0.0.1:{port or self.port}{self.files / path}"
-
-
-def _descendants(process: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
-    parents = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    found, grown = {process}, 0
-    while len(found) > grown:
-        grown = len(found)
-        found |= {child for child, parent in parents if parent in found}
-    return sorted(found - {process})

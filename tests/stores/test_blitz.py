@@ -1,5 +1,6 @@
 """BlitzDB: the contract, and what a kill leaves of its indexes."""
 
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -10,10 +11,12 @@ import pytest
 pytest.importorskip("blitzdb")
 
 import casket
-from casket import Experiment
+from casket import ExistingParamsException, Experiment
 from casket.errors import NotFound
 from casket.stores.blitz import COLLECTION, BlitzStore
-from casket.testing import StoreContract, record, records
+from casket.testing import StoreContract, in_processes, record, records
+
+EPOCHS, CONTESTS = 200, 20
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +105,30 @@ def test_a_writer_killed_at_any_moment_leaves_what_the_next_can_write_to(reopen,
         assert len(numbers) > seen
         assert numbers == sorted(set(numbers))
         seen = len(numbers)
+
+
+def contend(store, number, wait):
+    model = Experiment.use(f"blitz:{store._path}", exp_id="digits").model("net")
+    won = []
+    wait()
+    with model.session({"of": number}) as session:
+        for epoch in range(EPOCHS):
+            session.add_epoch(epoch, {"loss": 1.0})
+    for seed in range(CONTESTS):
+        with contextlib.suppress(ExistingParamsException):
+            model.session({"seed": seed}).end()
+            won.append(seed)
+    model.experiment.close()
+    return won
+
+
+def test_eight_processes_lose_nothing_and_win_every_contest_once(reopen, folder):
+    won = in_processes(reopen, contend, 8)
+    assert sorted(seed for each in won for seed in each) == list(range(CONTESTS))
+    with casket.open(f"blitz:{folder}") as runs:
+        for number in range(8):
+            (session,) = runs.sessions(where=f"params.of == {number}")
+            assert [row["epoch_num"] for row in session.epochs] == list(range(EPOCHS))
 
 
 def test_an_experiment_on_it(folder):
