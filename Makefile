@@ -20,11 +20,13 @@ help:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@
 
-.venv/demo: .venv/made pyproject.toml
+VENDORED := hatch_build.py casket/dashboard/web/package-lock.json
+
+.venv/demo: .venv/made pyproject.toml $(VENDORED)
 	$(BIN)/python -m pip install --quiet --editable . --group examples
 	@touch $@
 
-.venv/tests: .venv/made pyproject.toml
+.venv/tests: .venv/made pyproject.toml $(VENDORED)
 	$(BIN)/python -m pip install --quiet --editable . --group tests
 	@touch $@
 
@@ -67,7 +69,7 @@ clean:
 
 # What the tests use of the system; a test that misses its tool is skipped by name.
 system-packages:
-	@missing=""; for tool in git jq strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; for tool in chromium git jq strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -x /usr/sbin/sshd ] || command -v sshd >/dev/null || missing="$$missing openssh-server"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \

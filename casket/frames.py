@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from casket.errors import BadLocation, missing
@@ -184,12 +183,12 @@ def _logged_parts(sessions: list[SessionView], kind: Kind) -> Parts:
     numbers: Columns = {name: [] for name in NUMBERS[kind]}
     times: list[str | None] = []
     metrics = _Growing({*_OWNER, *numbers, "timestamp"})
-    for _, logged in holding:
-        for name, column in numbers.items():
-            column += logged.numbers[name]
-        times += logged.times
-        metrics.add(logged.results())
     counts = [len(logged) for _, logged in holding]
+    for (_, logged), count in zip(holding, counts, strict=True):
+        for name, column in numbers.items():
+            column += logged.numbers[name][:count]
+        times += islice(logged.times, count)
+        metrics.add(logged.table(), count)
     rows = {**numbers, **metrics.columns, "timestamp": times}
     return Parts(_table(owners, _OWNER), counts, rows, ("timestamp",))
 
@@ -207,37 +206,23 @@ class _Growing:
         self._taken = taken
         self._length = 0
 
-    def add(self, results: list[dict[str, Any]]) -> None:
-        """Add the results of a session, flat or nested."""
-        block = _flat_columns(results) or _table([flatten(result) for result in results])
+    def add(self, block: Mapping[str, Sequence[Any]], count: int) -> None:
+        """Add the first results of a session, by flat name."""
         for name, values in block.items():
             free = self._free(name, block)
             column = self.columns.setdefault(free, [])
             column += [None] * (self._length - len(column))
-            column += values
-        self._length += len(results)
+            column += values[:count]
+        self._length += count
         for column in self.columns.values():
             column += [None] * (self._length - len(column))
 
-    def _free(self, name: str, block: Columns) -> str:
+    def _free(self, name: str, block: Mapping[str, Any]) -> str:
         if name in self._taken or name.startswith("params."):
             name = f"result.{name}"
             while name in block:
                 name = f"result.{name}"
         return name
-
-
-def _flat_columns(results: list[dict[str, Any]]) -> Columns | None:
-    """Return the columns of flat results that all have the same names, the quick way."""
-    names = results[0].keys()
-    if set(map(len, results)) != {len(names)}:
-        return None
-    try:
-        columns = {name: list(map(itemgetter(name), results)) for name in names}
-    except KeyError:
-        return None
-    nested = any(dict in set(map(type, values)) for values in columns.values())
-    return None if nested else columns
 
 
 def _table(rows: list[dict[str, Any]], first: tuple[str, ...] = ()) -> Columns:

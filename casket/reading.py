@@ -16,6 +16,7 @@ from casket.errors import BadLocation
 from casket.fold import Fold
 from casket.records import Record
 from casket.stores.base import Store
+from casket.summary import best_values
 from casket.values import restore
 from casket.views import ExperimentView, ModelView, SessionView, Status
 from casket.where import MISSING, compile_where
@@ -121,9 +122,10 @@ class Casket:
             tag: a tag of theirs or of their experiment.
             where: a function of a session, or an expression such as
                 `"params.lr < 0.1 and val_loss < 0.3 or 'svm' in tags"`. A bare name is the
-                latest value of a metric; `params.`, `config.`, `meta.` and `last.` say where to
-                look; id, experiment, model, status, tags, started, ended, duration (seconds),
-                age (seconds), error, note and epochs (how many) are the session's own.
+                latest value of a metric; `params.`, `config.`, `meta.`, `last.` and `best.` (of
+                metrics whose name tells which way is better) say where to look; id, experiment,
+                model, status, tags, started, ended, duration (seconds), age (seconds), error,
+                note and epochs (how many) are the session's own.
 
         Raises:
             BadExpression: `where` cannot be read; points at the mistake.
@@ -265,7 +267,10 @@ def look_up(session: SessionView, name: tuple[str, ...]) -> Any:
         return _inside(getattr(session, first), rest)
     if not rest and first in _OWN:
         return _OWN[first](session)
-    return session.last.get(".".join(name), MISSING)
+    found = session.last.get(".".join(name), MISSING)
+    if found is MISSING and rest and first == "best":
+        return best_values(session).get(".".join(rest), MISSING)
+    return found
 
 
 def _inside(values: Any, path: tuple[str, ...]) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
-from casket import values
 from casket.artifacts import ArtifactFolder
+from casket.columns import Column, Columns, Shape, Times, by_path, shape_of
 from casket.errors import BadLocation
 from casket.records import Record
+from casket.stored import Stored
 
 Kind = Literal["epoch", "batch", "result"]
 Mode = Literal["min", "max"]
@@ -62,8 +65,9 @@ class Rows(list[dict[str, Any]]):
 class Logged:
     """All epochs, batches or results of a session.
 
-    They are kept by column: with a dict for every record Python's garbage collector would take
-    longer than reading does.
+    They are kept by column, for there may be a million: those with the same names and types of
+    values together. One thread may read while another takes records: a record counts once all of
+    it is there, and a reader goes by the count it finds first.
 
     Attributes:
         numbers: what numbers the records, by name, such as `epoch_num`: a value a record.
@@ -71,63 +75,211 @@ class Logged:
     """
 
     def __init__(self, kind: Kind, files: ArtifactFolder) -> None:
-        self.numbers: dict[str, list[Any]] = {name: [] for name in NUMBERS[kind]}
-        self.times: list[str | None] = []
-        self._stored: list[dict[str, Any]] = []
-        self._extended: set[int] = set()
+        self.numbers: dict[str, Column] = {
+            name: [] if kind == "result" else array("q") for name in NUMBERS[kind]
+        }
+        self._append_numbers = [(name, column.append) for name, column in self.numbers.items()]
+        self.times = Times()
         self._files = files
+        # Of each record the place of its columns in the list; what is in none is by its position.
+        self._places = bytearray()
+        self._columns: list[Columns] = []
+        self._others: dict[int, Stored] = {}
+        self._by_shape: dict[Shape, int] = {}
+        self._last_shape: Shape | None = None
+        self._last_place = NOWHERE
+        self._last_append: Callable[[Iterable[Any]], object]
 
     def __len__(self) -> int:
-        return len(self._stored)
+        return len(self._places)
 
     def take(self, record: Record) -> None:
         """Add a record."""
         body = record["body"]
-        if "extended" in record:
-            self._extended.add(len(self._stored))
-        for name, column in self.numbers.items():
-            column.append(body[name])
-        self.times.append(record["time"] if body.get("timestamp", True) else None)
-        self._stored.append(body["result"])
+        result, time = body["result"], record["time"]
+        for name, append in self._append_numbers:
+            try:
+                append(body[name])
+            except (TypeError, OverflowError):
+                self._numbers_as_list(name)
+                self.numbers[name].append(body[name])
+        try:
+            # Nearly every result has the shape of the one before it.
+            if "extended" in record or (*result, *map(type, result.values())) != self._last_shape:
+                result = self._turn_to(record)
+            self._last_append(result.values())
+            place = self._last_place
+        except (_NoColumns, OverflowError):
+            self._others[len(self._places)] = Stored.of(record, "result", self._files)
+            place = NOWHERE
+        self.times.append(time if body.get("timestamp", True) else None)
+        self._places.append(place)  # last: from here on the record counts
+
+    def metrics(self) -> list[str]:
+        """Return the flat names under which a number was logged, in order of first appearance."""
+        count = len(self)
+        found = {
+            self._places.find(place, 0, count): columns.metrics
+            for place, columns in enumerate(self._columns)
+        }
+        for i, stored in list(self._others.items()):
+            flat = flatten(stored.without_arrays())
+            found[i] = [name for name, value in flat.items() if type(value) in {int, float}]
+        return list(dict.fromkeys(name for i in sorted(found) if i >= 0 for name in found[i]))
+
+    def values(self, name: str) -> Sequence[Any]:
+        """Return for each record the value under a flat name, None where it has none.
+
+        Where every record has a float, it is an `array`. It may be what grows with the records:
+        look at as many as there were, and do not change it. Arrays kept in files are None.
+        """
+        count = len(self)
+        if len(self._columns) == 1 and not self._others:
+            column = self._columns[0].values(name)
+            return [None] * count if column is None else column
+        others = (flatten(each.without_arrays()).get(name) for each in self._stored_others())
+        found = self._in_order(count, [each.values(name) for each in self._columns], others)
+        return array("d", found) if set(map(type, found)) == {float} else found
+
+    def table(self) -> dict[str, Sequence[Any]]:
+        """Return what `values` does for every flat name, with the arrays that are kept in files."""
+        if not self._others:
+            names = dict.fromkeys(name for each in self._columns for name in each.names)
+            return {name: self.values(name) for name in names}
+        rows = [flatten(result) for result in self.results()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+
+    def seconds(self) -> array[float]:
+        """Return for each record its time in seconds since 1970; NaN where it has none."""
+        return self.times.seconds()
 
     def results(self) -> list[dict[str, Any]]:
         """Return what was logged, as the user gave it, in order."""
-        if not self._extended:
-            return self._stored
-        return [self._result(i) for i in range(len(self))]
+        count = len(self)
+        others = (dict(stored.restored()) for stored in self._stored_others())
+        return self._in_order(count, [each.rows() for each in self._columns], others)
 
     def rows(self) -> Rows:
         """Return a dict for each record: its numbers, what was logged, and its time."""
+        results = self.results()
+        names, columns = tuple(self.numbers), list(self.numbers.values())
         rows = []
-        for i, result in enumerate(self.results()):
-            row = {name: column[i] for name, column in self.numbers.items()}
-            row.update(result)
-            time = self.times[i]
+        for time, result, *numbers in zip(self.times, results, *columns, strict=False):
+            row = {**dict(zip(names, numbers, strict=True)), **result}
             if time is not None:
                 row.setdefault("timestamp", time)
             rows.append(row)
-        return Rows(rows, next(iter(self.numbers)))
+        return Rows(rows, names[0])
 
     def add_latest(self, found: dict[str, Any]) -> None:
         """Add the latest value of each metric, by flat name, to those that were found."""
-        for i in reversed(range(len(self))):
-            # Nearly every record holds the names its successor does.
-            if not self._stored[i].keys() <= found.keys():
+        count = len(self)
+        # Those in the same columns have the same names: the last of them says all.
+        last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
+        for i in sorted(last.union(list(self._others)), reverse=True):
+            if 0 <= i < count and not self._adds_nothing(i, found):
                 add_missing(found, self._result(i))
 
+    def _numbers_as_list(self, name: str) -> None:
+        self.numbers[name] = list(self.numbers[name])
+        self._append_numbers = [(name, column.append) for name, column in self.numbers.items()]
+
+    def _turn_to(self, record: Record) -> Mapping[Any, Any]:
+        """Make the columns for a result the last ones; return it as they take it.
+
+        Raises:
+            _NoColumns: there are none for it.
+        """
+        result: Mapping[Any, Any] = record["body"]["result"]
+        if "extended" in record:
+            result = _with_floats(result)
+        shape = shape_of(result)
+        if dict in shape:
+            result = by_path(result)
+            shape = shape_of(result)
+        place = self._by_shape.get(shape, len(self._columns))
+        if place == NOWHERE or not result:
+            raise _NoColumns
+        if place == len(self._columns):
+            self._columns.append(Columns(shape))
+            self._by_shape[shape] = place
+        self._last_shape, self._last_place = shape, place
+        self._last_append = self._columns[place].append
+        return result
+
+    def _in_order(
+        self, count: int, columns: Iterable[Iterable[Any] | None], others: Iterator[Any]
+    ) -> list[Any]:
+        """Return what the records have in order, each from its columns; None where those do not."""
+        sources = [repeat(None) if each is None else iter(each) for each in columns]
+        if not self._others and len(sources) == 1:
+            return list(islice(sources[0], count))
+        by_place = dict(enumerate(sources))
+        by_place[NOWHERE] = others
+        return [next(by_place[place]) for place in self._places[:count]]
+
+    def _stored_others(self) -> Iterator[Stored]:
+        yield from list(self._others.values())
+
     def _result(self, i: int) -> dict[str, Any]:
-        stored = self._stored[i]
-        if i not in self._extended:
-            return stored
-        restored: dict[str, Any] = values.restore(stored, self._files.load_array)
-        return restored
+        place = self._places[i]
+        if place == NOWHERE:
+            return self._others[i].restored()
+        return self._columns[place].row(self._places.count(place, 0, i))
+
+    def _adds_nothing(self, i: int, found: Mapping[str, Any]) -> bool:
+        """Tell whether a result is nothing new for sure; arrays in files are not loaded for it."""
+        if i not in self._others or not self._others[i].value.keys() <= found.keys():
+            return False
+        values = self._others[i].value.values()
+        return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
 
 
-def best_of(results: Iterable[dict[str, Any]], metric: str, mode: Mode) -> Any:
-    """Return the lowest or highest number under a flat name; None if there is none."""
-    pick = _picker(mode)
-    found = (value_under(result, metric) for result in results)
-    return pick((value for value in found if is_number(value)), default=None)
+_LEAVES = frozenset({"$numberDouble", "$integer", "$numberDecimal", "$date", "$array"})
+"""What in a stored dict says that it stands for something else than a dict."""
+
+NOWHERE = 255
+"""The place of a result that is in no columns: it holds what has a form of its own in JSON, or
+has one shape too many, or a number too large."""
+
+_NOT_FINITE = [({"$numberDouble": text}, float(text)) for text in ("NaN", "Infinity", "-Infinity")]
+
+
+def _with_floats(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result with NaN and infinities read.
+
+    Raises:
+        _NoColumns: it may hold what else JSON lacks.
+    """
+    read: dict[str, Any] = {}
+    for key, value in stored.items():
+        if key[:1] == "$" or type(value) is list:
+            raise _NoColumns
+        if type(value) is dict:
+            numbers = [number for form, number in _NOT_FINITE if value == form]
+            read[key] = numbers[0] if numbers else _with_floats(value)
+        else:
+            read[key] = value
+    return read
+
+
+class _NoColumns(Exception):
+    """A result is to be kept as it stands in its record."""
+
+
+def best_of(values: Sequence[Any], mode: Mode) -> Any:
+    """Return the lowest or highest number among values; None if there is none."""
+    return _picker(mode)(_numbers(values), default=None)
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the values that are numbers, the quick way if all are."""
+    if isinstance(values, array) or {float, int}.issuperset(map(type, values)):
+        total = sum(values)
+        if total == total:
+            return values
+    return [value for value in values if is_number(value)]
 
 
 def value_under(result: Mapping[str, Any], name: str) -> Any:

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from casket.metrics import better
-from casket.rows import is_number, value_under
+from casket.rows import best_of
 from casket.views import SessionView
 
 
@@ -54,7 +54,7 @@ def details(session: SessionView) -> dict[str, Any]:
         "meta": as_json(session.meta),
         "results": [
             {"index": index, "result": as_json(result)}
-            for index, result in zip(results.numbers["index"], results.results(), strict=True)
+            for index, result in zip(results.numbers["index"], results.results(), strict=False)
         ],
         "artifacts": [
             {
@@ -77,25 +77,14 @@ def epoch_count(session: SessionView) -> int:
 
 def best_values(session: SessionView) -> dict[str, float]:
     """Return the best value of each metric of its epochs whose name tells which way is better."""
+    epochs = session.logged("epoch")
     found: dict[str, float] = {}
-    results = session.logged("epoch").results()
     for name in numeric_metrics(session):
         mode = better(name)
-        if mode is None:
-            continue
-        values = _numbers([value_under(result, name) for result in results])
-        if values:
-            found[name] = min(values) if mode == "min" else max(values)
+        best = best_of(epochs.values(name), mode) if mode else None
+        if best is not None:
+            found[name] = best
     return found
-
-
-def _numbers(values: list[Any]) -> list[float]:
-    """Return the values that are numbers, the quick way if all are."""
-    if {float, int}.issuperset(map(type, values)):
-        total = sum(values)
-        if total == total:
-            return values
-    return [value for value in values if is_number(value)]
 
 
 def numeric_metrics(session: SessionView) -> list[str]:

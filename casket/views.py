@@ -4,41 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from casket import processes, values
 from casket.artifacts import Artifact, ArtifactFolder
 from casket.errors import NoSuchMetric
 from casket.records import Record
 from casket.rows import NUMBERS, Kind, Logged, Mode, Rows, add_missing, best_of, is_number
+from casket.stored import Stored
 
 Status = Literal["running", "completed", "failed", "killed"]
 
 SILENCE = timedelta(days=1)
 """After which a session of another host, which nobody can look at, reads as killed."""
-
-
-class Stored(NamedTuple):
-    """A dict as it stands in a record; what it says is read when it is asked for.
-
-    It may refer to arrays in files, which may be large, or gone.
-    """
-
-    value: dict[str, Any]
-    is_extended: bool
-    files: ArtifactFolder
-
-    @classmethod
-    def of(cls, record: Record, name: str, files: ArtifactFolder) -> Stored:
-        """Take it from the body of a record."""
-        return cls(record["body"][name], "extended" in record, files)
-
-    def restored(self) -> dict[str, Any]:
-        """Return it as the user gave it."""
-        if not self.is_extended:
-            return self.value
-        restored: dict[str, Any] = values.restore(self.value, self.files.load_array)
-        return restored
 
 
 class ExperimentView:
@@ -248,8 +226,8 @@ class SessionView:
         logged = self._logged["result"]
         wanted = index_key(values.Encoder().encode(index_by, "index_by"))
         return Rows(
-            dict(result)
-            for index, result in zip(logged.numbers["index"], logged.results(), strict=True)
+            result
+            for index, result in zip(logged.numbers["index"], logged.results(), strict=False)
             if index_key(index) == wanted
         )
 
@@ -301,12 +279,20 @@ class SessionView:
             NoSuchMetric: no number was logged under that name; it is a `KeyError`.
             BadLocation: there is no such mode.
         """
-        epochs, batches = self._logged["epoch"].results(), self._logged["batch"].results()
-        for results in (epochs, batches, self.results()):
-            found = best_of(results, metric, mode)
+        for logged in (self._logged["epoch"], self._logged["batch"]):
+            found = best_of(logged.values(metric), mode)
             if found is not None:
                 return found
+        found = best_of(self._unindexed(metric), mode)
+        if found is not None:
+            return found
         raise NoSuchMetric(metric, self.id, sorted(self.last))
+
+    def _unindexed(self, metric: str) -> list[Any]:
+        """Return the values of a metric in the results without an index."""
+        logged = self._logged["result"]
+        indexed = zip(logged.numbers["index"], logged.values(metric), strict=False)
+        return [value for index, value in indexed if index is None]
 
     def summary(self) -> str:
         """Say in a line when it ran, how it stands and what it reached."""

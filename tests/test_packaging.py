@@ -1,6 +1,7 @@
 """What a user installs: small, complete, typed, for every Python it names."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PAGE = {
+    f"casket/dashboard/web/{name}"
+    for name in (
+        *("index.html", "app.js", "vendor/preact.js", "vendor/preact-hooks.js", "vendor/htm.js"),
+        *("vendor/uPlot.js", "vendor/uPlot.min.css", "vendor/echarts.js", "vendor/licences.txt"),
+    )
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -83,6 +91,7 @@ def test_the_wheel_holds_both_packages_their_types_and_nothing_else(built):
         "casket_integrations",
     }
     assert {"casket/py.typed", "casket_integrations/py.typed", "casket/testing.py"} <= set(names)
+    assert set(names) >= PAGE
 
 
 def test_the_sdist_holds_what_builds_and_tests_it(built):
@@ -90,7 +99,45 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"pyproject.toml", "README.md", "LICENSE", "tests/test_packaging.py", "Makefile"}
-    assert wanted <= names
+    assert wanted | PAGE | {"hatch_build.py"} <= names
+
+
+def test_a_wheel_of_the_sdist_needs_no_npm_and_holds_the_same_page(built, tmp_path):
+    (sdist,), (wheel,) = built.glob("*.tar.gz"), built.glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist")]
+    # Neither npm is there, nor may the package that brings one be: all is made already.
+    offline = {**os.environ, "PATH": os.path.dirname(sys.executable), "npm_config_offline": "true"}
+    subprocess.run([*command, str(source)], check=True, capture_output=True, env=offline)
+    (again,) = (tmp_path / "dist").glob("*.whl")
+    assert page_in(again) == page_in(wheel)
+
+
+def page_in(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            name: archive.read(name)
+            for name in archive.namelist()
+            if name.startswith("casket/dashboard/")
+        }
+
+
+def test_a_report_is_written_by_the_base_install(installed, tmp_path):
+    script = """
+import casket
+with casket.Experiment.use("runs.json", exp_id="x").model("m").session({"a": 1}) as session:
+    session.add_epoch(1, {"loss": 0.5})
+"""
+    subprocess.run([str(installed), "-c", script], cwd=tmp_path, check=True)
+    command = [str(installed.parent / "casket"), "export", "runs.json", "-o", "report.html"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert b'id="casket-data"' in (tmp_path / "report.html").read_bytes()
+    command = [str(installed.parent / "casket"), "dashboard", "runs.json"]
+    refused = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "pip install 'casket[dashboard]'" in refused.stderr
 
 
 def test_version_and_classifiers_agree():

@@ -362,6 +362,16 @@ def test_params_with_flat_names_are_found_by_them(memory):
     assert memory.sessions(where="params.opt.none == 'adam'") == []
 
 
+def test_the_best_value_of_a_metric_is_found_where_its_name_tells_which_way(memory):
+    with memory.session({"a": 1}) as session:
+        for epoch, (loss, speed) in enumerate(((0.2, 1), (0.1, 3), (0.3, 2))):
+            session.add_epoch(epoch, {"test": {"loss": loss}, "speed": speed})
+    assert len(memory.sessions(where="best.test.loss == 0.1 and test.loss == 0.3")) == 1
+    assert memory.sessions(where="best.speed > 0") == []
+    memory.add_result({"best.speed": 7}, params={"b": 1})
+    assert len(memory.sessions(where="best.speed == 7")) == 1
+
+
 def test_a_status_that_does_not_exist_is_refused(runs):
     with pytest.raises(BadLocation, match=r"'done'.*running.*completed"):
         runs.sessions(status="done")

@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "export": (
         "casket.cli.export:export",
-        "Export tables and documents: csv, parquet, jsonl, json, latex.",
+        "Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.",
     ),
     "import": (
         "casket.cli.transfer:import_",
@@ -53,6 +53,10 @@ COMMANDS = {
         "Check every record, every artifact and the order of a file.",
     ),
     "sync": ("casket.cli.sync:sync", "Ship what waits in journals of remote stores."),
+    "dashboard": (
+        "casket.cli.dashboard:dashboard",
+        "Show experiment files as a page in the browser, live.",
+    ),
 }
 """Where each command is, and the first sentence of its help: the module waits until it is used."""
 

@@ -16,8 +16,11 @@ from casket.cli import options, tables
 from casket.errors import BadLocation, missing
 from casket.frames import Parts, Table, parts
 from casket.grouping import groups, value_of
+from casket.locate import locate
 from casket.nested import documents
+from casket.reading import Casket
 from casket.rows import flatten
+from casket.stores.base import StoreOptions
 from casket.summary import as_json, details, varying
 from casket.views import SessionView
 
@@ -28,6 +31,7 @@ FORMATS = {
     "json": ".json",
     "markdown": ".md",
     "latex": ".tex",
+    "html": ".html",
 }
 """The formats, and the suffix that names each."""
 
@@ -51,6 +55,13 @@ FORMATS = {
     "--columns", metavar="NAMES", help="Which columns, with commas, such as params.lr,acc."
 )
 @click.option("--group-by", metavar="NAMES", help="markdown, latex: mean ± interval of each group.")
+@click.option(
+    "--points",
+    type=click.IntRange(4, 100_000),
+    default=400,
+    show_default=True,
+    help="html: how many of a curve are in it; of more, the lowest and highest in each part.",
+)
 @options.where_option
 def export(
     file: str | None,
@@ -59,19 +70,22 @@ def export(
     table: Table,
     columns: str | None,
     group_by: str | None,
+    points: int,
     where: str | None,
 ) -> None:
-    r"""Export tables and documents: csv, parquet, jsonl, json, latex.
+    r"""Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.
 
-    json is nested as the first casket's; markdown and latex are tables for papers.
+    json is nested as the first casket's; markdown and latex are tables for papers; html is the
+    dashboard's page with its data inside, which needs no server and no network.
 
     \b
     casket export runs.json -o epochs.csv --table epochs
     casket export -o table.tex --columns params.lr,val_acc --group-by params.lr
+    casket export -o report.html --where "'paper' in tags"
     """
     form = form or _format_of(output)
     names = options.names(columns)
-    with options.open_file(file) as runs:
+    with _opened(options.chosen_file(file), form) as runs:
         sessions = runs.sessions(where=where)
         if not sessions:
             raise options.NothingFound(f"no session fits in {runs.place}")
@@ -80,10 +94,23 @@ def export(
         elif form in {"markdown", "latex"}:
             grouping = options.names(group_by)
             _write(_for_paper(sessions, names, grouping, form), output)
+        elif form == "html":
+            _write(_report(runs, sessions, points), output)
         else:
             _write(_WRITERS[form](sessions, table, names), output)
     if output:
         click.echo(f"{len(sessions)} sessions written to {output}", err=True)
+
+
+def _opened(url: str, form: str) -> Casket:
+    """Open a file; of arrays in files of their own a report shows no more than their range."""
+    if form != "html":
+        return options.open_file(url)
+    from casket.dashboard.contents import ShownFolder
+
+    place = locate(url)
+    files = ShownFolder(place.artifacts().path)
+    return Casket(place.open(StoreOptions(), writing=False), files, str(place))
 
 
 def _format_of(output: Path | None) -> str:
@@ -143,6 +170,14 @@ def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
             f"there is no column {', '.join(unknown)}; there are: {', '.join(columns)}"
         )
     return list(names or columns)
+
+
+def _report(runs: Casket, sessions: Sequence[SessionView], points: int) -> str:
+    from casket.dashboard.report import report
+
+    name = Path(runs.place).name
+    with options.progress_bar("writing sessions", len(sessions)) as advance:
+        return report(name, runs.experiments, sessions, points, advance).decode()
 
 
 def _jsonl(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:

@@ -1,0 +1,186 @@
+"""Values kept by column: a number takes eight bytes, and what comes out is what went in.
+
+One thread may read while another appends: a column only grows, or another one takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from datetime import UTC, datetime
+from typing import Any, overload
+
+Column = MutableSequence[Any]
+Shape = tuple[Any, ...]
+"""The names in a result, then the types of the values under them."""
+
+_CODES = {float: "d", int: "q"}
+
+
+def shape_of(result: Mapping[Any, Any]) -> Shape:
+    """Return the shape of a result."""
+    return (*result, *map(type, result.values()))
+
+
+def by_path(result: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Return `{"opt": {"name": 1}}` as `{("opt", "name"): 1}`."""
+    leaves: dict[tuple[str, ...], Any] = {}
+    for key, value in result.items():
+        if type(value) is dict and value:
+            leaves.update(by_path(value, (*path, key)))
+        else:
+            leaves[*path, key] = value
+    return leaves
+
+
+class Columns:
+    """Results of one shape, by column.
+
+    Args:
+        shape: at least one name, a path if they are nested, and the types of their values.
+
+    Attributes:
+        names: the flat names.
+        metrics: those of them under which there are numbers.
+        append: adds the values of a result; it raises an `OverflowError`, and adds none, if an
+            integer has more than 64 bits.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self._keys, types = shape[: len(shape) // 2], shape[len(shape) // 2 :]
+        self._is_nested = tuple in map(type, self._keys)
+        flat = map(".".join, self._keys) if self._is_nested else self._keys
+        self._at = {name: i for i, name in enumerate(flat)}
+        self._table = _Floats(len(types)) if set(types) == {float} else _Mixed(types)
+        self.names = list(self._at)
+        self.metrics = [name for name, i in self._at.items() if types[i] in _CODES]
+        self.append: Callable[[Iterable[Any]], object] = self._table.append
+
+    def values(self, name: str) -> Column | None:
+        """Return the values under a flat name; None if there are none."""
+        return self._table.column(self._at[name]) if name in self._at else None
+
+    def row(self, position: int) -> dict[str, Any]:
+        """Return the result at a position."""
+        return self._result(self._table.row(position))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Return the results in order."""
+        return map(self._result, self._table.rows())
+
+    def _result(self, values: Iterable[Any]) -> dict[str, Any]:
+        result = dict(zip(self._keys, values, strict=True))
+        return _nested(result) if self._is_nested else result
+
+
+class _Floats:
+    """A table of nothing but floats, row after row: a row is added to it by one call."""
+
+    def __init__(self, width: int) -> None:
+        self._cells = array("d")
+        self._width = width
+        self.append = self._cells.extend
+
+    def column(self, i: int) -> Column:
+        return self._cells[i :: self._width]
+
+    def row(self, position: int) -> Iterable[Any]:
+        return self._cells[position * self._width : (position + 1) * self._width]
+
+    def rows(self) -> Iterator[Iterable[Any]]:
+        return zip(*[iter(self._cells)] * self._width, strict=False)
+
+
+class _Mixed:
+    """A table of columns, each of one type."""
+
+    def __init__(self, types: Iterable[type]) -> None:
+        self._columns = [array(_CODES[kind]) if kind in _CODES else [] for kind in types]
+
+    def append(self, values: Iterable[Any]) -> None:
+        try:
+            for column, value in zip(self._columns, values, strict=True):
+                column.append(value)
+        except OverflowError:
+            for column in self._columns:
+                del column[len(self._columns[-1]) :]
+            raise
+
+    def column(self, i: int) -> Column:
+        return self._columns[i]
+
+    def row(self, position: int) -> Iterable[Any]:
+        return [column[position] for column in self._columns]
+
+    def rows(self) -> Iterator[Iterable[Any]]:
+        return zip(*self._columns, strict=False)
+
+
+def _nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for (*parents, key), value in leaves.items():
+        inner = result
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[key] = value
+    return result
+
+
+class Times(Sequence[str | None]):
+    """Times as they stand in records, or None."""
+
+    def __init__(self) -> None:
+        # Of all that are as casket writes them; a `str` of each would take three times as much.
+        self._texts = bytearray()
+        self._others: dict[int, str] = {}
+        self._seconds = array("d")
+
+    def __len__(self) -> int:
+        return len(self._texts) // _LENGTH
+
+    @overload
+    def __getitem__(self, index: int) -> str | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str | None]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str | None] | None:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [self._text(i) for i in positions]
+        return self._text(positions)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return map(self._text, range(len(self)))
+
+    def append(self, text: str | None) -> None:
+        """Add a time."""
+        encoded = _BLANK if text is None else text.encode()
+        if text is not None and len(encoded) != _LENGTH:
+            self._others[len(self)] = text
+            encoded = _BLANK
+        self._texts += encoded
+
+    def seconds(self) -> array[float]:
+        """Return them in seconds since 1970; NaN for None, and for what cannot be read."""
+        known = self._seconds
+        if len(known) < len(self):
+            # Another array, for one thread may ask while another does.
+            self._seconds = known = known + array("d", map(_seconds, self[len(known) :]))
+        return known
+
+    def _text(self, i: int) -> str | None:
+        text = self._texts[i * _LENGTH : (i + 1) * _LENGTH]
+        return self._others.get(i) if text == _BLANK else text.decode()
+
+
+_LENGTH = len("2026-11-23T08:57:10.123456Z")
+_BLANK = b"\xff" * _LENGTH
+"""No text is encoded so."""
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

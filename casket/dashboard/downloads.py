@@ -1,0 +1,39 @@
+"""How a file that somebody logged is sent: to be kept, never to be run."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from casket.artifacts import Artifact
+from casket.dashboard import contents
+from casket.dashboard.questions import NotAnswered
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
+
+_RESERVED = re.compile(
+    r'[<>:"|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^\.+'
+)
+"""What names of files may not hold on some system, and what hides how a name ends."""
+
+
+def headers(name: str) -> dict[str, str]:
+    """Return the headers that make a browser keep a file under a harmless form of its name."""
+    # What stands before a slash is a folder, and control characters could end the header.
+    last = re.split(r"[/\\]", name)[-1] or "artifact"
+    plain = _UNSAFE.sub("_", last)[:150]
+    exact = quote(_RESERVED.sub("_", last)[:150], safe="")
+    return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"}
+
+
+def image_type(artifact: Artifact) -> str:
+    """Return the media type of an artifact that is an image, as its first bytes say.
+
+    Raises:
+        NotAnswered: it is none of the kinds that are shown.
+    """
+    found = contents.image_type_of(artifact.path)
+    if found is None:
+        kinds = ", ".join(contents.IMAGES)
+        raise NotAnswered(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
+    return found

@@ -1,0 +1,151 @@
+"""The report: the page and its data in one HTML file that asks nobody for anything."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from casket import __version__
+from casket.artifacts import Artifact
+from casket.dashboard import contents, curves, details, heatmap, overview, page
+from casket.dashboard.encoding import json_of
+from casket.dashboard.questions import CurveKind, CurvesQuestion, NotAnswered
+from casket.errors import CasketError, NotFound
+from casket.views import ExperimentView, SessionView
+
+LARGEST_IMAGE = 1 << 20
+"""Bytes of an artifact that is an image: larger ones are named only."""
+
+_STYLESHEET = re.compile(r'<link rel="stylesheet" href="\./static/([^"]+)" ?/?>')
+_PRELOAD = re.compile(r'\s*<link rel="(?:module)?preload"[^>]*>')
+_MODULE = re.compile(r'<script type="module" src="(\./static/[^"]+)"></script>')
+_MAP = re.compile(r'(<script type="importmap">)(.*?)(</script>)', re.DOTALL)
+
+
+def report(
+    name: str,
+    experiments: Iterable[ExperimentView],
+    sessions: Sequence[SessionView],
+    points: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> bytes:
+    """Return the page with what it shows inside.
+
+    Args:
+        name: what the file is called.
+        experiments: the experiments of the sessions.
+        sessions: what is shown.
+        points: how many of a curve are in it at most.
+        advance: is called with how many more sessions are done.
+
+    Raises:
+        CasketError: the page is not whole.
+    """
+    page.check()
+    keyed = {f"0.{session.id}": session for session in sessions}
+    known = {session.experiment for session in sessions}
+    rows, shown, heatmaps = [], {}, {}
+    for key, session in keyed.items():
+        rows.append(overview.row(session, key, 0))
+        shown[key] = _details(session, key)
+        with contextlib.suppress(NotAnswered):  # nearly no session is a grid search
+            heatmaps[key] = heatmap.heatmap(session)
+        advance(1)
+    data = {
+        "overview": {
+            "version": __version__,
+            "edit": False,
+            "cursor": "",
+            "max_points": points,
+            "files": [{"name": name, "place": name, "state": "ready", "error": None}],
+            "experiments": [overview.experiment(e, 0) for e in experiments if e.id in known],
+            "sessions": rows,
+        },
+        "sessions": shown,
+        "curves": {kind: _curves(keyed, kind, points) for kind in ("epoch", "batch")},
+        "heatmaps": heatmaps,
+    }
+    return with_data(data)
+
+
+def with_data(data: Mapping[str, Any]) -> bytes:
+    """Return the page with its modules, its styles and data in it."""
+    text = _PRELOAD.sub("", page.WEB.joinpath("index.html").read_text(encoding="utf-8"))
+    allowed: dict[str, list[str]] = {"script": [], "style": []}
+
+    def inside(kind: str, content: str) -> str:
+        allowed[kind].append(page.digest(content))
+        return content
+
+    mapped = orjson.loads(page.import_map(text))["imports"]
+    imports = {bare: _as_data_url(address) for bare, address in mapped.items()}
+    inlined = orjson.dumps({"imports": imports}).decode()
+    text = _MAP.sub(lambda m: f"{m[1]}{inside('script', inlined)}{m[3]}", text)
+    text = _STYLESHEET.sub(lambda m: f"<style>{inside('style', _text(m[1]))}</style>", text)
+    bare_names = {address: bare for bare, address in mapped.items()}
+    text = _MODULE.sub(
+        lambda m: (
+            f'<script type="application/json" id="casket-data">{_embedded(data)}</script>\n'
+            '    <script type="module">'
+            f"{inside('script', f'import {orjson.dumps(bare_names[m[1]]).decode()};')}</script>"
+        ),
+        text,
+    )
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; "
+        f"script-src data: {' '.join(allowed['script'])}; style-src {' '.join(allowed['style'])}"
+    )
+    head = f'<head>\n    <meta http-equiv="Content-Security-Policy" content="{policy}" />'
+    return text.replace("<head>", head, 1).encode()
+
+
+def _embedded(data: Mapping[str, Any]) -> str:
+    """Return JSON that no parser of HTML or JavaScript takes for anything else."""
+    text = json_of(data).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _text(name: str) -> str:
+    found = page.asset(name)
+    if found is None:
+        raise CasketError(f"the page's {name} is missing: install casket again")
+    return found.content.decode()
+
+
+def _as_data_url(address: str) -> str:
+    content = _text(address.removeprefix("./static/")).encode()
+    return f"data:text/javascript;base64,{base64.b64encode(content).decode()}"
+
+
+def _details(session: SessionView, key: str) -> dict[str, Any]:
+    found = details.details(session, key, 0)
+    found["artifacts"] = [_artifact(one) for one in session.artifacts.values()]
+    return found
+
+
+def _artifact(one: Artifact) -> dict[str, Any]:
+    """Return what is said of an artifact, which the report does not hold unless it is an image."""
+    named = {"name": one.name, "size": one.size, "media_type": one.media_type}
+    try:
+        path = one.path
+        media_type = contents.image_type_of(path)
+        if media_type is None or path.stat().st_size > LARGEST_IMAGE:
+            return named
+        encoded = base64.b64encode(path.read_bytes()).decode()
+    except (NotFound, OSError):
+        return named  # its file is gone: the record of it is not
+    return {**named, "image": f"data:{media_type};base64,{encoded}"}
+
+
+def _curves(sessions: Mapping[str, SessionView], kind: CurveKind, points: int) -> dict[str, Any]:
+    logged = [session.logged(kind) for session in sessions.values()]
+    metrics = list(dict.fromkeys(name for each in logged for name in each.metrics()))
+    question = CurvesQuestion(metrics, list(sessions), kind, "number", points, None, {})
+    return curves.with_times(question, lambda key: contextlib.nullcontext(sessions[key]))

@@ -1,0 +1,148 @@
+"""Who may ask: what is looked at before a question is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import NamedTuple
+
+from casket.dashboard.questions import NotAnswered
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+"""Sent with every answer."""
+
+NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""The content security policy of every answer but the page."""
+
+
+class Access(NamedTuple):
+    """By which names the server may be called, and with which token.
+
+    Names are checked against a page elsewhere whose name is made to mean this machine; any port
+    will do, so that it can be forwarded.
+
+    Attributes:
+        host: the address it listens at.
+        token: what a browser has to know; None if the server listens to this machine only.
+    """
+
+    host: str
+    token: str | None
+
+    @classmethod
+    def to(cls, host: str, token: str | None) -> Access:
+        """Make it for an address; any but this machine's gets a token if none is given."""
+        return cls(host, token or (None if is_loopback(host) else secrets.token_urlsafe(18)))
+
+    @property
+    def cookie(self) -> str:
+        """What a browser that showed the token keeps."""
+        return hashlib.sha256(f"casket {self.token}".encode()).hexdigest()
+
+    def check(self, method: str, headers: Mapping[str, str]) -> None:
+        """Make sure that a question may be asked.
+
+        Args:
+            method: `GET` or another.
+            headers: by their names in lower case.
+
+        Raises:
+            NotAnswered: it may not.
+        """
+        host = headers.get("host", "")
+        self.check_name(host)
+        if method not in {"GET", "HEAD"}:
+            if headers.get("origin") not in {None, f"http://{host}", f"https://{host}"}:
+                raise NotAnswered("asked by a page from elsewhere", "Origin", 403)
+            if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+                raise NotAnswered("send application/json", "Content-Type", 415)
+        if not self._is_known(headers):
+            raise NotAnswered(
+                "open the address that `casket dashboard` printed, with its token", "token", 401
+            )
+
+    def check_name(self, host: str) -> None:
+        """Make sure that the name a browser called the server by is one of its own.
+
+        Raises:
+            NotAnswered: it is not.
+        """
+        if not self._is_ours(host):
+            raise NotAnswered(f"this server is not called {host!r}", "Host", 403)
+
+    def is_token(self, given: str) -> bool:
+        """Tell whether a token is the right one, in the same time for any wrong one."""
+        return self.token is not None and _same(given, self.token)
+
+    def _is_known(self, headers: Mapping[str, str]) -> bool:
+        if self.token is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.is_token(given.strip()):
+            return True
+        return any(_same(value, self.cookie) for value in _cookies(headers.get("cookie", "")))
+
+    def _is_ours(self, header: str) -> bool:
+        name = _name_of(header)
+        if name in LOOPBACK_NAMES or name == self.host.lower():
+            return True
+        # An address cannot be made to mean another machine, as a name can.
+        return _is_any(self.host) and (_is_address(name) or name == socket.gethostname().lower())
+
+
+COOKIE = "casket_dashboard"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_any(host: str) -> bool:
+    return _is_address(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _name_of(header: str) -> str:
+    """Return the name in a Host header, which may say a port too; empty if it is malformed."""
+    name, port = header.lower(), ""
+    if header.startswith("["):
+        name, bracket, port = name[1:].partition("]")
+        if not bracket or port[:1] not in {"", ":"}:
+            return ""
+        port = port[1:]
+    elif ":" in header:
+        name, _, port = name.partition(":")
+    return name if port == "" or port.isdecimal() else ""
+
+
+def _same(given: str, right: str) -> bool:
+    return hmac.compare_digest(given.encode(), right.encode())
+
+
+def _cookies(header: str) -> list[str]:
+    try:
+        found = SimpleCookie(header)
+    except CookieError:
+        return []
+    return [found[COOKIE].value] if COOKIE in found else []

@@ -1,0 +1,135 @@
+import { useMemo, useRef, useState } from "preact/hooks";
+
+import { written } from "casket/facts";
+import { html } from "casket/html";
+import { possibleColumns } from "casket/arrange";
+import { compile, Mistake } from "casket/where";
+
+const MOST = 8;
+
+/** Returns `{fits, mistake}` of a `where` expression; an empty one fits all. */
+export function readWhere(text) {
+  if (!text.trim()) return { fits: () => true, mistake: null };
+  try {
+    return { fits: compile(text), mistake: null };
+  } catch (error) {
+    if (!(error instanceof Mistake)) throw error;
+    return { fits: null, mistake: error };
+  }
+}
+
+/** The box for a `where` expression: says what is wrong with it and where, and offers names. */
+export function Filter({ state, update, rows, mistake, count, total, setWriting, isHeld }) {
+  const input = useRef(null);
+  const [word, setWord] = useState(null);
+  const isAsking = word !== null;
+  const names = useMemo(() => (isAsking ? offered(rows) : []), [isAsking, rows]);
+  const fitting = isAsking ? fittingNames(names, word.text) : [];
+
+  const look = () => setWord(wordAt(input.current));
+  const take = (name) => {
+    const { from, to } = word;
+    const text = state.where.slice(0, from) + name + state.where.slice(to);
+    update({ where: text });
+    setWord(null);
+    requestAnimationFrame(() => {
+      input.current.focus();
+      input.current.setSelectionRange(from + name.length, from + name.length);
+    });
+  };
+  const onKeyDown = (event) => {
+    if (event.key === "Tab" && !event.shiftKey && fitting.length && word.text) {
+      event.preventDefault();
+      take(fitting[0]);
+    } else if (event.key === "Enter") {
+      setWriting(false);
+      setWord(null);
+    } else if (event.key === "Escape") {
+      setWord(null);
+      if (!fitting.length) input.current.blur();
+    }
+  };
+  const held = "Nothing fits this yet; below is what fitted before.";
+  const help = "Press / to come here. Tab takes the first name offered.";
+  const said = mistake?.message ?? (isHeld ? held : help);
+  return html`<div class="filter" role="search">
+    <div class="box">
+      <div class="under" aria-hidden="true">
+        ${mistake && html`<${Marked} text=${state.where} at=${mistake.position} />`}
+      </div>
+      <input
+        id="where"
+        ref=${input}
+        type="text"
+        spellcheck="false"
+        autocomplete="off"
+        autocapitalize="off"
+        placeholder="Filter, such as  params.lr < 0.1 and 'baseline' in tags"
+        aria-label="Filter sessions by a condition"
+        aria-invalid=${Boolean(mistake)}
+        aria-describedby="where-says"
+        value=${state.where}
+        onInput=${(event) => {
+          setWriting(true);
+          update({ where: event.target.value });
+          look();
+        }}
+        onKeyUp=${(event) => event.key.startsWith("Arrow") && look()}
+        onClick=${look}
+        onBlur=${(event) => {
+          setWriting(false);
+          setWord(null);
+        }}
+        onKeyDown=${onKeyDown}
+      />
+      <span class="count" role="status">${count === total ? total : `${count} of ${total}`}</span>
+    </div>
+    <p id="where-says" class=${mistake ? "trouble" : isHeld ? "hint" : "hidden-word"}>
+      ${said}
+    </p>
+    ${fitting.length > 0 &&
+    html`<div class="names" role="group" aria-label="Names that can follow">
+      ${fitting.map(
+        (name, i) => html`<button
+          type="button"
+          tabindex="-1"
+          onMouseDown=${(event) => event.preventDefault()}
+          onClick=${() => take(name)}
+        >
+          ${name}${i === 0 && word.text && html`<kbd>Tab</kbd>`}
+        </button>`,
+      )}
+    </div>`}
+  </div>`;
+}
+
+/** The text again, unseen, with a line under the place where the mistake is. */
+function Marked({ text, at }) {
+  const end = /^\s*\S*/.exec(text.slice(at))[0].length || 1;
+  const wrong = text.slice(at, at + end);
+  return html`${text.slice(0, at)}<mark>${wrong || "\u00a0\u00a0"}</mark>`;
+}
+
+function offered(rows) {
+  const plain = possibleColumns(rows).map((name) => name.replace(/^last\./, ""));
+  return [...new Set(plain)].filter((name) => name !== "file").map((name) => written(name, rows));
+}
+
+function fittingNames(names, text) {
+  const wanted = text.toLowerCase();
+  const starts = names.filter((name) => name.toLowerCase().startsWith(wanted));
+  const holds = names.filter((name) => name.toLowerCase().includes(wanted));
+  const found = [...new Set([...starts, ...holds])].slice(0, MOST);
+  return found.length === 1 && found[0] === text ? [] : found;
+}
+
+/** Returns the name that is being written at the caret, where a name can stand. */
+function wordAt({ value, selectionStart: caret }) {
+  const before = value.slice(0, caret);
+  const isInText = (before.match(/'/g)?.length ?? 0) % 2 || (before.match(/"/g)?.length ?? 0) % 2;
+  if (isInText) return null;
+  const start = /[A-Za-z_][\w.]*$/.exec(before)?.index ?? caret;
+  const text = value.slice(start, caret);
+  if (!text && !/(^|\b(and|or|not)|\()\s*$/.test(before)) return null;
+  return { text, from: start, to: caret + /^[\w.]*/.exec(value.slice(caret))[0].length };
+}

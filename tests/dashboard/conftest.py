@@ -1,0 +1,170 @@
+"""Real servers on free ports, and pages in Debian's Chromium."""
+
+import json
+import shutil
+import threading
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from casket.cli.app import app
+from casket.dashboard import server
+from tests.dashboard.asking import Listener, overview, wait_for
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def said():
+    """What servers say in the terminal."""
+    return []
+
+
+@pytest.fixture
+def serve(said):
+    """Serve files on a free port; return the address to open. Options: edit, token, host, port."""
+    running = []
+
+    def start(*files, edit=False, token=None, host="127.0.0.1", port=0):
+        access = server.Access.to(host, token)
+        board = server.Board([str(file) for file in files], say=said.append)
+        listener = server.listen(host, port, is_chosen=True)
+        address = server.address(host, listener.getsockname()[1], access.token)
+        serving = server.Server(board, access, editing=edit)
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
+        board.start()
+        thread.start()
+        running.append((serving, board, thread))
+        return address
+
+    start.running = running
+    yield start
+    for serving, board, thread in running:
+        serving.end()
+        thread.join(20)
+        assert not thread.is_alive()
+        board.join(20)
+
+
+@pytest.fixture
+def run_command():
+    """Call `casket`, which has to succeed; return what it writes, read if that is JSON."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [*map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout) if "--json" in arguments else result.stdout
+
+    return run
+
+
+@pytest.fixture
+def run_command_that_fails():
+    """Call `casket`, which has to refuse; return what it says."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [*map(str, arguments)])
+        assert result.exit_code == 2, result.output
+        return result.stderr
+
+    return run
+
+
+@pytest.fixture
+def client_of():
+    """Return a client to a server."""
+    clients = []
+
+    def connect(address, **options):
+        client = httpx.Client(
+            base_url=address.partition("?")[0],
+            timeout=60,
+            limits=httpx.Limits(max_connections=None),
+            **options,
+        )
+        clients.append(client)
+        return client
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def ask(serve, client_of):
+    """Serve files; return a client to it, when all of them were looked at."""
+
+    def start(*files, **options):
+        client = client_of(serve(*files, **options))
+        wait_for(lambda: all(f["state"] != "reading" for f in overview(client)["files"]))
+        return client
+
+    return start
+
+
+@pytest.fixture
+def listen():
+    """Return who listens to what changes, from a cursor on."""
+    listeners = []
+
+    def start(client, cursor, **headers):
+        listener = Listener(client, cursor, **headers)
+        listeners.append(listener)
+        return listener
+
+    yield start
+    for listener in listeners:
+        listener.stop()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, without a window."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+@pytest.fixture
+def problems():
+    """What a page complained of; a test that provokes something empties it."""
+    return []
+
+
+@pytest.fixture
+def page(browser, problems):
+    """A page that may neither complain in its console nor fail to load anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.on("console", lambda message: _note_console(problems, message))
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("requestfailed", lambda request: _note_failed(problems, request))
+    yield page
+    context.close()
+    assert not problems
+
+
+def _note_console(problems, message):
+    if message.type in {"error", "warning"}:
+        problems.append(f"{message.type}: {message.text}")
+
+
+def _note_failed(problems, request):
+    # A stream of events ends so when its page is left.
+    if request.failure != "net::ERR_ABORTED":
+        problems.append(f"failed: {request.url}: {request.failure}")

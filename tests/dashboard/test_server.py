@@ -1,0 +1,357 @@
+"""The server: what it says of its files, what changes while one looks, and how it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+import casket
+from casket import Experiment
+from casket.cli.dashboard import PORT
+from tests.dashboard.asking import (
+    filled,
+    new_model,
+    overview,
+    refusal,
+    rows,
+    wait_for,
+)
+
+ROOT = Path(__file__).parents[2]
+WRITERS = 8
+
+
+def states(client):
+    return [file["state"] for file in overview(client)["files"]]
+
+
+def test_every_session_has_a_row_that_says_what_a_listing_does(ask, run_command, file_url):
+    filled(file_url, sessions=3)
+    shown = overview(ask(file_url))
+    listed = {row["id"]: row for row in run_command("ls", file_url, "--json")}
+    assert [row["params"]["seed"] for row in shown["sessions"]] == [0, 1, 2]
+    for row in shown["sessions"]:
+        listing = listed[row["id"]]
+        for name in ("last", "best"):  # with fewer digits
+            assert row.pop(name) == pytest.approx(listing.pop(name), rel=1e-8), name
+        del listing["age"]
+        assert {name: row[name] for name in listing} == listing
+        assert row["counts"] == {"epoch": 3, "batch": 0, "result": 0}
+        assert row["metrics"] == {"epoch": ["loss"], "batch": [], "result": []}
+    assert shown["experiments"] == [{"file": 0, "id": "exp", "tags": [], "note": ""}]
+
+
+def test_several_files_are_shown_together(ask, tmp_path):
+    files = [filled(tmp_path / "a.json", 1), filled(tmp_path / "b.sqlite", 2)]
+    shown = overview(ask(*files))
+    assert [file["name"] for file in shown["files"]] == ["a.json", "b.sqlite"]
+    assert [row["key"][:2] for row in shown["sessions"]] == ["0.", "1.", "1."]
+
+
+def test_what_is_logged_comes_as_an_event_and_nothing_else_does(ask, listen, file_url):
+    client = ask(filled(file_url, 2))
+    listener = listen(client, overview(client)["cursor"])
+    session = new_model(file_url).session({"seed": 7})
+    session.add_epoch(1, {"loss": 0.5})
+    event = listener.until(lambda e: e.data["sessions"][0]["counts"]["epoch"] == 1)
+    (row,) = event.data["sessions"]
+    assert (event.kind, row["params"], row["status"]) == ("sessions", {"seed": 7}, "running")
+    session.end()
+    event = listener.until(lambda e: e.data["sessions"][0]["status"] == "completed")
+    assert event.data["removed"] == []
+    time.sleep(1.2)
+    assert listener.received.empty()
+
+
+def test_who_comes_back_gets_only_what_changed_meanwhile(ask, listen, tmp_path):
+    path = filled(tmp_path / "runs.json", 3)
+    client = ask(path)
+    cursor = overview(client)["cursor"]
+    new_model(path).session({"seed": 9}).end()
+    wait_for(lambda: 9 in rows(client))
+    (row,) = listen(client, "", **{"Last-Event-ID": cursor}).next().data["sessions"]
+    assert row["params"] == {"seed": 9}
+
+
+def test_a_page_of_another_server_is_told_to_ask_again(ask, listen, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    cursor = overview(ask(path))["cursor"]
+    assert listen(ask(path), cursor).next().kind == "reload"
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "..", "a.b.c", "9" * 500])
+def test_a_cursor_that_makes_no_sense_is_of_another_server(cursor, ask, listen, tmp_path):
+    assert listen(ask(filled(tmp_path / "runs.json")), cursor).next().kind == "reload"
+
+
+def test_a_killed_session_turns_killed(ask, listen, tmp_path):
+    path = tmp_path / "runs.json"
+    script = """
+        import sys, time
+        from casket import Experiment
+        session = Experiment.use(sys.argv[1], exp_id="exp").model("net").session({"seed": 0})
+        session.add_epoch(1, {"loss": 1.0})
+        print("logged", flush=True)
+        time.sleep(60)
+    """
+    process = start_python(script, path)
+    assert process.stdout.readline() == "logged\n"
+    client = ask(path)
+    assert rows(client)[0]["status"] == "running"
+    listener = listen(client, overview(client)["cursor"])
+    process.kill()
+    process.communicate()
+    (row,) = listener.next().data["sessions"]
+    assert row["status"] == "killed"
+
+
+def test_sessions_that_are_removed_vanish(ask, listen, run_command, file_url):
+    client = ask(filled(file_url, 3))
+    gone = rows(client)[1]
+    listener = listen(client, overview(client)["cursor"])
+    run_command("rm", gone["id"], "--file", file_url, "--yes")
+    removed = listener.until(lambda e: e.data["removed"]).data["removed"]
+    assert removed == [gone["key"]]
+    assert set(rows(client)) == {0, 2}
+    assert refusal(client.get(f"/api/session/{gone['key']}")) == (404, "session")
+
+
+def test_a_file_that_is_compacted_is_read_on(ask, run_command, file_url):
+    client = ask(filled(file_url, 3))
+    run_command("compact", file_url, "--yes")
+    new_model(file_url).session({"seed": 5}).end()
+    wait_for(lambda: 5 in rows(client))
+    assert set(rows(client)) == {0, 1, 2, 5}
+
+
+def test_another_file_in_its_place_is_read_from_the_beginning(ask, tmp_path):
+    path = filled(tmp_path / "runs.json", 3)
+    client = ask(path)
+    other = tmp_path / "other.json"
+    new_model(other).session({"seed": 42}).end()
+    other.replace(path)
+    wait_for(lambda: set(rows(client)) == {42})
+
+
+def test_a_file_that_is_not_there_is_named_and_shown_when_it_comes(ask, listen, said, tmp_path):
+    path = tmp_path / "runs.json"
+    client = ask(path)
+    (file,) = overview(client)["files"]
+    assert file["state"] == "broken"
+    assert f"{path} does not exist" in file["error"]
+    assert [line for line in said if "runs.json cannot be read" in line] == said
+    listener = listen(client, overview(client)["cursor"])
+    filled(path)
+    listener.until(lambda e: e.kind == "files" and e.data[0]["state"] == "ready")
+    wait_for(lambda: set(rows(client)) == {0, 1})
+
+
+def test_a_file_of_something_else_is_named_and_the_others_are_shown(ask, tmp_path):
+    other = tmp_path / "notes.json"
+    other.write_text('{"a": 1}')
+    client = ask(other, filled(tmp_path / "runs.json"))
+    broken, ready = overview(client)["files"]
+    assert (broken["state"], ready["state"]) == ("broken", "ready")
+    assert "is not casket's" in broken["error"]
+    assert refusal(client.get("/api/session/0.abc")) == (503, "session")
+
+
+def test_a_file_that_goes_away_is_lost_and_what_was_read_stays(ask, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    client = ask(path)
+    path.rename(tmp_path / "moved.json")
+    wait_for(lambda: states(client) == ["lost"])
+    assert set(rows(client)) == {0, 1}
+    (tmp_path / "moved.json").rename(path)
+    wait_for(lambda: states(client) == ["ready"])
+
+
+def test_tags_of_an_experiment_reach_the_rows_of_all_its_sessions(ask, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    client = ask(path)
+    Experiment.use(str(path), exp_id="exp").add_tag("thesis")
+    wait_for(lambda: {tuple(row["tags"]) for row in rows(client).values()} == {("thesis",)})
+    assert overview(client)["experiments"][0]["tags"] == ["thesis"]
+
+
+def test_whoever_goes_away_is_no_longer_told(ask, serve, listen, tmp_path):
+    client = ask(filled(tmp_path / "runs.json"))
+    ((_, board, _),) = serve.running
+    listeners = [listen(client, overview(client)["cursor"]) for _ in range(3)]
+    wait_for(lambda: board.listeners == 3)
+    for listener in listeners:
+        listener.stop()
+    wait_for(lambda: board.listeners == 0)
+
+
+def start_python(script, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Start `casket dashboard`; return the process and the address it prints."""
+    started = []
+
+    def start(*arguments, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "casket.cli.app", "dashboard", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+        )  # fmt: skip
+        started.append(process)
+        line = process.stdout.readline()
+        found = re.match(r"(http://\S+)", line)
+        assert found, line + process.stderr.read()
+        return process, found[1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_command_prints_its_address_and_ctrl_c_ends_it_at_once(
+    command, client_of, listen, tmp_path
+):
+    process, address = command(filled(tmp_path / "runs.json"), "--no-open", "--port", "0")
+    client = client_of(address)
+    wait_for(lambda: len(overview(client)["sessions"]) == 2)
+    listeners = [listen(client, overview(client)["cursor"]) for _ in range(3)]
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    assert time.monotonic() - began < 10
+    assert [listener.next() for listener in listeners] == [None] * 3
+
+
+def test_the_one_file_of_the_folder_is_meant_and_the_next_free_port_taken(
+    command, client_of, tmp_path
+):
+    filled(tmp_path / "runs.json")
+    addresses = [command("--no-open")[1] for _ in range(2)]
+    ports = [int(re.search(r":(\d+)/", address)[1]) for address in addresses]
+    assert PORT <= ports[0] < ports[1]
+    client = client_of(addresses[1])
+    wait_for(lambda: len(overview(client)["sessions"]) == 2)
+
+
+def test_a_port_that_is_chosen_and_taken_is_named(command, run_command_that_fails, tmp_path):
+    _, address = command(filled(tmp_path / "runs.json"), "--no-open", "--port", "0")
+    port = re.search(r":(\d+)/", address)[1]
+    said = run_command_that_fails("dashboard", tmp_path / "runs.json", "--port", port)
+    assert f"--port {port}" in said
+
+
+def test_a_browser_is_opened_at_once(command, tmp_path):
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part; mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    _, address = command(filled(tmp_path / "runs.json"), "--port", "0", BROWSER=str(browser))
+    wait_for(opened.exists)
+    assert opened.read_text().strip() == address
+
+
+def test_where_others_can_reach_it_the_address_has_a_token(command, client_of, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    _, address = command(path, "--no-open", "--port", "0", "--host", "0.0.0.0")
+    assert client_of(address).get("/api/overview").status_code == 401
+    token = re.search(r"token=(\S+)", address)[1]
+    client = client_of(address, headers={"Authorization": f"Bearer {token}"})
+    wait_for(lambda: len(overview(client)["sessions"]) == 2)
+
+
+def test_what_names_no_place_is_refused(run_command_that_fails):
+    said = run_command_that_fails("dashboard", "ftp://host/runs.json", "--no-open")
+    assert "no such store" in said
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra_it_is_named(package, run_python, tmp_path):
+    printed = run_python(
+        """
+        from click.testing import CliRunner
+        from casket.cli.app import app
+        result = CliRunner().invoke(app, ["dashboard", "runs.json"])
+        print(result.exit_code, result.output)
+        """,
+        without=(package,),
+    )
+    assert printed.startswith("2 ")
+    assert f"{package} is not installed: pip install 'casket[dashboard]'" in printed
+
+
+def test_importing_casket_loads_nothing_of_it(run_python):
+    printed = run_python("""
+        import sys, casket, casket.cli.app
+        print(*sys.modules)
+    """)
+    heavy = ("casket.dashboard", "starlette", "uvicorn")
+    assert not [name for name in printed.split() if name.startswith(heavy)]
+
+
+WRITER = """
+import sys
+from casket import Experiment
+path, seed = sys.argv[1], int(sys.argv[2])
+with Experiment.use(path, exp_id="exp").model("net").session({"seed": seed}) as session:
+    for epoch in range(1, 201):
+        session.add_epoch(epoch, {"loss": seed / epoch})
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="there is no /proc/locks")
+def test_eight_writers_are_never_locked_out_and_ten_pages_see_all_they_write(
+    command, client_of, listen, tmp_path
+):
+    path = filled(tmp_path / "runs.json", 1)
+    process, address = command(path, "--no-open", "--port", "0")
+    client = client_of(address)
+    cursor = overview(client)["cursor"]
+    pages = [listen(client, cursor) for _ in range(10)]
+    writers = [start_python(WRITER, path, seed) for seed in range(100, 100 + WRITERS)]
+    locked = set()
+    while any(writer.poll() is None for writer in writers):
+        locked |= {line.split()[4] for line in Path("/proc/locks").read_text().splitlines()}
+        assert not Path(f"/proc/{process.pid}/fd").is_dir() or not writable(process.pid, path)
+    assert [writer.communicate()[0] for writer in writers] == [""] * WRITERS
+    assert str(process.pid) not in locked
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs.json"]
+    for page in pages:
+        seen = {}
+        while len(seen) < WRITERS or set(seen.values()) != {(200, "completed")}:
+            event = page.until(lambda e: e.kind == "sessions")
+            for row in event.data["sessions"]:
+                if row["params"]["seed"] >= 100:
+                    seen[row["key"]] = (row["counts"]["epoch"], row["status"])
+    with casket.open(path) as runs:
+        assert {len(s.epochs) for s in runs.sessions() if s.params["seed"] >= 100} == {200}
+
+
+def writable(pid, path):
+    """Tell whether a process has a file open to write to."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            is_it = os.readlink(fd) == str(path)
+            flags = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text()
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        if is_it and int(re.search(r"flags:\s+(\d+)", flags)[1], 8) & os.O_ACCMODE != os.O_RDONLY:
+            return True
+    return False
+
+
+def test_the_page_opens(serve, page, tmp_path):
+    page.goto(serve(filled(tmp_path / "runs.json")))
+    page.get_by_text("exp").first.wait_for()

@@ -1,0 +1,156 @@
+import "./modules.mjs";
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+const address = await import("casket/address");
+const { bandOf } = await import("casket/align");
+const { bestValues, groupsOf, inOrder } = await import("casket/arrange");
+const { drawingOf } = await import("casket/drawing");
+const { csv } = await import("casket/files");
+const { charts, mainMetric } = await import("casket/metrics");
+const { scales, traced } = await import("casket/painter");
+const { smoothed } = await import("casket/smoothing");
+
+const BOX = { left: 0, top: 0, width: 100, height: 100 };
+const PLAIN = { smooth: 0, isLog: false, band: "range", range: null, x: "number" };
+
+const floats = (...numbers) => Float64Array.from(numbers);
+const curve = (xs, ys, more = {}) => ({
+  xs: floats(...xs), ys: floats(...ys), count: xs.length, shown: xs.length, leftOut: 0, ...more,
+});
+const part = (key, ...curves) => ({ key, label: key, colour: "#000", curves: { loss: curves } });
+const row = (id, more = {}) => ({
+  key: `0.${id}`, id, status: "completed", started: `2026-01-01T00:00:0${id.length}Z`,
+  params: {}, config: {}, meta: {}, last: {}, best: {}, tags: [], ...more,
+});
+
+test("an address says only what is not as usual, and reads back the same", () => {
+  const state = {
+    ...address.DEFAULTS,
+    where: "params.lr < 0.1 and 'a&b#=%' in tags",
+    selected: ["9f31", "a2c4"],
+    columns: ["params.a,b", "last.loss"],
+    log: true,
+    smooth: 0.6,
+    range: [3, 17.5],
+    explore: { x: "params.lr", y: 3, text: "3", deep: { a: [1] } },
+  };
+  const hash = address.format(state);
+  assert.deepEqual(address.parse(hash), state);
+  assert.equal(address.format(address.DEFAULTS), "");
+});
+
+test("an address that means nothing is the first page", () => {
+  const hash = "#view=nowhere&smooth=x&range=9~1&__proto__=1&%=%&show=7&log=no";
+  assert.deepEqual(address.parse(hash), { ...address.DEFAULTS, explore: {} });
+});
+
+test("sessions stand in an address by the shortest names that no other has", () => {
+  const rows = [row("abcdef01"), row("abcdef99"), row("12345678")];
+  const names = address.shortNames(rows);
+  assert.deepEqual([...names.values()].sort(), ["1234", "abcdef0", "abcdef9"]);
+  const state = address.parse("#selected=abcdef9,1234");
+  assert.deepEqual(address.resolve(state, rows).selected, ["0.abcdef99", "0.12345678"]);
+});
+
+test("the same id in two files is told apart", () => {
+  const rows = [row("abcdef01"), { ...row("abcdef01"), key: "1.abcdef01" }];
+  assert.deepEqual([...address.shortNames(rows).values()].sort(), ["0.abcdef01", "1.abcdef01"]);
+});
+
+test("smoothing begins at the first value and passes over NaN", () => {
+  assert.deepEqual([...smoothed(floats(1, 2, 3), floats(4, NaN, 4), 0.9)], [4, NaN, 4]);
+});
+
+test("smoothing depends on distance, not on how many points there are", () => {
+  const xs = Array.from({ length: 101 }, (_, i) => i);
+  const ys = xs.map((x) => Number(x >= 50));
+  const whole = smoothed(floats(...xs), floats(...ys), 0.9);
+  const half = (values) => values.filter((_, i) => i % 2 === 0);
+  const fewer = smoothed(floats(...half(xs)), floats(...half(ys)), 0.9, 100);
+  for (const x of [40, 60, 80, 100]) assert.ok(Math.abs(whole[x] - fewer[x / 2]) < 0.06);
+});
+
+test("a band goes as far as any curve, and its mean is of those that are there", () => {
+  const band = bandOf([curve([1, 2, 3], [1, 1, 1]), curve([1, 2], [3, 5])], "range");
+  assert.deepEqual([...band.mean], [2, 3, 1]);
+  assert.deepEqual([...band.low], [1, 1, 1]);
+  assert.deepEqual([...band.high], [3, 5, 1]);
+});
+
+test("a band over unlike numbers is brought onto one grid", () => {
+  const band = bandOf([curve([0, 10], [0, 10]), curve([0.5, 9.5], [0.5, 9.5])], "range");
+  assert.ok(band.mean.every((value, i) => Math.abs(value - band.xs[i]) < 1e-9));
+});
+
+test("a line is broken where it is NaN, and where values are missing", () => {
+  const at = scales(BOX, [0, 10], [0, 10], false);
+  const { runs, gaps, marks } = traced(
+    { xs: [0, 1, 2, 3, 9, 10], ys: [1, NaN, 1, 1, 1, Infinity], gap: 4 }, at,
+  );
+  assert.equal(runs.length, 3);
+  assert.equal(gaps.length, 1);
+  assert.deepEqual(marks, [[10, NaN], [100, Infinity]]);
+});
+
+test("what a log axis cannot show, what is NaN and what is down-sampled is counted", () => {
+  const curves = [curve([1, 2, 3], [0, -1, NaN], { count: 900, shown: 3 })];
+  const { tally, extent } = drawingOf([part("a", ...curves)], ["loss"], { ...PLAIN, isLog: true });
+  assert.equal(tally.below, 2);
+  assert.equal(tally.odd, 1);
+  assert.equal(tally.down, 1);
+  assert.ok(extent.y[0] > 0);
+});
+
+test("the extent is of what is seen, with the raw line behind a smoothed one", () => {
+  const long = curve([1, 2, 3, 4], [100, 1, 5, 1]);
+  const { extent } = drawingOf([part("a", long)], ["loss"], { ...PLAIN, smooth: 0.9, range: [2, 4] });
+  assert.ok(extent.y[1] > 5);
+  const { extent: narrow } = drawingOf([part("a", long)], ["loss"], { ...PLAIN, range: [2, 4] });
+  assert.ok(narrow.y[1] < 6);
+});
+
+test("training and validation of a metric go into one chart, the main one first", () => {
+  const list = charts(["loss", "acc", "val_loss", "val_acc", "test_f1"], "val_acc");
+  assert.deepEqual(list.map(({ title }) => title), ["acc", "loss", "test_f1"]);
+  assert.deepEqual(list[0].metrics, ["acc", "val_acc"]);
+});
+
+test("the main metric is one of unseen data", () => {
+  const best = { loss: 1, acc: 1, val_loss: 1, val_acc: 1 };
+  assert.equal(mainMetric([row("a", { best })]), "val_acc");
+  assert.equal(mainMetric([row("a")]), "");
+});
+
+test("missing values and NaN stand last, whichever way the order goes", () => {
+  const rows = [2, "NaN", undefined, 1].map((loss, i) =>
+    row("abcd"[i], { last: loss === undefined ? {} : { loss } }),
+  );
+  const ids = (sort) => inOrder(rows, sort).map(({ id }) => id).join("");
+  assert.equal(ids("last.loss").slice(0, 2), "da");
+  assert.equal(ids("-last.loss").slice(0, 2), "ad");
+});
+
+test("what runs comes first, then the newest", () => {
+  const rows = [row("a"), row("bb"), row("ccc", { status: "running" }), row("dddd")];
+  assert.deepEqual(inOrder(rows, "").map(({ id }) => id), ["ccc", "dddd", "bb", "a"]);
+});
+
+test("groups are of equal values, and a number is not its text", () => {
+  const rows = [1, "1", 1, undefined].map((lr, i) => row("abcd"[i], { params: { lr } }));
+  assert.deepEqual(groupsOf(rows, ["params.lr"]).map(({ rows: own }) => own.length), [2, 1, 1]);
+});
+
+test("the best value of a column is the lowest loss and the highest accuracy", () => {
+  const rows = [
+    row("a", { last: { loss: 1, acc: 0.5, lr: 1 } }),
+    row("b", { last: { loss: 2, acc: 0.9, lr: 2 } }),
+  ];
+  const found = bestValues(rows, ["last.loss", "last.acc", "last.lr", "epochs"]);
+  assert.deepEqual([...found], [["last.loss", 1], ["last.acc", 0.9]]);
+});
+
+test("a cell of CSV keeps commas, quotes and line ends", () => {
+  assert.equal(csv([["a,b", 'say "x"', "1\n2", null, [1]]]), '"a,b","say ""x""","1\n2",,[1]\r\n');
+});
