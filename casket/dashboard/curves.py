@@ -67,7 +67,7 @@ def answer(question: CurvesQuestion, look: Look) -> dict[str, Any]:
     for line in lines:
         chosen, found = cutter.cut(line)
         shown.append({**found, "x": axes.index(_picked(line.xs, chosen))})
-    return {"xs": axes.lists, "curves": shown}
+    return {"xs": list(map(_as_steps, axes.lists)), "curves": shown}
 
 
 def with_times(question: CurvesQuestion, look: Look) -> dict[str, Any]:
@@ -235,6 +235,13 @@ class _Shared:
         if place == len(self.lists):
             self.lists.append(numbers)
         return place
+
+
+def _as_steps(numbers: list[float]) -> list[float] | dict[str, list[int]]:
+    """Return whole numbers by what each adds to the one before, at half the size."""
+    if not {int}.issuperset(map(type, numbers)):
+        return numbers
+    return {"steps": [next_ - one for one, next_ in pairwise([0, *numbers])]}
 
 
 def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:

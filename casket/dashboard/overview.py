@@ -25,6 +25,11 @@ def row(session: SessionView, key: str, file: int) -> dict[str, Any]:
             partial.append(name)
     for name in ("last", "best"):
         found[name] = {n: shortened(value) for n, value in found[name].items() if _is_single(value)}
+    # What follows from the rest would be a tenth of all that a page loads.
+    for name in ("id", "duration"):
+        del found[name]
+    if found["last_seen"] == found["ended"]:
+        del found["last_seen"]
     return {**found, "partial": partial}
 
 

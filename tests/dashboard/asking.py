@@ -1,6 +1,7 @@
 """What tests of the server ask, and how they listen to it."""
 
 import contextlib
+import itertools
 import json
 import queue
 import socket
@@ -52,7 +53,12 @@ def curves(client, metrics, sessions=None, **question):
     response = client.post("/api/curves", json=question)
     assert response.status_code == 200, response.text
     answer = response.json()
-    return [{**curve, "xs": answer["xs"][curve["x"]]} for curve in answer["curves"]]
+    return [{**curve, "xs": numbers(answer["xs"][curve["x"]])} for curve in answer["curves"]]
+
+
+def numbers(xs):
+    """Return the numbers on an axis, which come as steps if they are whole."""
+    return list(itertools.accumulate(xs["steps"])) if isinstance(xs, dict) else xs
 
 
 def refusal(response):

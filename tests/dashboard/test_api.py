@@ -69,7 +69,7 @@ def test_curves_over_the_same_numbers_share_them(ask, tmp_path):
         "/api/curves",
         json={"metrics": ["loss"], "sessions": [r["key"] for r in rows(client).values()]},
     ).json()
-    assert answer["xs"] == [[1, 2, 3, 4, 5]]
+    assert answer["xs"] == [{"steps": [1, 1, 1, 1, 1]}]
     assert [curve["x"] for curve in answer["curves"]] == [0, 0, 0]
 
 

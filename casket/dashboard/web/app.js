@@ -10,7 +10,7 @@ import { Cursor } from "casket/cursor";
 import { CurveStore } from "casket/curve_store";
 import { Data } from "casket/data";
 import { shown, varyingNames } from "casket/facts";
-import { readWhere } from "casket/filter";
+import { loadLanguage, useWhere } from "casket/filter";
 import { html } from "casket/html";
 import { KeyHelp, useKeys } from "casket/keyboard";
 import { mainMetric } from "casket/metrics";
@@ -154,7 +154,7 @@ function useShown(data, state, paint) {
   const [open, setOpen] = useState(new Set());
   const lastFitting = useRef(() => true);
   const [isWriting, setWriting] = useState(false);
-  const { fits, mistake } = useMemo(() => readWhere(state.where), [state.where]);
+  const { fits, mistake } = useWhere(state.where);
   const fitting = useMemo(() => (fits ? all.filter(fits) : null), [all, fits]);
   // While a condition is being written, the last whole one that fitted anything holds.
   const isHeld = !fitting || (isWriting && !fitting.length);
@@ -322,4 +322,5 @@ function namesOf(files) {
   return files.map(({ name }) => name).join(", ");
 }
 
+if (address.parse(location.hash).where) await loadLanguage();
 render(html`<${App} />`, document.getElementById("app"));

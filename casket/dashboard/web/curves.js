@@ -9,10 +9,9 @@ import { Icon } from "casket/icons";
 import { Menu, Segments } from "casket/controls";
 import { painted } from "casket/marks";
 import { charts, namesOf } from "casket/metrics";
-import { picture } from "casket/picture";
 import { Values } from "casket/values";
 
-const POINTS = [[20, 400], [100, 200], [300, 120], [Infinity, 80]];
+const POINTS = [[20, 280], [100, 200], [300, 120], [Infinity, 80]];
 const NEAR = 24;
 
 /** The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. */
@@ -283,13 +282,22 @@ function Notes({ tally, isLog, isGrouped }) {
   return notes.length > 0 && html`<p class="notes">${notes.join(" · ")}</p>`;
 }
 
+async function pictureOf(drawing, title) {
+  const { picture } = await import("casket/picture");
+  return picture(drawing, title);
+}
+
 function Saving({ chart, rows, view, drawing, source, chartOf }) {
   const name = chart.title;
   const [problem, setProblem] = useState("");
-  const png = () => {
-    picture(drawing, name).png(chartOf().canvas, (blob) => download(`${name}.png`, blob));
+  const png = async () => {
+    const { png: draw } = await pictureOf(drawing, name);
+    draw(chartOf().canvas, (blob) => download(`${name}.png`, blob));
   };
-  const svg = () => download(`${name}.svg`, picture(drawing, name).svg(), "image/svg+xml");
+  const svg = async () => {
+    const { svg: write } = await pictureOf(drawing, name);
+    download(`${name}.svg`, write(), "image/svg+xml");
+  };
   const raw = async () => {
     try {
       const sessions = rows.map((row) => row.key);

@@ -1,19 +1,42 @@
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
 import { written } from "casket/facts";
 import { html } from "casket/html";
 import { possibleColumns } from "casket/arrange";
-import { compile, Mistake } from "casket/where";
 
 const MOST = 8;
 
+const UNREAD = { fits: null, mistake: null };
+let language;
+
+/** Loads what reads conditions: most who open the page write none. */
+export async function loadLanguage() {
+  language ??= await import("casket/where");
+}
+
 /** Returns `{fits, mistake}` of a `where` expression; an empty one fits all. */
-export function readWhere(text) {
-  if (!text.trim()) return { fits: () => true, mistake: null };
+export function useWhere(text) {
+  const isEmpty = !text.trim();
+  const [problem, setProblem] = useState("");
+  const [, again] = useReducer((n) => n + 1, 0);
+  const isKnown = Boolean(language);
+  useEffect(() => {
+    if (isEmpty || isKnown) return;
+    const say = () => setProblem("What reads conditions did not load; reload the page.");
+    loadLanguage().then(again, say);
+  }, [isEmpty, isKnown]);
+  return useMemo(() => {
+    if (isEmpty) return { fits: () => true, mistake: null };
+    if (isKnown) return read(text);
+    return problem ? { fits: null, mistake: { message: problem, position: 0 } } : UNREAD;
+  }, [text, isKnown, problem]);
+}
+
+function read(text) {
   try {
-    return { fits: compile(text), mistake: null };
+    return { fits: language.compile(text), mistake: null };
   } catch (error) {
-    if (!(error instanceof Mistake)) throw error;
+    if (!(error instanceof language.Mistake)) throw error;
     return { fits: null, mistake: error };
   }
 }
@@ -74,6 +97,7 @@ export function Filter({ state, update, rows, mistake, count, total, setWriting,
           update({ where: event.target.value });
           look();
         }}
+        onFocus=${loadLanguage}
         onKeyUp=${(event) => event.key.startsWith("Arrow") && look()}
         onClick=${look}
         onBlur=${(event) => {

@@ -29,11 +29,12 @@ export class ServerSource {
     const answer = await ask("./api/overview");
     this.isEditable = answer.edit;
     this.#cursor = answer.cursor;
-    return answer;
+    return { ...answer, sessions: answer.sessions.map(whole) };
   }
 
-  curves(question) {
-    return ask("./api/curves", question);
+  async curves(question) {
+    const { xs, curves } = await ask("./api/curves", question);
+    return { xs: xs.map((numbers) => (numbers.steps ? summed(numbers.steps) : numbers)), curves };
   }
 
   async csvOfCurves(question) {
@@ -58,8 +59,8 @@ export class ServerSource {
     return ask(`./api/heatmap?${new URLSearchParams({ session: key })}`);
   }
 
-  annotate(key, change) {
-    return ask(`./api/session/${encodeURIComponent(key)}/annotate`, change);
+  async annotate(key, change) {
+    return whole(await ask(`./api/session/${encodeURIComponent(key)}/annotate`, change));
   }
 
   /**
@@ -73,7 +74,9 @@ export class ServerSource {
     let failures = 0;
     const take = (event) => {
       this.#cursor = event.lastEventId || this.#cursor;
-      onEvent({ type: event.type, data: JSON.parse(event.data || "null") });
+      const data = JSON.parse(event.data || "null");
+      if (event.type === "sessions") data.sessions = data.sessions.map(whole);
+      onEvent({ type: event.type, data });
     };
     const close = () => {
       clearTimeout(timer);
@@ -124,7 +127,8 @@ export class EmbeddedSource {
   }
 
   async overview() {
-    return this.#data.overview;
+    const { overview } = this.#data;
+    return { ...overview, sessions: overview.sessions.map(whole) };
   }
 
   async curves({ metrics, sessions, kind, x, range }) {
@@ -192,6 +196,13 @@ export class EmbeddedSource {
   }
 }
 
+/** Returns a row with what follows from the rest of it. */
+function whole(row) {
+  const { key, started, ended, last_seen: lastSeen } = row;
+  const duration = ended ? (Date.parse(ended) - Date.parse(started)) / 1000 : undefined;
+  return { ...row, id: key.slice(key.indexOf(".") + 1), duration, last_seen: lastSeen ?? ended };
+}
+
 async function ask(address, question) {
   const response = await respond(address, question);
   try {
@@ -216,6 +227,11 @@ async function respond(address, question) {
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
   throw new Unanswered(said.error ?? `the server answered ${response.status}`, false);
+}
+
+function summed(steps) {
+  let sum = 0;
+  return steps.map((step) => (sum += step));
 }
 
 /** Returns which of growing numbers lie in a range, with one more on each side. */
