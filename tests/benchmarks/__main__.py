@@ -3,6 +3,7 @@
 Usage: python -m tests.benchmarks [NAME...]
 
 Names: writing journal growth cold-start import reading command-line memory sklearn keras lightning
+dashboard
 """
 
 import json
@@ -295,8 +296,8 @@ def memory(folder: Path) -> list[Figure]:
     ]
 
 
-def of_framework(module: str, function: str) -> Callable[[Path], list[Figure]]:
-    """Return a benchmark that loads its framework only when it is run."""
+def of_module(module: str, function: str) -> Callable[[Path], list[Figure]]:
+    """Return a benchmark that loads what it needs only when it is run."""
 
     def benchmark(folder: Path) -> list[Figure]:
         figures: list[Figure] = getattr(import_module(module), function)(folder)
@@ -314,9 +315,10 @@ BENCHMARKS = {
     "reading": reading,
     "command-line": command_line,
     "memory": memory,
-    "sklearn": of_framework("tests.benchmarks.sklearn_search", "logging_searches"),
-    "keras": of_framework("tests.benchmarks.keras", "logging_fits"),
-    "lightning": of_framework("tests.benchmarks.lightning", "logging_steps"),
+    "sklearn": of_module("tests.benchmarks.sklearn_search", "logging_searches"),
+    "keras": of_module("tests.benchmarks.keras", "logging_fits"),
+    "lightning": of_module("tests.benchmarks.lightning", "logging_steps"),
+    "dashboard": of_module("tests.benchmarks.dashboard", "looking"),
 }
 
 

@@ -1,7 +1,7 @@
 """Large files to measure on, written without casket's own append."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -13,19 +13,28 @@ from casket.stores import layout
 METRICS = {"loss": 0.123456, "acc": 0.98765, "val_loss": 0.345678, "val_acc": 0.876543}
 
 
-def fill(path: Path, sessions: int, epochs: int) -> None:
+Logged = Callable[[int, int], dict[str, float]]
+"""What the epochs of a session hold: by the number of the session and that of the epoch."""
+
+
+def steady(_session: int, _epoch: int) -> dict[str, float]:
+    """Return the same metrics for all."""
+    return METRICS
+
+
+def fill(path: Path, sessions: int, epochs: int, logged: Logged = steady) -> None:
     """Write completed sessions of a model, each with so many epochs, into a new file."""
     experiment = Experiment.use(path, exp_id="big")
     experiment.model("m")
     experiment.close()
-    records = (record for i in range(sessions) for record in _session(i, epochs))
+    records = (record for i in range(sessions) for record in _session(i, epochs, logged))
     if path.suffix == ".json":
         _fill_json(path, records)
     else:
         _fill_sqlite(path, records)
 
 
-def _session(i: int, epochs: int) -> Iterator[Record]:
+def _session(i: int, epochs: int, logged: Logged) -> Iterator[Record]:
     params = {"lr": 0.1 / (i + 1), "seed": i}
     writer = Writer()
     owner = {"experiment": "big", "model": "m", "session": f"{i:016x}"}
@@ -33,7 +42,7 @@ def _session(i: int, epochs: int) -> Iterator[Record]:
     start = {"params": params, "meta": {"host": "bench"}, "process": {}}
     yield writer.record("session", start, **owner, claim=claim)
     for epoch in range(1, epochs + 1):
-        yield writer.record("epoch", {"epoch_num": epoch, "result": METRICS}, **owner)
+        yield writer.record("epoch", {"epoch_num": epoch, "result": logged(i, epoch)}, **owner)
     yield writer.record("end", {"status": "completed", "of": writer.id}, **owner)
 
 
