@@ -154,10 +154,10 @@ class Times(Sequence[str | None]):
 
     def append(self, text: str | None) -> None:
         """Add a time."""
-        encoded = _BLANK if text is None else text.encode()
-        if text is not None and len(encoded) != _LENGTH:
+        is_usual = type(text) is str and len(text) == _LENGTH and text.isascii()
+        encoded = text.encode() if text and is_usual else _BLANK
+        if text is not None and encoded == _BLANK:
             self._others[len(self)] = text
-            encoded = _BLANK
         self._texts += encoded
 
     def seconds(self) -> array[float]:
@@ -181,6 +181,6 @@ _BLANK = b"\xff" * _LENGTH
 def _seconds(text: str | None) -> float:
     try:
         moment = datetime.fromisoformat(text or "")
-    except ValueError:
+    except (TypeError, ValueError):  # no time, or one that somebody edited
         return math.nan
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -223,5 +223,6 @@ def _kind_of(path: Path) -> str:
 
 def _is_open_in_sqlite(path: Path) -> bool:
     """Tell whether this process writes the file as a database: opening it would drop its locks."""
-    sqlite = sys.modules.get("casket.stores.sqlite")
-    return sqlite is not None and sqlite.is_open_here(path)
+    # Another thread may be importing it at this moment; then it writes nothing yet.
+    is_open = getattr(sys.modules.get("casket.stores.sqlite"), "is_open_here", None)
+    return is_open is not None and is_open(path)

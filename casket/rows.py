@@ -78,7 +78,7 @@ class Logged:
         self.numbers: dict[str, Column] = {
             name: [] if kind == "result" else array("q") for name in NUMBERS[kind]
         }
-        self._append_numbers = [(name, column.append) for name, column in self.numbers.items()]
+        self._names = NUMBERS[kind]
         self.times = Times()
         self._files = files
         # Of each record the place of its columns in the list; what is in none is by its position.
@@ -96,23 +96,23 @@ class Logged:
     def take(self, record: Record) -> None:
         """Add a record."""
         body = record["body"]
-        result, time = body["result"], record["time"]
-        for name, append in self._append_numbers:
-            try:
-                append(body[name])
-            except (TypeError, OverflowError):
-                self._numbers_as_list(name)
-                self.numbers[name].append(body[name])
+        result, numbers = body["result"], [body[name] for name in self._names]
+        time = record["time"] if body.get("timestamp", True) else None
         try:
             # Nearly every result has the shape of the one before it.
             if "extended" in record or (*result, *map(type, result.values())) != self._last_shape:
                 result = self._turn_to(record)
             self._last_append(result.values())
             place = self._last_place
-        except (_NoColumns, OverflowError):
+        except (_NoColumns, OverflowError, *_BY_HAND):
             self._others[len(self._places)] = Stored.of(record, "result", self._files)
             place = NOWHERE
-        self.times.append(time if body.get("timestamp", True) else None)
+        # From here on nothing fails: half a record would shift the ones that follow.
+        for name, number in zip(self._names, numbers, strict=True):
+            if type(number) is not int or not LEAST <= number <= MOST:
+                self._number_by_list(name)
+            self.numbers[name].append(number)
+        self.times.append(time)
         self._places.append(place)  # last: from here on the record counts
 
     def metrics(self) -> list[str]:
@@ -181,9 +181,9 @@ class Logged:
             if 0 <= i < count and not self._adds_nothing(i, found):
                 add_missing(found, self._result(i))
 
-    def _numbers_as_list(self, name: str) -> None:
-        self.numbers[name] = list(self.numbers[name])
-        self._append_numbers = [(name, column.append) for name, column in self.numbers.items()]
+    def _number_by_list(self, name: str) -> None:
+        if type(self.numbers[name]) is not list:
+            self.numbers[name] = list(self.numbers[name])
 
     def _turn_to(self, record: Record) -> Mapping[Any, Any]:
         """Make the columns for a result the last ones; return it as they take it.
@@ -235,6 +235,12 @@ class Logged:
         values = self._others[i].value.values()
         return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
 
+
+LEAST, MOST = -(2**63), 2**63 - 1
+"""What an `array` of whole numbers holds."""
+
+_BY_HAND = (AttributeError, TypeError, RecursionError)
+"""What comes of a result that somebody edited: no dict, or one nested without end."""
 
 _LEAVES = frozenset({"$numberDouble", "$integer", "$numberDecimal", "$date", "$array"})
 """What in a stored dict says that it stands for something else than a dict."""

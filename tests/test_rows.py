@@ -7,6 +7,7 @@ import threading
 from array import array
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 import casket
@@ -324,3 +325,52 @@ def test_many_epochs_take_little_memory(run_python):
     print(peak() - before)
     """)
     assert float(grown) < 25
+
+
+ODD_RESULTS = [[1, 2], None, "text", 7, {"a": {"b": 1}}]
+
+
+@pytest.mark.parametrize("odd", ODD_RESULTS, ids=str)
+def test_a_result_that_somebody_edited_leaves_the_others_readable(odd, tmp_path):
+    """Whatever it is now, the file opens, and the numbers of the epochs after it are theirs."""
+    path = tmp_path / "runs.json"
+    with Experiment.use(path, exp_id="exp").model("net").session({"seed": 1}) as session:
+        for epoch in (1, 2, 3):
+            session.add_epoch(epoch, {"loss": epoch / 10})
+    line = b'"result":{"loss":0.2}'
+    content = path.read_bytes()
+    assert content.count(line) == 1
+    path.write_bytes(content.replace(line, b'"result":' + orjson.dumps(odd)))
+    with casket.open(path) as runs:
+        (view,) = runs.sessions()
+        assert (view.status, view.params) == ("completed", {"seed": 1})
+        logged = view.logged("epoch")
+        assert list(logged.numbers["epoch_num"]) == [1, 2, 3]
+        assert len(logged) == len(logged.times) == 3
+
+
+def test_a_record_without_what_numbers_it_is_refused_whole(logged):
+    """Half of it would shift the numbers of all that follow."""
+    logged.take(record(1, {"loss": 0.1}))
+    broken = record(2, {"loss": 0.2})
+    del broken["body"]["epoch_num"]
+    with pytest.raises(KeyError):
+        logged.take(broken)
+    logged.take(record(3, {"loss": 0.3}))
+    assert [(row["epoch_num"], row["loss"]) for row in logged.rows()] == [(1, 0.1), (3, 0.3)]
+
+
+@pytest.mark.parametrize("time", [5, "\ud800" * 27, "ü" * 27, " " * 27, ["x"]], ids=repr)
+def test_a_time_that_somebody_edited_comes_out_as_it_stands(time, logged):
+    logged.take(record(1, {"loss": 0.1}, time=time))
+    logged.take(record(2, {"loss": 0.2}))
+    assert list(logged.times) == [time, TIME]
+    assert math.isnan(logged.seconds()[0])
+    assert not math.isnan(logged.seconds()[1])
+
+
+@pytest.mark.parametrize("number", [True, None, 2**63, -(2**64), 1.5, [2]], ids=repr)
+def test_any_number_of_an_epoch_comes_out_as_it_is(number, logged):
+    for each in (1, number, 3):
+        logged.take(record(each, {"loss": 0.1}))
+    assert exactly(list(logged.numbers["epoch_num"])) == exactly([1, number, 3])
