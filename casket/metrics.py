@@ -19,6 +19,9 @@ _HIGHER = re.compile(
 )
 
 
+_NEITHER = re.compile(r"[._/ -](time|seconds|duration)s?$")
+
+
 def better(metric: str) -> Mode | None:
     """Return which way a metric is better, as far as its name tells.
 
@@ -29,6 +32,8 @@ def better(metric: str) -> Mode | None:
         `"min"`, `"max"`, or None if the name does not tell.
     """
     name = metric.lower()
+    if _NEITHER.search(name):
+        return None
     if _LOWER.search(name):
         return "min"
     return "max" if _HIGHER.search(name) else None

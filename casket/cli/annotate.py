@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,12 +23,15 @@ _WHAT = click.argument("what", metavar="SESSION|EXPERIMENT", type=options.Sessio
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 @options.file_option
 def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
-    r"""Add tags to a session or an experiment.
+    """Add tags to a session or an experiment.
 
     \b
     casket tag @last baseline
     casket tag digits paper thesis -f runs.json
     """
+    for each in tags:
+        if Path(each).is_file():
+            raise click.UsageError(f"{each} is a file, not a tag: name it by `-f {each}`")
     _annotate(what, file, add=tags)
 
 
@@ -45,7 +49,7 @@ def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
 @click.argument("text")
 @options.file_option
 def note(what: str, text: str, file: str | None) -> None:
-    r"""Note TEXT about a session or an experiment.
+    """Note TEXT about a session or an experiment.
 
     It takes the place of what was noted before; "" leaves nothing.
 

@@ -45,7 +45,7 @@ def rm(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    r"""Remove sessions, models and experiments, and what is theirs.
+    """Remove sessions, models and experiments, and what is theirs.
 
     Artifacts that nothing else refers to go, too. What was removed cannot be brought back.
 
@@ -93,7 +93,7 @@ def clean(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    r"""Remove what failed, was killed, is empty or unused.
+    """Remove what failed, was killed, is empty or unused.
 
     Without --failed, --killed, --empty and --artifacts it looks for all of these. While sessions
     run, what is empty or unused is left alone until it is an hour old: it may have just been made.

@@ -33,7 +33,7 @@ def dashboard(
     edit: bool,
     token: str | None,
 ) -> None:
-    r"""Show experiment files as a page in the browser, live.
+    """Show experiment files as a page in the browser, live.
 
     Any number of files and URLs, opened to read only; Ctrl-C ends it. From another machine:
     ssh -L 7117:127.0.0.1:7117 that-machine.

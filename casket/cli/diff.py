@@ -29,7 +29,7 @@ EVERY_RUN = frozenset({"pid", "start"})
 def diff(
     ctx: click.Context, a: str, b: str, file: str | None, show_all: bool, as_json: bool
 ) -> None:
-    r"""Compare two sessions or groups: only what differs.
+    """Compare two sessions or groups: only what differs.
 
     A and B are sessions, or expressions as in `ls --where`: then the groups are compared, their
     metrics by mean ± 95 % interval. Exit code 1 if they differ.

@@ -27,7 +27,7 @@ DAMAGED = 1
 @options.yes_options
 @options.json_option
 def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
-    r"""Check every record, every artifact and the order of a file.
+    """Check every record, every artifact and the order of a file.
 
     Each bad range of bytes is named, and what it cost. Nothing is changed without --repair, which
     keeps the old file as FILE.damaged-TIME. Exit code 1 if something is wrong.

@@ -73,7 +73,7 @@ def export(
     points: int,
     where: str | None,
 ) -> None:
-    r"""Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.
+    """Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.
 
     json is nested as the first casket's; markdown and latex are tables for papers; html is the
     dashboard's page with its data inside, which needs no server and no network.

@@ -84,7 +84,7 @@ def ls(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    r"""List sessions: params that vary, metrics with their best values.
+    """List sessions: params that vary, metrics with their best values.
 
     The newest come last. A best value stands in brackets where it is not the last.
 
@@ -129,7 +129,7 @@ def ls(
 def best(
     metric: str, file: str | None, mode: Mode | None, top: int, where: str | None, as_json: bool
 ) -> None:
-    r"""List the sessions that reached the best value of METRIC.
+    """List the sessions that reached the best value of METRIC.
 
     Which way is better is told from the name (loss, error: min; acc, f1: max) unless --mode says.
 

@@ -30,7 +30,7 @@ CURVE = 60, 10
 @click.option("--metrics", metavar="NAMES", help="Which curves, with commas; all if not given.")
 @options.json_option
 def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> None:
-    r"""Show a session: params, meta, results, artifacts and curves.
+    """Show a session: params, meta, results, artifacts and curves.
 
     \b
     casket show @last

@@ -36,7 +36,7 @@ def import_(
     kind: str | None,
     artifacts: bool,
 ) -> None:
-    r"""Import what another tracker wrote; twice adds nothing.
+    """Import what another tracker wrote; twice adds nothing.
 
     MLflow (mlflow.db, mlruns/), TensorBoard event files, Trackio's and Sacred's folders, CSV logs
     of Lightning and Keras, files of the first casket.
@@ -60,7 +60,7 @@ def import_(
     "-o", "--output", metavar="FILE", required=True, type=options.FileType(), help="Where to."
 )
 def merge(files: tuple[str, ...], output: str) -> None:
-    r"""Add files to another one, of any kind; twice adds nothing.
+    """Add files to another one, of any kind; twice adds nothing.
 
     \b
     casket merge node1.json node2.json -o all.json

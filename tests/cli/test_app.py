@@ -35,6 +35,9 @@ def test_every_command_of_the_contract_is_there(run):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_what_it_does(name, run):
     shown = run(name, "--help")
+    assert "\\b" not in shown
+    examples = re.findall(r"^ *(casket .+)$", commands()[name].help, re.M)
+    assert {line.strip() for line in shown.splitlines()} >= set(examples)
     assert shown.startswith(f"Usage: app {name} [OPTIONS]")
     for parameter in commands()[name].params:
         if isinstance(parameter, click.Option):

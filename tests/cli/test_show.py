@@ -144,6 +144,11 @@ def test_tagging_needs_something_to_tag(run, filled):
     assert "Missing argument" in run.error("tag", "@last", "-f", filled)
 
 
+def test_a_file_is_not_taken_for_a_tag(run, filled):
+    assert f"name it by `-f {filled}`" in run.error("tag", "@last", "bad", filled, "-f", filled)
+    assert "bad" not in run.json("show", "@last", filled)["tags"]
+
+
 @pytest.mark.parametrize("arguments", [["sync"], ["sync", "--status"]])
 def test_sync_has_nothing_to_ship(run, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -78,11 +79,14 @@ def followed(url, *options):
         url,
         "-f",
         "--timeout",
-        "3",
+        "6",
         *options,
     ]
     following = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    time.sleep(1)  # it shows what comes from now on
+    # It shows what comes from when it has opened the file: knock until it answers.
+    knocking = Experiment.use(url, exp_id="digits").model("knock")
+    while not select.select([following.stdout], [], [], 0.3)[0]:
+        knocking.session({}, ensure_unique=False).end()
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, url, lr], env=environment, stderr=subprocess.DEVNULL
@@ -90,7 +94,8 @@ def followed(url, *options):
         for lr in ("1", "2")
     ]
     assert [writer.wait(60) for writer in writers] == [0, 1]
-    return following.communicate(timeout=60)[0].splitlines()
+    lines = following.communicate(timeout=60)[0].splitlines()
+    return [line for line in lines if "knock" not in line]
 
 
 def test_following_shows_what_several_processes_write(filled):
@@ -123,7 +128,7 @@ def test_what_comes_is_shown_as_it_comes(run, running):
     url, session = running
 
     def go_on():
-        time.sleep(0.3)
+        time.sleep(1)
         session.add_batch(7, {"loss": 0.3})
         session.add_epoch(4, {"loss": 0.2, "nested": {"acc": 0.5}})
         session.add_result({"acc": 0.6})
@@ -131,7 +136,7 @@ def test_what_comes_is_shown_as_it_comes(run, running):
 
     thread = threading.Thread(target=go_on)
     thread.start()
-    lines = run("tail", url, "-f", "--timeout", "1.5").splitlines()
+    lines = run("tail", url, "-f", "--timeout", "4").splitlines()
     thread.join()
     head = rf"\d\d:\d\d:\d\d {session.id[:8]} net "
     assert re.match(head + r"batch 7 loss=0.3$", lines[0])
