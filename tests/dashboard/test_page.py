@@ -165,6 +165,7 @@ def test_a_condition_narrows_the_table_and_the_charts(opened):
 def test_a_mistake_in_a_condition_is_pointed_at_and_the_last_whole_one_holds(opened):
     box = opened.get_by_label("Filter sessions by a condition")
     box.fill("params.lr == 0.1")
+    expect(rows(opened)).to_have_count(5)
     box.fill("params.lr = 0.1")
     expect(opened.locator("#where-says")).to_contain_text("==")
     expect(opened.locator(".filter mark")).to_have_text(re.compile("^="))
@@ -479,7 +480,7 @@ def test_a_report_shows_the_same_from_disk_without_a_network(page, runs, tmp_pat
     expect(chart(page, "loss").locator("thead th").first).to_have_text("last")
     with page.expect_download() as download:
         chart(page, "loss").locator("summary").click()
-        chart(page, "loss").get_by_role("button", name="CSV, every value").click()
+        chart(page, "loss").get_by_role("button", name="CSV of what this report holds").click()
     assert len(download.value.path().read_text().splitlines()) == 1 + 5 * 20 * 2
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
 
@@ -492,6 +493,18 @@ def test_a_file_without_sessions_says_how_to_log_one(serve, page, tmp_path):
     with model.session({"lr": 1}) as session:
         session.add_epoch(1, {"loss": 1.0})
     expect(rows(page)).to_have_count(1)
+
+
+def test_of_two_files_each_row_says_its_own_and_what_most_have_comes_first(
+    serve, page, runs, tmp_path
+):
+    other = tmp_path / "other.json"
+    with Experiment.use(other, exp_id="svm").model("svc").session({"kernel": "rbf"}) as session:
+        session.add_epoch(1, {"loss": 0.1})
+    page.goto(serve(other, runs))
+    expect(rows(page)).to_have_count(17)
+    assert set(column(page, "file")) == {"other.json", runs.name}
+    assert heads(page).index("lr") < heads(page).index("kernel")
 
 
 def test_a_broken_file_is_named_beside_one_that_can_be_read(serve, page, runs, tmp_path):

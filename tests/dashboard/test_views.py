@@ -467,3 +467,119 @@ def test_charts_take_what_running_sessions_log_after_a_moment(serve, page, file,
             session.add_epoch(1, {"acc": acc})
     expect(card).to_contain_text("14 of 14 sessions shown", timeout=10_000)
     expect(card).to_contain_text("Highest: 0.96")
+
+
+BARE_BOXES = """() => [...document.querySelectorAll("body *")].filter((box) => {
+  const flows = getComputedStyle(box);
+  const [wide, high] = ["overflowX", "overflowY"].map((n) => /auto|scroll/.test(flows[n]));
+  const isScrolled = (wide && box.scrollWidth > box.clientWidth + 1) ||
+    (high && box.scrollHeight > box.clientHeight + 1);
+  const isReached = box.tabIndex >= 0 ||
+    [...box.querySelectorAll("*")].some((inner) => inner.tabIndex >= 0);
+  return isScrolled && !isReached;
+}).map((box) => box.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("view", ["sessions", "compare", "explore", "session"])
+def test_on_a_phone_every_box_that_scrolls_is_reached_by_keyboard(
+    serve, page, file, rich, runs, search, view
+):
+    page.set_viewport_size({"width": 390, "height": 844})
+    chosen = f"selected={selecting([rich, *runs])}&session=0.{rich}"
+    page.goto(f"{serve(file)}#view={view}&{chosen}")
+    expect(page.locator(f"main .{view}")).to_be_visible()
+    if view == "explore":
+        center_of(page, "parallel-title")
+        expect(page.get_by_role("region", name="Parallel coordinates")).to_be_visible()
+    page.wait_for_timeout(500)
+    assert page.evaluate(BARE_BOXES) == []
+
+
+ODD_ADDRESSES = [
+    "view=explore&explore.x=5",
+    "view=explore&explore.y=[1]",
+    "view=explore&explore.colour={}",
+    "view=explore&explore.axes=[1,2]",
+    'view=explore&explore.__proto__={"x":5}',
+    'view=explore&explore.axes=["__proto__","constructor"]',
+    'view=explore&explore.brushed={"constructor":5}&where=5',
+    "view=explore&explore.metric=__proto__&explore.mode=constructor",
+    "view=compare&group=params.lr,__proto__,constructor",
+    "sort=%5B1%5D",
+    "sort=__proto__",
+    "columns=__proto__",
+    "group=constructor",
+    "metrics=__proto__",
+    "goal=__proto__",
+    "range=a,b",
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ADDRESSES)
+def test_an_odd_address_leaves_the_view_whole(serve, page, file, runs, odd):
+    page.goto(f"{serve(file)}#{odd}")
+    view = odd.partition("view=")[2].partition("&")[0] or "sessions"
+    expect(page.locator(f"main .{view}")).to_be_visible()
+    if view == "explore":
+        center_of(page, "scatter-title")
+        center_of(page, "parallel-title")
+    page.wait_for_timeout(200)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+
+
+FAILING = """
+export function Explore({ state }) {
+  if (state.explore.x === "lr") throw new Error("it broke <b>here</b>");
+  return "whole again";
+}
+"""
+
+
+@pytest.fixture
+def failed(serve, page, file, runs, problems):
+    """The page at a view that fails as long as the address has an axis of it."""
+    script = {"body": FAILING, "content_type": "text/javascript"}
+    page.route("**/static/explore.js", lambda route: route.fulfill(**script))
+    page.goto(f"{serve(file)}#view=explore&sort=lr&explore.x=lr")
+    expect(page.get_by_role("alert")).to_contain_text("it broke <b>here</b>")
+    wait = [problem for problem in problems if "it broke" in problem]
+    assert len(wait) == len(problems)
+    problems.clear()
+    return page
+
+
+def test_a_view_that_fails_says_so_and_begins_anew_without_its_part_of_the_address(failed):
+    expect(failed.get_by_role("alert")).to_contain_text("This view failed")
+    failed.get_by_role("button", name="Begin this view anew").click()
+    expect(failed.get_by_role("main")).to_contain_text("whole again")
+    expect(failed).to_have_url(re.compile(r"#view=explore&sort=lr$"))
+
+
+def test_beside_a_view_that_fails_the_others_can_be_opened(failed):
+    failed.get_by_role("navigation").get_by_role("link", name="Sessions").click()
+    expect(failed.get_by_role("grid")).to_be_visible()
+    expect(failed.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_fact_that_one_session_lacks_is_missing_there_whatever_its_name(
+    serve, page, file, model, runs
+):
+    with model.session({"constructor": "given"}) as session:
+        session.add_epoch(1, {"valueOf": 1.0})
+    page.goto(f"{serve(file)}#view=compare&selected={selecting([runs[0], session.id])}")
+    lacking = row_of(page, re.compile("^constructor$")).get_by_role("cell")
+    expect(lacking).to_have_text(["–", "given"])  # noqa: RUF001
+    expect(row_of(page, re.compile("^valueOf$")).first.get_by_role("cell")).to_have_text(["–", "1"])  # noqa: RUF001
+
+
+def test_a_number_that_one_epoch_lacks_is_missing_there_whatever_its_name(serve, page, file, model):
+    with model.session({"lr": 1}) as session:
+        session.add_epoch(1, {"loss": 1.0})
+        session.add_epoch(2, {"loss": 0.5, "constructor": 7.0})
+    page.goto(f"{serve(file)}#view=session&session=0.{session.id}")
+    page.get_by_role("heading", name=re.compile("Epochs")).click()
+    epochs = page.get_by_role("region", name="Epochs").get_by_role("row")
+    expect(epochs).to_have_count(3)
+    expect(epochs.nth(2)).to_contain_text("7")
+    expect(epochs.nth(1)).not_to_contain_text("function")

@@ -1,3 +1,5 @@
+import { isDict, isNumber } from "casket/facts";
+
 /** What the address says when it says nothing. */
 export const DEFAULTS = Object.freeze({
   view: "sessions",
@@ -33,6 +35,43 @@ const LISTS = ["columns", "group", "selected", "pinned", "hidden", "metrics"];
 const SESSIONS = ["selected", "pinned", "hidden"];
 const SHORTEST = 4;
 
+const CURVES = ["metrics", "kind", "x", "smooth", "log", "band", "range"];
+const TABLE = ["sort", "columns", "group", "show", "unfinished", "goal"];
+const PARTS = {
+  sessions: [...TABLE, ...CURVES],
+  compare: ["group", "explore"],
+  explore: ["goal", "explore"],
+  session: [...CURVES, "explore"],
+};
+
+const isText = (value) => typeof value === "string";
+const isFlag = (value) => typeof value === "boolean";
+const areTexts = (value) => Array.isArray(value) && value.every(isText);
+const isRange = (value) =>
+  Array.isArray(value) && value.length === 2 && value.every(isNumber) && value[0] <= value[1];
+const isBrushed = (value) => isRange(value) || (areTexts(value) && value.length > 0);
+const isTableOf = (isFit) => (value) => isDict(value) && Object.values(value).every(isFit);
+
+// What the charts may find under "explore.", and which values of it they can use.
+const EXPLORE = {
+  metric: isText,
+  mode: (value) => value === "min" || value === "max",
+  x: isText,
+  y: isText,
+  colour: isText,
+  logX: isFlag,
+  logY: isFlag,
+  axes: areTexts,
+  brushed: isTableOf(isBrushed),
+  base: isText,
+  all: isFlag,
+  search: isText,
+  scorer: isText,
+  across: isText,
+  down: isText,
+  slices: isTableOf(isText),
+};
+
 /** Reads a view's state from a location's hash; what cannot be read is left at its default. */
 export function parse(hash) {
   const state = { ...DEFAULTS, explore: {} };
@@ -41,12 +80,17 @@ export function parse(hash) {
     const name = decode(at < 0 ? part : part.slice(0, at));
     const text = at < 0 ? "" : part.slice(at + 1);
     if (name.startsWith("explore.")) {
-      state.explore[name.slice("explore.".length)] = fromText(decode(text));
+      readExplore(state.explore, name.slice("explore.".length), decode(text));
     } else if (Object.hasOwn(DEFAULTS, name) && name !== "explore") {
       state[name] = read(name, text) ?? DEFAULTS[name];
     }
   }
   return state;
+}
+
+/** Returns a view's own part of the state as it is when the address says nothing. */
+export function atFirst(view) {
+  return Object.fromEntries(PARTS[view].map((name) => [name, DEFAULTS[name]]));
 }
 
 /** Writes a view's state as a location's hash: sessions by their short names, defaults left out. */
@@ -105,6 +149,12 @@ function read(name, text) {
   return CHOICES[name] && !CHOICES[name].includes(plain) ? undefined : plain;
 }
 
+function readExplore(explore, name, text) {
+  if (!Object.hasOwn(EXPLORE, name)) return;
+  const value = [text, fromText(text)].find(EXPLORE[name]);
+  if (value !== undefined) explore[name] = value;
+}
+
 function readRange(text) {
   const range = text.split("~").map(Number);
   return range.length === 2 && range.every(Number.isFinite) && range[0] < range[1] ? range : null;
@@ -121,14 +171,14 @@ function same(a, b) {
 }
 
 function toText(value) {
-  return typeof value === "string" && fromText(value) === value ? value : JSON.stringify(value);
+  return isText(value) ? value : JSON.stringify(value);
 }
 
 function fromText(text) {
   try {
     return JSON.parse(text);
   } catch {
-    return text;
+    return undefined;
   }
 }
 

@@ -17,7 +17,7 @@ import { mainMetric } from "casket/metrics";
 import { SavedViews } from "casket/saved";
 import { Sessions } from "casket/sessions";
 import { source as sourceOfPage } from "casket/source";
-import { Banners, NoSessions } from "casket/states";
+import { Banners, Guard, NoSessions } from "casket/states";
 import { settings, values } from "casket/summary";
 
 const PARTS = {
@@ -66,7 +66,7 @@ function App() {
       <${Banners} data=${data} />
       ${data.rows.length === 0
         ? html`<${NoSessions} data=${data} />`
-        : html`<${View} ...${props} />`}
+        : html`<${Guard} ...${{ state, update }}><${View} ...${props} /><//>`}
     </main>
     ${isHelping && html`<${KeyHelp} onClose=${() => help(false)} />`}
   `;

@@ -2,6 +2,7 @@ import {
   better,
   flatten,
   isNumber,
+  own,
   restored,
   shown,
   shownNumber,
@@ -136,7 +137,9 @@ function linesOf(columns, tableOf) {
   const tables = columns.map(({ rows }) => rows.map(tableOf));
   const names = new Set(tables.flat().flatMap(Object.keys));
   const lines = [...names].map((name) => {
-    const cells = tables.map((table) => factCell(table.map((own) => restored(own[name])), name));
+    const cells = tables.map((table) =>
+      factCell(table.map((facts) => restored(own(facts, name))), name),
+    );
     const missing = cells.filter(({ text }) => text === "").length;
     return { name, differs: differ(cells), cells: tinted(cells), missing };
   });
@@ -163,7 +166,7 @@ function factCell(values, name) {
 function metricLines(columns, group) {
   const names = new Set(columns.flatMap(({ rows }) => rows.flatMap((r) => Object.keys(r[group]))));
   return [...names].map((name) => {
-    const cells = columns.map(({ rows }) => metricCell(rows.map((row) => row[group][name])));
+    const cells = columns.map(({ rows }) => metricCell(rows.map((row) => own(row[group], name))));
     const marked = withBest(tinted(cells), better(name));
     return { name, cells: marked, differs: differ(cells) };
   });

@@ -312,7 +312,9 @@ function Saving({ chart, rows, view, drawing, source, chartOf }) {
     <div class="actions">
       <button type="button" onClick=${png}>PNG picture</button>
       <button type="button" onClick=${svg}>SVG picture</button>
-      <button type="button" onClick=${raw}>CSV, every value</button>
+      <button type="button" onClick=${raw}>
+        ${source.isLive ? "CSV, every value" : "CSV of what this report holds"}
+      </button>
       ${problem && html`<p class="trouble">${problem}</p>`}
     </div>
   <//>`;

@@ -46,7 +46,7 @@ export class Data {
   /** Takes rows that were changed, by others or by this page. */
   takeRows(rows, removed = []) {
     const before = this.#byKey.size;
-    for (const row of rows) this.#byKey.set(row.key, row);
+    for (const row of rows) this.#byKey.set(row.key, this.#named(row));
     if (this.#byKey.size > before || removed.length) this.generation += 1;
     for (const key of removed) this.#byKey.delete(key);
     this.rows = [...this.#byKey.values()];
@@ -55,9 +55,13 @@ export class Data {
 
   #takeAll({ version, max_points: maxPoints, files, experiments, sessions }) {
     Object.assign(this, { version, maxPoints, files, experiments, state: "ready", error: "" });
-    this.#byKey = new Map(sessions.map((row) => [row.key, row]));
-    this.rows = sessions;
+    this.rows = sessions.map((row) => this.#named(row));
+    this.#byKey = new Map(this.rows.map((row) => [row.key, row]));
     this.generation += 1;
+  }
+
+  #named(row) {
+    return { ...row, fileName: this.files[row.file]?.name };
   }
 
   #take({ type, data }) {

@@ -94,7 +94,7 @@ function Scored({ rows, allRows, names, metric, mode, choose, brushed, base, sta
   const { explore } = state;
   const x = explore.x ?? ranked[0] ?? "epochs";
   const usual = useMemo(() => [...ranked.slice(0, MOST_AXES - 1), metric], [ranked, metric]);
-  const axes = Array.isArray(explore.axes) ? explore.axes : usual;
+  const axes = explore.axes ?? usual;
   return html`
     <div class="pair">
       <${BestSoFar} ...${{ rows, metric, mode, state, update }} />

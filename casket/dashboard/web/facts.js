@@ -21,6 +21,8 @@ const HIGHER = new RegExp(
     "(accuracy|score|precision|recall)$",
 );
 
+const NEITHER = /[._/ -](time|seconds|duration)s?$/;
+
 const finders = new Map();
 const MOST_FINDERS = 10_000;
 
@@ -38,6 +40,7 @@ const OWN = {
   error: (row) => row.error,
   note: (row) => row.note,
   epochs: (row) => row.epochs,
+  file: (row) => row.last?.file ?? row.fileName,
   params: (row) => row.params,
   config: (row) => row.config,
   meta: (row) => row.meta,
@@ -46,6 +49,7 @@ const OWN = {
 /** Tells which way a metric is better, as far as its name says: "min", "max" or null. */
 export function better(metric) {
   const name = metric.toLowerCase();
+  if (NEITHER.test(name)) return null;
   if (LOWER.test(name)) return "min";
   return HIGHER.test(name) ? "max" : null;
 }
@@ -78,6 +82,11 @@ export function restored(value) {
   return typeof value === "string" && Object.hasOwn(WORDS, value) ? WORDS[value] : value;
 }
 
+/** Returns what a table itself has under a key; never what all of JavaScript's objects have. */
+export function own(table, key) {
+  return isDict(table) && Object.hasOwn(table, key) ? table[key] : undefined;
+}
+
 /** Tells whether a value is a finite number. */
 export const isNumber = Number.isFinite;
 
@@ -103,11 +112,17 @@ export function leaves(nested, path = []) {
   );
 }
 
-/** Returns the names of params, then of config, then of meta, in which rows differ. */
+/**
+ * Returns the names of params, then of config, then of meta, in which rows differ; of each those
+ * that most rows have come first.
+ */
 export function varyingNames(rows) {
-  return ["params", "config", "meta"].flatMap((group) =>
-    differing(rows.map((row) => flatten(row[group], `${group}.`))),
-  );
+  return ["params", "config", "meta"].flatMap((group) => {
+    const tables = rows.map((row) => flatten(row[group], `${group}.`));
+    const counts = new Map();
+    for (const name of tables.flatMap(Object.keys)) counts.set(name, (counts.get(name) ?? 0) + 1);
+    return differing(tables).sort((a, b) => counts.get(b) - counts.get(a));
+  });
 }
 
 /** Returns the keys in which flat tables differ, in the order they come. */
@@ -200,10 +215,6 @@ export function shownTime(text) {
 
 function secondsSince(text) {
   return text ? Math.max(Date.now() - Date.parse(text), 0) / 1000 : undefined;
-}
-
-function own(table, key) {
-  return isDict(table) && Object.hasOwn(table, key) ? table[key] : undefined;
 }
 
 function inside(values, path, flat) {

@@ -1,4 +1,7 @@
-/** Writes rows of cells as CSV. */
+const FORMULA = /^[=+\-@\t\r]/;
+const NUMBER = /^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|Infinity)$/i;
+
+/** Writes rows of cells as CSV; text that a spreadsheet would take for a formula after a "'". */
 export function csv(rows) {
   return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
@@ -15,6 +18,8 @@ export function download(name, content, type = "text/plain") {
 
 function cell(value) {
   if (value === null || value === undefined) return "";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const plain = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const isFormula = typeof value === "string" && FORMULA.test(plain) && !NUMBER.test(plain);
+  const text = isFormula ? `'${plain}` : plain;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

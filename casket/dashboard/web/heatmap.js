@@ -1,5 +1,5 @@
 import { SessionLink } from "casket/session_link";
-import { isNumber, restored, shown, shownNumber } from "casket/facts";
+import { isNumber, own, restored, shown, shownNumber } from "casket/facts";
 import { html } from "casket/html";
 import { Choice } from "casket/scatter";
 import { useEffect, useMemo, useState } from "preact/hooks";
@@ -39,7 +39,9 @@ function Grid({ row, grid, state, choose, options }) {
   const x = names.includes(options.across) ? options.across : names[0];
   const y = [options.down, ...names].find((name) => names.includes(name) && name !== x);
   const others = names.filter((name) => name !== x && name !== y);
-  const slices = Object.fromEntries(others.map((name) => [name, options.slices?.[name] ?? BEST]));
+  const slices = Object.fromEntries(
+    others.map((name) => [name, own(options.slices, name) ?? BEST]),
+  );
   const found = useMemo(
     () => cellsOf(grid, values, { scorer, x, y, slices }),
     [grid, scorer, x, y, JSON.stringify(slices)],

@@ -1,6 +1,6 @@
 import { useScheme } from "casket/colours";
 import { EChart, categoryAxis, clipped } from "casket/echart";
-import { isNumber, quoted, valueOf, written } from "casket/facts";
+import { isNumber, own, quoted, valueOf, written } from "casket/facts";
 import { html } from "casket/html";
 import { account, placed, scaleOf } from "casket/points";
 import { compile } from "casket/where";
@@ -33,15 +33,15 @@ export function Parallel({ allRows, names, metric, mode, brushed, base, ...props
   const take = ({ parallelAxisId, intervals }) => {
     if (isOwn.current) return;
     const scale = scales[Number(parallelAxisId)];
-    const next = Object.fromEntries(Object.entries(brushed).filter(([n]) => n !== scale.name));
+    const others = Object.entries(brushed).filter(([name]) => name !== scale.name);
     const range = intervals.length ? rangeOf(intervals[0], scale) : null;
-    if (range) next[scale.name] = range;
+    const next = Object.fromEntries(range ? [...others, [scale.name, range]] : others);
     if (JSON.stringify(next) !== JSON.stringify(brushed)) brush(next);
   };
   const restore = (chart) => {
     isOwn.current = true;
     scales.forEach((scale, i) => {
-      const range = brushed[scale.name];
+      const range = own(brushed, scale.name);
       if (!range) return;
       const intervals = [intervalOf(range, scale)];
       chart.dispatchAction({ type: "axisAreaSelect", parallelAxisId: String(i), intervals });
@@ -52,7 +52,7 @@ export function Parallel({ allRows, names, metric, mode, brushed, base, ...props
   const isBrushed = Object.keys(brushed).length > 0;
   return html`<section class="chart-card" aria-labelledby="parallel-title">
     <h2 id="parallel-title">Params and ${metric}, session by session</h2>
-    <div class="scroll">
+    <div class="scroll" tabindex="0" role="region" aria-label="Parallel coordinates">
       <div class="parallel" style=${{ minWidth: `${names.length * 90}px` }}>
         <${EChart} option=${option} on=${{ axisareaselected: take }} onReady=${restore}
           height=${320}
@@ -78,8 +78,7 @@ export function Parallel({ allRows, names, metric, mode, brushed, base, ...props
 /** Returns the filter as it was before brushing, and what is brushed, as far as both still hold. */
 export function brushOf(state, allRows) {
   const { brushed, base = "" } = state.explore;
-  const isDrawn = typeof brushed === "object" && brushed !== null && !Array.isArray(brushed);
-  const isSame = isDrawn && state.where === joined(base, conditions(brushed, allRows));
+  const isSame = brushed && state.where === joined(base, conditions(brushed, allRows));
   return isSame ? { brushed, base } : { brushed: {}, base: state.where };
 }
 

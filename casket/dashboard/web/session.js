@@ -1,6 +1,8 @@
 import { Curves } from "casket/curves";
 import { download } from "casket/files";
-import { better, isNumber, restored, shown, shownDuration, shownTime, valueOf } from "casket/facts";
+import {
+  better, isNumber, own, restored, shown, shownDuration, shownTime, valueOf,
+} from "casket/facts";
 import { SearchMap, hasSearch } from "casket/heatmap";
 import { html } from "casket/html";
 import { Entries, Picture, TableOf, Value } from "casket/pictures";
@@ -318,7 +320,7 @@ function Rows({ row, source, kind, title }) {
     }
   };
   const names = [...new Set(found.rows.flatMap(Object.keys))];
-  const cells = found.rows.map((each) => names.map((name) => each[name]));
+  const cells = found.rows.map((each) => names.map((name) => own(each, name)));
   const toggle = (event) => setOpen(event.target.open);
   return html`<details class="card" open=${isOpen} onToggle=${toggle}>
     <summary><h2>${title} <small class="muted">${count}</small></h2></summary>

@@ -249,7 +249,7 @@ function rowsOf({ xs = [], curves = [] } = {}, key, kind) {
     if (session !== key) continue;
     xs[x].forEach((number, i) => {
       if (y[i] === null) return;
-      if (!rows.has(number)) rows.set(number, { [`${kind}_num`]: number });
+      if (!rows.has(number)) rows.set(number, { __proto__: null, [`${kind}_num`]: number });
       rows.get(number)[metric] = restored(y[i]);
     });
   }

@@ -1,3 +1,6 @@
+import { Component } from "preact";
+
+import { atFirst } from "casket/address";
 import { html } from "casket/html";
 
 const FIRST = `from casket import Experiment as E
@@ -19,11 +22,40 @@ export function Banners({ data }) {
         <strong title=${place}>
           ${name} ${state === "broken" ? "cannot be read." : "is out of reach."}
         </strong>
-        ${" "}${error}
+        ${" "}${/[.!?]$/.test(error) ? error : `${error}.`}
         ${state === "lost" && " What was read before is shown; it is tried again by itself."}
       </p>`,
     )}
   `;
+}
+
+/** Stands round a view: where that fails, it says so, and the rest of the page goes on. */
+export class Guard extends Component {
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+
+  componentDidCatch(error) {
+    console.error(error);
+  }
+
+  componentDidUpdate(before) {
+    if (this.state.error && before.state !== this.props.state) this.setState({ error: null });
+  }
+
+  render() {
+    const { children, state, update } = this.props;
+    const { error } = this.state;
+    if (!error) return children;
+    return html`<div class="state" role="alert">
+      <h2>This view failed</h2>
+      <p>${String(error)}</p>
+      <p>What the address says of this view may be the cause. The other views can be opened.</p>
+      <button type="button" onClick=${() => update(atFirst(state.view))}>
+        Begin this view anew
+      </button>
+    </div>`;
+  }
 }
 
 /** Stands where there are no sessions to show, and says why. */

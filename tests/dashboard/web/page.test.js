@@ -11,6 +11,7 @@ const { csv } = await import("casket/files");
 const { charts, mainMetric } = await import("casket/metrics");
 const { scales, traced } = await import("casket/painter");
 const { smoothed } = await import("casket/smoothing");
+const { EmbeddedSource } = await import("casket/source");
 
 const BOX = { left: 0, top: 0, width: 100, height: 100 };
 const PLAIN = { smooth: 0, isLog: false, band: "range", range: null, x: "number" };
@@ -34,7 +35,15 @@ test("an address says only what is not as usual, and reads back the same", () =>
     log: true,
     smooth: 0.6,
     range: [3, 17.5],
-    explore: { x: "params.lr", y: 3, text: "3", deep: { a: [1] } },
+    explore: {
+      x: "params.lr",
+      y: "3",
+      colour: "",
+      logX: false,
+      axes: ["a,b", "5"],
+      brushed: { "params.lr": [0.1, 1], "params.opt": ["adam"] },
+      slices: { C: "1" },
+    },
   };
   const hash = address.format(state);
   assert.deepEqual(address.parse(hash), state);
@@ -44,6 +53,30 @@ test("an address says only what is not as usual, and reads back the same", () =>
 test("an address that means nothing is the first page", () => {
   const hash = "#view=nowhere&smooth=x&range=9~1&__proto__=1&%=%&show=7&log=no";
   assert.deepEqual(address.parse(hash), { ...address.DEFAULTS, explore: {} });
+});
+
+test("names of the charts in an address are text, whatever they look like", () => {
+  const { explore } = address.parse("#explore.x=5&explore.y=[1]&explore.colour={}");
+  assert.deepEqual(explore, { x: "5", y: "[1]", colour: "{}" });
+});
+
+test("what the charts do not know, or cannot use, is left out of an address", () => {
+  const parts = [
+    'explore.__proto__={"x":5}', "explore.constructor=x", "explore.axes=[1,2]", "explore.axes=x",
+    'explore.brushed={"lr":5}', 'explore.brushed={"lr":[]}', 'explore.brushed={"lr":[1,"a"]}',
+    "explore.brushed=[1]", 'explore.slices={"C":[1]}', "explore.logX=1", "explore.mode=middle",
+  ];
+  for (const part of parts) {
+    const { explore } = address.parse(`#${part}`);
+    assert.deepEqual(explore, {}, part);
+    assert.equal(Object.getPrototypeOf(explore), Object.prototype, part);
+  }
+});
+
+test("a view begins anew without its own part of an address, and with all other parts", () => {
+  const state = address.parse("#view=explore&where=x&sort=lr&explore.x=lr");
+  const anew = { ...state, ...address.atFirst("explore") };
+  assert.equal(address.format(anew), "#view=explore&where=x&sort=lr");
 });
 
 test("sessions stand in an address by the shortest names that no other has", () => {
@@ -153,4 +186,21 @@ test("the best value of a column is the lowest loss and the highest accuracy", (
 
 test("a cell of CSV keeps commas, quotes and line ends", () => {
   assert.equal(csv([["a,b", 'say "x"', "1\n2", null, [1]]]), '"a,b","say ""x""","1\n2",,[1]\r\n');
+});
+
+test("text that a spreadsheet would take for a formula is marked, and a number is not", () => {
+  const formulas = ["=A1", "+A1", "-A1", "@A1", "\tA1", "\rA1", "-1+A1"];
+  const cells = csv(formulas.map((text) => [text])).split("\r\n").slice(0, -1);
+  const expected = formulas.map((text) => (text === "\rA1" ? `"'${text}"` : `'${text}`));
+  assert.deepEqual(cells, expected);
+  const numbers = [-1, -Infinity, "-Infinity", "-1", "+1.5e-3", "-.5"];
+  assert.equal(csv([numbers]), "-1,-Infinity,-Infinity,-1,+1.5e-3,-.5\r\n");
+});
+
+test("a report saves every metric as CSV where it was logged, whatever its name", async () => {
+  const curve = (metric, x, y) => ({ session: "0.a", metric, x, y });
+  const curves = [curve("__proto__", 0, [5, 6]), curve("constructor", 1, [7])];
+  const source = new EmbeddedSource({ curves: { epoch: { xs: [[1, 2], [2]], curves } } });
+  const text = await (await source.csvOfRows("0.a", "epoch")).text();
+  assert.equal(text, "epoch_num,__proto__,constructor\r\n1,5,\r\n2,6,7\r\n");
 });
