@@ -29,6 +29,9 @@ LIVENESS_INTERVAL = 3.0
 PATIENCE = 3.0
 """Seconds to wait until what was written is read."""
 
+LONGEST_VERSION = 15
+"""Digits."""
+
 PUBLISHING_INTERVAL = 0.5
 PUBLISHING_SHARE = 0.2
 """How much of the time may go into making rows while much is written."""
@@ -86,6 +89,7 @@ class Board:
         self.files = [WatchedFile(url, index) for index, url in enumerate(urls)]
         self.version = 0
         self._say = say
+        self._said: dict[str, str] = {}
         self._rows: dict[str, Published] = {}
         self._removed: dict[str, int] = {}
         self._experiments: dict[int, list[dict[str, Any]]] = {}
@@ -143,9 +147,11 @@ class Board:
         return f"{self.id}.{version}"
 
     def version_of(self, cursor: str) -> int | None:
-        """Return the number in a cursor; None if it is of another server."""
+        """Return the number in a cursor; None if it is of another server, or of no change yet."""
         name, _, number = cursor.partition(".")
-        return int(number) if name == self.id and number.isdecimal() else None
+        if name != self.id or not number.isdecimal() or len(number) > LONGEST_VERSION:
+            return None
+        return int(number) if int(number) <= self.version else None
 
     def changes(self, after: int) -> Changes:
         """Return what changed after a number; after -1 all there is."""
@@ -201,14 +207,15 @@ class Board:
             try:
                 self._look(file, pace)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others are shown
-                is_news = file.error is None
                 file.fail(error)
-                if is_news:
-                    self._say(f"{file.name} cannot be read: {file.error}")
+                self._say_once(str(file.index), f"{file.name} cannot be read: {file.error}")
                 pause = LOOK_INTERVAL if file.is_local else TRY_AGAIN_INTERVAL
+            if file.has_news and (pace.is_due() or not self._is_described(file)):
+                self._publish(file, pace)
             if not self._is_described(file):
                 self._describe(file)
-            file.wake.wait(min(pause, pace.wait()) if file.has_news else pause)
+            is_soon = file.has_news and file.error is None
+            file.wake.wait(min(pause, pace.wait()) if is_soon else pause)
             file.wake.clear()
         file.close()
 
@@ -220,8 +227,6 @@ class Board:
                 self._publish(file, pace)
         if pace.is_time_to_check() and (ended := self._no_longer_running(file)):
             file.note(ended)
-        if file.has_news and (pace.is_due() or not self._is_described(file)):
-            self._publish(file, pace)
 
     def _no_longer_running(self, file: WatchedFile) -> set[str]:
         """Return the ids of the sessions that are shown running and are not."""
@@ -245,16 +250,23 @@ class Board:
         """Make the rows of the sessions that changed; only this thread changes the sessions."""
         with pace:
             changed, sessions = file.take_changed(), file.sessions
-            rows = {
-                _key(file, name): _as_json(sessions[name], _key(file, name), file.index)
-                for name in sessions
-                if name in changed
-            }
+            made = {name: self._made(file, name) for name in sessions if name in changed}
+            rows = {_key(file, name): row for name, row in made.items() if row is not None}
             experiments = [overview.experiment(view, file.index) for view in file.experiments]
             kept = {_key(file, name) for name in sessions}
             with self._lock:
                 self._put(file, rows, kept, experiments)
         self._tell()
+
+    def _made(self, file: WatchedFile, session_id: str) -> Published | None:
+        """Return the row of a session; None, and say so, if it cannot be made."""
+        key = _key(file, session_id)
+        try:
+            return _as_json(file.sessions[session_id], key, file.index)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one session, the others are shown
+            reason = f"{type(error).__name__}: {error}"
+            self._say_once(key, f"{file.name}: session {session_id} cannot be shown: {reason}")
+            return None
 
     def _put(
         self,
@@ -274,6 +286,12 @@ class Board:
         if self._experiments.get(file.index) != experiments:
             self._experiments[file.index] = experiments
             self._experiments_version = self.version
+
+    def _say_once(self, about: str, text: str) -> None:
+        """Say what is wrong with a file or a session, unless that is what was last said of it."""
+        if self._said.get(about) != text:
+            self._said[about] = text
+            self._say(text)
 
     def _tell(self) -> None:
         for listener in list(self._listeners):

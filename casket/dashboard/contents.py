@@ -95,6 +95,8 @@ def image_type(head: bytes) -> str | None:
 def image_type_of(path: Path) -> str | None:
     """Return the media type of an image in a file; None if it is no image, or not there."""
     try:
+        if not path.is_file():
+            return None  # opening a pipe would wait for who writes to it
         with path.open("rb") as file:
             return image_type(file.read(12))
     except OSError:
@@ -147,29 +149,36 @@ class _Budget:
             yield item
 
 
-def shown(value: Any) -> Any:
-    """Return a value as JSON, with images, long arrays and tables told as such."""
+def shown(value: Any, *, tables: bool = True) -> Any:
+    """Return a value as JSON, with images, long arrays and tables told as such.
+
+    Args:
+        value: what was logged.
+        tables: whether equally long lists are the columns of a table; those of a grid of
+            hyperparameters are not.
+    """
     if isinstance(value, ArrayInFile):
         return _shown_array(value)
     if isinstance(value, str):
         return {"casket": "image", "src": value} if _is_image_url(value) else value
     if isinstance(value, Mapping):
-        return _table_of_columns(value) or {str(key): shown(item) for key, item in value.items()}
+        table = _table_of_columns(value) if tables else None
+        return table or {str(key): shown(item, tables=tables) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return _shown_list(list(value))
+        return _shown_list(list(value), tables=tables)
     return as_json(value)
 
 
-def _shown_list(items: list[Any]) -> Any:
+def _shown_list(items: list[Any], *, tables: bool) -> Any:
     numbers = _numbers(items)
     if numbers is not None and len(numbers) > LONGEST_LIST:
         shape = _shape(items)
         if _is_colour_image(shape, numbers):
             return {"casket": "image", "src": _as_data_url(_png(shape, bytes(numbers)))}
         return _array(shape, "", numbers)
-    if len(items) > 1 and all(isinstance(item, dict) and item for item in items):
+    if tables and len(items) > 1 and all(isinstance(item, dict) and item for item in items):
         return _table_of_rows(items)
-    return [shown(item) for item in items]
+    return [shown(item, tables=tables) for item in items]
 
 
 def _table_of_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -264,10 +273,10 @@ def _loaded(array: ArrayInFile) -> Any:
     try:
         import numpy as np
 
-        if array.path.stat().st_size > LARGEST_ARRAY:
+        if not array.path.is_file() or array.path.stat().st_size > LARGEST_ARRAY:
             return None
         return np.load(array.path, allow_pickle=False)
-    except (ImportError, OSError, ValueError, NotFound):
+    except (ImportError, OSError, EOFError, ValueError, NotFound):
         return None
 
 

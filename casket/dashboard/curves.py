@@ -237,7 +237,7 @@ class _Shared:
         return place
 
 
-def _as_steps(numbers: list[float]) -> list[float] | dict[str, list[int]]:
+def _as_steps(numbers: list[float]) -> list[float] | dict[str, list[float]]:
     """Return whole numbers by what each adds to the one before, at half the size."""
     if not {int}.issuperset(map(type, numbers)):
         return numbers

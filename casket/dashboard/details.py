@@ -23,7 +23,8 @@ def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
     found = {"key": key, "file": file, **overview.described(session)}
     for name in ("params", "config", "meta", "last"):
         values = getattr(session, name)
-        found[name] = {inner: contents.shown(value) for inner, value in values.items()}
+        tables = name == "last"
+        found[name] = {each: contents.shown(value, tables=tables) for each, value in values.items()}
     address = f"api/session/{quote(key, safe='')}"
     return {
         **found,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from casket.errors import CasketError, NotFound
 from casket.fold import Fold
 from casket.locate import locate
 from casket.records import Record
+from casket.stores import layout
 from casket.stores.base import Store, StoreOptions
 from casket.views import SessionView
 
@@ -20,6 +22,10 @@ Looks = dict[str, tuple[int, int, int]]
 """Inode, size and time of a file, and of what a database has beside it."""
 
 State = Literal["reading", "ready", "broken", "lost"]
+
+CHECKED_AT_START = 512
+CHECKED_AT_END = 48
+"""Bytes that tell whether a file that grew is still the one that was read."""
 
 RECORDS_AT_ONCE = 2_000
 """How many are taken before questions get their turn."""
@@ -44,7 +50,7 @@ class WatchedFile:
         state: `reading`, `ready`, `broken` (never read) or `lost` (read before).
         error: why it cannot be read, and what to do; None if it can.
         lock: held while records are added.
-        looks: how many times it was looked at with success.
+        looks: how many times it was looked at.
         wake: set to have it looked at now.
         has_news: whether anything changed since `take_changed` was last called.
     """
@@ -65,6 +71,7 @@ class WatchedFile:
         self._store: Store | None = None
         self._last = 0
         self._seen: Looks | None = None
+        self._ends = b""
 
     def _new_fold(self) -> Fold:
         return Fold(ShownFolder(self.place.artifacts().path))
@@ -104,12 +111,44 @@ class WatchedFile:
         self.looks += 1
 
     def _read(self, seen: Looks | None) -> Iterator[None]:
-        if self._store is None or _is_another(self._seen, seen):
+        store = None if self._is_another(seen) else self._store
+        # Before it is read: one that does not change is not tried again if that fails, and one
+        # that is replaced meanwhile is found out.
+        self._seen, self._ends = seen, self._ends_of(seen)
+        if store is None:
             yield from self._read_anew()
         else:
-            yield from self._read_on(self._store, self._fold)
-        self._seen = seen
+            yield from self._read_on(store, self._fold)
         self.state, self.error = "ready", None
+
+    def _is_another(self, now: Looks | None) -> bool:
+        """Tell whether another file took the place of the one read: one is only appended to."""
+        if self._seen is None or now is None:
+            return False
+        (inode, size, _), (inode_now, size_now, _) = self._seen["file"], now["file"]
+        return inode != inode_now or size_now < size or self._ends_of(self._seen) != self._ends
+
+    def _ends_of(self, seen: Looks | None) -> bytes:
+        """Return what appending to the file as it was seen leaves as it is; empty if unknown."""
+        if seen is None or self.place.kind != "json":
+            return b""
+        stop = max(seen["file"][1] - len(layout.TAIL), 0)
+        try:
+            with self.place.path.open("rb") as file:
+                start = file.read(min(stop, CHECKED_AT_START))
+                file.seek(max(stop - CHECKED_AT_END, 0))
+                return start + file.read(min(stop, CHECKED_AT_END))
+        except OSError:
+            return b""  # the store says so, and what to do
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing may be added to it now; None if it may."""
+        try:
+            self._look()
+        except OSError as error:
+            return _reason(error)
+        return self.error
 
     def _look(self) -> Looks | None:
         """Return what tells that a file of this machine was written to; None for any other."""
@@ -163,7 +202,8 @@ class WatchedFile:
         """Take note that it cannot be read now; what was read before stays."""
         self.state = "lost" if self.state in {"ready", "lost"} else "broken"
         self.error = _reason(error)
-        self._seen = None
+        if isinstance(error, OSError):
+            self._seen = None  # it may be read next time, without a change to it
         if self.is_local:
             self.close()
 
@@ -188,18 +228,11 @@ def _looks(path: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """Yield inode, size and time of a file, and of what a database has beside it."""
     found = path.stat()
     yield "file", (found.st_ino, found.st_size, found.st_mtime_ns)
-    log = path.with_name(f"{path.name}-wal")
+    # SQLite puts it beside the file that a symbolic link stands for.
+    log = Path(f"{os.path.realpath(path)}-wal")
     if log.exists():
         found = log.stat()
         yield "log", (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _is_another(before: Looks | None, now: Looks | None) -> bool:
-    """Tell whether another file took the place of one: records are only ever appended to it."""
-    if before is None or now is None:
-        return False
-    (inode, size, _), (inode_now, size_now, _) = before["file"], now["file"]
-    return inode != inode_now or size_now < size
 
 
 def _reason(error: Exception) -> str:

@@ -52,6 +52,11 @@ class Access(NamedTuple):
         """What a browser that showed the token keeps."""
         return hashlib.sha256(f"casket {self.token}".encode()).hexdigest()
 
+    @property
+    def cookie_name(self) -> str:
+        """What it keeps that under: browsers do not tell the ports of a host apart."""
+        return f"casket_dashboard_{self.cookie[:8]}"
+
     def check(self, method: str, headers: Mapping[str, str]) -> None:
         """Make sure that a question may be asked.
 
@@ -93,7 +98,7 @@ class Access(NamedTuple):
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
-        return any(_same(value, self.cookie) for value in _cookies(headers.get("cookie", "")))
+        return _same(_cookie(headers.get("cookie", ""), self.cookie_name), self.cookie)
 
     def _is_ours(self, header: str) -> bool:
         name = _name_of(header)
@@ -101,9 +106,6 @@ class Access(NamedTuple):
             return True
         # An address cannot be made to mean another machine, as a name can.
         return _is_any(self.host) and (_is_address(name) or name == socket.gethostname().lower())
-
-
-COOKIE = "casket_dashboard"
 
 
 def is_loopback(host: str) -> bool:
@@ -140,9 +142,9 @@ def _same(given: str, right: str) -> bool:
     return hmac.compare_digest(given.encode(), right.encode())
 
 
-def _cookies(header: str) -> list[str]:
+def _cookie(header: str, name: str) -> str:
     try:
         found = SimpleCookie(header)
     except CookieError:
-        return []
-    return [found[COOKIE].value] if COOKIE in found else []
+        return ""
+    return found[name].value if name in found else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -207,6 +208,8 @@ class Dashboard:
         def answer() -> Response:
             with self._board.looking_at(key) as (file, session):
                 pass  # written without holding the reader off
+            if (obstacle := file.obstacle) is not None:
+                raise NotAnswered(obstacle, "session", 503)
             backend = Backend(file.place, StoreOptions())
             try:
                 annotate(backend, session, **change._asdict())
@@ -327,7 +330,11 @@ class Guard:
         query = [pair for pair in request.query_params.multi_items() if pair[0] != "token"]
         answer = RedirectResponse(f"/?{urlencode(query)}" if query else "/", status_code=303)
         answer.set_cookie(
-            security.COOKIE, self._access.cookie, httponly=True, samesite="strict", path="/"
+            self._access.cookie_name,
+            self._access.cookie,
+            httponly=True,
+            samesite="strict",
+            path="/",
         )
         return answer
 
@@ -377,6 +384,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End the streams, then the server."""
+        # What it cuts off at the end is no error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._board.close()
         super().handle_exit(sig, frame)
 

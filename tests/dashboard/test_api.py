@@ -3,7 +3,9 @@
 import base64
 import csv
 import io
+import json
 import math
+import os
 import random
 from itertools import pairwise
 from urllib.parse import quote
@@ -363,6 +365,14 @@ def test_images_arrays_and_tables_inside_results_are_told_as_such(shape, log):
     assert shown["deep"] == {"x": {"y": [True, None]}}
 
 
+def test_a_grid_of_hyperparameters_is_no_table(ask, tmp_path):
+    path = tmp_path / "runs.json"
+    params = {"grid": {"C": [1, 10], "gamma": [0.1, 0.01]}, "stages": [{"n": 1}, {"n": 2}]}
+    new_model(path).session(params).end()
+    client = ask(path)
+    assert client.get(f"/api/session/{only_key(client)}").json()["params"] == params
+
+
 def test_an_array_whose_file_is_gone_is_still_named(log, ask, tmp_path):
     client = log(lambda session: session.add_result({"w": np.arange(100_000.0)}))
     for file in (tmp_path / "runs.json.files").iterdir():
@@ -487,3 +497,55 @@ def test_a_note_out_of_bounds_is_refused_by_the_parameter(change, parameter, log
     client = log(logs([{"a": 1.0}]), edit=True)
     response = client.post(f"/api/session/{only_key(client)}/annotate", json=change)
     assert refusal(response) == (400, parameter)
+
+
+def test_nothing_is_written_where_the_file_is_gone(ask, tmp_path):
+    path = filled(tmp_path / "runs.json", 1)
+    client = ask(path, edit=True)
+    address = f"/api/session/{only_key(client)}/annotate"
+    path.unlink()
+    assert refusal(client.post(address, json={"note": "at once"})) == (503, "session")
+    wait_for(lambda: overview(client)["files"][0]["state"] == "lost")
+    assert refusal(client.post(address, json={"note": "later"})) == (503, "session")
+    assert not path.exists()
+    assert len(overview(client)["sessions"]) == 1
+
+
+@pytest.mark.parametrize("name", ["range", "metrics", "kind", "points", "since"])
+def test_a_question_however_deep_is_refused_by_what_is_wrong(name, log):
+    question = json.dumps({"metrics": ["loss"], "sessions": [], name: None})
+    question = question.replace("null", "[" * 1000 + "]" * 1000)
+    headers = {"Content-Type": "application/json"}
+    response = log(logs([])).post("/api/curves", content=question, headers=headers)
+    assert refusal(response) == (400, name)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1"])
+def test_csv_holds_nothing_that_a_spreadsheet_would_run(name, log):
+    values = {name: name, "inside": f"a{name}", "loss": -math.inf, "number": "-5"}
+    client = log(lambda session: session.add_epoch(1, values))
+    text = client.get(f"/api/session/{only_key(client)}/rows.csv").text
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row[f"'{name}"] == f"'{name}"
+    assert (row["inside"], row["loss"], row["number"]) == (f"a{name}", "-Infinity", "-5")
+
+
+@pytest.mark.parametrize("damaged", ["empty", "pipe"])
+def test_an_array_whose_file_is_damaged_is_still_named(damaged, log, ask, tmp_path):
+    log(lambda session: session.add_result({"a": np.arange(300_000)}))
+    (file,) = (tmp_path / "runs.json.files").iterdir()
+    file.unlink()
+    file.touch() if damaged == "empty" else os.mkfifo(file)
+    client = ask(tmp_path / "runs.json")
+    (result,) = client.get(f"/api/session/{only_key(client)}").json()["results"]
+    assert result["result"]["a"]["shape"] == [300_000]
+
+
+def test_an_artifact_that_is_a_pipe_holds_nobody_up(log, ask, tmp_path):
+    log(lambda session: session.add_artifact("a.png", b"a"))
+    (file,) = (tmp_path / "runs.json.files").iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    client = ask(tmp_path / "runs.json")
+    (artifact,) = client.get(f"/api/session/{only_key(client)}").json()["artifacts"]
+    assert "image" not in artifact

@@ -4,6 +4,7 @@ import base64
 import html.parser
 import io
 import json
+import os
 import re
 
 import numpy as np
@@ -195,3 +196,10 @@ def test_a_report_opens_from_disk_without_a_network(export, page, tmp_path):
     page.goto((tmp_path / "report.html").as_uri())
     page.get_by_text("exp").first.wait_for()
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
+def test_a_report_of_a_file_whose_name_is_not_utf_8_is_written(export, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.json")
+    filled(tmp_path / "runs.json").rename(path)
+    (file,) = data_of(export(path))["overview"]["files"]
+    assert file["name"].endswith("caf\ufffd.json")

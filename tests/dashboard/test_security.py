@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -111,8 +112,9 @@ def test_without_the_token_nothing_is_told(serve, tmp_path):
     assert raw(address, path="/?token=wrong")[0] == 401
     assert raw(address, path="/api/overview?token=right")[0] == 401
     assert raw(address, Authorization="Bearer wrong")[0] == 401
-    assert raw(address, Cookie="casket_dashboard=right")[0] == 401
-    assert raw(address, Cookie='casket_dashboard="\\')[0] == 401
+    name = Access.to("127.0.0.1", "right").cookie_name
+    assert raw(address, Cookie=f"{name}=right")[0] == 401
+    assert raw(address, Cookie=f'{name}="\\')[0] == 401
 
 
 def test_who_shows_the_token_keeps_a_cookie_and_the_address_loses_it(serve, tmp_path):
@@ -127,6 +129,17 @@ def test_who_shows_the_token_keeps_a_cookie_and_the_address_loses_it(serve, tmp_
     assert raw(address, Cookie=cookie.partition(";")[0])[0] == 200
     assert raw(address, Authorization="Bearer right & <proper>")[0] == 200
     assert raw(address, path=f"/?{query}", Host="evil.example")[0] == 403
+
+
+def test_who_shows_the_tokens_of_two_servers_of_a_host_is_known_to_both(serve, client_of, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    addresses = [serve(path, token=token) for token in ("one", "two")]
+    cookies = httpx.Cookies()
+    for address in addresses:
+        answer = client_of(address, cookies=cookies).get(f"/?{urlsplit(address).query}")
+        cookies.update(answer.cookies)
+    for address in addresses:
+        assert client_of(address, cookies=cookies).get("/api/overview").status_code == 200
 
 
 def test_at_every_address_of_the_machine_its_addresses_are_names(serve, tmp_path):

@@ -1,8 +1,11 @@
 """The server: what it says of its files, what changes while one looks, and how it ends."""
 
+import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -52,7 +55,7 @@ def test_several_files_are_shown_together(ask, tmp_path):
     files = [filled(tmp_path / "a.json", 1), filled(tmp_path / "b.sqlite", 2)]
     shown = overview(ask(*files))
     assert [file["name"] for file in shown["files"]] == ["a.json", "b.sqlite"]
-    assert [row["key"][:2] for row in shown["sessions"]] == ["0.", "1.", "1."]
+    assert sorted(row["key"][:2] for row in shown["sessions"]) == ["0.", "1.", "1."]
 
 
 def test_what_is_logged_comes_as_an_event_and_nothing_else_does(ask, listen, file_url):
@@ -84,6 +87,13 @@ def test_a_page_of_another_server_is_told_to_ask_again(ask, listen, tmp_path):
     path = filled(tmp_path / "runs.json")
     cursor = overview(ask(path))["cursor"]
     assert listen(ask(path), cursor).next().kind == "reload"
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1000000", "-1", "x"])
+def test_a_number_no_change_has_yet_is_of_another_server(number, ask, listen, tmp_path):
+    client = ask(filled(tmp_path / "runs.json"))
+    server = overview(client)["cursor"].partition(".")[0]
+    assert listen(client, f"{server}.{number}").next().kind == "reload"
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "..", "a.b.c", "9" * 500])
@@ -173,6 +183,121 @@ def test_a_file_that_goes_away_is_lost_and_what_was_read_stays(ask, tmp_path):
     wait_for(lambda: states(client) == ["ready"])
 
 
+def damage(path, epochs=20_000):
+    """Add many epochs to a file, and then one that no casket writes; what is before can be read."""
+    lines = path.read_text().splitlines()
+    pattern = next(line for line in lines if '"epoch_num":3' in line)
+    number, record = next(iter(json.loads(f"{{{pattern.rstrip(',')}}}").items()))
+    added = []
+    for i in range(1, epochs + 1):
+        record["n"] = 10_000 + i
+        record["body"]["epoch_num"] = 3 + i
+        added.append(f'"{int(number) + 10 + i}": {json.dumps(record, separators=(",", ":"))}')
+    record["n"] = [1]
+    added.append(f'"{int(number) + 11 + epochs}": {json.dumps(record, separators=(",", ":"))}')
+    path.write_text(path.read_text().removesuffix("\n}}\n") + ",\n" + ",\n".join(added) + "\n}}\n")
+    return path
+
+
+def cpu_share(seconds=1.5):
+    """Return how much of the time this process, and the servers in it, are busy."""
+    began = time.process_time()
+    time.sleep(seconds)
+    return (time.process_time() - began) / seconds
+
+
+def test_a_file_that_cannot_be_read_is_not_read_again_before_it_changes(ask, said, tmp_path):
+    path = damage(filled(tmp_path / "runs.json", 1))
+    client = ask(path)
+    assert states(client) == ["broken"]
+    assert cpu_share() < 0.2
+    assert len(said) == 1
+    filled(tmp_path / "whole.json").replace(path)
+    wait_for(lambda: states(client) == ["ready"])
+
+
+def test_a_file_that_goes_away_before_all_of_it_is_shown_is_waited_for_in_peace(ask, tmp_path):
+    path = filled(tmp_path / "runs.json", 1)
+    client = ask(path)
+    damage(path)
+    wait_for(lambda: states(client) == ["lost"])
+    path.unlink()
+    assert cpu_share() < 0.2
+    assert overview(client)["sessions"][0]["counts"]["epoch"] == 20_003
+
+
+@pytest.mark.parametrize("others", [1, 5])
+def test_another_file_written_over_it_is_read_from_the_beginning(others, ask, tmp_path):
+    path = filled(tmp_path / "runs.json", 1)
+    other = filled(tmp_path / "other.json", others, epochs=30)
+    assert other.stat().st_size > path.stat().st_size
+    client = ask(path)
+    with path.open("r+b") as file:  # the same inode, as `cp` leaves it
+        file.write(other.read_bytes())
+    with casket.open(other) as there:
+        ids = {f"0.{session.id}" for session in there.sessions()}
+    wait_for(lambda: {row["key"] for row in overview(client)["sessions"]} == ids)
+
+
+def test_a_file_that_was_copied_and_went_on_elsewhere_is_read_from_the_beginning(ask, tmp_path):
+    path, other = filled(tmp_path / "runs.json", 3), tmp_path / "other.json"
+    shutil.copy(path, other)
+    new_model(path).session({"seed": 10}).end()
+    for seed in range(20, 25):
+        new_model(other).session({"seed": seed}).end()
+    client = ask(path)
+    assert 10 in rows(client)
+    with path.open("r+b") as file:
+        file.write(other.read_bytes())
+    wait_for(lambda: set(rows(client)) == {0, 1, 2, 20, 21, 22, 23, 24})
+
+
+def test_a_file_that_grows_is_not_read_from_its_beginning(ask, serve, tmp_path):
+    path = filled(tmp_path / "runs.json", 1)
+    client = ask(path)
+    ((_, board, _),) = serve.running
+    (session,) = board.files[0].sessions.values()
+    for count in (2, 3, 4):
+        new_model(path).session({"seed": count}).end()
+        wait_for(lambda expected=count: len(rows(client)) == expected)
+    assert board.files[0].sessions[session.id] is session
+
+
+def test_a_database_behind_a_symbolic_link_is_live(ask, tmp_path):
+    (tmp_path / "far").mkdir()
+    path = filled(tmp_path / "far" / "runs.sqlite", 1)
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    client = ask(link)
+    session = new_model(path).session({"seed": 7})
+    for epoch in range(1, 4):
+        session.add_epoch(epoch, {"loss": 0.5})
+        wait_for(lambda n=epoch: 7 in rows(client) and rows(client)[7]["counts"]["epoch"] == n)
+    session.end()
+
+
+def test_a_session_that_cannot_be_shown_is_named_once_and_hides_no_other(ask, said, tmp_path):
+    path = filled(tmp_path / "runs.json", 3)
+    deep = '{"a":' * 300 + "1" + "}" * 300
+    path.write_text(path.read_text().replace('"seed":1', f'"seed":1,"deep":{deep}'))
+    client = ask(path)
+    assert states(client) == ["ready"]
+    assert set(rows(client)) == {0, 2}
+    for tag in ("first", "second"):
+        Experiment.use(str(path), exp_id="exp").add_tag(tag)
+        wait_for(lambda expected=tag: expected in rows(client)[2]["tags"])
+    (line,) = said
+    assert "cannot be shown" in line
+
+
+def test_a_file_whose_name_is_not_utf_8_is_shown(ask, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.json")
+    filled(tmp_path / "runs.json").rename(path)
+    shown = overview(ask(path))
+    assert shown["files"][0]["name"] == "caf\ufffd.json"
+    assert len(shown["sessions"]) == 2
+
+
 def test_tags_of_an_experiment_reach_the_rows_of_all_its_sessions(ask, tmp_path):
     path = filled(tmp_path / "runs.json")
     client = ask(path)
@@ -234,6 +359,24 @@ def test_the_command_prints_its_address_and_ctrl_c_ends_it_at_once(
     assert (process.returncode, err) == (0, "")
     assert time.monotonic() - began < 10
     assert [listener.next() for listener in listeners] == [None] * 3
+
+
+def test_ctrl_c_says_nothing_of_those_it_cuts_off(command, client_of, tmp_path):
+    process, address = command(filled(tmp_path / "runs.json"), "--no-open", "--port", "0")
+    wait_for(lambda: len(overview(client_of(address))["sessions"]) == 2)
+    port = int(re.search(r":(\d+)/", address)[1])
+    stuck = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+    for connection in stuck:
+        connection.sendall(
+            b"POST /api/curves HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    for connection in stuck:
+        connection.close()
 
 
 def test_the_one_file_of_the_folder_is_meant_and_the_next_free_port_taken(
