@@ -14,7 +14,6 @@ from casket.errors import CasketError, NotFound
 from casket.fold import Fold
 from casket.locate import locate
 from casket.records import Record
-from casket.stores import layout
 from casket.stores.base import Store, StoreOptions
 from casket.views import SessionView
 
@@ -26,6 +25,9 @@ State = Literal["reading", "ready", "broken", "lost"]
 CHECKED_AT_START = 512
 CHECKED_AT_END = 48
 """Bytes that tell whether a file that grew is still the one that was read."""
+
+WRITTEN_OVER = 16
+"""Bytes at the end of a file that an append may change: it opens the document's braces."""
 
 RECORDS_AT_ONCE = 2_000
 """How many are taken before questions get their turn."""
@@ -132,7 +134,7 @@ class WatchedFile:
         """Return what appending to the file as it was seen leaves as it is; empty if unknown."""
         if seen is None or self.place.kind != "json":
             return b""
-        stop = max(seen["file"][1] - len(layout.TAIL), 0)
+        stop = max(seen["file"][1] - WRITTEN_OVER, 0)
         try:
             with self.place.path.open("rb") as file:
                 start = file.read(min(stop, CHECKED_AT_START))

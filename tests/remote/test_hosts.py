@@ -1,5 +1,6 @@
 """Two hosts, each with a network, a name and journals of its own, and one server between them."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from tests.services.processes import is_root
 from tests.services.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
+_counts = itertools.count()
 
 
 class Host:
@@ -24,11 +26,12 @@ class Host:
         gateway: the address of this machine, as it is seen from there.
     """
 
-    def __init__(self, number):
-        # Of this process's own: another worker's tests make hosts too. Names have 15 characters.
-        self.name = f"casket{os.getpid() % 10_000_000}{'ab'[number]}"
-        network = f"10.213.{os.getpid() % 250}"
-        self.gateway, address = (f"{network}.{4 * number + n}" for n in (1, 2))
+    def __init__(self):
+        # Nobody else's: other workers make hosts too, and Linux takes a while to remove one.
+        count = next(_counts) % 40
+        self.name = f"ck{os.getpid() % 10_000_000}x{count}"
+        network = f"10.{213 + count}.{os.getpid() % 250}"
+        self.gateway, address = f"{network}.1", f"{network}.2"
         _ip("netns", "add", self.name)
         outer, inner = f"{self.name}0", f"{self.name}1"
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner, "netns", self.name)
@@ -61,8 +64,8 @@ def hosts():
         pytest.skip("only root can make network namespaces, with the ip of iproute2")
     made = []
     try:
-        for number in range(2):
-            made.append(Host(number))
+        for _ in range(2):
+            made.append(Host())
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network namespace can be made here: {error.stderr}")
     else:
