@@ -11,13 +11,13 @@ import errno
 import io
 import mimetypes
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from casket.errors import NotFound, UnstorableValue, missing
+from casket.records import new_id
 from casket.serialised import npy, serialise
 from casket.stores import base
 from casket.values import Encoder
@@ -111,7 +111,7 @@ class ArtifactFolder:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
-        path = self.path / f".{secrets.token_hex(8)}.tmp"
+        path = self.path / f".{new_id()}.tmp"
         try:
             yield path
         finally:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from casket.artifacts import ArtifactFolder
-from casket.fold import Fold
+from casket.fold import Fold, in_chunks
 from casket.locate import Place
 from casket.merging import files_of
 from casket.records import FORMAT_VERSION, KINDS, Record, Writer, deletion
@@ -113,15 +113,13 @@ class Cleaner:
     def look(self) -> None:
         """Learn what was appended since the last look."""
         last = self._last
-        for number, record in self._reading.records(after=last):
-            last = number
-            self._take(record)
-        # Not sooner: a nested document of the first casket gives many records of one number.
+        for chunk in in_chunks(self._reading.records(after=last)):
+            last = chunk[-1][0]
+            for record in self._fold.take(record for _, record in chunk):
+                self._note(record)
         self._last = last
 
-    def _take(self, record: Record) -> None:
-        if not self._fold.take(record):
-            return
+    def _note(self, record: Record) -> None:
         owner = _owner(record)
         self._used[owner] = max(record["time"], self._used.get(owner, ""))
         if record["v"] > FORMAT_VERSION or record["kind"] not in KINDS:

@@ -9,7 +9,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from datetime import UTC, datetime
-from typing import Any, overload
+from typing import Any, cast, overload
 
 Column = MutableSequence[Any]
 Shape = tuple[Any, ...]
@@ -159,6 +159,17 @@ class Times(Sequence[str | None]):
         if text is not None and encoded == _BLANK:
             self._others[len(self)] = text
         self._texts += encoded
+
+    def extend(self, texts: Sequence[str | None]) -> None:
+        """Add times, the quick way if all are as casket writes them."""
+        if set(map(type, texts)) == {str}:
+            known = cast("Sequence[str]", texts)
+            joined = "".join(known)
+            if joined.isascii() and set(map(len, known)) == {_LENGTH}:
+                self._texts += joined.encode()
+                return
+        for text in texts:
+            self.append(text)
 
     def seconds(self) -> array[float]:
         """Return them in seconds since 1970; NaN for None, and for what cannot be read."""

@@ -212,9 +212,8 @@ class Experiment:
         backend = self.backend
         fold = Fold(backend.files)
         heads = {"experiment", "model", "tag"}
-        for _, record in backend.store.records(experiment=self.id, kinds=heads):
-            if "session" not in record:
-                fold.take(record)
+        found = backend.store.records(experiment=self.id, kinds=heads)
+        fold.take(record for _, record in found if "session" not in record)
         return fold
 
     def _create(self) -> None:
@@ -377,11 +376,12 @@ class Model:
         return self._fold(session=session_id).sessions.get(session_id)
 
     def _fold(self, **filters: Any) -> Fold:
-        from casket.fold import Fold
+        from casket.fold import Fold, in_chunks
 
         fold = Fold(self.backend.files)
-        for _, record in self.backend.store.records(experiment=self.experiment.id, **filters):
-            fold.take(record)
+        found = self.backend.store.records(experiment=self.experiment.id, **filters)
+        for chunk in in_chunks(found):
+            fold.take(record for _, record in chunk)
         return fold
 
     def _read(self) -> Casket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from casket.rows import Mode
@@ -22,6 +23,7 @@ _HIGHER = re.compile(
 _NEITHER = re.compile(r"[._/ -](time|seconds|duration)s?$")
 
 
+@lru_cache(maxsize=4096)
 def better(metric: str) -> Mode | None:
     """Return which way a metric is better, as far as its name tells.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from casket import forks
 from casket.artifacts import ArtifactFolder
 from casket.errors import BadLocation
-from casket.fold import Fold
+from casket.fold import Fold, in_chunks
 from casket.records import Record
 from casket.stores.base import Store
 from casket.summary import best_values
@@ -206,15 +206,13 @@ class Casket:
 
     def _refresh(self) -> None:
         """Take what was added since the last time."""
-        take = self._fold.take
         with self._refreshing:
             last, followers = self._last, list(self._followers)
-            for number, record in self._store.records(after=last):
-                last = number
-                if take(record):
-                    for follower in followers:
-                        follower.waiting.append(record)
-            # Not sooner: a nested document gives many records of one number.
+            for chunk in in_chunks(self._store.records(after=last)):
+                last = chunk[-1][0]
+                new = self._fold.take(record for _, record in chunk)
+                for follower in followers:
+                    follower.waiting.extend(new)
             self._last = last
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
 from casket.artifacts import ArtifactFolder
 from casket.columns import Column, Columns, Shape, Times, by_path, shape_of
-from casket.errors import BadLocation
+from casket.errors import BadLocation, CasketWarning
 from casket.records import Record
 from casket.stored import Stored
 
@@ -93,8 +94,44 @@ class Logged:
     def __len__(self) -> int:
         return len(self._places)
 
-    def take(self, record: Record) -> None:
-        """Add a record."""
+    def take(self, records: Sequence[Record]) -> None:
+        """Add records; one that lacks what every such record has is named in a warning."""
+        if self._takes_alike(records):
+            return
+        for record in records:
+            try:
+                self._take_one(record)
+            except KeyError as missing:
+                warnings.warn(_lacking(record, missing), CasketWarning, stacklevel=2)
+
+    def _takes_alike(self, records: Sequence[Record]) -> bool:
+        """Add records all at once, if they have nothing but floats under the same names.
+
+        Nearly all are so, and one by one they would take four times as long.
+        """
+        try:
+            bodies = [record["body"] for record in records]
+            results = [body["result"] for body in bodies]
+            names, types = set(map(tuple, results)), set(map(type, _values_of(results)))
+            if types != {float} or len(names) != 1 or any("extended" in each for each in records):
+                return False
+            numbers = [self._in_kind(name, [body[name] for body in bodies]) for name in self._names]
+            times = [
+                record["time"] if body.get("timestamp", True) else None
+                for record, body in zip(records, bodies, strict=True)
+            ]
+            self._turn_to(records[0])
+        except (_NoColumns, KeyError, OverflowError, *_BY_HAND):
+            return False
+        # From here on nothing fails, as in `_take_one`.
+        self._last_append(_values_of(results))
+        for name, column in zip(self._names, numbers, strict=True):
+            self.numbers[name].extend(column)
+        self.times.extend(times)
+        self._places.extend(bytes([self._last_place]) * len(records))
+        return True
+
+    def _take_one(self, record: Record) -> None:
         body = record["body"]
         result, numbers = body["result"], [body[name] for name in self._names]
         time = record["time"] if body.get("timestamp", True) else None
@@ -180,6 +217,18 @@ class Logged:
         for i in sorted(last.union(list(self._others)), reverse=True):
             if 0 <= i < count and not self._adds_nothing(i, found):
                 add_missing(found, self._result(i))
+
+    def _in_kind(self, name: str, numbers: list[Any]) -> Column:
+        """Return numbers in the kind of column that is kept of them.
+
+        Raises:
+            OverflowError, TypeError: they need another.
+        """
+        if type(self.numbers[name]) is list:
+            return numbers
+        if set(map(type, numbers)) != {int}:
+            raise TypeError
+        return array("q", numbers)
 
     def _number_by_list(self, name: str) -> None:
         if type(self.numbers[name]) is not list:
@@ -268,6 +317,17 @@ def _with_floats(stored: Mapping[str, Any]) -> dict[str, Any]:
         else:
             read[key] = value
     return read
+
+
+def _values_of(results: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, results))
+
+
+def _lacking(record: Record, missing: KeyError) -> str:
+    return (
+        f"a record of kind {record['kind']!r}, {record['writer']}:{record['n']}, has no "
+        f"{missing}; it is not shown, and stays in the store"
+    )
 
 
 class _NoColumns(Exception):

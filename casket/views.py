@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -311,16 +311,15 @@ class SessionView:
     # What the fold calls.
 
     def take(self, record: Record) -> None:
-        """Add a record of this session."""
-        logged = self._logged.get(record["kind"])
-        if logged is not None:
-            logged.take(record)
-        else:
-            getattr(self, f"_take_{record['kind']}")(record)
-            if _is_afterthought(record):
-                return
-        if record["time"] > self._last_time:
-            self._last_time = record["time"]
+        """Add a record of this session that is no epoch, batch or result."""
+        getattr(self, f"_take_{record['kind']}")(record)
+        if not _is_afterthought(record):
+            self._last_time = max(self._last_time, record["time"])
+
+    def take_logged(self, kind: Kind, records: Sequence[Record]) -> None:
+        """Add epochs, batches or results of this session."""
+        self._logged[kind].take(records)
+        self._last_time = max(self._last_time, *(record["time"] for record in records))
 
     def _take_session(self, record: Record) -> None:
         self._params = Stored.of(record, "params", self._files)

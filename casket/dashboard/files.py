@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from casket.dashboard.contents import ShownFolder
 from casket.errors import CasketError, NotFound
-from casket.fold import Fold
+from casket.fold import Fold, in_chunks
 from casket.locate import locate
 from casket.records import Record
 from casket.stores.base import Store, StoreOptions
@@ -28,9 +27,6 @@ CHECKED_AT_END = 48
 
 WRITTEN_OVER = 16
 """Bytes at the end of a file that an append may change: it opens the document's braces."""
-
-RECORDS_AT_ONCE = 2_000
-"""How many are taken before questions get their turn."""
 
 
 class WatchedFile:
@@ -179,15 +175,12 @@ class WatchedFile:
 
     def _read_on(self, store: Store, fold: Fold) -> Iterator[None]:
         last = self._last
-        records = store.records(after=last)
-        while chunk := list(itertools.islice(records, RECORDS_AT_ONCE)):
+        for chunk in in_chunks(store.records(after=last)):
+            last = chunk[-1][0]
             with self.lock:
-                for number, record in chunk:
-                    last = number
-                    if fold.take(record):
-                        self.note(_about(record, fold))
+                for record in fold.take(record for _, record in chunk):
+                    self.note(_about(record, fold))
             yield
-        # Not sooner: a nested document gives many records of one number.
         self._last = last
 
     def note(self, sessions: Iterable[str]) -> None:

@@ -194,10 +194,18 @@ assert len(rows) == 1_000
 """
 
 
+def sessions_file(folder: Path) -> Path:
+    """Return a file of 1,000 sessions with 100 epochs each."""
+    path = folder / "sessions.json"
+    if not path.exists():
+        fill(path, 1_000, 100)
+    return path
+
+
 def reading(folder: Path) -> list[Figure]:
     """200,000 epochs into a pandas frame; 1,000 sessions listed by a new process."""
     fill(folder / "epochs.json", 200, 1_000)
-    fill(folder / "sessions.json", 1_000, 100)
+    sessions = sessions_file(folder)
     ratios, listed = [], []
     for _ in range(5):
         begun = time.perf_counter()
@@ -209,7 +217,7 @@ def reading(folder: Path) -> list[Figure]:
             assert len(runs.to_pandas("epochs")) == 200_000
         framed = time.perf_counter() - begun
         ratios.append(framed / loaded)
-        command = [sys.executable, "-c", LISTING, str(folder / "sessions.json")]
+        command = [sys.executable, "-c", LISTING, str(sessions)]
         listed.append(float(subprocess.check_output(command)))
     ratio = statistics.median(ratios)
     detail = f"{framed:.2f} s, json.load {loaded:.2f} s"
@@ -223,9 +231,7 @@ def reading(folder: Path) -> list[Figure]:
 
 def command_line(folder: Path) -> list[Figure]:
     """`casket --help`, and `casket ls` in a terminal, each in a new process."""
-    path = folder / "sessions.json"
-    if not path.exists():
-        fill(path, 1_000, 100)
+    path = sessions_file(folder)
     return [
         Figure("casket --help", statistics.median(in_terminal("--help")), 0.15, "s", ""),
         Figure(
