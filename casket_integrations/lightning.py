@@ -48,8 +48,9 @@ class CasketLogger(Logger):
     hyperparameters logged until then are its params, later ones its `meta["hyperparameters"]`. It
     ends with the Trainer's run. `test` and `validate` go on with it, and are added as results too,
     filed under their names; so do a resumed `fit`, and a second one unless its hyperparameters are
-    others. Epochs and steps count from 0, as Lightning's do. Where no Trainer ends the session,
-    call `finalize("success")`.
+    others. Epochs and steps count from 0, as Lightning's do. Steps of a Trainer that follow
+    each other quickly are written twice a second. Where no Trainer ends the session, call
+    `finalize("success")`.
 
     Args:
         model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.

@@ -177,20 +177,35 @@ class Recorder:
         """Log a batch."""
         self._log(metrics, lambda session, values: session.add_batch(number, values, epoch))
 
-    def quick_batch(self, number: int, metrics: Values, epoch: int) -> None:
+    def quick_batch(self, number: int, metrics: Values, epoch: int | None) -> None:
         """Log a batch that others may follow within a millisecond; they are written together.
 
         Args:
             number: its number.
             metrics: its metrics; values that do not change afterwards.
-            epoch: its epoch.
+            epoch: its epoch, if it is in one.
         """
         if not self._is_training:
             return
         now = time.time()
         self._waiting.append((number, dict(metrics or {}), epoch, now))
         if not 0.0 <= now - self._written < GATHER:  # a clock may be set back
-            self._write_waiting()
+            self.write_waiting()
+
+    def write_waiting(self, always: bool = False) -> None:
+        """Write the batches that wait, before who reads misses them.
+
+        Args:
+            always: never raise an error, as in `forgiving`.
+        """
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        with self.forgiving(always):
+            session = self._current()
+            if session is not None:
+                self._write_batches(session, waiting)
+        self._written = time.time()
 
     def count_batch(self, metrics: Values) -> None:
         """Remember a batch for the means of its epoch, without logging it. Threads may call it."""
@@ -280,17 +295,6 @@ class Recorder:
         self.params = storable(self.params)
         return model.session(self.params, ensure_unique=self._opens_unique)
 
-    def _write_waiting(self, always: bool = False) -> None:
-        """Write the batches that wait; `always` as in `forgiving`."""
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        with self.forgiving(always):
-            session = self._current()
-            if session is not None:
-                self._write_batches(session, waiting)
-        self._written = time.time()
-
     def _write_batches(self, session: Session, batches: Sequence[Batch]) -> None:
         try:
             session.add_batches(batches)
@@ -303,7 +307,7 @@ class Recorder:
         if not self._is_training:
             return
         try:
-            self._write_waiting()
+            self.write_waiting()
             session = self._current()
             if session is not None:
                 _write(session, dict(values or {}), write)
@@ -314,7 +318,7 @@ class Recorder:
 
     def _end(self, outcome: _Outcome, is_failing: bool = False) -> None:
         try:
-            self._write_waiting(always=is_failing)
+            self.write_waiting(always=is_failing)
         finally:
             if self._is_training and self._session is not None:
                 self._outcome = outcome

@@ -97,6 +97,7 @@ class Steps:
     @property
     def handle(self) -> Any:
         """The session; before it has begun, what begins it when it is used."""
+        self._recorder.write_waiting()
         return self._recorder.session or _Unbegun(self)
 
     @property
@@ -132,17 +133,19 @@ class Steps:
             epoch = self._run.epoch()
         # The plain types first: this is called in the training's loop.
         number = epoch if type(epoch) is int else _whole(epoch)
-        values = {
-            name: value if type(value) is float else _detached(value)
-            for name, value in metrics.items()
-        }
+        are_floats = {float}.issuperset(map(type, metrics.values()))
+        values = metrics if are_floats else {name: _detached(metrics[name]) for name in metrics}
         if number is not None:
             if number != self._epoch:
                 self._end_epoch()
             self._epoch = number
             self._latest.update(values)
         self._step = self._step + 1 if step is None else step
-        self._recorder.batch(self._step, values, epoch=number)
+        # What is no plain number may be changed before it is written; and who calls this by hand
+        # may look for it at once.
+        may_wait = are_floats and self._run is not None
+        log = self._recorder.quick_batch if may_wait else self._recorder.batch
+        log(self._step, values, number)
 
     def checkpoints(self, kind: str, facts: Mapping[str, Any], paths: Iterable[str | None]) -> None:
         """Note what is to say about the checkpoints of a kind, and keep the files that are new."""

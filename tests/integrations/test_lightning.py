@@ -206,6 +206,37 @@ def test_batches_and_epochs_are_named_as_they_are_logged_in_a_fit_and_a_test(mem
     ]
 
 
+def test_steps_of_a_fit_wait_for_each_other_until_somebody_looks(memory, fit, monkeypatch):
+    monkeypatch.setattr("casket_integrations.recorder.GATHER", 3600)
+    written = []
+
+    class Looks(Callback):
+        def on_train_batch_start(self, trainer, module, batch, step):
+            written.append(len(the_session(memory).batches) if step else 0)
+            if step == 4:
+                trainer.logger.experiment.add_meta({"looked": True})
+
+    options = {"max_epochs": 1, "limit_train_batches": 6, "log_every_n_steps": 1}
+    fit(CasketLogger(memory), callbacks=[Looks()], **options)
+    assert written == [0, 1, 1, 1, 1, 4]
+    numbers = [row["batch_num"] for row in the_session(memory).batches]
+    assert numbers == [0, 1, 2, 3, 4, 5, 5, 5]
+
+
+def test_a_metric_that_may_change_does_not_wait(memory, fit, monkeypatch):
+    monkeypatch.setattr("casket_integrations.recorder.GATHER", 3600)
+    counted = torch.zeros(1)
+
+    class Counts(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            counted.add_(1)
+            trainer.logger.log_metrics({"counted": counted}, trainer.global_step)
+
+    fit(CasketLogger(memory), callbacks=[Counts()], max_epochs=1, limit_train_batches=3)
+    rows = [row for row in the_session(memory).batches if "counted" in row]
+    assert [row["counted"] for row in rows] == [[1.0], [2.0], [3.0]]
+
+
 def test_a_prefix_is_joined_by_a_hyphen(memory):
     logger = CasketLogger(memory, prefix="tmp")
     logger.log_metrics({"test": 1.0, "epoch": 0}, step=0)
