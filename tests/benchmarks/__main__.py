@@ -3,7 +3,7 @@
 Usage: python -m tests.benchmarks [NAME...]
 
 Names: writing journal growth cold-start import reading command-line memory sklearn keras lightning
-dashboard
+dashboard watched
 """
 
 import json
@@ -325,6 +325,7 @@ BENCHMARKS = {
     "keras": of_module("tests.benchmarks.keras", "logging_fits"),
     "lightning": of_module("tests.benchmarks.lightning", "logging_steps"),
     "dashboard": of_module("tests.benchmarks.dashboard", "looking"),
+    "watched": of_module("tests.benchmarks.watched", "watched"),
 }
 
 
