@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from casket.backend import Backend
+from casket.stores.base import StoreOptions
 from casket.views import ExperimentView, SessionView
+
+OPTIONS = StoreOptions(create=False)
+"""How a store is opened that is annotated: one that is gone by then is not made anew."""
 
 
 def annotate(
@@ -31,6 +35,7 @@ def annotate(
 
     Raises:
         StoreUnavailable: it cannot be written.
+        NotFound: it is gone, and the backend was opened with `OPTIONS`.
     """
     body: dict[str, Any] = {"add": list(add), "remove": list(remove)}
     if note is not None:

@@ -114,9 +114,9 @@ class Place(NamedTuple):
 
             return MemoryStore()
         module, name = _STORES[self.kind]
-        store: base.Store = getattr(importlib.import_module(module), name)(
-            self.url or self.path, writing=writing, sync=options.sync
-        )
+        make = getattr(importlib.import_module(module), name)
+        local = {} if self.url else {"create": options.create}
+        store: base.Store = make(self.url or self.path, writing=writing, sync=options.sync, **local)
         return store
 
     def inspection(self) -> Inspection:

@@ -19,8 +19,7 @@ _HIGHER = re.compile(
     r"rouge|reward|return|psnr|ssim|mcc|kappa|top\d+)($|[._/ -])|(accuracy|score|precision|recall)$"
 )
 
-
-_NEITHER = re.compile(r"[._/ -](time|seconds|duration)s?$")
+_NEITHER = re.compile(r"(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$")
 
 
 @lru_cache(maxsize=4096)

@@ -21,7 +21,10 @@ from casket.records import utc_now
 if TYPE_CHECKING:
     from subprocess import Popen
 
-__all__ = ["DirtyCheck", "dirty_check", "provenance", "redact"]
+__all__ = ["PERSONAL", "DirtyCheck", "dirty_check", "provenance", "redact"]
+
+PERSONAL = frozenset({"user", "host", "pid", "command_line", "command", "group"})
+"""The names in a session's meta, imported or not, of what tells who ran it, where and how."""
 
 _HIDDEN = "***"
 _SENSITIVE_KEY = r"(?:access|account|api|auth|private|secret)[-_.]?key"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -119,6 +120,7 @@ class SessionView:
         self._params = nothing
         self._config = model.stored_config if model else nothing
         self._metas: list[Stored] = []
+        self._hidden_meta: Collection[str] = ()
         self._artifacts: dict[str, Artifact] = {}
         self._logged: dict[str, Logged] = {kind: Logged(kind, files) for kind in NUMBERS}
         self._last: tuple[int, dict[str, Any]] = (0, {})
@@ -139,7 +141,14 @@ class SessionView:
     @property
     def meta(self) -> dict[str, Any]:
         """Where it came from (commit, host, pid, ...) and what `add_meta` added."""
-        return _merged(self._metas)
+        merged = _merged(self._metas)
+        return {name: merged[name] for name in merged if name not in self._hidden_meta}
+
+    def without_meta(self, names: Collection[str]) -> SessionView:
+        """Return it as it is now, with some names left out of its meta."""
+        hiding = copy.copy(self)
+        hiding._hidden_meta = names
+        return hiding
 
     @property
     def status(self) -> Status:

@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 
-from casket.annotating import annotate
+from casket.annotating import OPTIONS, annotate
 from casket.backend import Backend
 from casket.cli import options
 from casket.locate import locate
 from casket.reading import Casket
-from casket.stores.base import StoreOptions
 from casket.views import ExperimentView, SessionView
 
 _WHAT = click.argument("what", metavar="SESSION|EXPERIMENT", type=options.SessionType())
@@ -63,7 +62,7 @@ def _annotate(what: str, file: str | None, **change: Any) -> None:
     url = options.chosen_file(file)
     with options.open_file(url) as runs:
         found = _found(runs, what)
-    backend = Backend(locate(url), StoreOptions())
+    backend = Backend(locate(url), OPTIONS)
     annotate(backend, found, **change)
     backend.store.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import warnings
 from importlib import import_module
 from typing import Any
@@ -115,6 +116,7 @@ def app() -> None:
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(ALLOCATIONS)
+    sys.set_int_max_str_digits(0)  # what was logged is shown, however long
     app(prog_name="casket", color=False if os.environ.get("NO_COLOR") else None)
 
 

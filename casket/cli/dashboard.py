@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import webbrowser
+from collections.abc import Sequence
 
 import click
 
 from casket.cli import options
-from casket.errors import missing
+from casket.errors import CasketError, NotFound, missing
+from casket.locate import Place, locate
+from casket.stores.base import StoreOptions
 
 PORT = 7117
 
@@ -44,18 +48,22 @@ def dashboard(
     """
     urls = files or (options.chosen_file(None),)
     try:
-        from casket.dashboard import page, server
+        from casket.dashboard import page, security, server
         from casket.dashboard.board import Board
-        from casket.dashboard.security import Access
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     page.check()
-    access = Access.to(host, token)
+    _check(urls)
+    access = security.Access.to(host, token)
     board = Board(urls, say=lambda text: click.echo(text, err=True))
     listener = server.listen(host, PORT if port is None else port, is_chosen=port is not None)
-    address = server.address(host, listener.getsockname()[1], access.token)
+    bound = listener.getsockname()[1]
+    address = server.address(host, bound, access.token)
     board.start()
     click.echo(f"{address}  (Ctrl-C ends it)")
+    if security.is_any(host):
+        elsewhere = server.address(security.own_name(), bound, access.token)
+        click.echo(f"{elsewhere}  (from other machines)")
     if not no_open:
         _open(address)
     try:
@@ -64,6 +72,31 @@ def dashboard(
         click.echo()
     finally:
         board.close()
+
+
+def _check(urls: Sequence[str]) -> None:
+    """Make sure that there is something to show, or may be: one wrong file of many is shown so.
+
+    Raises:
+        CasketError: none of the files is casket's.
+    """
+    refusals = [_refusal(locate(url)) for url in urls]
+    if all(refusals):
+        raise CasketError("\n".join(map(str, refusals)))
+
+
+def _refusal(place: Place) -> CasketError | None:
+    """Return why a file of this machine cannot be shown; one that is not there yet can."""
+    if place.url:
+        return None  # asking may take long, and the page says it as well
+    try:
+        with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
+            next(store.records(), None)
+    except NotFound:
+        return None
+    except CasketError as error:
+        return error
+    return None
 
 
 def _missing(error: ModuleNotFoundError) -> ImportError:

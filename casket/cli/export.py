@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-import orjson
 from tabulate import tabulate
 
 from casket.cli import options, tables
@@ -18,6 +17,7 @@ from casket.frames import Parts, Table, parts
 from casket.grouping import groups, value_of
 from casket.locate import locate
 from casket.nested import documents
+from casket.provenance import PERSONAL
 from casket.reading import Casket
 from casket.rows import flatten
 from casket.stores.base import StoreOptions
@@ -62,6 +62,12 @@ FORMATS = {
     show_default=True,
     help="html: how many of a curve are in it; of more, the lowest and highest in each part.",
 )
+@click.option(
+    "--anonymous",
+    is_flag=True,
+    help="Leave out user, host, process, command line and the folders of artifacts; params, "
+    "notes and messages of errors stay as they were logged.",
+)
 @options.where_option
 def export(
     file: str | None,
@@ -71,12 +77,13 @@ def export(
     columns: str | None,
     group_by: str | None,
     points: int,
+    anonymous: bool,
     where: str | None,
 ) -> None:
     """Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.
 
     json is nested as the first casket's; markdown and latex are tables for papers; html is the
-    dashboard's page with its data inside, which needs no server and no network.
+    dashboard's page with its data inside (about 2 MB), which needs no server and no network.
 
     \b
     casket export runs.json -o epochs.csv --table epochs
@@ -89,6 +96,8 @@ def export(
         sessions = runs.sessions(where=where)
         if not sessions:
             raise options.NothingFound(f"no session fits in {runs.place}")
+        if anonymous:
+            sessions = [session.without_meta(PERSONAL) for session in sessions]
         if form == "parquet":
             _write_parquet(sessions, table, names, output)
         elif form in {"markdown", "latex"}:
@@ -96,6 +105,8 @@ def export(
             _write(_for_paper(sessions, names, grouping, form), output)
         elif form == "html":
             _write(_report(runs, sessions, points), output)
+        elif form == "jsonl":
+            _write(_jsonl(sessions, anonymous=anonymous), output)
         else:
             _write(_WRITERS[form](sessions, table, names), output)
     if output:
@@ -159,7 +170,7 @@ def _rows(made: Parts, header: Sequence[str]) -> Iterator[list[Any]]:
 
 def _cell(value: Any) -> Any:
     plain = as_json(value)
-    return orjson.dumps(plain).decode() if isinstance(plain, (dict, list)) else plain
+    return options.json_line(plain) if isinstance(plain, (dict, list)) else plain
 
 
 def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -180,23 +191,26 @@ def _report(runs: Casket, sessions: Sequence[SessionView], points: int) -> str:
         return report(name, runs.experiments, sessions, points, advance).decode()
 
 
-def _jsonl(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:
+def _jsonl(sessions: Sequence[SessionView], *, anonymous: bool) -> str:
     lines = []
     with options.progress_bar("writing sessions", len(sessions)) as advance:
         for session in sessions:
-            lines.append(f"{orjson.dumps(details(session)).decode()}\n")
+            described = details(session)
+            if anonymous:
+                for artifact in described["artifacts"]:
+                    artifact["path"] = Path(artifact["path"]).name
+            lines.append(f"{options.json_line(described)}\n")
             advance(1)
     return "".join(lines)
 
 
 def _nested(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:
     numbered = {str(i): document for i, document in enumerate(documents(sessions), 1)}
-    return orjson.dumps({"_default": numbered}).decode() + "\n"
+    return options.json_line({"_default": numbered}) + "\n"
 
 
 _WRITERS: dict[str, Callable[[Sequence[SessionView], Table, Sequence[str]], str]] = {
     "csv": _csv,
-    "jsonl": _jsonl,
     "json": _nested,
 }
 

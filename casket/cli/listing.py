@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, get_args
@@ -42,6 +43,15 @@ HELD_OUT = ("val", "test", "eval", "dev")
 
 ALWAYS = ("id", "status", "epochs", "age", "duration")
 """The columns that stay when there is no room for all."""
+
+FEW = 0.1
+"""The share of sessions that have to have a param or a metric for it to get a column."""
+
+MOST = 0.8
+"""The share of sessions that have to have it for a column to stay longest without room for all."""
+
+WIDEST = 200
+"""Characters of a line of a listing that no terminal shows."""
 
 
 @click.command()
@@ -164,7 +174,7 @@ def best(
             for value, session in shown
         ]
         columns = [metric, "epoch", "id", "status", "model", *params, "age"]
-        click.echo(tables.table(rows, columns, keep=(metric, "id")))
+        click.echo(tables.table(rows, columns, keep=(metric, "id"), widest=WIDEST))
 
 
 def listing(sessions: Sequence[SessionView], columns: Sequence[str]) -> str:
@@ -173,19 +183,35 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str]) -> str:
         return tables.table([_row(session, columns) for session in sessions], columns)
     heads = [{"experiment": each.experiment, "model": each.model} for each in sessions]
     apart = varying(heads)
-    metrics = _metric_columns(sessions)
-    params = [f"params.{name}" for name in _varying_params(sessions)]
-    names = [*("id", "status"), *apart, *params, *metrics, *("epochs", "age", "duration")]
+    shares = _shares(sessions)
+    varied = [f"params.{name}" for name in _varying_params(sessions)]
+    found = [*sorted(varied, key=lambda name: -shares[name]), *_metric_columns(sessions)]
+    chosen = [name for name in found if shares[name] >= FEW]
+    metrics = [name for name in chosen if name not in varied]
+    names = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
     if any(session.tags for session in sessions):
         names.insert(2, "tags")
     rows = []
     for session in sessions:
         row = _row(session, [name for name in names if name not in metrics])
         rows.append({**row, **_metric_cells(session, metrics)})
-    headers = {name: name.removeprefix("params.") for name in params}
-    text = tables.table(rows, names, keep=ALWAYS, headers=headers)
+    headers = {name: name.removeprefix("params.") for name in varied}
+    partial = [name for name in reversed(chosen) if shares[name] < MOST]
+    least = sorted(partial, key=lambda name: shares[name])
+    text = tables.table(rows, names, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
     same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
-    return "\n".join([*([", ".join(same)] if same else []), text])
+    rare = [headers.get(name, name) for name in found if name not in chosen]
+    hint = [tables.left_out("only few sessions have", rare)] if rare else []
+    return "\n".join([*([", ".join(same)] if same else []), text, *hint])
+
+
+def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
+    """Return which share of sessions has each param, as `params.NAME`, and each metric."""
+    counts: Counter[str] = Counter()
+    for session in sessions:
+        counts.update({f"params.{name}" for name in flatten(session.params)})
+        counts.update(set(numeric_metrics(session)))
+    return {name: count / len(sessions) for name, count in counts.items()}
 
 
 def sorted_by(sessions: Iterable[SessionView], key: str) -> list[SessionView]:

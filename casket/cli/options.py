@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -160,12 +161,20 @@ def names(text: str | None) -> list[str]:
 
 def json_line(value: Any) -> str:
     """Return JSON in one line."""
-    return orjson.dumps(as_json(value)).decode()
+    plain = as_json(value)
+    try:
+        return orjson.dumps(plain).decode()
+    except TypeError:  # a whole number of more than 64 bits
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_json(value: Any) -> None:
     """Write JSON to the standard output."""
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a whole number of more than 64 bits
+        text = json.dumps(as_json(value), ensure_ascii=False, indent=2)
+    click.echo(text)
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:

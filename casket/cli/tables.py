@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,6 +14,9 @@ from tabulate import tabulate
 STATUS_COLOURS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
 LONGEST = 24
 """Characters of a value in a table."""
+
+NAMED = 6
+"""Columns that are named of those that are not shown."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -69,6 +72,8 @@ def table(
     columns: Sequence[str],
     keep: Collection[str] = (),
     headers: Mapping[str, str] | None = None,
+    widest: int | None = None,
+    least: Sequence[str] = (),
 ) -> str:
     """Return a table of rows, cut to the width of the terminal if there is one.
 
@@ -77,18 +82,36 @@ def table(
         columns: which columns, in order.
         keep: columns that stay when there is no room for all; of the others the last go first.
         headers: what to write over columns, where it is not their name.
+        widest: how many characters a line has at most where there is no terminal, long values
+            aside, which are not cut there.
+        least: columns that go before all others, in this order.
     """
     titles = {name: (headers or {}).get(name, name) for name in columns}
-    if not sys.stdout.isatty():
+    width = widest
+    if sys.stdout.isatty():
+        rows = [{name: _cut(str(row.get(name, ""))) for name in columns} for row in rows]
+        width = click.get_current_context().terminal_width or shutil.get_terminal_size().columns
+    if width is None:
         return _plain(rows, titles)
-    cut = [{name: _cut(str(row.get(name, ""))) for name in columns} for row in rows]
-    width = click.get_current_context().terminal_width or shutil.get_terminal_size().columns
-    shown = _fitting(cut, titles, keep, width)
-    text = _plain(cut, {name: titles[name] for name in columns if name in shown})
+    shown = _fitting(rows, titles, _going(titles, keep, least), width)
+    text = _plain(rows, {name: titles[name] for name in columns if name in shown})
     if len(shown) < len(columns):
-        hidden = ", ".join(titles[name] for name in columns if name not in shown)
-        text += f"\n(no room for {hidden}: choose by --columns, or see all by --csv or --json)"
+        hidden = [titles[name] for name in columns if name not in shown]
+        text += f"\n{left_out('no room for', hidden)}"
     return text
+
+
+def left_out(why: str, names: Sequence[str]) -> str:
+    """Return the line that says which columns are not in a table, and how to see them."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    some = f"{', '.join(names[:NAMED])}{more}"
+    return f"({why} {some}: choose by --columns, or see all by --csv or --json)"
+
+
+def _going(columns: Iterable[str], keep: Collection[str], least: Sequence[str]) -> list[str]:
+    """Return the columns that may go, in the order they do."""
+    others = [name for name in reversed(list(columns)) if name not in {*keep, *least}]
+    return [*least, *others]
 
 
 def _plain(rows: Rows, titles: Mapping[str, str]) -> str:
@@ -96,19 +119,26 @@ def _plain(rows: Rows, titles: Mapping[str, str]) -> str:
     return tabulate(cells, headers=list(titles.values()), tablefmt="plain", disable_numparse=True)
 
 
-def _fitting(rows: Rows, titles: Mapping[str, str], keep: Collection[str], width: int) -> set[str]:
-    """Return the columns there is room for."""
-    widths = {
-        name: max(len(title), *(len(click.unstyle(str(row[name]))) for row in rows)) + 2
-        for name, title in titles.items()
-    }
-    shown = set(titles)
-    for name in reversed(list(titles)):
-        if sum(widths[each] for each in shown) - 2 <= width:
+def _fitting(rows: Rows, titles: Mapping[str, str], going: Iterable[str], width: int) -> set[str]:
+    """Return the columns there is room for, when some go first."""
+    longest = {name: min(_longest(rows, name), LONGEST) for name in titles}
+    shown = dict(titles)
+    for name in going:
+        if _width(shown, longest) <= width:
             break
-        if name not in keep:
-            shown.remove(name)
-    return shown
+        del shown[name]
+    return set(shown)
+
+
+def _width(titles: Mapping[str, str], longest: Mapping[str, int]) -> int:
+    """Return how long the lines of a table are: tabulate leaves room after titles, too."""
+    *others, last = titles
+    before = sum(max(len(titles[name]) + 2, longest[name]) + 2 for name in others)
+    return before + max(len(titles[last]), longest[last])
+
+
+def _longest(rows: Rows, name: str) -> int:
+    return max((len(click.unstyle(str(row.get(name, "")))) for row in rows), default=0)
 
 
 def _cut(cell: str) -> str:

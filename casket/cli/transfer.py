@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def import_(
     casket import mlruns runs.json
     casket import lightning_logs runs.json --experiment digits
     """
-    with _counting() as show:
+    with _bar() as show:
         report = load(
             source, options.chosen_file(file), experiment=experiment, model=model,
             source=kind, artifacts=artifacts, progress=show,
@@ -96,15 +95,16 @@ def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _counting() -> Iterator[Callable[[Report], None] | None]:
-    """Show how many runs were read, in a terminal; nobody knows how many there are."""
-    shown = 0
+def _bar() -> Iterator[Callable[[Report], None]]:
+    """Show how many runs were read, from the first one on: only then it is known of how many."""
+    with contextlib.ExitStack() as shown:
+        advance: Callable[[int], None] | None = None
 
-    def show(report: Report) -> None:
-        nonlocal shown
-        shown = report.runs
-        click.echo(f"\r{report.runs} runs", nl=False, err=True)
+        def show(report: Report) -> None:
+            nonlocal advance
+            if advance is None:
+                bar = options.progress_bar(f"reading runs of {report.source}", report.total)
+                advance = shown.enter_context(bar)
+            advance(1)
 
-    yield show if sys.stderr.isatty() else None
-    if shown:
-        click.echo(err=True)
+        yield show

@@ -30,7 +30,10 @@ def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
         **found,
         "partial": [],
         "results": results(session),
-        "artifacts": [_artifact(one, address) for one in session.artifacts.values()],
+        "artifacts": [
+            _artifact(one, position, address)
+            for position, one in enumerate(session.artifacts.values())
+        ],
     }
 
 
@@ -78,20 +81,21 @@ def _window(columns: dict[str, Sequence[Any]], start: int, stop: int) -> Iterato
         yield {name: value for name, value in row.items() if value is not None}
 
 
-def artifact(session: SessionView, name: str) -> Artifact:
-    """Return an artifact by its name, which is never taken for a path.
+def artifact(session: SessionView, position: str) -> Artifact:
+    """Return an artifact by its position, for its name may be one that no address can hold.
 
     Raises:
-        NotAnswered: the session has none of that name.
+        NotAnswered: the session has none there.
     """
-    found = session.artifacts.get(name)
-    if found is None:
-        raise NotAnswered(f"the session has no artifact {name!r}", "artifact", 404)
-    return found
+    artifacts = list(session.artifacts.values())
+    if not position.isdecimal() or len(position) > 6 or int(position) >= len(artifacts):
+        raise NotAnswered(
+            f"the session has no artifact {position!r}: give its position", "artifact", 404
+        )
+    return artifacts[int(position)]
 
 
-def _artifact(one: Artifact, address: str) -> dict[str, Any]:
-    name = quote(one.name, safe="")
+def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
     path = one.folder.path / one.file
     image = contents.image_type_of(path)
     return {
@@ -99,6 +103,6 @@ def _artifact(one: Artifact, address: str) -> dict[str, Any]:
         "path": str(path),
         "size": one.size,
         "media_type": one.media_type,
-        "href": f"{address}/artifact/{name}",
-        **({"image": f"{address}/image/{name}"} if image else {}),
+        "href": f"{address}/artifact/{position}",
+        **({"image": f"{address}/image/{position}"} if image else {}),
     }

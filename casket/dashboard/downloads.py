@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from casket.artifacts import Artifact
@@ -16,14 +17,27 @@ _RESERVED = re.compile(
 )
 """What names of files may not hold on some system, and what hides how a name ends."""
 
+LONGEST_NAME = 150
+LONGEST_SUFFIX = 20
+"""Bytes."""
+
 
 def headers(name: str) -> dict[str, str]:
     """Return the headers that make a browser keep a file under a harmless form of its name."""
     # What stands before a slash is a folder, and control characters could end the header.
-    last = re.split(r"[/\\]", name)[-1] or "artifact"
-    plain = _UNSAFE.sub("_", last)[:150]
-    exact = quote(_RESERVED.sub("_", last)[:150], safe="")
+    last = _cut(re.split(r"[/\\]", name)[-1] or "artifact")
+    plain = _UNSAFE.sub("_", last)
+    exact = quote(_RESERVED.sub("_", last), safe="")
     return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"}
+
+
+def _cut(name: str) -> str:
+    """Cut a name to what every file system takes; how it ends stays."""
+    suffix = PurePosixPath(name).suffix.encode()
+    if len(suffix) > LONGEST_SUFFIX:
+        suffix = b""
+    stem = name.encode().removesuffix(suffix)[: LONGEST_NAME - len(suffix)]
+    return (stem + suffix).decode(errors="ignore")
 
 
 def image_type(artifact: Artifact) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from casket.dashboard import contents
@@ -23,14 +24,22 @@ def row(session: SessionView, key: str, file: int) -> dict[str, Any]:
         found[name], is_partial = contents.cut(getattr(session, name))
         if is_partial:
             partial.append(name)
-    for name in ("last", "best"):
-        found[name] = {n: shortened(value) for n, value in found[name].items() if _is_single(value)}
+    for name, table in values(found).items():
+        found[name] = {n: shortened(value) for n, value in table.items()}
     # What follows from the rest would be a tenth of all that a page loads.
     for name in ("id", "duration"):
         del found[name]
     if found["last_seen"] == found["ended"]:
         del found["last_seen"]
     return {**found, "partial": partial}
+
+
+def values(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the last and best values of a row, or of a session's facts, with all their digits."""
+    return {
+        name: {n: value for n, value in found[name].items() if _is_single(value)}
+        for name in ("last", "best")
+    }
 
 
 def described(session: SessionView) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from casket.dashboard import contents, curves, details, heatmap, overview, page
 from casket.dashboard.encoding import json_of
 from casket.dashboard.questions import CurveKind, CurvesQuestion, NotAnswered
 from casket.errors import CasketError, NotFound
+from casket.summary import facts
 from casket.views import ExperimentView, SessionView
 
 LARGEST_IMAGE = 1 << 20
@@ -51,7 +52,7 @@ def report(
     known = {session.experiment for session in sessions}
     rows, shown, heatmaps = [], {}, {}
     for key, session in keyed.items():
-        rows.append(overview.row(session, key, 0))
+        rows.append(overview.row(session, key, 0) | overview.values(facts(session)))
         shown[key] = _details(session, key)
         with contextlib.suppress(NotAnswered):  # nearly no session is a grid search
             heatmaps[key] = heatmap.heatmap(session)

@@ -86,7 +86,9 @@ class Access(NamedTuple):
             NotAnswered: it is not.
         """
         if not self._is_ours(host):
-            raise NotAnswered(f"this server is not called {host!r}", "Host", 403)
+            raise NotAnswered(
+                f"this server is not called {host!r}: open the address that it printed", "Host", 403
+            )
 
     def is_token(self, given: str) -> bool:
         """Tell whether a token is the right one, in the same time for any wrong one."""
@@ -105,7 +107,7 @@ class Access(NamedTuple):
         if name in LOOPBACK_NAMES or name == self.host.lower():
             return True
         # An address cannot be made to mean another machine, as a name can.
-        return _is_any(self.host) and (_is_address(name) or name == socket.gethostname().lower())
+        return is_any(self.host) and (_is_address(name) or name == own_name())
 
 
 def is_loopback(host: str) -> bool:
@@ -113,8 +115,14 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
-def _is_any(host: str) -> bool:
+def is_any(host: str) -> bool:
+    """Tell whether an address stands for all that the machine has."""
     return _is_address(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def own_name() -> str:
+    """Return what other machines call this one."""
+    return socket.gethostname().lower()
 
 
 def _is_address(name: str) -> bool:

@@ -20,18 +20,32 @@ import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from casket import __version__
-from casket.annotating import annotate
+from casket.annotating import OPTIONS, annotate
 from casket.backend import Backend
-from casket.dashboard import curves, details, downloads, heatmap, page, security
+from casket.dashboard import (
+    curves,
+    details,
+    downloads,
+    heatmap,
+    overview,
+    page,
+    refusal,
+    security,
+)
 from casket.dashboard.board import PUBLISHING_INTERVAL, Board, Changes
 from casket.dashboard.encoding import json_of
 from casket.dashboard.overview import KINDS
@@ -47,7 +61,7 @@ from casket.dashboard.questions import (
 from casket.dashboard.security import Access
 from casket.errors import BadLocation, CasketError, NotFound
 from casket.rows import Kind
-from casket.stores.base import StoreOptions
+from casket.summary import facts
 from casket.views import SessionView
 
 WORTH_COMPRESSING = 2_000
@@ -63,15 +77,6 @@ PORTS_TRIED = 20
 BACKLOG = 128
 PATIENCE_AT_THE_END = 2
 """Seconds that a download may go on after Ctrl-C."""
-
-
-class Anything(PathConvertor):
-    """Takes the rest of a path, line ends too, which may be in the name of an artifact."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("anything", Anything())
 
 
 class Dashboard:
@@ -94,6 +99,7 @@ class Dashboard:
             Route("/", self.page),
             Route("/static/{name:path}", self.static),
             Route("/api/overview", self.overview),
+            Route("/api/values", self.values),
             Route("/api/events", self.events),
             Route("/api/heatmap", self.heatmap),
             Route("/api/curves", self.curves, methods=["POST"]),
@@ -101,8 +107,8 @@ class Dashboard:
             Route(session, self.session),
             Route(f"{session}/rows", self.rows),
             Route(f"{session}/rows.csv", self.rows_csv),
-            Route(f"{session}/artifact/{{name:anything}}", self.artifact),
-            Route(f"{session}/image/{{name:anything}}", self.image),
+            Route(f"{session}/artifact/{{position}}", self.artifact),
+            Route(f"{session}/image/{{position}}", self.image),
             Route(f"{session}/annotate", self.annotate, methods=["POST"]),
         ]
 
@@ -138,6 +144,15 @@ class Dashboard:
             "experiments": changes.experiments,
             "sessions": [orjson.Fragment(row) for row in changes.rows],
         }
+
+    def values(self, request: Request) -> Response:
+        """Send the last and best values of all sessions, with all their digits."""
+        found = {}
+        for file in self._board.files:
+            with file.lock:
+                for name, session in file.sessions.items():
+                    found[f"{file.index}.{name}"] = overview.values(facts(session))
+        return _answer(request, json_of(found))
 
     async def curves(self, request: Request) -> Response:
         """Send curves."""
@@ -194,7 +209,7 @@ class Dashboard:
 
     def _artifact(self, request: Request) -> Any:
         with self._board.looking_at(request.path_params["key"]) as (_, session):
-            return details.artifact(session, request.path_params["name"])
+            return details.artifact(session, request.path_params["position"])
 
     async def annotate(self, request: Request) -> Response:
         """Write a note or tags."""
@@ -210,9 +225,11 @@ class Dashboard:
                 pass  # written without holding the reader off
             if (obstacle := file.obstacle) is not None:
                 raise NotAnswered(obstacle, "session", 503)
-            backend = Backend(file.place, StoreOptions())
+            backend = Backend(file.place, OPTIONS)
             try:
                 annotate(backend, session, **change._asdict())
+            except NotFound as error:
+                raise NotAnswered(str(error), "session", 503) from error
             finally:
                 backend.store.close()
             self._board.read_now(file)
@@ -314,8 +331,8 @@ class Guard:
                 answer = self._remember(request)
             else:
                 self._access.check(request.method, Headers(scope=scope))
-        except NotAnswered as refusal:
-            answer = _refused(request, refusal)
+        except NotAnswered as reason:
+            answer = _turned_away(request, reason)
         await answer(scope, receive, send_guarded)
 
     def _shows_token(self, request: Request) -> bool:
@@ -429,11 +446,20 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, port: int, token: str | None) -> str:
-    """Return what to open in a browser."""
+    """Return what to open in a browser of this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host)  # noqa: S104 - named, not bound
     name = name or (f"[{host}]" if ":" in host else host)
     query = f"?{urlencode({'token': token})}" if token else ""
     return f"http://{name}:{port}/{query}"
+
+
+def _turned_away(request: Request, reason: NotAnswered) -> Response:
+    if "text/html" not in request.headers.get("accept", ""):
+        return _refused(request, reason)  # a program asks
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": refusal.POLICY}
+    return HTMLResponse(
+        refusal.as_page(reason, request.query_params.multi_items()), reason.status, headers
+    )
 
 
 def _refused(_request: Request, error: Any) -> Response:

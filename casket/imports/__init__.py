@@ -160,6 +160,7 @@ def _copy(
                 _tell(report, progress)
 
     with contextlib.closing(_reading(place)) as store:
+        report.total = sum(1 for _ in store.records(kinds={"session"}))
         add_missing(target.store, records(), carry=carrier, counts=report.counts)
     for file, why in (carrier.problems if carrier else {}).items():
         report.problem(file, why)
@@ -174,6 +175,7 @@ def _import(
     progress: Progress | None,
 ) -> None:
     importer = importlib.import_module(SOURCES[report.source])
+    report.total = importer.count(path)
     heads = target.store.records(kinds={"experiment", "model", "session"})
     known = Known(record for _, record in heads)
     files = target.files if artifacts else None

@@ -23,6 +23,11 @@ def recognises(path: Path) -> bool:
     return header.startswith("epoch") and header[5:6] in {",", ";", "\t", "|", " "}
 
 
+def count(_path: Path) -> int:
+    """Return how many runs there are."""
+    return 1
+
+
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield the one run of a file."""
     rows = read_table(path, report, separator=header_of(path)[5])

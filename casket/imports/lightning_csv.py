@@ -25,6 +25,11 @@ def recognises(path: Path) -> bool:
     return any(_tables(path))
 
 
+def count(path: Path) -> int:
+    """Return how many runs there are at most, without reading them."""
+    return sum(1 for _ in _tables(path))
+
+
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield a run for each folder."""
     for table in sorted(_tables(path)):

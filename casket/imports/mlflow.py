@@ -72,6 +72,14 @@ def recognises(path: Path) -> bool:
     return has_tables(path, _TABLES) or any(_experiments(path))
 
 
+def count(path: Path) -> int:
+    """Return how many runs there are at most, without reading them."""
+    if path.is_dir():
+        return sum(1 for folder in _experiments(path) for _ in folder.glob(f"*/{_META}"))
+    with open_database(path, Report("mlflow", str(path))) as database:
+        return database.count("runs")
+
+
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield the runs that were not deleted."""
     for stored in _in_folder(path, report) if path.is_dir() else _in_database(path, report):

@@ -27,6 +27,7 @@ class Report:
         source: the kind of source, such as `mlflow`.
         path: where it is.
         runs: how many runs were read.
+        total: how many there are at most.
         counts: what became of their records: added, held already, left out as deleted here.
         left_out: how many things there are of kinds that casket does not bring over, such as
             `images`.
@@ -37,6 +38,7 @@ class Report:
         self.source = source
         self.path = path
         self.runs = 0
+        self.total = 0
         self.counts = Counts()
         self.left_out: Counter[str] = Counter()
         self.problems: list[Problem] = []

@@ -31,6 +31,11 @@ def recognises(path: Path) -> bool:
     return any(_folders(path))
 
 
+def count(path: Path) -> int:
+    """Return how many runs there are at most, without reading them."""
+    return sum(1 for _ in _folders(path))
+
+
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield a run for each folder."""
     for folder in sorted(_folders(path), key=_by_number):

@@ -48,6 +48,11 @@ def recognises(path: Path) -> bool:
     return any(_files(path))
 
 
+def count(path: Path) -> int:
+    """Return how many runs there are at most, without reading them."""
+    return len({file.parent for file in _files(path)})
+
+
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield a run for each folder with event files."""
     folders: dict[Path, list[Path]] = {}

@@ -29,6 +29,15 @@ def recognises(path: Path) -> bool:
     return any(_databases(path))
 
 
+def count(path: Path) -> int:
+    """Return how many runs there are at most, without reading them."""
+    total = 0
+    for file in _databases(path):
+        with open_database(file, Report("trackio", str(path))) as database:
+            total += sum(1 for _ in database.rows(_runs_in(_key(database))))
+    return total
+
+
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield the runs of every project."""
     for file in sorted(_databases(path)):
@@ -41,15 +50,23 @@ def _databases(path: Path) -> Iterator[Path]:
     return (file for file in found if has_tables(file, _TABLES))
 
 
+def _key(database: Database) -> str:
+    """Return the column that tells runs apart: before version 0.24 a run had a name only."""
+    return "run_id" if "run_id" in database.columns("metrics") else "run_name"
+
+
+def _runs_in(key: str) -> str:
+    """Return the query for the runs that logged metrics, in the order they began to."""
+    return f"(SELECT {key}, run_name FROM metrics GROUP BY {key}, run_name ORDER BY min(id))"  # noqa: S608 - only our own words
+
+
 def _runs_of(database: Database, file: Path, report: Report) -> Iterator[Run]:
-    # Before version 0.24 a run had a name only.
-    key = "run_id" if "run_id" in database.columns("metrics") else "run_name"
+    key = _key(database)
     configs = {}
     if database.columns("configs"):
         configs = {row[key]: row for row in database.rows("configs", "ORDER BY id")}
     names = {row[key]: row["run_name"] for row in configs.values()}
-    query = f"(SELECT {key}, run_name FROM metrics GROUP BY {key}, run_name ORDER BY min(id))"  # noqa: S608 - only our own words
-    names.update({row[key]: row["run_name"] for row in database.rows(query)})
+    names.update({row[key]: row["run_name"] for row in database.rows(_runs_in(key))})
     for table in _LEFT_OUT:
         report.leave_out(table.replace("_", " "), database.count(table))
     for run, name in names.items():

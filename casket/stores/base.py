@@ -31,12 +31,21 @@ HEADS = frozenset({"experiment", "model", "session", "end", "tag", "deleted"})
 Numbered = tuple[int, Record]
 
 
+GONE = "it was moved or deleted meanwhile, and nothing was written"
+"""What becomes of an append to a file that is missing and is not to be created."""
+
+
 class StoreOptions(NamedTuple):
-    """What a user may choose about a store; `Experiment.use` says what each means."""
+    """What may be chosen about a store; `Experiment.use` says what each means but `create`.
+
+    Attributes:
+        create: whether an append creates a file of this machine that is missing.
+    """
 
     sync: Sync = "session"
     flush_timeout: float = 30.0
     offline: Offline = "refuse"
+    create: bool = True
 
     def checked(self) -> StoreOptions:
         """Return these options.

@@ -60,17 +60,19 @@ class LocalFile:
 
     Args:
         path: the file; a symbolic link stands for what it points to.
-        writing: open it to write, and create it if it is missing.
+        writing: open it to write.
+        create: create it if it is missing and is opened to write.
 
     Raises:
         OSError: as the operating system says.
     """
 
-    def __init__(self, path: Path | str, *, writing: bool) -> None:
+    def __init__(self, path: Path | str, *, writing: bool, create: bool = True) -> None:
         self._fd = -1
         self.name = os.path.realpath(path)
-        flags = os.O_RDWR | os.O_CREAT if writing else os.O_RDONLY
-        self._fd = os.open(self.name, flags | _BINARY, 0o666)
+        flags = os.O_RDWR if writing else os.O_RDONLY
+        creating = os.O_CREAT if writing and create else 0
+        self._fd = os.open(self.name, flags | creating | _BINARY, 0o666)
         self._created = writing and self.size() == 0
 
     def size(self) -> int:

@@ -52,13 +52,20 @@ class JsonStore:
         path: the file.
         writing: whether appending may create and change it.
         sync: when to sync against power loss.
+        create: whether appending may create it.
     """
 
     def __init__(
-        self, path: Path | str, *, writing: bool = True, sync: base.Sync = "session"
+        self,
+        path: Path | str,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",
+        create: bool = True,
     ) -> None:
         self._path = path
         self._writing = writing
+        self._create = create
         self._always_sync = sync == "always"
         self._synced = 0.0
         self._mark: _Mark | None = None
@@ -136,7 +143,7 @@ class JsonStore:
 
     def _open(self, *, writing: bool) -> FilePort:
         """Open the file; where it is, only this knows."""
-        return LocalFile(self._path, writing=writing)
+        return LocalFile(self._path, writing=writing, create=self._create)
 
     # Writing: everything below is called with the mutex and the file's lock held.
 
@@ -186,7 +193,9 @@ class JsonStore:
         self._reopen()
         if isinstance(error, CasketError) or not isinstance(error, OSError):
             return error
-        failure = base.unavailable(self._path, error.errno, consequence)
+        failure: CasketError = base.unavailable(self._path, error.errno, consequence)
+        if isinstance(error, FileNotFoundError) and not self._create:
+            failure = NotFound(str(self._path), base.GONE)
         failure.__cause__ = error
         return failure
 

@@ -78,11 +78,20 @@ class SqliteStore:
         path: the file.
         writing: whether appending may create and change it.
         sync: when to sync against power loss.
+        create: whether appending may create it.
     """
 
-    def __init__(self, path: Path, *, writing: bool = True, sync: base.Sync = "session") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",
+        create: bool = True,
+    ) -> None:
         self._path = path
         self._writing = writing
+        self._mode = "rwc" if create else "rw"
         self._always_sync = sync == "always"
         self._synced = 0.0
         self._warned: set[int] = set()
@@ -162,7 +171,11 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         self._refuse_foreign()
         connection = sqlite3.connect(
-            self._path, timeout=WAIT_FOR_LOCK, isolation_level=None, check_same_thread=False
+            f"{self._path.absolute().as_uri()}?mode={self._mode}",
+            uri=True,
+            timeout=WAIT_FOR_LOCK,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             _prepare(connection)
@@ -282,6 +295,8 @@ class SqliteStore:
         if isinstance(error, PermissionError):
             return base.unavailable(self._path, error.errno, "nothing was written")
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_CANTOPEN and self._mode == "rw" and not self._path.exists():
+            return NotFound(str(self._path), base.GONE)
         if code == sqlite3.SQLITE_NOTADB:
             return NotACasketFile(str(self._path), "it is no SQLite database")
         return base.unavailable(self._path, self._errno(code), f"SQLite says: {error}")

@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import math
+import os
+import re
 
 import pytest
 
 import casket
+from casket import Experiment
 
 
 def read_csv(text):
@@ -136,3 +139,27 @@ def test_parquet_without_polars_names_the_extra(run_python, filled, tmp_path):
         assert left.code == 2
     """
     run_python(code, filled, without=("polars",))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "html"])
+def test_an_anonymous_export_tells_nothing_of_who_ran_it_and_where(
+    form, run, tmp_path, monkeypatch
+):
+    folder = tmp_path / "home-of-alice-dupont"
+    folder.mkdir()
+    path = folder / "runs.json"
+    monkeypatch.setattr("casket.provenance.host_name", lambda: "secret-host-17")
+    monkeypatch.setattr("getpass.getuser", lambda: "alice-dupont")
+    monkeypatch.setattr("sys.orig_argv", ["python", "/train-of-dupont.py"])
+    with Experiment.use(path, exp_id="x").model("m").session({"a": 1}) as session:
+        session.add_epoch(1, {"loss": 0.5})
+        session.add_meta({"gpu": "A100"})
+        session.add_artifact("weights.bin", b"weights")
+    where = ["--where", "meta.user == 'alice-dupont'"]
+    told = run("export", path, "--format", form, *where)
+    assert all(word in told for word in ("secret-host-17", "alice-dupont", "train-of-dupont"))
+    shown = run("export", path, "--format", form, "--anonymous", *where)
+    assert not re.search("secret-host-17|alice|dupont", shown)
+    assert "A100" in shown
+    assert str(os.getpid()) in told
+    assert not re.search(rf"\b{os.getpid()}\b", shown.partition('id="casket-data"')[2] or shown)

@@ -48,6 +48,49 @@ def test_json_has_stable_keys(run, filled):
     assert last["best"] == {"val_acc": 0.1}
 
 
+HUGE = 3**60
+
+
+@pytest.fixture
+def with_huge(file_url):
+    """A file with a session of whole numbers of more than 64 bits."""
+    with (
+        Experiment.use(file_url, exp_id="x").model("m").session({"n": HUGE, "é": -HUGE}) as session
+    ):
+        session.add_epoch(1, {"count": HUGE, "loss": float("nan")})
+        session.add_result({"counts": [HUGE]})
+    return file_url
+
+
+def test_whole_numbers_of_more_than_64_bits_are_written_as_json_in_full(run, with_huge):
+    (listed,) = run.json("ls", with_huge)
+    assert listed["params"] == {"n": HUGE, "é": -HUGE}
+    assert listed["last"] == {"count": HUGE, "loss": "NaN", "counts": [HUGE]}
+    assert '"é"' in run("ls", with_huge, "--json")
+    (best,) = run.json("best", "count", with_huge, "--mode", "max")
+    assert best["value"] == HUGE
+    shown = run.json("show", "@last", with_huge)
+    assert shown["epoch_rows"][0]["count"] == HUGE
+    assert shown["results"] == [{"index": None, "result": {"counts": [HUGE]}}]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "html", "markdown"])
+def test_whole_numbers_of_more_than_64_bits_are_exported(form, run, with_huge):
+    shown = run("export", with_huge, "--format", form)
+    assert (str(float(HUGE)) if form == "html" else str(HUGE)) in shown
+    assert str(HUGE) in run("export", with_huge, "--format", "csv", "--table", "results")
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "--json"], ["show", "@last"]])
+def test_whole_numbers_of_any_length_are_shown(arguments, terminal, tmp_path):
+    path = tmp_path / "runs.json"
+    with Experiment.use(path, exp_id="x").model("m").session({"n": 10**5000}) as session:
+        session.add_epoch(1, {"count": 10**5000})
+    code, shown = terminal(*arguments, path)
+    assert code == 0, shown
+    assert "10000000000" in shown
+
+
 def test_nothing_found_is_exit_code_1_and_an_empty_list(run, filled):
     assert run.json("ls", filled, "--where", "loss > 99", code=1) == []
     assert "no session fits" in run.error("ls", filled, "--tag", "none", code=1)
@@ -138,7 +181,44 @@ def test_a_terminal_shows_the_newest_fifty_and_as_many_columns_as_fit(terminal, 
     assert lines[1].split()[-3:] == ["epochs", "age", "duration"]
     assert lines[-2].startswith("(no room for ")
     assert "10 more sessions are not shown: --limit 0 shows all" in lines[-1]
-    assert len(run("ls", path).splitlines()) == 2 + 60
+    assert len(run("ls", path).splitlines()) == 2 + 60 + 1
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A file of very different experiments: most share a param, some have many of their own."""
+    path = tmp_path / "runs.json"
+    for number in range(30):
+        model = Experiment.use(path, exp_id=f"exp{number // 15}").model("m")
+        own = {f"own_setting_{number}_{i}": i for i in range(8)} if number < 3 else {}
+        sparse = {"sometimes_set": number} if number % 5 == 0 else {}
+        others = {f"option_number_{i}": number for i in range(20)} if number > 14 else {}
+        with model.session({**own, **sparse, **others, "lr": number / 10}) as session:
+            session.add_epoch(1, {"val_loss": 1 / (number + 1)})
+    return path
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_of_a_mixed_file_what_most_sessions_have_gets_the_columns(
+    is_terminal, run, terminal, mixed
+):
+    text = terminal("ls", mixed, columns=100)[1] if is_terminal else run("ls", mixed)
+    _, header, *rows, no_room, few = re.sub(r"\x1b\[\d*m", "", text).splitlines()
+    assert max(map(len, [header, *rows])) <= (100 if is_terminal else 200)
+    assert len(rows) == 30
+    assert header.split()[:4] == ["id", "status", "experiment", "lr"]
+    assert header.split()[-4:] == ["val_loss", "epochs", "age", "duration"]
+    assert "sometimes_set" not in header
+    assert no_room.startswith("(no room for option_number_")
+    assert "own_setting" not in header
+    assert few.startswith("(only few sessions have own_setting_0_0, ")
+    assert few.endswith(" and 18 more: choose by --columns, or see all by --csv or --json)")
+
+
+def test_a_column_that_is_named_is_shown_however_rare(run, mixed):
+    header, *rows = run("ls", mixed, "--columns", "id,params.own_setting_1_7").splitlines()
+    assert header.split() == ["id", "params.own_setting_1_7"]
+    assert [row.split()[1:] for row in rows if len(row.split()) > 1] == [["7"]]
 
 
 def test_a_long_value_is_cut_in_a_terminal_only(terminal, run, tmp_path):

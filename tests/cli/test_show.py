@@ -6,6 +6,7 @@ import pytest
 
 import casket
 from casket import Experiment
+from casket.cli import options
 
 
 def plain(text):
@@ -142,6 +143,20 @@ def test_a_note_is_replaced_and_changes_nothing_else(run, filled):
 def test_tagging_needs_something_to_tag(run, filled):
     assert "no session begins with 'abcz'" in run.error("tag", "abcz", "x", "-f", filled, code=1)
     assert "Missing argument" in run.error("tag", "@last", "-f", filled)
+
+
+def test_a_file_that_goes_away_before_it_is_tagged_is_not_made_anew(
+    run, filled, tmp_path, monkeypatch
+):
+    def found_and_removed(runs, what):
+        found = options.found_session(runs, what)
+        for path in tmp_path.glob("runs.*"):
+            path.unlink()
+        return found
+
+    monkeypatch.setattr("casket.cli.annotate._found", found_and_removed)
+    assert "it was moved or deleted meanwhile" in run.error("tag", "@last", "bad", "-f", filled)
+    assert not list(tmp_path.glob("runs.*"))
 
 
 def test_a_file_is_not_taken_for_a_tag(run, filled):

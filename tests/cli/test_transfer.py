@@ -2,6 +2,7 @@
 
 import gzip
 import multiprocessing
+import re
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,10 @@ def test_merging_while_eight_processes_write_to_both_loses_nothing(run, filled, 
             s.params["seed"]: len(s.epochs) for s in merged.sessions() if s.params["seed"] >= 100
         }
     assert seeds == dict.fromkeys([*range(100, 104), *range(200, 204)], 200)
+
+
+def test_an_import_shows_how_far_it_is_in_a_terminal(terminal, tmp_path):
+    code, shown = terminal("import", DATA / "lightning", tmp_path / "runs.json")
+    assert code == 0
+    assert re.search(r"reading runs of lightning.*100%", shown, re.DOTALL)
+    assert "3 runs read" in shown

@@ -17,6 +17,7 @@ from PIL import Image
 
 import casket
 from casket.dashboard import questions
+from casket.dashboard.files import WatchedFile
 from tests.dashboard.asking import (
     curves,
     filled,
@@ -509,6 +510,20 @@ def test_nothing_is_written_where_the_file_is_gone(ask, tmp_path):
     assert refusal(client.post(address, json={"note": "later"})) == (503, "session")
     assert not path.exists()
     assert len(overview(client)["sessions"]) == 1
+
+
+@pytest.mark.parametrize("name", ["runs.json", "runs.sqlite"])
+def test_a_file_that_goes_away_before_a_note_is_written_is_not_made_anew(
+    name, ask, tmp_path, monkeypatch
+):
+    path = filled(tmp_path / name, 1)
+    client = ask(path, edit=True)
+    address = f"/api/session/{only_key(client)}/annotate"
+    monkeypatch.setattr(WatchedFile, "obstacle", property(lambda file: file.place.path.unlink()))
+    response = client.post(address, json={"note": "too late"})
+    assert refusal(response) == (503, "session")
+    assert f"{path} does not exist: it was moved or deleted" in response.json()["error"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["range", "metrics", "kind", "points", "since"])

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -181,10 +182,66 @@ def test_a_name_is_offered_while_it_is_written(opened):
 
 def test_what_fits_nothing_says_so_and_can_be_cleared(opened):
     opened.get_by_label("Filter sessions by a condition").fill("params.lr > 7")
-    expect(opened.locator("#where-says")).to_contain_text("Nothing fits")
     opened.keyboard.press("Enter")
+    expect(opened.locator(".state")).to_contain_text("Nothing fits params.lr > 7")
     opened.get_by_role("button", name="Clear the filter").click()
     expect(rows(opened)).to_have_count(16)
+
+
+def test_rows_from_before_stay_only_while_a_condition_is_being_written(opened):
+    opened.get_by_label("Filter sessions by a condition").fill("params.lr > 7")
+    expect(opened.locator("#where-says")).to_contain_text("below is what fitted before")
+    expect(rows(opened)).to_have_count(16)
+    # The writer pauses.
+    expect(opened.locator(".state")).to_contain_text("Nothing fits params.lr > 7")
+    expect(opened.locator("#where-says")).not_to_contain_text("fitted before")
+    expect(rows(opened)).to_have_count(0)
+    expect(opened.locator(".standing")).to_contain_text("0 of 16 sessions")
+
+
+def test_what_fits_nothing_of_a_file_that_is_being_read_says_that_it_may_yet(page, serve, runs):
+    def still_reading(route):
+        answer = route.fetch()
+        found = answer.json()
+        found["files"][0]["state"] = "reading"
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/api/overview", still_reading)
+    page.goto(f"{serve(runs)}#where=params.lr+>+7")
+    expect(page.locator(".state")).to_contain_text("Nothing fits yet params.lr > 7")
+    expect(page.locator(".state")).to_contain_text("runs.json is still being read")
+
+
+def test_a_name_that_nothing_has_is_named_with_the_one_that_was_meant(opened):
+    box = opened.get_by_label("Filter sessions by a condition")
+    box.fill("val_lss < 0.3")
+    said = opened.locator("#where-says")
+    expect(said).to_have_text("No session has val_lss; did you mean val_loss?")
+    expect(said).to_be_visible()
+    box.fill("lr == 0.1 or status == 'failed'")
+    expect(said).to_have_text("No session has lr; did you mean params.lr?")
+    box.fill("momentum_of_the_optimiser > 1")
+    expect(said).to_have_text("No session has momentum_of_the_optimiser.")
+    box.fill("val_loss > 7 and ended is None")
+    expect(said).not_to_contain_text("No session has")
+
+
+def test_the_summary_is_of_what_the_filter_leaves_and_says_so(opened):
+    summary = opened.get_by_label("Summary")
+    expect(summary).not_to_contain_text("filter")
+    expect(summary).to_contain_text("lr=0.01")
+    opened.get_by_label("Filter sessions by a condition").fill("params.lr == 0.1")
+    expect(summary).to_contain_text("5 of 16 sessions fit the filter")
+    expect(summary).to_contain_text("lr=0.1 ")
+    expect(summary.locator(".progress")).to_contain_text("over 5 sessions")
+    expect(summary.get_by_role("button", name="failed")).to_have_count(0)
+
+
+def test_a_status_in_the_summary_narrows_what_the_filter_leaves(opened):
+    opened.get_by_label("Filter sessions by a condition").fill("params.lr == 0.01")
+    expect(rows(opened)).to_have_count(6)
+    opened.get_by_label("Summary").get_by_role("button", name="failed").click()
+    expect(rows(opened)).to_have_count(1)
 
 
 def test_a_head_sorts_and_turns_round(opened):
@@ -204,11 +261,42 @@ def test_groups_show_mean_interval_and_number_and_open(opened):
     opened.get_by_role("checkbox", name="params.lr").check()
     opened.keyboard.press("Escape")
     expect(rows(opened)).to_have_count(3)
-    assert column(opened, "lr") == ["0.001", "0.01", "0.1"]
+    assert column(opened, "lr") == ["0.1", "0.01", "0.001"]
     assert all("±" in text for text in column(opened, "val_loss"))
     opened.get_by_role("button", name="n = 6", exact=True).click()
     expect(rows(opened)).to_have_count(9)
     expect(values(opened, "loss").first).to_contain_text("lr=0.01")
+
+
+def test_the_names_in_the_group_menu_stay_where_they_are_while_it_is_open(opened):
+    opened.locator("summary", has_text="Group").click()
+    choices = opened.locator(".menu[open] .choice")
+    expect(choices.nth(1)).to_have_text("params.seed")
+    before = choices.all_inner_texts()
+    opened.get_by_role("checkbox", name="params.seed").check()
+    expect(opened.locator("summary", has_text="Group: seed")).to_be_visible()
+    assert choices.all_inner_texts() == before
+    opened.get_by_role("checkbox", name="params.seed").uncheck()
+    assert choices.all_inner_texts() == before
+
+
+def test_more_names_of_columns_and_groups_are_shown_by_keyboard(serve, page, tmp_path):
+    path = tmp_path / "wide.json"
+    model = Experiment.use(path, exp_id="wide").model("net")
+    for seed in (0, 1):
+        with model.session({f"p{n:03}": n + seed for n in range(395)}) as session:
+            session.add_epoch(1, {"loss": 1.0})
+    page.goto(serve(path))
+    expect(rows(page)).to_have_count(2)
+    page.locator("summary", has_text="Columns").click()
+    expect(page.get_by_role("button", name="params.p394")).to_have_count(0)
+    page.locator(".chooser").get_by_role("button", name=re.compile(r"and \d+ more")).press("Enter")
+    expect(page.get_by_role("button", name="params.p394")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.locator("summary", has_text="Group").press("Enter")
+    expect(page.locator(".menu[open] .choice")).to_have_count(100)
+    page.get_by_role("button", name=re.compile(r"and 29\d more")).press("Enter")
+    expect(page.get_by_role("checkbox", name="params.p394")).to_have_count(1)
 
 
 def test_columns_are_chosen_and_moved(opened):
@@ -263,6 +351,36 @@ def test_the_csv_is_what_is_shown(opened):
     assert {row["params.lr"] for row in saved} == {"0.01"}
 
 
+def saved_csv(page):
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    return list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+
+
+def test_the_csv_has_every_digit_on_the_live_page_and_in_a_report(
+    opened, page, runs, tmp_path, run_command
+):
+    logged = {session.id: session.last for session in casket.open(runs).sessions()}
+    report = tmp_path / "report.html"
+    run_command("export", runs, "-o", report)
+    for address in (opened.url, f"file://{report}"):
+        page.goto(address)
+        expect(rows(page)).to_have_count(16)
+        saved = saved_csv(page)
+        assert len(saved) == 16
+        for row in saved:
+            assert float(row["last.val_acc"]) == logged[row["id"]]["val_acc"]
+            assert float(row["last.loss"]) == logged[row["id"]]["loss"]
+
+
+def test_the_csv_of_groups_has_means_of_what_was_logged(opened, runs):
+    opened.goto(f"{opened.url}#group=params.lr")
+    expect(rows(opened)).to_have_count(3)
+    sample = [s.last["loss"] for s in casket.open(runs).sessions(where="params.lr == 0.1")]
+    saved = {row["params.lr"]: row for row in saved_csv(opened)}
+    assert float(saved["0.1"]["last.loss"]) == pytest.approx(math.fsum(sample) / 5, rel=1e-15)
+
+
 def test_thousands_of_rows_are_in_the_table_but_few_in_the_document(serve, page, tmp_path):
     path = tmp_path / "many.sqlite"
     model = Experiment.use(path, exp_id="many").model("net")
@@ -293,6 +411,17 @@ def test_a_zoom_asks_for_detail_and_a_double_click_shows_all_again(opened):
     expect(opened.get_by_role("button", name="zoomed")).to_be_visible()
     opened.mouse.dblclick(box["x"] + box["width"] / 2, y)
     expect(opened.get_by_role("button", name="zoomed")).to_have_count(0)
+
+
+def test_more_lines_of_a_chart_have_their_values_shown_by_keyboard_and_fewer_again(opened):
+    opened.get_by_role("radio", name="all").check()
+    more = chart(opened, "loss").get_by_role("button", name="and 11 more")
+    expect(more).to_have_attribute("aria-expanded", "false")
+    more.press("Enter")
+    expect(values(opened, "loss")).to_have_count(16)
+    expect(values(opened, "val_acc")).to_have_count(5)
+    chart(opened, "loss").get_by_role("button", name="only the first 5").click()
+    expect(values(opened, "loss")).to_have_count(5)
 
 
 def test_one_cursor_goes_through_all_charts(opened):
@@ -352,6 +481,37 @@ def test_a_link_opens_the_same_view_again(opened, browser):
     assert column(other, "seed") == column(opened, "seed")
     assert len(opened.url.partition("#")[2]) < 80
     other.close()
+
+
+def colours(page):
+    """Return the colours of what is drawn, by the ids of the sessions."""
+    drawn = rows(page).filter(has=page.locator(".eye.is-on"))
+    names = drawn.locator(".id").all_inner_texts()
+    eyes = drawn.locator(".eye").evaluate_all("eyes => eyes.map((eye) => eye.style.color)")
+    return dict(zip(names, eyes, strict=True))
+
+
+def test_a_session_keeps_its_colour_after_a_reload_and_in_a_shared_link(opened):
+    first = colours(opened)
+    assert len(set(first.values())) == 10
+    box = opened.get_by_label("Filter sessions by a condition")
+    box.fill("params.seed in [1, 3]")
+    expect(rows(opened)).to_have_count(6)
+    box.fill("params.lr == 0.1")
+    expect(rows(opened)).to_have_count(5)
+    for number in (4, 0, 2):
+        rows(opened).nth(number).locator("[role=gridcell]").nth(2).click()
+    box.fill("")
+    expect(rows(opened)).to_have_count(16)
+    chosen = colours(opened)
+    assert len(set(chosen.values())) == 3
+    wait_until(opened, lambda: "selected=" in opened.url and "where=" not in opened.url)
+    opened.reload()
+    expect(rows(opened)).to_have_count(16)
+    assert colours(opened) == chosen
+    opened.get_by_role("button", name="Select none").click()
+    expect(opened.locator(".eye.is-on")).to_have_count(10)
+    assert colours(opened) == first
 
 
 def test_back_returns_to_the_table(opened):
@@ -527,3 +687,126 @@ def test_names_are_never_markup(serve, page, tmp_path):
     expect(page.locator("figure.chart").first).to_be_visible()
     assert page.locator("img").count() == 0
     assert page.title() == "hostile.json"
+
+
+# A note that is not written yet
+
+
+@pytest.fixture
+def noting(serve, page, tmp_path):
+    """The page, which may write, at the first of two sessions."""
+    path = tmp_path / "noted.json"
+    model = Experiment.use(path, exp_id="digits").model("net")
+    for lr in (0.1, 0.2):
+        with model.session({"lr": lr}) as session:
+            session.add_epoch(1, {"loss": lr})
+    page.goto(serve(path, edit=True))
+    rows(page).first.locator(".id").click()
+    expect(note_of(page)).to_have_value("")
+    return page
+
+
+def note_of(page):
+    return page.get_by_label("note", exact=True)
+
+
+def test_a_note_that_is_not_written_yet_is_offered_again(noting):
+    note_of(noting).fill("looks good")
+    expect(noting.get_by_label("Note and tags")).to_contain_text("Not written yet")
+    noting.go_back()
+    rows(noting).last.locator(".id").click()
+    expect(note_of(noting)).to_have_value("")
+    noting.go_back()
+    rows(noting).first.locator(".id").click()
+    expect(note_of(noting)).to_have_value("looks good")
+    noting.get_by_role("button", name="Drop the change").click()
+    expect(note_of(noting)).to_have_value("")
+
+
+def test_leaving_the_page_asks_while_a_note_is_not_written(noting):
+    asked = []
+    noting.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    note_of(noting).click()
+    noting.keyboard.type("looks good")
+    noting.get_by_role("link", name="Sessions", exact=True).click()
+    noting.reload()
+    assert asked == ["beforeunload"]
+    rows(noting).first.locator(".id").click()
+    note_of(noting).click()
+    noting.keyboard.type("looks good")
+    noting.get_by_role("button", name="Write the note").click()
+    expect(noting.get_by_label("Note and tags")).to_contain_text("The note is written.")
+    expect(noting.get_by_role("button", name="Write the note")).to_be_disabled()
+    expect(note_of(noting)).to_have_value("looks good")
+    noting.reload()
+    assert asked == ["beforeunload"]
+
+
+# Sessions side by side
+
+
+def test_a_comparison_says_first_what_was_chosen_and_folds_what_every_process_has_of_its_own(
+    opened,
+):
+    for number in (1, 6):
+        rows(opened).nth(number).locator("[role=gridcell]").nth(2).click()
+    opened.get_by_role("button", name="Compare 2").click()
+    table = opened.get_by_role("region", name="Comparison table")
+    of_process = table.locator("tbody", has=opened.get_by_text("Process", exact=True))
+    expect(table.locator("tbody th").first).to_have_text("Params")
+    sections = table.locator(".section th").all_inner_texts()
+    assert sections[:3] == ["Params", "Metrics, last value", "Metrics, best value"]
+    assert sections[-2:] == ["Machine", "Process"]
+    expect(of_process.get_by_role("rowheader", name="start", exact=True)).to_have_count(0)
+    of_process.get_by_role("button", name="that differ").press("Enter")
+    expect(of_process.get_by_role("rowheader", name="start", exact=True)).to_be_visible()
+    opened.get_by_label("also what is the same").check()
+    expect(of_process.get_by_role("rowheader", name="pid")).to_be_visible()
+    expect(of_process.get_by_role("rowheader", name="command_line")).to_be_visible()
+    expect(of_process.get_by_role("rowheader", name="host")).to_have_count(0)
+
+
+def test_the_command_of_a_session_can_be_run_as_it_is_copied(serve, page, tmp_path, run_command):
+    path = tmp_path / "it's mine & $HOME.json"
+    with Experiment.use(path, exp_id="digits").model("net").session({"lr": 7.5}) as session:
+        session.add_epoch(1, {"loss": 1.0})
+    page.goto(serve(path))
+    rows(page).first.locator(".id").click()
+    command = page.get_by_role("article").get_by_text("casket show").inner_text()
+    program, *arguments = shlex.split(command)
+    assert (program, arguments[-1]) == ("casket", str(path))
+    assert "7.5" in run_command(*arguments)
+
+
+# What goes wrong in the page itself
+
+FAILING_KEYS = """
+export function useKeys() {
+  if (location.hash.includes("sort=lr")) throw new Error("it broke <b>here</b>");
+}
+export const KeyHelp = () => null;
+"""
+
+
+def test_a_page_that_fails_as_a_whole_says_so_and_begins_anew(serve, page, runs, problems):
+    script = {"body": FAILING_KEYS, "content_type": "text/javascript"}
+    page.route("**/static/keyboard.js", lambda route: route.fulfill(**script))
+    page.goto(f"{serve(runs)}#sort=lr")
+    expect(page.get_by_role("alert")).to_contain_text("it broke <b>here</b>")
+    page.get_by_role("button", name="Reload").click()
+    expect(page.get_by_role("alert")).to_contain_text("This page failed")
+    assert all("it broke" in problem for problem in problems)
+    problems.clear()
+    page.get_by_role("button", name="Begin anew").click()
+    expect(rows(page)).to_have_count(16)
+    assert "#" not in page.url
+
+
+def test_a_condition_in_the_address_whose_reader_does_not_load_leaves_the_page(
+    serve, page, runs, problems
+):
+    page.route("**/static/where.js", lambda route: route.abort())
+    page.goto(f"{serve(runs)}#where=params.lr+==+0.1")
+    expect(page.locator("#where-says")).to_contain_text("did not load; reload the page")
+    expect(rows(page)).to_have_count(16)
+    problems.clear()

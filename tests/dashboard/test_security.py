@@ -117,6 +117,45 @@ def test_without_the_token_nothing_is_told(serve, tmp_path):
     assert raw(address, Cookie=f'{name}="\\')[0] == 401
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("/?view=a%26b", "who know its token"), ("/?token=wrong&view=a%26b", "is not that of")],
+)
+def test_a_browser_without_the_token_is_told_where_it_is(path, told, serve, tmp_path):
+    address = serve(filled(tmp_path / "runs.json"), token="right")
+    status, headers, body = raw(address, path=path, **BROWSER)
+    assert (status, headers["Content-Type"]) == (401, "text/html; charset=utf-8")
+    text = body.decode()
+    assert told in text
+    assert "casket dashboard</code> was started" in text
+    assert '<input type="hidden" name="view" value="a&amp;b" />' in text
+    assert "wrong" not in text
+    assert "script" not in text
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "form-action 'self'" in headers["Content-Security-Policy"]
+
+
+def test_a_browser_that_calls_it_by_another_name_is_told_to_open_what_was_printed(address):
+    status, headers, body = raw(address, path="/", Host="<b>.example", **BROWSER)
+    assert (status, headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert "&lt;b&gt;.example" in body.decode()
+    assert "<form" not in body.decode()
+
+
+def test_the_token_can_be_pasted(serve, page, problems, tmp_path):
+    address = serve(filled(tmp_path / "runs.json"), token="right").partition("?")[0]
+    page.goto(address)
+    problems.clear()  # that it was not shown
+    page.get_by_label("Token").fill("right")
+    page.get_by_role("button", name="Open").click()
+    page.get_by_text("exp").first.wait_for()
+    assert "right" not in page.url
+
+
 def test_who_shows_the_token_keeps_a_cookie_and_the_address_loses_it(serve, tmp_path):
     address = serve(filled(tmp_path / "runs.json"), token="right & <proper>")
     query = urlsplit(address).query
@@ -147,7 +186,8 @@ def test_at_every_address_of_the_machine_its_addresses_are_names(serve, tmp_path
     known = {"Authorization": "Bearer t"}
     for host in ("192.0.2.1", "[2001:db8::1]:80", socket.gethostname()):
         assert raw(address, Host=host, **known)[0] == 200
-    assert raw(address, Host="evil.example", **known)[0] == 403
+    for host in ("evil.example", f"{socket.gethostname()}.evil.example"):
+        assert raw(address, Host=host, **known)[0] == 403
 
 
 def test_a_browser_opens_the_address_with_its_token(serve, page, tmp_path):
@@ -235,6 +275,11 @@ HOSTILE = [
     SCRIPT,
     "ünï 😀 %2F.bin",
     "?query#fragment",
+    ".",
+    "..",
+    "a/../b/..",
+    "long" * 5_000 + ".bin",
+    "\u26c4" * 300 + ".bin",
 ]
 
 
@@ -248,6 +293,7 @@ def test_an_artifact_is_kept_under_a_harmless_name_and_never_shown(name, ask, tm
     assert artifact["name"] == name
     assert "image" not in artifact
     response = client.get(f"/{artifact['href']}")
+    assert response.status_code == 200
     assert response.content == b"<html>" + SCRIPT.encode()
     assert response.headers["Content-Type"] == "application/octet-stream"
     assert "sandbox" in response.headers["Content-Security-Policy"]
@@ -259,6 +305,8 @@ def test_an_artifact_is_kept_under_a_harmless_name_and_never_shown(name, ask, tm
     for kept in (plain, unquote(exact)):
         assert kept
         assert not set(kept) & set('/\\"\r\n\0\u202e')
+        assert len(kept.encode()) <= 255
+        assert kept.endswith(".bin") == name.endswith(".bin")
     assert not plain.startswith(".")
 
 
@@ -269,7 +317,10 @@ def test_an_artifact_of_another_name_is_not_there_whatever_the_path(ask, tmp_pat
         session.add_artifact("a.bin", b"a")
     client = ask(path)
     address = f"/api/session/{only_key(client)}/artifact/"
-    for name in ("../secret", "..%2fsecret", "%2e%2e%2fsecret", quote(str(tmp_path / "secret"))):
+    for name in (
+        *("../secret", "..%2fsecret", "%2e%2e%2fsecret", quote(str(tmp_path / "secret"))),
+        *("1", "-1", "a.bin", "%C2%B2", "9" * 5000),
+    ):
         response = client.get(address + name)
         assert response.status_code == 404
         assert b"hidden" not in response.content
@@ -310,7 +361,7 @@ def test_a_large_artifact_is_streamed(serve, client_of, tmp_path):
     client = client_of(serve(path))
     wait_for(lambda: overview(client)["sessions"])
     before = resident()
-    address = f"/api/session/{only_key(client)}/artifact/big.bin"
+    address = f"/api/session/{only_key(client)}/artifact/0"
     with client.stream("GET", address) as response:
         assert response.headers["Content-Length"] == str(50 << 20)
         received = sum(map(len, response.iter_bytes()))

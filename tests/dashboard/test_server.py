@@ -11,7 +11,9 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 import casket
@@ -49,6 +51,17 @@ def test_every_session_has_a_row_that_says_what_a_listing_does(ask, run_command,
         assert row["counts"] == {"epoch": 3, "batch": 0, "result": 0}
         assert row["metrics"] == {"epoch": ["loss"], "batch": [], "result": []}
     assert shown["experiments"] == [{"file": 0, "id": "exp", "tags": [], "note": ""}]
+
+
+def test_the_values_of_all_sessions_are_answered_with_every_digit(ask, run_command, tmp_path):
+    files = [filled(tmp_path / "a.json", 1), filled(tmp_path / "b.sqlite", 2)]
+    client = ask(*files)
+    expected = {
+        f"{index}.{row['id']}": {"last": row["last"], "best": row["best"]}
+        for index, file in enumerate(files)
+        for row in run_command("ls", file, "--json")
+    }
+    assert client.get("/api/values").json() == expected
 
 
 def test_several_files_are_shown_together(ask, tmp_path):
@@ -416,6 +429,23 @@ def test_where_others_can_reach_it_the_address_has_a_token(command, client_of, t
     wait_for(lambda: len(overview(client)["sessions"]) == 2)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_where_others_can_reach_it_the_address_that_they_open_is_printed(host, command, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    process, address = command(path, "--no-open", "--port", "0", "--host", host)
+    elsewhere = process.stdout.readline().split()[0]
+    here, there = urlsplit(address), urlsplit(elsewhere)
+    assert here.hostname in {"127.0.0.1", "::1"}
+    assert there.hostname == socket.gethostname().lower()
+    assert (there.port, there.query) == (here.port, here.query)
+    token = parse_qs(there.query)["token"][0]
+    answer = httpx.get(
+        address.partition("?")[0] + "api/overview",
+        headers={"Host": there.netloc, "Authorization": f"Bearer {token}"},
+    )
+    assert answer.status_code == 200
+
+
 def test_what_names_no_place_is_refused(run_command_that_fails):
     said = run_command_that_fails("dashboard", "ftp://host/runs.json", "--no-open")
     assert "no such store" in said
@@ -499,3 +529,24 @@ def writable(pid, path):
 def test_the_page_opens(serve, page, tmp_path):
     page.goto(serve(filled(tmp_path / "runs.json")))
     page.get_by_text("exp").first.wait_for()
+
+
+def test_files_none_of_which_is_caskets_are_refused_as_elsewhere(run_command_that_fails, tmp_path):
+    foreign, other = tmp_path / "foreign.json", tmp_path / "other.json"
+    foreign.write_text('{"a": 1}')
+    other.mkdir()
+    said = run_command_that_fails("dashboard", foreign, "--no-open")
+    assert said == run_command_that_fails("ls", foreign)
+    said = run_command_that_fails("dashboard", foreign, other, "--no-open")
+    assert f"{foreign} is not casket's" in said
+    assert f"{other}: Is a directory" in said
+
+
+@pytest.mark.parametrize("name", ["runs.json", "not_yet.json", "not_yet.sqlite"])
+def test_one_file_that_can_be_shown_is_enough(name, command, client_of, tmp_path):
+    filled(tmp_path / "runs.json")
+    (tmp_path / "foreign.json").write_text('{"a": 1}')
+    _, address = command("foreign.json", name, "--no-open", "--port", "0")
+    client = client_of(address)
+    wait_for(lambda: states(client)[1] == ("ready" if name == "runs.json" else "broken"))
+    assert states(client)[0] == "broken"

@@ -134,11 +134,11 @@ def test_a_comparison_of_fewer_than_two_says_what_to_do(serve, page, file, runs,
 def test_groups_are_compared_by_mean_and_interval(serve, page, file, runs):
     page.goto(f"{serve(file)}#view=compare&group=params.lr")
     heads = page.locator(".side-by-side thead th")
-    expect(heads.nth(1)).to_contain_text("lr = 0.001")
-    expect(heads.nth(3)).to_contain_text("lr = 0.1")
+    expect(heads.nth(1)).to_contain_text("lr = 0.1")
+    expect(heads.nth(3)).to_contain_text("lr = 0.001")
     expect(heads.nth(1)).to_contain_text("4 sessions")
     acc = row_of(page, re.compile("^acc$")).first.get_by_role("cell")
-    expect(acc.nth(0)).to_have_text(re.compile(r"0\.835 ± 0\.0092 \(n=4\)"))
+    expect(acc.nth(2)).to_have_text(re.compile(r"0\.835 ± 0\.0092 \(n=4\)"))
     expect(row_of(page, re.compile("^seed$"))).to_have_count(0)
 
 
@@ -164,7 +164,7 @@ def test_a_chart_says_which_sessions_it_leaves_out_and_why(serve, page, file, mo
     scatter = page.locator("section[aria-labelledby=scatter-title]")
     expect(scatter).to_contain_text("12 of 15 sessions shown")
     expect(scatter).to_contain_text("1 with acc NaN")
-    expect(scatter).to_contain_text("1 with params.lr not above 0, which a log axis lacks")
+    expect(scatter).to_contain_text("1 with params.lr ≤ 0, not on a log axis")
     expect(scatter).to_contain_text("1 without params.lr")
     page.get_by_label("logarithmic axis for params.lr").uncheck()
     expect(scatter).to_contain_text("13 of 15 sessions shown")
@@ -357,7 +357,7 @@ def test_the_id_and_the_command_are_copied(serve, page, file, runs):
     page.goto(f"{serve(file)}#view=session&session=0.{runs[0]}")
     page.get_by_role("button", name="Copy the command").click()
     expect(page.get_by_text("copied")).to_be_visible()
-    assert page.evaluate("navigator.clipboard.readText()") == f"casket show {runs[0]}"
+    assert page.evaluate("navigator.clipboard.readText()") == f"casket show {runs[0]} {file}"
 
 
 def test_note_and_tags_are_written_where_that_is_allowed(serve, page, file, runs):

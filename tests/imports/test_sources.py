@@ -405,6 +405,14 @@ def test_progress_is_told_after_each_run(data, target):
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.parametrize("place", PLACES.values())
+def test_how_many_runs_there_are_is_known_before_they_are_read(place, data, target):
+    totals = set()
+    report = load(data / place, target, progress=lambda report: totals.add(report.total))
+    (total,) = totals
+    assert report.runs <= total <= report.runs + 2
+
+
 def test_artifacts_may_stay_where_they_are(data, target):
     report = load(data / PLACES["sacred"], target, artifacts=False)
     assert report.left_out["artifacts"] == 3

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
 import * as address from "casket/address";
 import {
-  drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, usualColumns,
+  byStart, drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, usualColumns,
 } from "casket/arrange";
 import { Colours, useScheme } from "casket/colours";
 import { Cursor } from "casket/cursor";
@@ -17,7 +17,7 @@ import { mainMetric } from "casket/metrics";
 import { SavedViews } from "casket/saved";
 import { Sessions } from "casket/sessions";
 import { source as sourceOfPage } from "casket/source";
-import { Banners, Guard, NoSessions } from "casket/states";
+import { Banners, Guard, NoSessions, PageGuard } from "casket/states";
 import { settings, values } from "casket/summary";
 
 const PARTS = {
@@ -27,6 +27,7 @@ const PARTS = {
 };
 const SELDOM = ["view", "session"];
 const PAUSE = 150;
+const PAUSE_IN_WRITING = 1000;
 
 function App() {
   const source = useMemo(sourceOfPage, []);
@@ -154,7 +155,11 @@ function useShown(data, state, paint) {
   const [open, setOpen] = useState(new Set());
   const lastFitting = useRef(() => true);
   const [isWriting, setWriting] = useState(false);
-  const { fits, mistake } = useWhere(state.where);
+  useEffect(() => {
+    const timer = isWriting && setTimeout(setWriting, PAUSE_IN_WRITING, false);
+    return () => clearTimeout(timer);
+  }, [isWriting, state.where]);
+  const { fits, mistake, names } = useWhere(state.where);
   const fitting = useMemo(() => (fits ? all.filter(fits) : null), [all, fits]);
   // While a condition is being written, the last whole one that fitted anything holds.
   const isHeld = !fitting || (isWriting && !fitting.length);
@@ -162,8 +167,8 @@ function useShown(data, state, paint) {
   const before = lastFitting.current;
   const rows = useMemo(() => (isHeld ? all.filter(before) : fitting), [isHeld, all, fitting]);
   const varying = useMemo(() => varyingNames(all), [data.generation]);
-  const goals = useMemo(() => goalsOf(all), [all]);
-  const main = useMemo(() => mainMetric(all), [all]);
+  const goals = useMemo(() => goalsOf(rows), [rows]);
+  const main = useMemo(() => mainMetric(rows), [rows]);
   const goal = goals.includes(state.goal) ? state.goal : main;
   const usual = useMemo(
     () => usualColumns(all, { goal, varying, group: state.group }),
@@ -177,10 +182,11 @@ function useShown(data, state, paint) {
   );
   const { hidden, unfinished, selected: selectedKeys, pinned, show, group, sort } = state;
   const drawn = useMemo(
-    () => drawnOf(ordered, all, state, varying),
-    [ordered, hidden, unfinished, selectedKeys, pinned, show, group, sort],
+    () => drawnOf(ordered, all, state, varying, goal),
+    [ordered, hidden, unfinished, selectedKeys, pinned, show, group, sort, goal],
   );
-  useMemo(() => paint.assign(drawn.parts.map((part) => part.key)), [drawn]);
+  const byAge = useMemo(() => keysByAge(all, group), [all, group]);
+  useMemo(() => paint.assign(drawn.parts.map((part) => part.key), byAge), [drawn, byAge]);
   const selected = useMemo(
     () => selectedKeys.map((key) => data.row(key)).filter(Boolean),
     [selectedKeys, all],
@@ -191,7 +197,7 @@ function useShown(data, state, paint) {
     setOpen(next);
   };
   return {
-    rows, ordered, items, columns, drawn, selected, goal, goals, varying, mistake,
+    rows, ordered, items, columns, drawn, selected, goal, goals, varying, mistake, names,
     onExpand, isHeld, setWriting, fitCount: fitting?.length ?? 0,
   };
 }
@@ -210,14 +216,14 @@ function itemsOf(ordered, { group, pinned, sort }, open) {
   });
 }
 
-function drawnOf(ordered, all, state, varying) {
+function drawnOf(ordered, all, state, varying, goal) {
   const parts = state.group.length
-    ? drawnGroups(ordered, all, state).map((group) => ({
+    ? drawnGroups(ordered, all, state, goal).map((group) => ({
         key: group.key,
         label: group.names.map((name, i) => `${headOf(name)}=${shown(group.values[i])}`).join(" "),
         rows: group.rows,
       }))
-    : drawnRows(ordered, all, state).map((row) => ({
+    : drawnRows(ordered, all, state, goal).map((row) => ({
         key: row.key,
         label: `${row.id.slice(0, 6)} ${settings(row, varying)}`,
         name: `${row.id.slice(0, 6)} ${values(row, varying)}`,
@@ -226,6 +232,13 @@ function drawnOf(ordered, all, state, varying) {
   const groupOf = new Map();
   for (const part of parts) for (const row of part.rows) groupOf.set(row.key, part.key);
   return { parts, keys: new Set(groupOf.keys()), groupOf };
+}
+
+/** Returns the keys of all sessions, and those of their groups, what began first before others. */
+function keysByAge(rows, group) {
+  const aged = [...rows].sort(byStart);
+  const groups = group.length ? groupsOf(aged, group) : [];
+  return [aged, groups].map((list) => list.map(({ key }) => key));
 }
 
 /** The state of the view, as the address has it. */
@@ -296,7 +309,7 @@ function usePaint() {
     return {
       scheme,
       isCoarse,
-      assign: (keys) => book.assign(keys),
+      assign: (drawn, byAge) => book.assign(drawn, byAge),
       colourOf: (key) => book.of(key, scheme),
       colours: {
         text: named("--muted"),
@@ -322,5 +335,6 @@ function namesOf(files) {
   return files.map(({ name }) => name).join(", ");
 }
 
-if (address.parse(location.hash).where) await loadLanguage();
-render(html`<${App} />`, document.getElementById("app"));
+// That it did not load is said where the condition is needed.
+if (address.parse(location.hash).where) await loadLanguage().catch(() => undefined);
+render(html`<${PageGuard}><${App} /><//>`, document.getElementById("app"));

@@ -1,7 +1,7 @@
 // The table's rows: in order, in groups, and which of them are drawn.
 
 import { better, flatten, isNumber, valueOf } from "casket/facts";
-import { namesOf } from "casket/metrics";
+import { bestRow, namesOf } from "casket/metrics";
 import { interval } from "casket/statistics";
 
 const MOST_PARAMS = 8;
@@ -28,9 +28,13 @@ export function groupsOf(rows, names) {
   return [...groups.values()];
 }
 
-/** Returns groups in the order of a name: of what they share, or of their means. */
+/** Returns groups in the order of a name, else as `casket ls` does: what began first is first. */
 export function groupsInOrder(groups, sort) {
-  if (!sort) return [...groups].sort((a, b) => comparedLists(a.values, b.values));
+  if (!sort) {
+    const oldest = (rows) => rows.reduce((a, b) => (byStart(b, a) < 0 ? b : a));
+    const aged = groups.map((group) => [oldest(group.rows), group]);
+    return aged.sort(([a], [b]) => byStart(a, b)).map(([, group]) => group);
+  }
   const name = sort.replace(/^-/, "");
   return sorted(groups, (group) => ofGroup(group, name), sort.startsWith("-") ? -1 : 1);
 }
@@ -106,18 +110,18 @@ export function bestValues(rows, columns) {
   return found;
 }
 
-/** Returns the rows that are drawn where nothing is in groups. */
-export function drawnRows(ordered, allRows, state) {
-  return chosen(ordered, allRows, state, (rows) => rows);
+/** Returns the rows that are drawn where nothing is in groups, the best by the goal among them. */
+export function drawnRows(ordered, allRows, state, goal) {
+  return chosen(ordered, allRows, state, goal, (rows) => rows);
 }
 
 /** Returns the groups that are drawn, without the rows that are hidden. */
-export function drawnGroups(ordered, allRows, state) {
+export function drawnGroups(ordered, allRows, state, goal) {
   const inGroups = (rows) => groupsInOrder(groupsOf(rows, state.group), state.sort);
-  return chosen(ordered, allRows, state, inGroups);
+  return chosen(ordered, allRows, state, goal, inGroups);
 }
 
-function chosen(ordered, allRows, state, parts) {
+function chosen(ordered, allRows, state, goal, parts) {
   const hidden = new Set(state.hidden);
   const byKey = new Map(allRows.map((row) => [row.key, row]));
   const named = (keys) => keys.map((key) => byKey.get(key)).filter(Boolean);
@@ -125,9 +129,24 @@ function chosen(ordered, allRows, state, parts) {
     !hidden.has(row.key) && (!state.unfinished || row.status === "running");
   const selected = named(state.selected);
   const pool = selected.length ? selected : ordered;
-  const open = parts([...new Set([...named(state.pinned), ...pool])].filter(isOpen));
+  const rows = [...new Set([...named(state.pinned), ...pool])].filter(isOpen);
   const most = selected.length || state.show === "all" ? Infinity : Number(state.show);
-  return open.slice(0, Math.max(most, state.group.length ? 0 : state.pinned.length));
+  const fixed = state.group.length ? 0 : state.pinned.length;
+  return withBest(parts(rows), bestRow(rows, goal), most, fixed);
+}
+
+/** Returns the first parts, and the one that holds the best row in the place of the last. */
+function withBest(parts, best, most, fixed) {
+  const isBest = (part) => part === best || part.rows?.includes(best);
+  const first = parts.slice(0, Math.max(most, fixed));
+  if (!best || first.some(isBest)) return first;
+  return [...first.slice(0, Math.max(most - 1, fixed)), parts.find(isBest)];
+}
+
+/** Compares by when sessions began, the oldest first. */
+export function byStart(a, b) {
+  if (a.started !== b.started) return a.started < b.started ? -1 : 1;
+  return a.key < b.key ? -1 : 1;
 }
 
 function byNewest(a, b) {
@@ -149,11 +168,6 @@ function compared(a, b, sign) {
   if (rank(a) !== rank(b) || rank(a) === 2) return rank(a) - rank(b);
   if (typeof a === "number") return sign * (a - b);
   return sign * collator.compare(textOf(a), textOf(b));
-}
-
-function comparedLists(a, b) {
-  const first = a.findIndex((value, i) => compared(value, b[i], 1) !== 0);
-  return first < 0 ? 0 : compared(a[first], b[first], 1);
 }
 
 function textOf(value) {

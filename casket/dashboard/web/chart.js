@@ -2,6 +2,7 @@ import uPlot from "uplot";
 
 import { shownDuration, shownNumber } from "casket/facts";
 import { paint, paintLine, scales } from "casket/painter";
+import { logTicks } from "casket/points";
 
 const KEY_STEP = 0.02;
 
@@ -60,7 +61,7 @@ export class Chart {
     const level = at.y(y);
     const distances = new Map();
     for (const line of [...this.#drawing.bands, ...this.#drawing.lines]) {
-      const value = valueAt(line, x);
+      const value = (line.mean ?? line.ys)[indexAt(line, x)];
       if (!Number.isFinite(value)) continue;
       const distance = Math.abs(at.y(value) - level);
       if (!(distance >= distances.get(line.key))) distances.set(line.key, distance);
@@ -179,6 +180,7 @@ export class Chart {
     const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (event.key === "Escape") this.#calls.onCursor(null);
     if (event.key === "0") this.#calls.onZoom(null);
+    if (event.key === "+") this.#zoomIn();
     if (!direction || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     const width = this.#plot.over.clientWidth;
@@ -186,10 +188,18 @@ export class Chart {
     const left = Math.min(Math.max(from + direction * width * KEY_STEP, 0), width);
     this.#plot.setCursor({ left, top: this.#plot.over.clientHeight / 2 });
   }
+
+  #zoomIn() {
+    const [from, to] = this.#drawing.extent.x;
+    const { left } = this.#plot.cursor;
+    const middle = left >= 0 ? this.#plot.posToVal(left, "x") : (from + to) / 2;
+    const reach = (to - from) / 4;
+    this.#calls.onZoom([Math.max(middle - reach, from), Math.min(middle + reach, to)]);
+  }
 }
 
 /** Returns the index of the number nearest to x among growing ones. */
-export function nearestIndex(xs, x) {
+function nearestIndex(xs, x) {
   let low = 0;
   let high = xs.length - 1;
   while (high - low > 1) {
@@ -200,12 +210,12 @@ export function nearestIndex(xs, x) {
   return Math.abs(xs[high] - x) < Math.abs(xs[low] - x) ? high : low;
 }
 
-/** Returns a line's value nearest to x; undefined where the line has none there. */
-export function valueAt({ xs, ys, mean }, x) {
+/** Returns the index of a line's point nearest to x; undefined where the line has none there. */
+export function indexAt({ xs }, x) {
   if (!xs.length) return undefined;
   const step = (xs[xs.length - 1] - xs[0]) / xs.length;
   if (x < xs[0] - step || x > xs[xs.length - 1] + step) return undefined;
-  return (mean ?? ys)[nearestIndex(xs, x)];
+  return nearestIndex(xs, x);
 }
 
 /** Returns a value of the x axis as people say it. */
@@ -241,19 +251,11 @@ function axes({ x, colours, isLog }) {
       ...common,
       space: 28,
       size: (_, values) => 16 + 6.2 * Math.max(3, ...(values ?? []).map(lengthOf)),
-      values: (_, values) => values.map(isLog ? logLabels(values) : shownNumber),
+      splits: isLog ? (plot, axis, low, high) => logTicks([low, high]) : undefined,
+      filter: (_, splits) => splits,
+      values: (_, values) => values.map(shownNumber),
     },
   ];
-}
-
-/** Over several powers of ten only those have room for a label. */
-function logLabels(values) {
-  const powers = Math.log10(values[values.length - 1] / values[0]);
-  const heads = powers > 1.5 ? [1] : [1, 2, 5];
-  return (value) => {
-    const head = Number((value / 10 ** Math.floor(Math.log10(value) + 1e-9)).toPrecision(6));
-    return heads.includes(head) ? shownNumber(value) : "";
-  };
 }
 
 function wholeSteps() {

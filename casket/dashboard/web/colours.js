@@ -10,31 +10,47 @@ const DARK = [
 ];
 const GOLDEN_ANGLE = 137.508;
 
-/** Gives what is drawn together colours that differ, and keeps to them while the page is open. */
+/**
+ * Gives what is drawn together colours that differ: the same ones to all who look at the same.
+ *
+ * Whatever began after another has the next colour, so that the newest differ, and one more that
+ * begins changes none of them.
+ */
 export class Colours {
+  #wanted = new Map();
   #slots = new Map();
 
-  /** Gives a colour to each key that has none yet. */
-  assign(keys) {
-    const used = new Set(keys.map((key) => this.#slots.get(key)));
-    let next = 0;
-    for (const key of keys) {
-      if (this.#slots.has(key)) continue;
-      while (used.has(next)) next += 1;
-      used.add(next);
-      this.#slots.set(key, next);
+  /** Gives colours to what is drawn, in its order; `byAge` are lists of keys, oldest first. */
+  assign(drawn, byAge) {
+    this.#wanted = new Map(
+      byAge.flatMap((keys) => keys.map((key, i) => [key, i % LIGHT.length])),
+    );
+    this.#slots = new Map();
+    const used = new Set();
+    for (const key of drawn) {
+      const slot = freeSlot(this.#wanted.get(key) ?? 0, used);
+      used.add(slot);
+      this.#slots.set(key, slot);
     }
   }
 
   /** Returns the colour of a key as CSS. */
   of(key, scheme) {
-    if (!this.#slots.has(key)) this.#slots.set(key, this.#slots.size);
-    const slot = this.#slots.get(key);
+    const slot = this.#slots.get(key) ?? this.#wanted.get(key) ?? 0;
     const palette = scheme === "dark" ? DARK : LIGHT;
     if (slot < palette.length) return palette[slot];
     const lightness = scheme === "dark" ? 68 : 38;
     return `hsl(${Math.round((slot * GOLDEN_ANGLE) % 360)} 60% ${lightness}%)`;
   }
+}
+
+/** Returns the wanted slot or the next one after it; only when all ten are used, one beyond. */
+function freeSlot(wanted, used) {
+  const count = LIGHT.length;
+  const first = used.size - (used.size % count);
+  let step = 0;
+  while (used.has(first + ((wanted + step) % count))) step += 1;
+  return first + ((wanted + step) % count);
 }
 
 /** Returns "dark" or "light", as the system says now. */

@@ -17,6 +17,7 @@ export function ColumnMenu({ rows, columns, update, isChosen }) {
 
 function Columns({ rows, columns, update, isChosen }) {
   const [text, setText] = useState("");
+  const [most, setMost] = useState(MOST);
   const names = useMemo(() => possibleColumns(rows), [rows]);
   const fitting = names.filter(
     (name) => !columns.includes(name) && name.toLowerCase().includes(text.toLowerCase()),
@@ -74,7 +75,7 @@ function Columns({ rows, columns, update, isChosen }) {
       onInput=${(event) => setText(event.target.value)}
     />
     <ul>
-      ${fitting.slice(0, MOST).map(
+      ${fitting.slice(0, most).map(
         (name) => html`<li key=${name}>
           <button
             type="button"
@@ -86,39 +87,56 @@ function Columns({ rows, columns, update, isChosen }) {
         </li>`,
       )}
     </ul>
-    ${fitting.length > MOST && html`<p class="hint">and ${fitting.length - MOST} more: search</p>`}
+    <${More} count=${fitting.length - most} onClick=${() => setMost(most + 5 * MOST)} />
   </div>`;
 }
 
 /** Chooses what sessions are put in groups by. */
 export function GroupMenu({ rows, varying, state, update }) {
-  const names = useMemo(() => {
-    const own = ["experiment", "model", "status"].filter(
-      (name) => new Set(rows.map((row) => row[name])).size > 1,
-    );
-    return [...new Set([...state.group, ...varying, ...own])].slice(0, MOST);
-  }, [rows, varying, state.group]);
+  // While the menu is open, its names stay where they are.
+  const [names, setNames] = useState(null);
+  const label = state.group.length ? `Group: ${state.group.map(headOf).join(", ")}` : "Group";
+  return html`<${Menu}
+    label=${html`<span class="cut">${label}</span>`}
+    onOpen=${() => setNames(groupNames(rows, varying, state.group))}
+  >
+    ${names && html`<${Groups} ...${{ names, state, update }} />`}
+  <//>`;
+}
+
+function groupNames(rows, varying, group) {
+  const own = ["experiment", "model", "status"].filter(
+    (name) => new Set(rows.map((row) => row[name])).size > 1,
+  );
+  return [...new Set([...group, ...varying, ...own])];
+}
+
+function Groups({ names, state, update }) {
+  const [most, setMost] = useState(MOST);
   const toggle = (name) => {
     const isIn = state.group.includes(name);
     update({ group: isIn ? state.group.filter((n) => n !== name) : [...state.group, name] });
   };
-  const label = state.group.length ? `Group: ${state.group.map(headOf).join(", ")}` : "Group";
-  return html`<${Menu} label=${html`<span class="cut">${label}</span>`}>
-    <fieldset>
-      <legend>Sessions are one row if they share</legend>
-      ${names.map(
-        (name) => html`<label class="choice">
-          <input
-            type="checkbox"
-            checked=${state.group.includes(name)}
-            onChange=${() => toggle(name)}
-          />
-          <span>${name}</span>
-        </label>`,
-      )}
-      ${!names.length && html`<p class="hint">All sessions have the same params.</p>`}
-      ${state.group.length > 0 &&
-      html`<button type="button" onClick=${() => update({ group: [] })}>No groups</button>`}
-    </fieldset>
-  <//>`;
+  return html`<fieldset>
+    <legend>Sessions are one row if they share</legend>
+    ${names.slice(0, most).map(
+      (name) => html`<label class="choice" key=${name}>
+        <input
+          type="checkbox"
+          checked=${state.group.includes(name)}
+          onChange=${() => toggle(name)}
+        />
+        <span>${name}</span>
+      </label>`,
+    )}
+    <${More} count=${names.length - most} onClick=${() => setMost(most + 5 * MOST)} />
+    ${!names.length && html`<p class="hint">All sessions have the same params.</p>`}
+    ${state.group.length > 0 &&
+    html`<button type="button" onClick=${() => update({ group: [] })}>No groups</button>`}
+  </fieldset>`;
+}
+
+function More({ count, onClick }) {
+  if (count <= 0) return null;
+  return html`<button type="button" class="quiet" onClick=${onClick}>and ${count} more</button>`;
 }

@@ -1,3 +1,4 @@
+import { groupsInOrder, groupsOf, headOf } from "casket/arrange";
 import {
   better,
   flatten,
@@ -7,7 +8,6 @@ import {
   shown,
   shownNumber,
   shownTime,
-  valueOf,
 } from "casket/facts";
 import { html } from "casket/html";
 import { SessionLink } from "casket/session_link";
@@ -18,6 +18,9 @@ const MOST_COLUMNS = 50;
 const FIRST_LINES = 200;
 const TINTS = 6;
 const FEW = 3;
+const CODE = ["commit", "dirty", "branch"];
+/** What nearly every two processes differ in, whatever they train. */
+const OF_PROCESS = ["pid", "start", "command_line", "user"];
 
 /** The selected sessions, or groups of them, side by side: what differs first. */
 export function Compare({ rows, selected, state, update, colourOf }) {
@@ -71,28 +74,16 @@ function NothingToCompare({ update }) {
 
 function columnsOf(rows, selected, group) {
   if (!group.length) return selected.map((row) => ({ key: row.key, row, rows: [row] }));
-  const groups = new Map();
-  for (const row of selected.length > 1 ? selected : rows) {
-    const values = group.map((name) => valueOf(row, name));
-    const title = group.map((name, i) => `${label(name)} = ${shown(values[i]) || "–"}`).join(", ");
-    if (!groups.has(title)) groups.set(title, { key: title, title, values, rows: [] });
-    groups.get(title).rows.push(row);
-  }
-  return [...groups.values()].sort((a, b) => byValues(a.values, b.values));
-}
-
-function byValues(a, b) {
-  const at = a.findIndex((value, i) => byValue(value, b[i]) !== 0);
-  return at < 0 ? 0 : byValue(a[at], b[at]);
+  const found = groupsOf(selected.length > 1 ? selected : rows, group);
+  return groupsInOrder(found, "").map(({ key, values, rows: own }) => {
+    const title = group.map((name, i) => `${headOf(name)} = ${shown(values[i]) || "–"}`).join(", ");
+    return { key, title, rows: own };
+  });
 }
 
 function byValue(a, b) {
   if (isNumber(a) && isNumber(b)) return a - b;
   return shown(a).localeCompare(shown(b));
-}
-
-function label(name) {
-  return name.replace(/^params\./, "");
 }
 
 function summaryOf(columns, shownColumns, sections) {
@@ -108,29 +99,35 @@ function summaryOf(columns, shownColumns, sections) {
   ].filter(Boolean).join("");
 }
 
-// A section is {title, lines}; a line {name, cells, differs}; a cell {text, key, number}, where
-// cells differ if their keys do: two numbers may look alike.
+// A section is {title, lines}, with isFolded if it says little; a line {name, cells, differs}; a
+// cell {text, key, number}, where cells differ if their keys do: two numbers may look alike.
 
 function sectionsOf(columns) {
   const groupLines = (group) => linesOf(columns, (row) => flatten(row[group]));
+  const meta = groupLines("meta");
+  const named = (names) => meta.filter(({ name }) => names.includes(name));
+  const process = [...linesOf(columns, timesOf), ...named(OF_PROCESS)];
+  const rest = meta.filter(({ name }) => !CODE.includes(name) && !OF_PROCESS.includes(name));
   return [
     { title: "Params", lines: groupLines("params") },
     { title: "Metrics, last value", lines: metricLines(columns, "last") },
     { title: "Metrics, best value", lines: metricLines(columns, "best") },
-    { title: "Run", lines: linesOf(columns, runOf) },
-    { title: "Code and machine", lines: codeFirst(groupLines("meta")) },
+    { title: "Code", lines: CODE.flatMap((name) => named([name])) },
     { title: "Config of the model", lines: groupLines("config") },
+    { title: "Run", lines: linesOf(columns, runOf) },
+    { title: "Machine", lines: rest },
+    { title: "Process", lines: process, isFolded: true },
   ].filter(({ lines }) => lines.length);
 }
 
-function runOf({ experiment, model, status, started, duration, epochs, tags, note, error }) {
-  const run = { experiment, model, status, started: shownTime(started), duration, epochs };
-  return { ...run, tags, note: note || undefined, error: error ?? undefined };
+function runOf({ experiment, model, status, epochs, tags, note, error }) {
+  return {
+    experiment, model, status, epochs, tags, note: note || undefined, error: error ?? undefined,
+  };
 }
 
-function codeFirst(lines) {
-  const rank = ({ name }) => (["commit", "dirty", "branch"].indexOf(name) + 4) % 4 || 4;
-  return lines.sort((a, b) => rank(a) - rank(b));
+function timesOf({ started, duration }) {
+  return { started: shownTime(started), duration };
 }
 
 function linesOf(columns, tableOf) {
@@ -227,8 +224,8 @@ function Heads({ columns, state, update, colourOf }) {
   </thead>`;
 }
 
-function Section({ title, lines, columns, isWhole }) {
-  const [most, setMost] = useState(FIRST_LINES);
+function Section({ title, lines, columns, isWhole, isFolded }) {
+  const [most, setMost] = useState(isFolded ? 0 : FIRST_LINES);
   const wanted = lines.filter(({ differs }) => differs);
   if (isWhole) wanted.push(...lines.filter(({ differs }) => !differs));
   const rest = wanted.length - most;
@@ -247,7 +244,7 @@ function Section({ title, lines, columns, isWhole }) {
     html`<tr>
       <th scope="row">
         <button type="button" onClick=${() => setMost(most + 5 * FIRST_LINES)}>
-          ${rest} more
+          and ${rest} more${!isWhole && " that differ"}
         </button>
       </th>
     </tr>`}

@@ -8,15 +8,18 @@ import { html } from "casket/html";
 import { Icon } from "casket/icons";
 import { Menu, Segments } from "casket/controls";
 import { painted } from "casket/marks";
-import { charts, namesOf } from "casket/metrics";
+import { charts, hasSearch, namesOf } from "casket/metrics";
 import { Values } from "casket/values";
 
 const POINTS = [[20, 280], [100, 200], [300, 120], [Infinity, 80]];
 const NEAR = 24;
+const KINDS = ["epoch", "batch"];
 
 /** The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. */
-export function Curves({ parts, state, update, store, source, data, cursor, goal, paint }) {
+export function Curves({ parts, store, source, data, cursor, goal, paint, update, ...given }) {
   const rows = useMemo(() => parts.flatMap((part) => part.rows), [parts]);
+  const logged = useMemo(() => KINDS.filter((kind) => namesOf(rows, kind).length > 0), [rows]);
+  const state = useMemo(() => withLogged(given.state, logged), [given.state, logged]);
   const names = useMemo(() => namesOf(rows, state.kind), [rows, state.kind]);
   const wanted = state.metrics ? names.filter((name) => state.metrics.includes(name)) : names;
   const list = useMemo(() => charts(wanted, goal), [wanted.join("\n"), goal]);
@@ -25,13 +28,12 @@ export function Curves({ parts, state, update, store, source, data, cursor, goal
   const view = useMemo(() => ({ kind, x, points, range }), [kind, x, points, range]);
   const arrivals = useArrivals(store);
   const [wide, widen] = useState("");
-  const hasBatches = useMemo(() => namesOf(rows, "batch").length > 0, [rows]);
 
   return html`<section class="curves" aria-label="Curves">
     <${Controls}
-      ...${{ state, update, names, hasBatches, isGrouped: state.group.length > 0 }}
+      ...${{ state, update, names, logged, isGrouped: state.group.length > 0 }}
     />
-    ${list.length === 0 && html`<${NoCurves} ...${{ rows, state, update, hasBatches }} />`}
+    ${list.length === 0 && html`<${NoCurves} ...${{ rows, state, update }} />`}
     <div class="charts">
       ${list.map(
         (chart) => html`<${ChartCard}
@@ -46,7 +48,13 @@ export function Curves({ parts, state, update, store, source, data, cursor, goal
   </section>`;
 }
 
-function NoCurves({ rows, state, update, hasBatches }) {
+/** What was logged by batch only is shown by batch, as nobody would look for it there. */
+function withLogged(state, logged) {
+  const kind = logged.includes(state.kind) ? state.kind : (logged[0] ?? state.kind);
+  return { ...state, kind };
+}
+
+function NoCurves({ rows, state, update }) {
   if (!rows.length) {
     return html`<p class="nothing">No session is drawn: ${emptyBecause(state)}.</p>`;
   }
@@ -56,10 +64,10 @@ function NoCurves({ rows, state, update, hasBatches }) {
       <button type="button" onClick=${() => update({ metrics: null })}>Show all metrics</button>
     </p>`;
   }
-  if (state.kind === "epoch" && hasBatches) {
+  if (rows.some(hasSearch)) {
     return html`<p class="nothing">
-      These sessions logged no numbers by epoch.
-      <button type="button" onClick=${() => update({ kind: "batch" })}>Show batches</button>
+      These sessions logged the results of a grid search, and no curves.${" "}
+      <button type="button" onClick=${() => update({ view: "explore" })}>Explore the search</button>
     </p>`;
   }
   return html`<p class="nothing">
@@ -74,14 +82,14 @@ function emptyBecause({ where, unfinished, hidden }) {
   return where ? "nothing fits the filter" : "select one in the table";
 }
 
-function Controls({ state, update, names, hasBatches, isGrouped }) {
+function Controls({ state, update, names, logged, isGrouped }) {
   const toggle = (name) => {
     const chosen = state.metrics ?? names;
     const left = chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name];
     update({ metrics: names.every((n) => left.includes(n)) ? null : left });
   };
   return html`<div class="bar" role="group" aria-label="How curves are drawn">
-    ${(hasBatches || state.kind === "batch") &&
+    ${logged.length > 1 &&
     html`<${Segments}
       label="By"
       value=${state.kind}
@@ -233,7 +241,7 @@ function ChartCard(props) {
       ref=${host}
       tabindex="0"
       role="img"
-      aria-label=${`${chart.title}, ${parts.length} curves; arrow keys move the cursor`}
+      aria-label=${`${chart.title}, ${parts.length} curves; arrow keys move the cursor, + zooms in, 0 shows all`}
     ></div>
     ${missing && !problem && html`<p class="loading" role="status">Reading curves…</p>`}
     ${problem && html`<p class="trouble" role="status">${problem}</p>`}
@@ -276,7 +284,9 @@ function Notes({ tally, isLog, isGrouped }) {
   }
   if (tally.odd) {
     const shape = isGrouped ? "left out of the mean" : "shown as × and arrows";
-    notes.push(`${tally.odd.toLocaleString("en")} NaN or infinite, ${shape}`);
+    const isAll = tally.odd === tally.values;
+    const what = isAll ? "Every value is" : tally.odd.toLocaleString("en");
+    notes.push(`${what} NaN or infinite, ${shape}`);
   }
   if (tally.left) notes.push(`${tally.left.toLocaleString("en")} values are no numbers`);
   return notes.length > 0 && html`<p class="notes">${notes.join(" · ")}</p>`;

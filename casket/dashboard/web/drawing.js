@@ -6,6 +6,8 @@ import { smoothed } from "casket/smoothing";
 const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
 const WIDE_GAP = 3.5;
 const ROOM = 0.25;
+const EDGE = 0.02;
+const MISSED = 1.5;
 
 /**
  * Returns what to draw.
@@ -15,7 +17,7 @@ const ROOM = 0.25;
  */
 export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGrouped }) {
   const drawing = { lines: [], bands: [], isLog, x };
-  const tally = { down: 0, widest: null, below: 0, odd: 0, left: 0, curves: 0 };
+  const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0 };
   metrics.forEach((metric, i) => {
     // What was measured on unseen data comes last, and has the full line.
     const dash = DASHES[Math.min(metrics.length - 1 - i, DASHES.length - 1)];
@@ -26,7 +28,10 @@ export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGro
       const { key, label, name = label, colour } = part;
       const shape = { key, label, name, colour, metric, dash };
       const drawn = curves.map((curve) => lineOf(curve, smooth));
-      if (isGrouped) drawing.bands.push({ ...shape, ...bandOf(drawn, band), n: drawn.length });
+      if (isGrouped) {
+        const readable = drawn.map((line, i) => ({ ...line, reach: reachOf(curves[i], line, x) }));
+        drawing.bands.push({ ...shape, ...bandOf(readable, band), band });
+      }
       else drawing.lines.push({ ...shape, ...drawn[0] });
     }
   });
@@ -40,18 +45,25 @@ function lineOf(curve, smooth) {
   return { xs, ys: smoothed(xs, ys, smooth, Math.max(all - 1, 1)), raw: ys, gap };
 }
 
+/** Returns how far apart two neighbours may be for a value to be read between them. */
+function reachOf({ count: all, shown }, { gap }, x) {
+  // An epoch that a curve usually has is missing; a time at which it logged nothing is not.
+  return x === "number" && shown === all ? (gap / WIDE_GAP) * MISSED : gap;
+}
+
 /** Returns the distance from which on two neighbours have a gap between them. */
 function gapOf(xs, isDownSampled) {
   if (xs.length < 3) return Infinity;
   const part = (xs[xs.length - 1] - xs[0]) / (xs.length / 2);
   if (isDownSampled) return WIDE_GAP * part;
   const steps = Array.from(xs.subarray(1), (x, i) => x - xs[i]).sort((a, b) => a - b);
-  return WIDE_GAP * steps[Math.floor(steps.length * 0.75)];
+  return WIDE_GAP * steps[Math.floor((steps.length - 1) * 0.75)];
 }
 
 function count(tally, curve, isLog) {
   tally.curves += 1;
   tally.left += curve.leftOut;
+  tally.values += curve.ys.length;
   if (curve.shown < curve.count) {
     tally.down += 1;
     if (curve.count > (tally.widest?.count ?? 0)) tally.widest = curve;
@@ -63,7 +75,8 @@ function count(tally, curve, isLog) {
 }
 
 function extentOf({ lines, bands, isLog }, range) {
-  const x = range ?? spread(lines.concat(bands).flatMap(({ xs }) => [xs[0], xs[xs.length - 1]]));
+  const ends = lines.concat(bands).flatMap(({ xs }) => [xs[0], xs[xs.length - 1]]);
+  const x = range ?? withEdge(spread(ends));
   const y = [Infinity, -Infinity];
   const see = (xs, ys) => {
     for (let i = 0; i < xs.length; i += 1) {
@@ -101,6 +114,12 @@ function spread(numbers) {
   }
   if (low > high) return [0, 1];
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+/** Leaves room for what is drawn at the first and at the last point. */
+function withEdge([low, high]) {
+  const edge = (high - low) * EDGE;
+  return [low - edge, high + edge];
 }
 
 function padded([low, high], isLog) {

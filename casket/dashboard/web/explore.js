@@ -1,9 +1,9 @@
 import { BestSoFar } from "casket/best_so_far";
 import { better, differing, flatten, isNumber, numericNames, valueOf } from "casket/facts";
-import { SearchMap, hasSearch } from "casket/heatmap";
+import { SearchMap } from "casket/heatmap";
 import { html } from "casket/html";
 import { Importance } from "casket/importance";
-import { mainMetric } from "casket/metrics";
+import { hasSearch, mainMetric } from "casket/metrics";
 import { Parallel, brushOf } from "casket/parallel";
 import { Choice, Scatter } from "casket/scatter";
 import { importance } from "casket/statistics";

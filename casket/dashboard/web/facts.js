@@ -21,7 +21,7 @@ const HIGHER = new RegExp(
     "(accuracy|score|precision|recall)$",
 );
 
-const NEITHER = /[._/ -](time|seconds|duration)s?$/;
+const NEITHER = /(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$/;
 
 const finders = new Map();
 const MOST_FINDERS = 10_000;
@@ -62,6 +62,15 @@ export function valueOf(row, name) {
   }
   const value = finders.get(name)(row);
   return value === undefined ? valueOfOddKey(row, name) : value;
+}
+
+/** Tells whether a name, given as its parts, can mean something for any of some rows. */
+export function isKnown(parts, rows) {
+  const [group] = parts;
+  if (parts.length === 1 && group in OWN) return true;
+  const find = finder(parts);
+  // What a row does not hold because it is long may be there all the same.
+  return rows.some((row) => find(row) !== undefined || row.partial?.includes(group));
 }
 
 /** Turns a name, given as its parts, into a function that finds what it means for a row. */

@@ -1,12 +1,11 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { written } from "casket/facts";
+import { isKnown } from "casket/facts";
 import { html } from "casket/html";
-import { possibleColumns } from "casket/arrange";
+import { fittingNames, meantName, offeredNames } from "casket/names";
 
-const MOST = 8;
-
-const UNREAD = { fits: null, mistake: null };
+const UNREAD = { fits: null, mistake: null, names: [] };
+const ANY = { ...UNREAD, fits: () => true };
 let language;
 
 /** Loads what reads conditions: most who open the page write none. */
@@ -14,40 +13,47 @@ export async function loadLanguage() {
   language ??= await import("casket/where");
 }
 
-/** Returns `{fits, mistake}` of a `where` expression; an empty one fits all. */
+/** Returns `{fits, mistake, names}` of a `where` expression; an empty one fits all. */
 export function useWhere(text) {
   const isEmpty = !text.trim();
   const [problem, setProblem] = useState("");
   const [, again] = useReducer((n) => n + 1, 0);
-  const isKnown = Boolean(language);
+  const isLoaded = Boolean(language);
   useEffect(() => {
-    if (isEmpty || isKnown) return;
+    if (isEmpty || isLoaded) return;
     const say = () => setProblem("What reads conditions did not load; reload the page.");
     loadLanguage().then(again, say);
-  }, [isEmpty, isKnown]);
+  }, [isEmpty, isLoaded]);
   return useMemo(() => {
-    if (isEmpty) return { fits: () => true, mistake: null };
-    if (isKnown) return read(text);
-    return problem ? { fits: null, mistake: { message: problem, position: 0 } } : UNREAD;
-  }, [text, isKnown, problem]);
+    if (isEmpty) return ANY;
+    if (isLoaded) return read(text);
+    return problem ? { ...UNREAD, mistake: { message: problem, position: 0 } } : UNREAD;
+  }, [text, isLoaded, problem]);
 }
 
 function read(text) {
   try {
-    return { fits: language.compile(text), mistake: null };
+    return { fits: language.compile(text), mistake: null, names: language.namesIn(text) };
   } catch (error) {
     if (!(error instanceof language.Mistake)) throw error;
-    return { fits: null, mistake: error };
+    return { ...UNREAD, mistake: error };
   }
 }
 
 /** The box for a `where` expression: says what is wrong with it and where, and offers names. */
-export function Filter({ state, update, rows, mistake, count, total, setWriting, isHeld }) {
+export function Filter(props) {
+  const { state, update, rows, columns, mistake, names, count, setWriting, isHeld } = props;
   const input = useRef(null);
   const [word, setWord] = useState(null);
   const isAsking = word !== null;
-  const names = useMemo(() => (isAsking ? offered(rows) : []), [isAsking, rows]);
-  const fitting = isAsking ? fittingNames(names, word.text) : [];
+  const unknown = useMemo(() => names.find((parts) => !isKnown(parts, rows)), [names, rows]);
+  const isNeeded = isAsking || Boolean(unknown);
+  const offered = useMemo(
+    () => (isNeeded ? offeredNames(rows, columns) : []),
+    [isNeeded, rows, columns],
+  );
+  const fitting = isAsking ? fittingNames(offered, word.text) : [];
+  const doubt = unknown && !fitting.length ? doubtOf(unknown.join("."), offered) : "";
 
   const look = () => setWord(wordAt(input.current));
   const take = (name) => {
@@ -74,7 +80,8 @@ export function Filter({ state, update, rows, mistake, count, total, setWriting,
   };
   const held = "Nothing fits this yet; below is what fitted before.";
   const help = "Press / to come here. Tab takes the first name offered.";
-  const said = mistake?.message ?? (isHeld ? held : help);
+  const said = mistake?.message || doubt || (isHeld ? held : help);
+  const total = rows.length;
   return html`<div class="filter" role="search">
     <div class="box">
       <div class="under" aria-hidden="true">
@@ -108,7 +115,7 @@ export function Filter({ state, update, rows, mistake, count, total, setWriting,
       />
       <span class="count" role="status">${count === total ? total : `${count} of ${total}`}</span>
     </div>
-    <p id="where-says" class=${mistake ? "trouble" : isHeld ? "hint" : "hidden-word"}>
+    <p id="where-says" class=${mistake || doubt ? "trouble" : isHeld ? "hint" : "hidden-word"}>
       ${said}
     </p>
     ${fitting.length > 0 &&
@@ -127,24 +134,16 @@ export function Filter({ state, update, rows, mistake, count, total, setWriting,
   </div>`;
 }
 
+function doubtOf(unknown, offered) {
+  const meant = meantName(offered, unknown);
+  return `No session has ${unknown}${meant ? `; did you mean ${meant}?` : "."}`;
+}
+
 /** The text again, unseen, with a line under the place where the mistake is. */
 function Marked({ text, at }) {
   const end = /^\s*\S*/.exec(text.slice(at))[0].length || 1;
   const wrong = text.slice(at, at + end);
   return html`${text.slice(0, at)}<mark>${wrong || "\u00a0\u00a0"}</mark>`;
-}
-
-function offered(rows) {
-  const plain = possibleColumns(rows).map((name) => name.replace(/^last\./, ""));
-  return [...new Set(plain)].filter((name) => name !== "file").map((name) => written(name, rows));
-}
-
-function fittingNames(names, text) {
-  const wanted = text.toLowerCase();
-  const starts = names.filter((name) => name.toLowerCase().startsWith(wanted));
-  const holds = names.filter((name) => name.toLowerCase().includes(wanted));
-  const found = [...new Set([...starts, ...holds])].slice(0, MOST);
-  return found.length === 1 && found[0] === text ? [] : found;
 }
 
 /** Returns the name that is being written at the caret, where a name can stand. */

@@ -8,11 +8,6 @@ const MOST_VALUES = 60;
 const NOT_GIVEN = "not given";
 const BEST = "the best of all";
 
-/** Tells whether a session logged the candidates of a grid search. */
-export function hasSearch(row) {
-  return row.metrics.result.includes("dev_scores.mean");
-}
-
 /** The scores of a grid search by two of its params; the others by choice. */
 export function SearchMap({ row, source, state, choose, options = {} }) {
   const [grid, setGrid] = useState(null);

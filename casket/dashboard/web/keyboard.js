@@ -15,6 +15,7 @@ const HELP = [
   ["a", "select all that fit; again: none"],
   ["t", "go to the table"],
   ["l", "log axis"],
+  ["+", "zoom in at the cursor of a chart"],
   ["0", "zoom out"],
   ["g s, g c, g e", "go to Sessions, Compare, Explore"],
   ["Arrows, in a chart", "move the cursor"],

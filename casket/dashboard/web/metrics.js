@@ -1,7 +1,15 @@
 import { better, isNumber } from "casket/facts";
 
 const PART = /^(train(?:ing)?|val(?:id(?:ation)?)?|test|dev|eval)(?:[_./ -])(.+)$/i;
-const UNSEEN = /^(val|valid|validation|test|dev|eval)[_./ -]/i;
+const UNSEEN = /(^|[_./ -])(val|valid|validation|test|dev|eval)([_./ -]|$)/i;
+const TRAINING = /(^|[_./ -])train(ing)?([_./ -]|$)/i;
+const PLUMBING = new RegExp(
+  "(^|[./ ])((n|num|std|rank|split\\d*)_[^./ ]*|" +
+    "[^./ ]*_(time|seconds|duration|samples|count|index|idx|std)s?|" +
+    "time|seconds|duration|timestamp|candidate|split|fold|rank|index|idx|count|" +
+    "(global_)?step|iteration|epoch|batch)$",
+  "i",
+);
 
 /** Splits "val_loss" into what is measured and on which part of the data. */
 export function split(metric) {
@@ -18,6 +26,11 @@ export function namesOf(rows, kind) {
   return [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
 }
 
+/** Tells whether a session logged the candidates of a grid search. */
+export function hasSearch(row) {
+  return row.metrics.result.includes("dev_scores.mean");
+}
+
 /** Returns the metric that tells best how good a session is, as far as names tell. */
 export function mainMetric(rows) {
   const counts = new Map();
@@ -25,7 +38,7 @@ export function mainMetric(rows) {
     for (const name of Object.keys(row.best ?? {})) counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const most = Math.max(0, ...counts.values());
-  const rate = (name) => (UNSEEN.test(name) ? 2 : 0) + (better(name) === "max" ? 1 : 0);
+  const rate = (name) => 2 * weight(name) + Number(better(name) === "max");
   const common = [...counts.keys()].filter((name) => counts.get(name) >= most / 2);
   return common.sort((a, b) => rate(b) - rate(a) || (a < b ? -1 : 1))[0] ?? "";
 }
@@ -59,8 +72,18 @@ export function charts(metrics, main) {
     found.get(title).push(metric);
   }
   const list = [...found].map(([title, names]) => ({ title, metrics: names.sort(byPart) }));
-  const rate = (chart) => (chart.metrics.includes(main) ? 2 : 0) + (better(chart.title) ? 1 : 0);
-  return list.sort((a, b) => rate(b) - rate(a));
+  const rate = ({ metrics: names }) =>
+    names.includes(main) ? Infinity : Math.max(...names.map(weight));
+  const rates = new Map(list.map((chart) => [chart, rate(chart)]));
+  return list.sort((a, b) => rates.get(b) - rates.get(a));
+}
+
+/** Returns how much a metric tells of how good a session is, as far as its name says. */
+function weight(metric) {
+  if (PLUMBING.test(metric)) return 0;
+  if (!better(metric)) return 1;
+  if (UNSEEN.test(metric)) return 4;
+  return TRAINING.test(metric) ? 2 : 3;
 }
 
 function byPart(a, b) {

@@ -2,6 +2,8 @@
 
 const FAINT = 0.28;
 const MARK = 3.5;
+const DOT = 2.2;
+const ALONE = 3.5;
 
 /** Returns functions from values to pixels of a canvas. */
 export function scales({ left, top, width, height }, [x0, x1], [y0, y1], isLog) {
@@ -100,7 +102,7 @@ function paintDots(context, runs, ratio) {
   for (const run of runs) {
     if (run.length > 2) continue;
     context.beginPath();
-    context.arc(run[0], run[1], 2.2 * ratio, 0, 2 * Math.PI);
+    context.arc(run[0], run[1], (runs.length > 1 ? DOT : ALONE) * ratio, 0, 2 * Math.PI);
     context.fill();
   }
 }

@@ -3,6 +3,7 @@
 import { shownNumber } from "casket/facts";
 import { shownX } from "casket/chart";
 import { scales, traced } from "casket/painter";
+import { logTicks } from "casket/points";
 
 const WIDTH = 720;
 const HEIGHT = 420;
@@ -121,10 +122,7 @@ function ticks([low, high], count) {
 }
 
 function ticksY([low, high], isLog) {
-  if (!isLog) return ticks([low, high], 6);
-  const powers = [];
-  for (let p = Math.ceil(Math.log10(low)); 10 ** p <= high; p += 1) powers.push(10 ** p);
-  return powers.length > 1 ? powers : ticks([low, high], 5).filter((value) => value > 0);
+  return isLog ? logTicks([low, high]) : ticks([low, high], 6);
 }
 
 function label(text, attributes) {

@@ -4,6 +4,9 @@ import { isNumber, shown, valueOf } from "casket/facts";
 
 const MOST_CATEGORIES = 40;
 const WIDE = 50;
+const EDGE = 0.04;
+const LEAST_EDGE = 0.01;
+const MOST_TICKS = 10;
 
 /** Returns `{isNumeric, isWhole, isLog, categories}` of a name: how an axis can show its values. */
 export function scaleOf(rows, name, wantsLog) {
@@ -33,8 +36,39 @@ export function placeOf(row, { name, isNumeric, isLog, categories }) {
   }
   if (Number.isNaN(value)) return { problem: `with ${name} NaN` };
   if (!isNumber(value)) return { problem: `with ${name} infinite` };
-  if (isLog && value <= 0) return { problem: `with ${name} not above 0, which a log axis lacks` };
+  if (isLog && value <= 0) return { problem: `with ${name} ≤ 0, not on a log axis` };
   return { at: value };
+}
+
+/** Returns from where to where a log axis reaches: a little beyond the positive numbers on it. */
+export function logRange(numbers) {
+  const places = numbers.map(Math.log10);
+  const low = places.reduce((a, b) => Math.min(a, b), Infinity);
+  const high = places.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (low > high) return [0.1, 1];
+  const edge = Math.max((high - low) * EDGE, LEAST_EDGE);
+  return [10 ** (low - edge), 10 ** (high + edge)];
+}
+
+/** Returns the round numbers that mark a log axis. */
+export function logTicks([low, high]) {
+  const first = Math.floor(Math.log10(low));
+  const decades = Math.ceil(Math.log10(high)) - first;
+  const step = Math.max(1, Math.ceil(decades / MOST_TICKS));
+  const heads = decades <= 3 ? [1, 2, 5] : [1];
+  const found = Array.from({ length: decades + 1 }, (_, i) => first + i)
+    .filter((power) => power % step === 0)
+    .flatMap((power) => heads.map((head) => Number(`${head}e${power}`)))
+    .filter((value) => value >= low && value <= high);
+  return found.length > 2 ? found : evenTicks(low, high);
+}
+
+function evenTicks(low, high) {
+  const power = 10 ** Math.floor(Math.log10((high - low) / 2));
+  const step = power * [5, 2, 1].find((head) => (high - low) / (head * power) >= 2);
+  const first = Math.ceil(low / step);
+  const count = Math.floor(high / step) - first + 1;
+  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
 /** Puts rows at their places on several axes; counts those left out by what is missing. */

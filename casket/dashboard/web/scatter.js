@@ -1,7 +1,7 @@
 import { EChart, axis, categoryAxis, clipped, tooltip } from "casket/echart";
-import { isNumber, shown, valueOf } from "casket/facts";
+import { isNumber, shown, shownNumber, valueOf } from "casket/facts";
 import { html } from "casket/html";
-import { account, placeOf, placed, scaleOf } from "casket/points";
+import { account, logRange, logTicks, placeOf, placed, scaleOf } from "casket/points";
 import { SessionLink } from "casket/session_link";
 import { useCallback, useMemo, useState } from "preact/hooks";
 
@@ -146,8 +146,8 @@ function optionOf(points, scales, tint, selected, palette) {
   return {
     grid: { left: 64, right: tint ? 112 : 16, top: 16, bottom: 48 },
     tooltip: tooltip(palette, said),
-    xAxis: axis(palette, x.name, axisType(x)),
-    yAxis: axis(palette, y.name, { ...axisType(y), nameGap: 48 }),
+    xAxis: axisOf(x, points.map(({ at }) => at[0]), palette),
+    yAxis: { ...axisOf(y, points.map(({ at }) => at[1]), palette), nameGap: 48 },
     brush: { xAxisIndex: 0, yAxisIndex: 0, toolbox: [], throttleType: "debounce" },
     toolbox: { show: false },
     ...legendOf(points, tint, palette),
@@ -155,12 +155,22 @@ function optionOf(points, scales, tint, selected, palette) {
   };
 }
 
-function axisType({ isNumeric, isWhole, isLog, categories }) {
+function axisOf(scale, values, palette) {
+  const { axisLabel, ...settings } = axisType(scale, values);
+  const common = axis(palette, scale.name, settings);
+  return { ...common, axisLabel: { ...common.axisLabel, ...axisLabel } };
+}
+
+function axisType({ isNumeric, isWhole, isLog, categories }, values) {
   if (!isNumeric) {
     const { label, ...settings } = categoryAxis(categories, 16);
-    return { ...settings, axisLabel: { formatter: label, hideOverlap: true } };
+    return { ...settings, axisLabel: { formatter: label } };
   }
-  return isLog ? { type: "log" } : { type: "value", scale: true, minInterval: isWhole ? 1 : 0 };
+  if (!isLog) return { type: "value", scale: true, minInterval: isWhole ? 1 : 0 };
+  const [min, max] = logRange(values);
+  const customValues = logTicks([min, max]);
+  const axisLabel = { customValues, formatter: shownNumber };
+  return { type: "log", min, max, axisTick: { customValues }, axisLabel };
 }
 
 function pointColour(row, tint, palette) {

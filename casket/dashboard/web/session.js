@@ -3,36 +3,41 @@ import { download } from "casket/files";
 import {
   better, isNumber, own, restored, shown, shownDuration, shownTime, valueOf,
 } from "casket/facts";
-import { SearchMap, hasSearch } from "casket/heatmap";
+import { SearchMap } from "casket/heatmap";
 import { html } from "casket/html";
+import { hasSearch } from "casket/metrics";
+import { Notes } from "casket/notes";
 import { Entries, Picture, TableOf, Value } from "casket/pictures";
 import { Status } from "casket/table";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 const PAGE = 50;
+const MOST_METRICS = 200;
 
 /** Everything about one session. */
-export function SessionPage({ row, source, state, update, ...curves }) {
+export function SessionPage({ row, data, source, state, update, ...curves }) {
   const [details, problem] = useDetails(row, source);
   const parts = useMemo(() => [{ key: row.key, label: row.id.slice(0, 8), rows: [row] }], [row]);
   const drawn = row.counts.epoch ? state : { ...state, kind: "batch" };
   const choose = (changes) => update({ explore: { ...state.explore, ...changes } });
   const all = details ?? row;
+  const file = inShell(data.files[row.file].place);
   return html`<article class="session" aria-label=${`Session ${row.id}`}>
-    <${Head} row=${row} />
+    <${Head} row=${row} file=${file} />
     ${row.error && html`<pre class="error" role="note">${row.error}</pre>`}
     ${problem && html`<p role="alert">Only a part can be shown: ${problem}</p>`}
-    <${Notes} key=${row.key} row=${row} source=${source} />
+    <${Notes} key=${row.key} ...${{ row, source }}
+      onWritten=${(written) => data.takeRows([written])} />
     <div class="pair">
       <${Facts} title="Params" table=${all.params} />
       <${Metrics} row=${row} />
     </div>
     ${row.counts.epoch + row.counts.batch > 0 &&
-    html`<${Curves} ...${{ parts, source, update }} ...${curves} state=${drawn} />`}
+    html`<${Curves} ...${{ parts, data, source, update }} ...${curves} state=${drawn} />`}
     ${hasSearch(row) && html`<${SearchMap} ...${{ row, source, state, choose }}
       options=${state.explore} />`}
     <${Pictures} artifacts=${details?.artifacts ?? []} />
-    <${Results} details=${details} row=${row} />
+    <${Results} ...${{ details, row, file }} />
     <${Artifacts} details=${details} />
     <${Rows} key=${`epoch ${row.key}`} ...${{ row, source, kind: "epoch", title: "Epochs" }} />
     <${Rows} key=${`batch ${row.key}`} ...${{ row, source, kind: "batch", title: "Batches" }} />
@@ -61,9 +66,9 @@ function useDetails(row, source) {
   return found.key === key ? [found.details, found.problem] : [null, ""];
 }
 
-function Head({ row }) {
+function Head({ row, file }) {
   const duration = shownDuration(valueOf(row, "duration"));
-  const command = `casket show ${row.id}`;
+  const command = `casket show ${row.id} ${file}`;
   return html`<div class="session-head">
     <h2 class="title">
       <span>${row.experiment} / ${row.model}</span>${" "}
@@ -87,6 +92,13 @@ function Head({ row }) {
       <${Commit} meta=${row.meta} />
     </dl>
   </div>`;
+}
+
+/** Returns where a file is, as a command in a shell must have it. */
+function inShell(place) {
+  // A password is shown as stars; without it, it is looked for where the store's driver does.
+  const plain = place.replace(":***@", "@");
+  return /^[\w@%+=:,./-]+$/.test(plain) ? plain : `'${plain.replaceAll("'", `'"'"'`)}'`;
 }
 
 function Commit({ meta }) {
@@ -121,65 +133,6 @@ function Copied({ text, label }) {
   </span>`;
 }
 
-function Notes({ row, source }) {
-  if (!source.isEditable && !row.note && !row.tags.length) return null;
-  return html`<section class="notes" aria-label="Note and tags">
-    ${source.isEditable
-      ? html`<${NotesForm} row=${row} source=${source} />`
-      : html`<p>${row.tags.map((tag) => html`<span class="chip" key=${tag}>${tag}</span> `)}</p>
-          ${row.note && html`<p class="note">${row.note}</p>`}`}
-  </section>`;
-}
-
-function NotesForm({ row, source }) {
-  const [note, setNote] = useState(row.note);
-  const [tag, setTag] = useState("");
-  const [said, setSaid] = useState("");
-  const write = async (change, done) => {
-    setSaid("");
-    try {
-      const answer = await source.annotate(row.key, change);
-      setSaid(done(answer));
-    } catch (error) {
-      setSaid(`Not written: ${error.message}`);
-    }
-  };
-  const saveNote = (event) => {
-    event.preventDefault();
-    write({ note }, () => "The note is written.");
-  };
-  const addTag = (event) => {
-    event.preventDefault();
-    if (!tag.trim()) return;
-    write({ add: [tag.trim()] }, () => `Tagged ${tag.trim()}.`);
-    setTag("");
-  };
-  const removeTag = (old) =>
-    write({ remove: [old] }, (answer) =>
-      answer.tags.includes(old) ? `${old} is a tag of the whole experiment.` : `${old} is gone.`,
-    );
-  return html`<div class="bar">
-      ${row.tags.map(
-        (own) => html`<button type="button" class="chip" key=${own}
-          aria-label=${`Remove the tag ${own}`} onClick=${() => removeTag(own)}>
-          ${own} <span aria-hidden="true">×</span>
-        </button>`,
-      )}
-      <form onSubmit=${addTag}>
-        <label>tag <input value=${tag} onInput=${(event) => setTag(event.target.value)} /></label>
-        ${" "}<button type="submit">Add</button>
-      </form>
-    </div>
-    <form onSubmit=${saveNote}>
-      <label class="note-field">
-        note
-        <textarea rows="2" value=${note} onInput=${(event) => setNote(event.target.value)} />
-      </label>
-      <button type="submit" disabled=${note === row.note}>Write the note</button>
-    </form>
-    <p role="status">${said}</p>`;
-}
-
 function Facts({ title, table }) {
   const entries = Object.entries(table ?? {});
   if (!entries.length) return null;
@@ -190,6 +143,7 @@ function Facts({ title, table }) {
 }
 
 function Metrics({ row }) {
+  const [most, setMost] = useState(MOST_METRICS);
   const isNumeric = (name) => typeof restored(row.last[name]) === "number";
   const names = Object.keys(row.last).filter(isNumeric);
   if (!names.length) return null;
@@ -201,7 +155,11 @@ function Metrics({ row }) {
   });
   return html`<section class="card" aria-label="Metrics">
     <h2>Metrics <small class="muted">${names.length}</small></h2>
-    <${TableOf} columns=${columns} rows=${rows.slice(0, 200)} count=${rows.length} name="Metrics" />
+    <${TableOf} columns=${columns} rows=${rows.slice(0, most)} name="Metrics" />
+    ${rows.length > most &&
+    html`<button type="button" onClick=${() => setMost(most * 4)}>
+      and ${rows.length - most} more
+    </button>`}
   </section>`;
 }
 
@@ -221,7 +179,7 @@ function Pictures({ artifacts }) {
   </section>`;
 }
 
-function Results({ details, row }) {
+function Results({ details, row, file }) {
   if (!row.counts.result) return null;
   if (!details) return html`<p class="muted">Results are being read…</p>`;
   const groups = new Map();
@@ -240,7 +198,7 @@ function Results({ details, row }) {
     ${missing > 0 &&
     html`<p class="muted">
       The first ${details.results.length}; ${missing} more: ${" "}
-      <code>casket export --table results</code> has all.
+      <code>casket export ${file} --table results</code> has all.
     </p>`}
   </section>`;
 }

@@ -19,8 +19,8 @@ const curves = import("casket/curves");
 export function Sessions(props) {
   const { data, state, update, rows, goal, varying } = props;
   const summary = useMemo(
-    () => html`<${Summary} ...${props} rows=${data.rows} />`,
-    [data.rows, goal, state],
+    () => html`<${Summary} ...${props} total=${data.rows.length} />`,
+    [rows, data.rows.length, goal, state],
   );
   return html`<div class="sessions">
     ${summary}
@@ -28,7 +28,7 @@ export function Sessions(props) {
     <section class="listing" aria-label="Table of sessions">
       <${TableBar} ...${props} />
       ${rows.length === 0 && state.where
-        ? html`<${NothingFits} where=${state.where} ...${{ update, varying }} />`
+        ? html`<${NothingFits} where=${state.where} ...${{ update, varying, data }} />`
         : html`<${Table} ...${props} />`}
     </section>
   </div>`;
@@ -55,16 +55,20 @@ function LaterCurves(props) {
 }
 
 function TableBar(props) {
-  const { data, state, update, items, columns, varying, mistake, setWriting, fitCount, isHeld } =
-    props;
+  const { data, source, state, update, items, columns, varying, fitCount } = props;
+  const [problem, setProblem] = useState("");
   const count = state.selected.length;
+  const save = async () => {
+    setProblem("");
+    try {
+      const whole = withValues(items, await source.values());
+      download("sessions.csv", tableAsCsv(whole, columns), "text/csv");
+    } catch (error) {
+      setProblem(error.message);
+    }
+  };
   return html`<div class="bar">
-    <${Filter}
-      ...${{ state, update, mistake, setWriting, isHeld }}
-      rows=${data.rows}
-      count=${fitCount}
-      total=${data.rows.length}
-    />
+    <${Filter} ...${props} rows=${data.rows} count=${fitCount} />
     <${GroupMenu} rows=${data.rows} ...${{ varying, state, update }} />
     <${Segments}
       label="Draw"
@@ -107,12 +111,23 @@ function TableBar(props) {
     />
     <button
       type="button"
-      title="The rows and columns below, as they are shown"
-      onClick=${() => download("sessions.csv", tableAsCsv(items, columns), "text/csv")}
+      title="The rows and columns below, in their order, with all digits"
+      onClick=${save}
     >
       CSV
     </button>
+    ${problem && html`<p class="trouble" role="alert">Not saved: ${problem}</p>`}
   </div>`;
+}
+
+/** Returns items with the values of their rows replaced by those in full, by key. */
+function withValues(items, values) {
+  const whole = (row) => ({ ...row, ...values[row.key] });
+  return items.map((item) =>
+    item.row
+      ? { ...item, row: whole(item.row) }
+      : { ...item, group: { ...item.group, rows: item.group.rows.map(whole) } },
+  );
 }
 
 /** Returns what the table shows as CSV, in its order; of groups, mean, margin and n. */

@@ -32,6 +32,11 @@ export class ServerSource {
     return { ...answer, sessions: answer.sessions.map(whole) };
   }
 
+  /** Returns by key what sessions' rows have in `last` and `best`, with all digits. */
+  values() {
+    return ask("./api/values");
+  }
+
   async curves(question) {
     const { xs, curves } = await ask("./api/curves", question);
     return { xs: xs.map((numbers) => (numbers.steps ? summed(numbers.steps) : numbers)), curves };
@@ -129,6 +134,11 @@ export class EmbeddedSource {
   async overview() {
     const { overview } = this.#data;
     return { ...overview, sessions: overview.sessions.map(whole) };
+  }
+
+  /** Returns nothing: the rows of a report have all digits. */
+  async values() {
+    return {};
   }
 
   async curves({ metrics, sessions, kind, x, range }) {

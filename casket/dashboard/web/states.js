@@ -29,8 +29,7 @@ export function Banners({ data }) {
   `;
 }
 
-/** Stands round a view: where that fails, it says so, and the rest of the page goes on. */
-export class Guard extends Component {
+class Catching extends Component {
   static getDerivedStateFromError(error) {
     return { error };
   }
@@ -38,7 +37,34 @@ export class Guard extends Component {
   componentDidCatch(error) {
     console.error(error);
   }
+}
 
+/** Stands round the whole page: where that fails, it says so, and what can be done. */
+export class PageGuard extends Catching {
+  render() {
+    const { error } = this.state;
+    if (!error) return this.props.children;
+    const beginAnew = () => {
+      history.replaceState(null, "", location.pathname + location.search);
+      location.reload();
+    };
+    return html`<main id="main"><div class="state" role="alert">
+      <h2>This page failed</h2>
+      <p>${String(error)}</p>
+      <p>
+        Reload it. If it fails again, what the address says after the # may be the cause: begin
+        without that.
+      </p>
+      <p>
+        <button type="button" onClick=${() => location.reload()}>Reload</button>${" "}
+        <button type="button" onClick=${beginAnew}>Begin anew</button>
+      </p>
+    </div></main>`;
+  }
+}
+
+/** Stands round a view: where that fails, it says so, and the rest of the page goes on. */
+export class Guard extends Catching {
   componentDidUpdate(before) {
     if (this.state.error && before.state !== this.props.state) this.setState({ error: null });
   }
@@ -87,9 +113,13 @@ export function NoSessions({ data }) {
 }
 
 /** Stands where the filter fits nothing. */
-export function NothingFits({ where, update, varying }) {
+export function NothingFits({ where, update, varying, data }) {
+  const unread = data.files.filter(({ state }) => state === "reading").map(({ name }) => name);
   return html`<div class="state small" role="status">
-    <p><strong>Nothing fits</strong> <code>${where}</code></p>
+    <p>
+      <strong>Nothing fits${unread.length > 0 && " yet"}</strong> <code>${where}</code>
+      ${unread.length > 0 && `; ${unread.join(", ")} is still being read.`}
+    </p>
     <p>
       Names are those of the columns, such as${" "}
       ${varying.slice(0, 3).map((name) => html`<code>${name}</code> `)}

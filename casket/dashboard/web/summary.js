@@ -13,19 +13,21 @@ const MOST_PARAMS = 2;
 const MOST_SETTINGS = 6;
 const FEW = 12;
 
-/** What stands on the first page: how sessions stand, the best so far and who holds it. */
-export function Summary({ rows, goal, goals, varying, state, update, cursor }) {
+/** How the sessions that fit the filter stand, the best of them so far and who holds it. */
+export function Summary({ rows, total, goal, goals, varying, state, update, cursor, isHeld }) {
   const best = useMemo(() => bestRow(rows, goal), [rows, goal]);
   const counts = STATUSES.map((status) => [status, rows.filter((r) => r.status === status).length]);
   return html`<section class="summary" aria-label="Summary">
     <p class="standing">
       <strong>${rows.length.toLocaleString("en")}</strong>
-      ${rows.length === 1 ? " session" : " sessions"}
+      ${rows.length < total && ` of ${total.toLocaleString("en")}`}
+      ${total === 1 ? " session" : " sessions"}
+      ${rows.length < total && (rows.length === 1 ? " fits the filter" : " fit the filter")}
       ${counts.map(([status, count]) => count > 0 && html`<button
         type="button"
         class="quiet"
         title=${`Show only what is ${status}`}
-        onClick=${() => update({ where: `status == "${status}"` })}
+        onClick=${() => update({ where: narrowed(isHeld ? "" : state.where, status) })}
       ><b>${count}</b> <${Status} status=${status} /></button>`)}
     </p>
     ${best &&
@@ -51,6 +53,11 @@ export function Summary({ rows, goal, goals, varying, state, update, cursor }) {
   </section>`;
 }
 
+function narrowed(where, status) {
+  const condition = `status == "${status}"`;
+  return where.trim() ? `(${where.trim()}) and ${condition}` : condition;
+}
+
 /** How the best value fell or rose from session to session. */
 function Progress({ rows, goal }) {
   const steps = useMemo(() => bestSoFar(rows, goal), [rows, goal]);
@@ -73,9 +80,10 @@ function Progress({ rows, goal }) {
 function Importance({ rows, goal, update }) {
   const name = `best.${goal}`;
   const known = judged(rows);
+  const keys = known.map(({ key }) => key).join();
   const found = useMemo(
     () => importance(known, name).filter(({ share }) => share > 0.005).slice(0, MOST_PARAMS),
-    [known.length, name],
+    [keys, name],
   );
   if (!found.length) return null;
   return html`<div class="matters">

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 
-import { shownX, valueAt } from "casket/chart";
+import { indexAt, shownX } from "casket/chart";
 import { better, shownNumber } from "casket/facts";
 import { html } from "casket/html";
 
@@ -9,6 +9,7 @@ const MOST = 5;
 /** The values of a chart's lines where the cursor stands; the last ones where it is nowhere. */
 export function Values({ drawing, metrics, cursor, parts, kind, x }) {
   const [place, setPlace] = useState(null);
+  const [isWhole, setWhole] = useState(false);
   useEffect(() => cursor.subscribe((now) => setPlace(now.place)), [cursor]);
 
   const lines = [...drawing.bands, ...drawing.lines];
@@ -20,12 +21,14 @@ export function Values({ drawing, metrics, cursor, parts, kind, x }) {
   const order = (place?.order ?? ranked(byKey, metrics)).filter((key) => byKey.has(key));
   const known = new Set(order);
   const rest = [...byKey.keys()].filter((key) => !known.has(key));
-  const keys = [...order, ...rest].slice(0, MOST);
-  const left = byKey.size - keys.length;
+  const keys = [...order, ...rest].slice(0, isWhole ? undefined : MOST);
+  const left = byKey.size - MOST;
   const height = Math.min(parts.length, MOST) + 1;
   if (!keys.length) return null;
   const where = place ? `at ${x === "number" ? `${kind} ` : ""}${shownX(place.x, x)}` : "last";
-  return html`<div class="values" style=${{ "--lines": String(height + (left > 0 ? 1 : 0)) }}>
+  const classes = ["values", isWhole && "is-whole", ...roomFor(drawing, metrics)].filter(Boolean);
+  return html`<div class=${classes.join(" ")}
+    tabindex=${isWhole ? 0 : undefined} style=${{ "--lines": String(height + (left > 0 ? 1 : 0)) }}>
     <table>
       <thead>
         <tr>
@@ -39,6 +42,7 @@ export function Values({ drawing, metrics, cursor, parts, kind, x }) {
           return html`<tr key=${key}>
             <th scope="row">
               <${Swatch} colour=${first.colour} /><span title=${first.label}>${first.name}</span>
+              <span class="dim">${" "}${counted([...byKey.get(key).values()], place)}</span>
             </th>
             ${metrics.map(
               (metric) => html`<td class="number">
@@ -49,7 +53,15 @@ export function Values({ drawing, metrics, cursor, parts, kind, x }) {
         })}
       </tbody>
     </table>
-    ${left > 0 && html`<p class="more">and ${left.toLocaleString("en")} more</p>`}
+    ${left > 0 &&
+    html`<button
+      type="button"
+      class="quiet more"
+      aria-expanded=${isWhole}
+      onClick=${() => setWhole(!isWhole)}
+    >
+      ${isWhole ? `only the first ${MOST}` : `and ${left.toLocaleString("en")} more`}
+    </button>`}
   </div>`;
 }
 
@@ -60,8 +72,33 @@ export function Swatch({ colour }) {
 
 function shownAt(line, place) {
   if (!line) return "–";
-  const value = place ? valueAt(line, place.x) : lastOf(line);
-  return value === undefined ? "–" : shownNumber(value);
+  const at = place ? indexAt(line, place.x) : line.xs.length - 1;
+  if (at === undefined) return "–";
+  return line.mean ? shownBand(line, at) : shownNumber(line.ys[at]);
+}
+
+/** An interval or a range needs a wider column, which a table of many metrics has no room for. */
+function roomFor({ bands: [first] }, metrics) {
+  return first && metrics.length < 3 ? [`of-groups of-${first.band}`] : [];
+}
+
+/** How many sessions means are of: some have ended, or logged less often. */
+function counted(lines, place) {
+  const counts = lines
+    .filter(({ n }) => n)
+    .map((line) => line.n[place ? indexAt(line, place.x) : line.xs.length - 1])
+    .filter(Boolean);
+  if (!counts.length) return "";
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  return least === most ? `n = ${most}` : `n = ${least} to ${most}`;
+}
+
+function shownBand({ mean, low, high, n, band }, at) {
+  if (!n[at]) return "–";
+  const spread = band === "range"
+    ? `${shownNumber(low[at])} to ${shownNumber(high[at])}`
+    : `± ${shownNumber(Number((high[at] - mean[at]).toPrecision(2)))}`;
+  return html`${shownNumber(mean[at])}${n[at] > 1 && html` <small class="dim">${spread}</small>`}`;
 }
 
 function lastOf({ ys, mean }) {

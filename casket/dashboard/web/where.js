@@ -41,6 +41,11 @@ export function compile(expression) {
   }
 }
 
+/** Returns the names in an expression that can be compiled, each as its parts. */
+export function namesIn(expression) {
+  return namesOf(parse(expression.trim()));
+}
+
 // Counted as Python's syntax tree is, in which names and operators are nodes, too.
 function depth(node) {
   if (node.type === "Constant") return 1;
@@ -110,9 +115,19 @@ function isFloat(node) {
   return node.type === "Negative" ? node.children[0].isFloat : node.isFloat;
 }
 
-function name(path) {
+function namesOf(node) {
+  if (isName(node)) return [partsOf(steps(node))];
+  return (node.children ?? []).flatMap(namesOf);
+}
+
+// What follows a whole number is looked for inside the value that the name means.
+function partsOf(path) {
   const end = path.findIndex((step) => typeof step === "number");
-  const parts = end < 0 ? path : path.slice(0, end);
+  return end < 0 ? path : path.slice(0, end);
+}
+
+function name(path) {
+  const parts = partsOf(path);
   const rest = path.slice(parts.length);
   const find = finder(parts);
   if (parts.length === 1 && TIMES.includes(parts[0])) return (row) => timeOf(find(row));

@@ -5,7 +5,8 @@ import test from "node:test";
 
 const address = await import("casket/address");
 const { bandOf } = await import("casket/align");
-const { bestValues, groupsOf, inOrder } = await import("casket/arrange");
+const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/arrange");
+const { Colours } = await import("casket/colours");
 const { drawingOf } = await import("casket/drawing");
 const { csv } = await import("casket/files");
 const { charts, mainMetric } = await import("casket/metrics");
@@ -203,4 +204,41 @@ test("a report saves every metric as CSV where it was logged, whatever its name"
   const source = new EmbeddedSource({ curves: { epoch: { xs: [[1, 2], [2]], curves } } });
   const text = await (await source.csvOfRows("0.a", "epoch")).text();
   assert.equal(text, "epoch_num,__proto__,constructor\r\n1,5,\r\n2,6,7\r\n");
+});
+
+test("a session has the same colour whatever was drawn before it", () => {
+  const keys = Array.from({ length: 30 }, (_, i) => `0.${i}`);
+  const coloursOf = (book, drawn) => {
+    book.assign(drawn, [keys]);
+    return drawn.map((key) => book.of(key, "light"));
+  };
+  const book = new Colours();
+  const newest = keys.slice(20);
+  const first = coloursOf(book, newest);
+  assert.equal(new Set(first).size, 10);
+  coloursOf(book, keys.slice(3, 17));
+  assert.deepEqual(coloursOf(book, newest), first);
+  assert.deepEqual(coloursOf(new Colours(), newest), first);
+});
+
+test("colours of few that are drawn differ, and those selected first keep theirs", () => {
+  const keys = Array.from({ length: 100 }, (_, i) => `0.${i}`);
+  const book = new Colours();
+  const coloursOf = (drawn) => {
+    book.assign(drawn, [keys]);
+    return drawn.map((key) => book.of(key, "dark"));
+  };
+  const selected = ["0.5", "0.15", "0.25", "0.7", "0.6"];
+  const found = coloursOf(selected);
+  assert.equal(new Set(found).size, 5);
+  assert.deepEqual(coloursOf(selected.slice(0, 3)), found.slice(0, 3));
+  assert.equal(new Set(coloursOf(keys)).size, 100);
+});
+
+test("groups stand in the order in which their first sessions began, as casket ls has them", () => {
+  const rows = [[0.1, 3], [0.001, 1], [0.1, 2], [0.01, 4]].map(([lr, second]) =>
+    row(`s${second}`, { params: { lr }, started: `2026-01-01T00:00:0${second}Z` }),
+  );
+  const found = groupsInOrder(groupsOf(rows, ["params.lr"]), "");
+  assert.deepEqual(found.map(({ values }) => values[0]), [0.001, 0.1, 0.01]);
 });

@@ -29,7 +29,7 @@ test("a row that cannot be placed is counted with its reason, never dropped sile
   const { points, leftOut } = placed(rows, [scaleOf(rows, "params.x", true)]);
   assert.equal(points.length, 2);
   assert.deepEqual([...leftOut], [
-    ["with params.x not above 0, which a log axis lacks", 2],
+    ["with params.x ≤ 0, not on a log axis", 2],
     ["with params.x NaN", 1],
     ["with params.x infinite", 1],
     ["without params.x", 2],

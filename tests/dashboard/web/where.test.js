@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { Mistake, compile } = await import("casket/where");
+const { isKnown } = await import("casket/facts");
+const { Mistake, compile, namesIn } = await import("casket/where");
 const shared = JSON.parse(readFileSync(new URL("../where_cases.json", import.meta.url)));
 
 for (const [expression, expected] of shared.cases) {
@@ -45,6 +46,18 @@ test("a session that runs has no end", () => {
   const row = { ...shared.row, ended: null };
   assert.equal(compile("ended is None")(row), true);
   assert.equal(compile("ended > '2020-01-01'")(row), false);
+});
+
+test("the names in a condition are found, and those that nothing has", () => {
+  const text = `val_lss < 0.1 and not params["a b"].c[0] in tags or "x" == status and -duration > 1`;
+  const names = [["val_lss"], ["params", "a b", "c"], ["tags"], ["status"], ["duration"]];
+  assert.deepEqual(namesIn(text), names);
+  const rows = [{ params: {}, last: { loss: null } }, { params: { "a b": { c: [] } }, last: {} }];
+  const unknown = names.filter((parts) => !isKnown(parts, rows));
+  assert.deepEqual(unknown, [["val_lss"]]);
+  assert.ok(isKnown(["loss"], rows));
+  assert.ok(!isKnown(["params", "x"], rows));
+  assert.ok(isKnown(["params", "x"], [{ params: {}, partial: ["params"] }]));
 });
 
 function refusal(expression) {

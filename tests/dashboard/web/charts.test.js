@@ -1,0 +1,127 @@
+// What the charts show first, how far their axes reach, and what they say of the rest.
+
+import "./modules.mjs";
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+const { drawnGroups, drawnRows } = await import("casket/arrange");
+const { drawingOf } = await import("casket/drawing");
+const { charts, mainMetric } = await import("casket/metrics");
+const { account, logRange, logTicks, placed, scaleOf } = await import("casket/points");
+
+const PLAIN = { smooth: 0, isLog: false, band: "interval", range: null, x: "number" };
+const SHOWN = { hidden: [], selected: [], pinned: [], group: [], sort: "", show: "10" };
+
+const floats = (...numbers) => Float64Array.from(numbers);
+const curve = (xs, ys) => ({
+  xs: floats(...xs), ys: floats(...ys), count: xs.length, shown: xs.length, leftOut: 0,
+});
+const part = (...curves) => ({ key: "a", label: "a", colour: "#000", curves: { loss: curves } });
+const row = (id, more = {}) => ({
+  key: `0.${id}`, id, status: "completed", started: "", params: {}, best: {}, last: {}, ...more,
+});
+const titles = (metrics, main = "") => charts(metrics, main).map(({ title }) => title);
+
+const rows = Array.from({ length: 30 }, (_, i) =>
+  row(String(i), { params: { lr: i }, best: { val_acc: i === 23 ? 0.9 : i / 100 } }),
+);
+const drawn = (more = {}) =>
+  drawnRows(rows, rows, { ...SHOWN, ...more }, "val_acc").map(({ id }) => Number(id));
+
+test("the best session is drawn, in the place of the last of the newest", () => {
+  assert.deepEqual(drawn(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 23]);
+});
+
+test("the best session is not drawn where it is hidden, or others are selected", () => {
+  assert.ok(!drawn({ hidden: ["0.23"] }).includes(23));
+  assert.deepEqual(drawn({ selected: ["0.4"] }), [4]);
+});
+
+test("the best session takes no place of a pinned one", () => {
+  const pinned = Array.from({ length: 10 }, (_, i) => `0.${i + 5}`);
+  assert.deepEqual(drawn({ pinned }), [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 23]);
+});
+
+test("the group that holds the best session is drawn", () => {
+  const state = { ...SHOWN, group: ["params.lr"] };
+  const groups = drawnGroups(rows, rows, state, "val_acc");
+  assert.equal(groups.length, 10);
+  assert.equal(groups.at(-1).rows[0].id, "23");
+});
+
+test("charts of scores come first, those of unseen data before training, plumbing last", () => {
+  const logged = [
+    "mean_score_time", "candidate", "std_test_score", "rank_test_score", "split0_test_score",
+    "lr", "mean_train_score", "accuracy", "mean_test_score", "n_test_samples",
+  ];
+  const found = titles(logged);
+  assert.deepEqual(
+    found.slice(0, 4), ["mean_test_score", "accuracy", "mean_train_score", "lr"],
+  );
+  assert.equal(titles(logged, "accuracy")[0], "accuracy");
+});
+
+test("a metric that only sounds like a counter is none", () => {
+  assert.deepEqual(
+    titles(["lr", "epoch", "loss_step", "mean_reciprocal_rank"]),
+    ["loss_step", "lr", "mean_reciprocal_rank", "epoch"],
+  );
+});
+
+test("the main metric is no deviation and no rank", () => {
+  const best = { rank_test_score: 1, std_test_score: 1, split0_test_score: 1, mean_test_score: 1 };
+  assert.equal(mainMetric([row("a", { best })]), "mean_test_score");
+});
+
+test("the first and the last point of a curve lie inside the chart", () => {
+  const { extent } = drawingOf([part(curve([1, 2, 3], [1, 2, 3]))], ["loss"], PLAIN);
+  assert.ok(extent.x[0] < 1 && extent.x[0] > 0.8);
+  assert.ok(extent.x[1] > 3 && extent.x[1] < 3.2);
+  const zoomed = drawingOf([part(curve([1, 2, 3], [1, 2, 3]))], ["loss"],
+    { ...PLAIN, range: [1, 2] });
+  assert.deepEqual(zoomed.extent.x, [1, 2]);
+});
+
+test("a log axis reaches a little beyond its own values", () => {
+  const [low, high] = logRange([0.02, 0.3]);
+  assert.ok(low > 0.015 && low < 0.02);
+  assert.ok(high > 0.3 && high < 0.4);
+  const [under, over] = logRange([5]);
+  assert.ok(under < 5 && over > 5 && over / under < 10);
+});
+
+test("a log axis is marked at round numbers, however short or long it is", () => {
+  assert.deepEqual(logTicks([0.018, 0.33]), [0.02, 0.05, 0.1, 0.2]);
+  assert.deepEqual(logTicks([0.9e-5, 1.1]), [1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]);
+  assert.deepEqual(logTicks([1.55, 1.95]), [1.6, 1.7, 1.8, 1.9]);
+  assert.ok(logTicks([1e-300, 1e300]).length <= 12);
+});
+
+test("what cannot stand on a log axis is counted", () => {
+  const some = [1, 0, -1, 10].map((lr, i) => row(String(i), { params: { lr } }));
+  const { points, leftOut } = placed(some, [scaleOf(some, "params.lr", true)]);
+  assert.equal(points.length, 2);
+  const said = "2 of 4 sessions shown; left out: 2 with params.lr ≤ 0, not on a log axis.";
+  assert.equal(account(points.length, leftOut), said);
+});
+
+test("a band is over those present, and says how many these are", () => {
+  const seeds = [
+    curve([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]),
+    curve([1, 3, 4, 5], [3, 3, 3, 3]),
+    curve([1, 2, 3], [5, NaN, 5]),
+  ];
+  const { bands } = drawingOf([part(...seeds)], ["loss"], { ...PLAIN, isGrouped: true });
+  const [{ xs, mean, n, low, high }] = bands;
+  assert.deepEqual([...xs], [1, 2, 3, 4, 5]);
+  assert.deepEqual([...mean], [3, 1, 3, 2, 2]);
+  assert.deepEqual([...n], [3, 1, 3, 2, 2]);
+  assert.equal(low[1], high[1]);
+});
+
+test("a seed that logs every second epoch is read in between", () => {
+  const seeds = [curve([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]), curve([1, 3, 5], [3, 3, 3])];
+  const { bands } = drawingOf([part(...seeds)], ["loss"], { ...PLAIN, isGrouped: true });
+  assert.deepEqual([...bands[0].mean], [2, 2, 2, 2, 2]);
+});
