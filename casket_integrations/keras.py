@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import casket
+from casket import foreign
 from casket.errors import missing
 from casket_integrations.calls import ending_sessions, join
 from casket_integrations.recorder import OnError, Recorder, Values
 
 try:
-    from keras import Model  # type: ignore[import-untyped]  # Keras has no types
+    import numpy as np  # comes with Keras
+    from keras import Model, Variable  # type: ignore[import-untyped]  # Keras has no types
     from keras.callbacks import Callback  # type: ignore[import-untyped]
 except ModuleNotFoundError as error:
     raise missing(error, "keras", "keras") from error
@@ -138,6 +141,14 @@ def _optimizer_facts(model: Any) -> dict[str, Any]:
 
 
 def _learning_rate(model: Any) -> dict[str, Any]:
-    """Return the current learning rate as it is, for casket to unwrap."""
+    """Return the current learning rate; in single precision, as nearly always, by a quick way."""
     rate = getattr(getattr(model, "optimizer", None), "learning_rate", None)
+    if getattr(rate, "dtype", None) == "float32" and isinstance(rate, Variable):
+        rate = _shortest(float(rate))
     return {} if rate is None else {"learning_rate": rate}
+
+
+@lru_cache(maxsize=64)
+def _shortest(value: float) -> Any:
+    """Return a number of single precision as casket unwraps it: 0.1, not 0.10000000149011612."""
+    return foreign.plain(np.float32(value))

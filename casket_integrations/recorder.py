@@ -168,9 +168,12 @@ class Recorder:
         if number % self._freq or not self._is_training:
             return
         found: dict[str, Any] = {}
-        with self.forgiving():
-            found.update(metrics or _means(seen))
-            found = {**found, **(also() if also else {}), **found}
+        try:
+            found = dict(metrics or _means(seen))
+            if also:
+                found = {**found, **also(), **found}
+        except Exception as error:  # whatever telling them fails of
+            self._forgive(error)
         self._log(found, lambda session, values: session.add_epoch(number, values))
 
     def batch(self, number: int, metrics: Values, epoch: int | None = None) -> None:
@@ -256,9 +259,12 @@ class Recorder:
         try:
             yield
         except Exception as error:  # whatever logging fails of
-            if self._on_error == "raise" and not always:
-                raise
-            self._warn(error)
+            self._forgive(error, always)
+
+    def _forgive(self, error: Exception, always: bool = False) -> None:
+        if self._on_error == "raise" and not always:
+            raise error
+        self._warn(error)
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
@@ -311,10 +317,8 @@ class Recorder:
             session = self._current()
             if session is not None:
                 _write(session, dict(values or {}), write)
-        except Exception as error:  # as in `forgiving`, which costs a microsecond more
-            if self._on_error == "raise":
-                raise
-            self._warn(error)
+        except Exception as error:  # as in `forgiving`, which takes longer
+            self._forgive(error)
 
     def _end(self, outcome: _Outcome, is_failing: bool = False) -> None:
         try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.__main__ import Figure
 
 EPOCHS = 50
-ROUNDS = 21
+ROUNDS = 41
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end")
 BATCHES = 300
 BATCH_SECONDS = 0.001
