@@ -172,7 +172,7 @@ class Recorder:
             found = dict(metrics or _means(seen))
             if also:
                 found = {**found, **also(), **found}
-        except Exception as error:  # whatever telling them fails of
+        except Exception as error:  # noqa: BLE001 - whatever telling them fails of
             self._forgive(error)
         self._log(found, lambda session, values: session.add_epoch(number, values))
 
@@ -258,7 +258,7 @@ class Recorder:
         """
         try:
             yield
-        except Exception as error:  # whatever logging fails of
+        except Exception as error:  # noqa: BLE001 - whatever logging fails of
             self._forgive(error, always)
 
     def _forgive(self, error: Exception, always: bool = False) -> None:
@@ -317,7 +317,7 @@ class Recorder:
             session = self._current()
             if session is not None:
                 _write(session, dict(values or {}), write)
-        except Exception as error:  # as in `forgiving`, which takes longer
+        except Exception as error:  # noqa: BLE001 - as in `forgiving`, which takes longer
             self._forgive(error)
 
     def _end(self, outcome: _Outcome, is_failing: bool = False) -> None:
