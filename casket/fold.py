@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from casket.artifacts import ArtifactFolder
 from casket.errors import CasketWarning
 from casket.records import FORMAT_VERSION, KINDS, Record, Seen, covering
-from casket.rows import NUMBERS, Kind
+from casket.rows import EDITED, NUMBERS, Kind, name_unreadable
 from casket.views import ExperimentView, ModelView, SessionView
 
 if TYPE_CHECKING:
@@ -56,17 +56,20 @@ class Fold:
         """Add the next records; return those that are no copies of ones already taken."""
         new = []
         for record in records:
-            writer, kind = record["writer"], record["kind"]
-            seen = self._seen.get(writer)
-            if seen is None:
-                seen = self._seen[writer] = Seen()
-            if not seen.add(record["n"]):
-                continue
-            new.append(record)
-            if kind in NUMBERS and "session" in record and record["v"] <= FORMAT_VERSION:
-                self._waiting[record["session"], kind].append(record)
-            else:
-                self._take_one(record)
+            try:
+                writer, kind = record["writer"], record["kind"]
+                seen = self._seen.get(writer)
+                if seen is None:
+                    seen = self._seen[writer] = Seen()
+                if not seen.add(record["n"]):
+                    continue
+                new.append(record)
+                if kind in NUMBERS and "session" in record and record["v"] <= FORMAT_VERSION:
+                    self._waiting[record["session"], kind].append(record)
+                else:
+                    self._take_one(record)
+            except EDITED as error:
+                name_unreadable(record, error)
         self._take_waiting()
         return new
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PERSONAL", "DirtyCheck", "dirty_check", "provenance", "redact"]
 
-PERSONAL = frozenset({"user", "host", "pid", "command_line", "command", "group"})
+PERSONAL = frozenset({"user", "host", "pid", "command_line", "command", "group", "checkpoints"})
 """The names in a session's meta, imported or not, of what tells who ran it, where and how."""
 
 _HIDDEN = "***"

@@ -207,13 +207,23 @@ class Casket:
     def _refresh(self) -> None:
         """Take what was added since the last time."""
         with self._refreshing:
-            last, followers = self._last, list(self._followers)
-            for chunk in in_chunks(self._store.records(after=last)):
-                last = chunk[-1][0]
-                new = self._fold.take(record for _, record in chunk)
-                for follower in followers:
-                    follower.waiting.extend(new)
-            self._last = last
+            try:
+                self._read_on()
+            except Exception:
+                raise
+            except BaseException:
+                # Ctrl-C, maybe in the middle of a record: what was read is not to be trusted.
+                self._fold, self._last = Fold(self._files), 0
+                raise
+
+    def _read_on(self) -> None:
+        last, followers = self._last, list(self._followers)
+        for chunk in in_chunks(self._store.records(after=last)):
+            last = chunk[-1][0]
+            new = self._fold.take(record for _, record in chunk)
+            for follower in followers:
+                follower.waiting.extend(new)
+        self._last = last
 
 
 class _Follower:

@@ -95,14 +95,14 @@ class Logged:
         return len(self._places)
 
     def take(self, records: Sequence[Record]) -> None:
-        """Add records; one that lacks what every such record has is named in a warning."""
+        """Add records; one that somebody edited until it says too little is named in a warning."""
         if self._takes_alike(records):
             return
         for record in records:
             try:
                 self._take_one(record)
-            except KeyError as missing:
-                warnings.warn(_lacking(record, missing), CasketWarning, stacklevel=2)
+            except EDITED as error:
+                name_unreadable(record, error)
 
     def _takes_alike(self, records: Sequence[Record]) -> bool:
         """Add records all at once, if they have nothing but floats under the same names.
@@ -323,10 +323,19 @@ def _values_of(results: Iterable[dict[str, Any]]) -> Iterator[Any]:
     return chain.from_iterable(map(dict.values, results))
 
 
-def _lacking(record: Record, missing: KeyError) -> str:
-    return (
-        f"a record of kind {record['kind']!r}, {record['writer']}:{record['n']}, has no "
-        f"{missing}; it is not shown, and stays in the store"
+EDITED = (AttributeError, KeyError, TypeError, ValueError)
+"""What comes of a record that lacks something, or holds it in another form than casket writes."""
+
+
+def name_unreadable(record: Record, error: Exception) -> None:
+    """Warn of a record that cannot be shown; the others can."""
+    is_missing = isinstance(error, KeyError)
+    reason = f"has no {error}" if is_missing else f"cannot be read ({error})"
+    warnings.warn(
+        f"a record of kind {record['kind']!r}, {record['writer']}:{record['n']}, {reason}; it is "
+        "not shown, and stays in the store",
+        CasketWarning,
+        stacklevel=2,
     )
 
 

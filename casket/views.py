@@ -328,7 +328,8 @@ class SessionView:
     def take_logged(self, kind: Kind, records: Sequence[Record]) -> None:
         """Add epochs, batches or results of this session."""
         self._logged[kind].take(records)
-        self._last_time = max(self._last_time, *(record["time"] for record in records))
+        times = [time for record in records if type(time := record.get("time")) is str]
+        self._last_time = max(self._last_time, *times)
 
     def _take_session(self, record: Record) -> None:
         self._params = Stored.of(record, "params", self._files)

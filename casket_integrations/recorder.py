@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 import warnings
 import weakref
@@ -102,9 +103,12 @@ class Recorder:
     def after_fork(self) -> None:
         """Leave the batches that wait to the parent."""
         self._waiting: list[Batch] = []
+        self._waits = threading.RLock()
+        self._timer: threading.Timer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None, "_opens_unique": False}
+        anew = {"_session": None, "_opens_unique": False, "_waits": None, "_timer": None}
+        return {**self.__dict__, **anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -191,9 +195,15 @@ class Recorder:
         if not self._is_training:
             return
         now = time.time()
-        self._waiting.append((number, dict(metrics or {}), epoch, now))
-        if not 0.0 <= now - self._written < GATHER:  # a clock may be set back
-            self.write_waiting()
+        with self._waits:
+            self._waiting.append((number, dict(metrics or {}), epoch, now))
+            if not 0.0 <= now - self._written < GATHER:  # a clock may be set back
+                self.write_waiting()
+            elif self._timer is None:
+                # The training may fall silent: a long validation, or a kill.
+                self._timer = threading.Timer(GATHER, self.write_waiting, [True])
+                self._timer.daemon = True
+                self._timer.start()
 
     def write_waiting(self, always: bool = False) -> None:
         """Write the batches that wait, before who reads misses them.
@@ -201,14 +211,18 @@ class Recorder:
         Args:
             always: never raise an error, as in `forgiving`.
         """
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        with self.forgiving(always):
-            session = self._current()
-            if session is not None:
-                self._write_batches(session, waiting)
-        self._written = time.time()
+        with self._waits:  # also where none wait: what the timer has begun is to be there
+            if not self._waiting:
+                return
+            waiting, self._waiting = self._waiting, []
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            with self.forgiving(always):
+                session = self._current()
+                if session is not None:
+                    self._write_batches(session, waiting)
+            self._written = time.time()
 
     def count_batch(self, metrics: Values) -> None:
         """Remember a batch for the means of its epoch, without logging it. Threads may call it."""

@@ -1,11 +1,14 @@
 """What records add up to does not depend on how many of them are taken together."""
 
 import random
+import warnings
 
 import pytest
 
+from casket import CasketWarning
 from casket.artifacts import ArtifactFolder
 from casket.fold import Fold
+from casket.reading import STATUSES
 from casket.records import Writer, deletion
 
 SESSIONS = [f"{i:016x}" for i in range(4)]
@@ -68,16 +71,29 @@ def test_records_taken_together_add_up_to_the_same_as_one_by_one(seed, tmp_path)
     assert shown(together) == shown(in_parts) == shown(alone)
 
 
-def test_a_record_that_cannot_be_taken_costs_no_other(tmp_path):
+@pytest.mark.parametrize(
+    "edit",
+    [{"body": {}}, {"body": None}, {"body": []}, {"v": "1"}, {"session": [1]}, {"time": None}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["session", "end", "meta", "epoch"])
+def test_a_record_that_somebody_edited_costs_no_other(kind, edit, tmp_path):
     fold, writer = Fold(ArtifactFolder(tmp_path)), Writer()
     owner = {"experiment": "exp", "model": "net", "session": SESSIONS[0]}
-    start = writer.record("session", {"params": {}, "meta": {}}, **owner)
     epochs = [
         writer.record("epoch", {"epoch_num": i, "result": {"loss": 0.5}}, **owner) for i in range(4)
     ]
-    odd = {**writer.record("end", {}, **owner)}
-    records = [start, *epochs[:2], odd, *epochs[2:]]
-    with pytest.raises(KeyError):
-        fold.take(records)
-    fold.take(records)  # as who reads on from the same place does
-    assert [row["epoch_num"] for row in fold.sessions[SESSIONS[0]].epochs] == [0, 1, 2, 3]
+    odd = {**writer.record(kind, {"of": "x", "status": "failed", "epoch_num": 9}, **owner), **edit}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CasketWarning)
+        fold.take([*epochs[:2], odd, *epochs[2:]])
+    session = fold.sessions[SESSIONS[0]]
+    assert [row["epoch_num"] for row in session.epochs if "loss" in row] == [0, 1, 2, 3]
+    assert session.status in STATUSES
+
+
+def test_a_record_that_somebody_edited_is_named(tmp_path):
+    fold, writer = Fold(ArtifactFolder(tmp_path)), Writer()
+    end = writer.record("end", {}, experiment="exp", model="net", session=SESSIONS[0])
+    with pytest.warns(CasketWarning, match=f"'end', {writer.id}:1, has no 'of'"):
+        fold.take([end])

@@ -16,6 +16,7 @@ import casket
 from casket import BadExpression, BadLocation, CasketWarning, Experiment, processes
 from casket.locate import locate
 from casket.records import Writer, claim_key, deletion
+from casket.rows import Logged
 from casket.stores.base import StoreOptions
 
 ROOT = Path(__file__).parents[1]
@@ -910,3 +911,23 @@ def test_claims_of_sessions_read_are_those_they_were_begun_with(exp):
     encoded, _ = exp.backend.encode(view.params, "params")
     (_, start), *_ = exp.backend.store.records(kinds={"session"})
     assert start["claim"] == claim_key("exp", "net", encoded)
+
+
+def test_ctrl_c_in_the_midst_of_reading_loses_no_record(file_url, monkeypatch):
+    experiment = Experiment.use(file_url, exp_id="exp")
+    model = experiment.model("net")
+    with casket.open(file_url) as runs, model.session() as session:
+        session.add_batches((i, {"loss": 0.5}, None, 0.0) for i in range(1000))
+        taken, take = [], Logged.take
+
+        def interrupted(logged, records):
+            taken.append(records)
+            if len(taken) == 3:
+                raise KeyboardInterrupt
+            take(logged, records)
+
+        monkeypatch.setattr(Logged, "take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runs.sessions()
+        (view,) = runs.sessions()
+        assert [row["batch_num"] for row in view.batches] == list(range(1000))

@@ -65,8 +65,8 @@ FORMATS = {
 @click.option(
     "--anonymous",
     is_flag=True,
-    help="Leave out user, host, process, command line and the folders of artifacts; params, "
-    "notes and messages of errors stay as they were logged.",
+    help="Leave out user, host, process, command line and the folders of artifacts and "
+    "checkpoints; params, notes, messages of errors and other meta stay as they were logged.",
 )
 @options.where_option
 def export(

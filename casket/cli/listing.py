@@ -185,9 +185,11 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str]) -> str:
     apart = varying(heads)
     shares = _shares(sessions)
     varied = [f"params.{name}" for name in _varying_params(sessions)]
-    found = [*sorted(varied, key=lambda name: -shares[name]), *_metric_columns(sessions)]
+    taken = {*heads[0], *CELLS, *varied}
+    measured = [name for name in _metric_columns(sessions) if name not in taken]
+    found = [*sorted(varied, key=lambda name: -shares[name]), *measured]
     chosen = [name for name in found if shares[name] >= FEW]
-    metrics = [name for name in chosen if name not in varied]
+    metrics = [name for name in chosen if name in measured]
     names = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
     if any(session.tags for session in sessions):
         names.insert(2, "tags")

@@ -95,8 +95,8 @@ def table(
         return _plain(rows, titles)
     shown = _fitting(rows, titles, _going(titles, keep, least), width)
     text = _plain(rows, {name: titles[name] for name in columns if name in shown})
-    if len(shown) < len(columns):
-        hidden = [titles[name] for name in columns if name not in shown]
+    hidden = [title for name, title in titles.items() if name not in shown]
+    if hidden:
         text += f"\n{left_out('no room for', hidden)}"
     return text
 

@@ -12,13 +12,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from casket.dashboard import overview
 from casket.dashboard.encoding import json_of
 from casket.dashboard.files import WatchedFile
 from casket.dashboard.questions import NotAnswered
+from casket.summary import facts
 from casket.views import SessionView
+
+Made = TypeVar("Made")
 
 LOOK_INTERVAL = 0.25
 REMOTE_LOOK_INTERVAL = 2.0
@@ -250,7 +253,7 @@ class Board:
         """Make the rows of the sessions that changed; only this thread changes the sessions."""
         with pace:
             changed, sessions = file.take_changed(), file.sessions
-            made = {name: self._made(file, name) for name in sessions if name in changed}
+            made = {name: self._made(file, name, _as_json) for name in sessions if name in changed}
             rows = {_key(file, name): row for name, row in made.items() if row is not None}
             experiments = [overview.experiment(view, file.index) for view in file.experiments]
             kept = {_key(file, name) for name in sessions}
@@ -258,11 +261,24 @@ class Board:
                 self._put(file, rows, kept, experiments)
         self._tell()
 
-    def _made(self, file: WatchedFile, session_id: str) -> Published | None:
-        """Return the row of a session; None, and say so, if it cannot be made."""
+    def values(self) -> dict[str, Any]:
+        """Return the last and best values of all sessions that can be shown, by key."""
+        found = {}
+        for file in self.files:
+            for session_id in list(file.sessions):
+                with file.lock:
+                    values = self._made(file, session_id, _values)
+                if values is not None:
+                    found[_key(file, session_id)] = values
+        return found
+
+    def _made(
+        self, file: WatchedFile, session_id: str, make: Callable[[SessionView, str, int], Made]
+    ) -> Made | None:
+        """Return what is made of a session; None, and say so, if it cannot be."""
         key = _key(file, session_id)
         try:
-            return _as_json(file.sessions[session_id], key, file.index)
+            return make(file.sessions[session_id], key, file.index)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one session, the others are shown
             reason = f"{type(error).__name__}: {error}"
             self._say_once(key, f"{file.name}: session {session_id} cannot be shown: {reason}")
@@ -329,6 +345,10 @@ class _Pace:
 
 def _key(file: WatchedFile, session_id: str) -> str:
     return f"{file.index}.{session_id}"
+
+
+def _values(session: SessionView, _key: str, _file: int) -> dict[str, Any]:
+    return overview.values(facts(session))
 
 
 def _as_json(session: SessionView, key: str, file: int) -> Published:

@@ -41,7 +41,6 @@ from casket.dashboard import (
     details,
     downloads,
     heatmap,
-    overview,
     page,
     refusal,
     security,
@@ -61,7 +60,6 @@ from casket.dashboard.questions import (
 from casket.dashboard.security import Access
 from casket.errors import BadLocation, CasketError, NotFound
 from casket.rows import Kind
-from casket.summary import facts
 from casket.views import SessionView
 
 WORTH_COMPRESSING = 2_000
@@ -147,12 +145,7 @@ class Dashboard:
 
     def values(self, request: Request) -> Response:
         """Send the last and best values of all sessions, with all their digits."""
-        found = {}
-        for file in self._board.files:
-            with file.lock:
-                for name, session in file.sessions.items():
-                    found[f"{file.index}.{name}"] = overview.values(facts(session))
-        return _answer(request, json_of(found))
+        return _answer(request, json_of(self._board.values()))
 
     async def curves(self, request: Request) -> Response:
         """Send curves."""

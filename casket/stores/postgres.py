@@ -216,9 +216,11 @@ class PostgresStore:
     def prune(self, tombstone: Record, /) -> None:
         def work(connection: _Connection) -> None:
             self._make_tables(connection)
-            connection.deadline = math.inf  # there may be millions of rows
-            if not names_nothing(tombstone):
+            is_deleting = not names_nothing(tombstone)
+            if is_deleting:
                 connection.execute(_BEGIN)
+            connection.deadline = math.inf  # it answers, and there may be millions of rows
+            if is_deleting:
                 number = connection.last(_INSERT, _rows([tombstone]))
                 connection.execute(f"{_DELETE}; COMMIT", _covered(tombstone, number))
             connection.execute("VACUUM casket_records")

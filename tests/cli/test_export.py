@@ -154,6 +154,7 @@ def test_an_anonymous_export_tells_nothing_of_who_ran_it_and_where(
     with Experiment.use(path, exp_id="x").model("m").session({"a": 1}) as session:
         session.add_epoch(1, {"loss": 0.5})
         session.add_meta({"gpu": "A100"})
+        session.add_meta({"checkpoints": {"loss": {"best_model_path": str(folder / "x.ckpt")}}})
         session.add_artifact("weights.bin", b"weights")
     where = ["--where", "meta.user == 'alice-dupont'"]
     told = run("export", path, "--format", form, *where)

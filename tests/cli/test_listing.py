@@ -221,6 +221,22 @@ def test_a_column_that_is_named_is_shown_however_rare(run, mixed):
     assert [row.split()[1:] for row in rows if len(row.split()) > 1] == [["7"]]
 
 
+@pytest.mark.parametrize("columns", [30, 40, 60, 100])
+def test_metrics_named_as_columns_take_no_columns_place(columns, terminal, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x").model("m")
+    for i in range(4):
+        with model.session({"lr": i, **({"wd": i} if i < 2 else {})}) as session:
+            metrics = {"params": {"wd": 0.5, "lr": 1.0}} if i < 2 else {"id": 1.0, "status": 3.0}
+            session.add_epoch(0, {**metrics, "duration": 5.0, "loss": 0.5})
+    _, shown = terminal("ls", path, columns=columns, NO_COLOR="1")
+    header, row = (line.split() for line in shown.splitlines()[1:3])
+    assert header[:2] == ["id", "status"]
+    assert re.fullmatch("[0-9a-f]{8}", row[0])
+    assert row[1] == "completed"
+    assert "no room for :" not in shown
+
+
 def test_a_long_value_is_cut_in_a_terminal_only(terminal, run, tmp_path):
     path = tmp_path / "runs.json"
     model = Experiment.use(path, exp_id="x").model("m")

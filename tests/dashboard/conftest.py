@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from casket.cli.app import app
 from casket.dashboard import server
 from tests.dashboard.asking import Listener, overview, wait_for
+from tests.services.network import steady_network
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -137,6 +138,16 @@ def browser():
     yield browser
     browser.close()
     playwright.stop()
+
+
+@pytest.fixture(autouse=True)
+def steady(request):
+    """Let no other test change the network while a page is open."""
+    if "browser" not in request.fixturenames:
+        yield
+        return
+    with steady_network():
+        yield
 
 
 @pytest.fixture

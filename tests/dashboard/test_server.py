@@ -64,6 +64,19 @@ def test_the_values_of_all_sessions_are_answered_with_every_digit(ask, run_comma
     assert client.get("/api/values").json() == expected
 
 
+def test_the_values_of_others_are_answered_where_a_session_cannot_be_shown(ask, said, tmp_path):
+    path = tmp_path / "runs.json"
+    model = new_model(path)
+    for seed in range(2):
+        with model.session({"seed": seed}) as session:
+            session.add_epoch(1, {"loss": 0.25})
+    line = b'"result":{"loss":0.25}'
+    path.write_bytes(path.read_bytes().replace(line, b'"result":null', 1))
+    found = list(ask(path).get("/api/values").json().values())
+    assert found == [{"last": {"loss": 0.25}, "best": {"loss": 0.25}}]
+    assert any("cannot be shown" in text for text in said)
+
+
 def test_several_files_are_shown_together(ask, tmp_path):
     files = [filled(tmp_path / "a.json", 1), filled(tmp_path / "b.sqlite", 2)]
     shown = overview(ask(*files))

@@ -279,6 +279,32 @@ def test_after_a_while_the_next_batch_writes_all(memory, long_wait, monkeypatch)
     recorder.end()
 
 
+def test_batches_that_wait_are_written_though_the_training_falls_silent(memory):
+    recorder = Recorder(memory)
+    recorder.start()
+    for number in range(50):
+        recorder.quick_batch(number, {"loss": 0.5}, epoch=1)
+    deadline = time.monotonic() + 20
+    while len(only(memory).batches) < 50:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    recorder.end()
+    assert [row["batch_num"] for row in only(memory).batches] == list(range(50))
+
+
+def test_the_timer_and_the_training_write_each_batch_once_and_in_order(model, monkeypatch):
+    monkeypatch.setattr("casket_integrations.recorder.GATHER", 0.002)
+    recorder = Recorder(model)
+    recorder.start()
+    for number in range(2000):
+        recorder.quick_batch(number, {"loss": 0.5}, epoch=1)
+        if number % 100 == 99:
+            recorder.epoch(number, {"loss": 0.5})
+            assert len(only(model).batches) == number + 1
+    recorder.end()
+    assert [row["batch_num"] for row in only(model).batches] == list(range(2000))
+
+
 def test_a_quick_batch_that_cannot_be_stored_takes_no_other_with_it(memory, one_warning):
     recorder = Recorder(memory)
     recorder.start()

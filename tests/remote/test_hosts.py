@@ -11,6 +11,7 @@ import pytest
 
 import casket
 from tests.remote.test_remote import CONTENDER, numbers
+from tests.services.network import changing_network
 from tests.services.processes import is_root
 from tests.services.proxy import Proxy
 
@@ -35,6 +36,8 @@ class Host:
         _ip("netns", "add", self.name)
         outer, inner = f"{self.name}0", f"{self.name}1"
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner, "netns", self.name)
+        # No address that comes by itself, a second later.
+        _ip("link", "set", outer, "addrgenmode", "none")
         _ip("address", "add", f"{self.gateway}/30", "dev", outer)
         _ip("link", "set", outer, "up")
         _ip("-n", self.name, "address", "add", f"{address}/30", "dev", inner)
@@ -51,6 +54,7 @@ class Host:
         )  # fmt: skip
 
     def remove(self):
+        _ip("link", "delete", f"{self.name}0")  # at once; with the namespace it takes a while
         _ip("netns", "delete", self.name)
 
 
@@ -64,15 +68,17 @@ def hosts():
         pytest.skip("only root can make network namespaces, with the ip of iproute2")
     made = []
     try:
-        for _ in range(2):
-            made.append(Host())
+        with changing_network():
+            for _ in range(2):
+                made.append(Host())
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network namespace can be made here: {error.stderr}")
     else:
         yield made
     finally:
-        for host in made:
-            host.remove()
+        with changing_network():
+            for host in made:
+                host.remove()
 
 
 def test_two_hosts_that_start_the_same_params_at_once(far, hosts, tmp_path):
