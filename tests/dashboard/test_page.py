@@ -810,3 +810,36 @@ def test_a_condition_in_the_address_whose_reader_does_not_load_leaves_the_page(
     expect(page.locator("#where-says")).to_contain_text("did not load; reload the page")
     expect(rows(page)).to_have_count(16)
     problems.clear()
+
+
+def test_the_best_of_a_thousand_is_found_compared_and_shared(serve, page, browser, tmp_path):
+    path = tmp_path / "many.sqlite"
+    model = Experiment.use(path, exp_id="many").model("net")
+    noise = random.Random(0)
+    for seed in range(1000):
+        lr = round(10 ** noise.uniform(-5, -1), 6)
+        with model.session({"lr": lr, "seed": seed}) as session:
+            distance = abs(math.log10(lr) + 3)
+            session.add_epoch(1, {"val_acc": 0.9 - distance / 10})
+    with casket.open(path) as runs:
+        ranked = sorted(runs.sessions(), key=lambda session: -session.last["val_acc"])
+    page.goto(serve(path))
+    expect(
+        page.locator("header, .summary").get_by_role("link", name=ranked[0].id[:8])
+    ).to_be_visible()
+    head_of(page, "val_acc").last.get_by_role("button").click()
+    expect(rows(page).first.locator(".id")).to_have_text(re.compile(ranked[0].id[:6]))
+    rows(page).nth(0).locator("[role=gridcell]").nth(2).click()
+    rows(page).nth(1).locator("[role=gridcell]").nth(2).click(modifiers=["Shift"])
+    page.get_by_role("button", name="Compare 2").click()
+    why = page.locator(
+        "table.side-by-side tr", has=page.get_by_role("rowheader", name=re.compile("^lr$"))
+    ).first
+    chosen = {str(session.params["lr"]) for session in ranked[:2]}
+    wait_until(page, lambda: set(why.get_by_role("cell").all_inner_texts()) == chosen)
+    other = browser.new_page()
+    other.goto(page.url)
+    region = other.get_by_role("region", name="Comparison table")
+    for lr in chosen:
+        expect(region.get_by_role("cell", name=lr, exact=True).first).to_be_visible()
+    other.close()
