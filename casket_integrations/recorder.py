@@ -104,10 +104,10 @@ class Recorder:
         """Leave the batches that wait to the parent."""
         self._waiting: list[Batch] = []
         self._waits = threading.RLock()
-        self._timer: threading.Timer | None = None
+        self._over: threading.Event | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        anew = {"_session": None, "_opens_unique": False, "_waits": None, "_timer": None}
+        anew = {"_session": None, "_opens_unique": False, "_waits": None, "_over": None}
         return {**self.__dict__, **anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -199,11 +199,12 @@ class Recorder:
             self._waiting.append((number, dict(metrics or {}), epoch, now))
             if not 0.0 <= now - self._written < GATHER:  # a clock may be set back
                 self.write_waiting()
-            elif self._timer is None:
-                # The training may fall silent: a long validation, or a kill.
-                self._timer = threading.Timer(GATHER, self.write_waiting, [True])
-                self._timer.daemon = True
-                self._timer.start()
+            elif self._over is None:
+                self._over = threading.Event()
+                look = threading.Thread(
+                    target=_write_now_and_then, args=(weakref.ref(self), self._over), daemon=True
+                )
+                look.start()
 
     def write_waiting(self, always: bool = False) -> None:
         """Write the batches that wait, before who reads misses them.
@@ -211,13 +212,10 @@ class Recorder:
         Args:
             always: never raise an error, as in `forgiving`.
         """
-        with self._waits:  # also where none wait: what the timer has begun is to be there
+        with self._waits:  # also where none wait: what the other thread has begun is to be there
             if not self._waiting:
                 return
             waiting, self._waiting = self._waiting, []
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             with self.forgiving(always):
                 session = self._current()
                 if session is not None:
@@ -341,6 +339,9 @@ class Recorder:
             if self._is_training and self._session is not None:
                 self._outcome = outcome
             self._is_training = self._may_open = False
+            if self._over is not None:
+                self._over.set()
+                self._over = None
             self._write_end(is_failing)
 
     def _write_end(self, is_failing: bool = False) -> None:
@@ -350,6 +351,16 @@ class Recorder:
         with self.forgiving(always=is_failing):
             self._session.end(*self._outcome)
             self._session = None
+
+
+def _write_now_and_then(ref: weakref.ref[Recorder], over: threading.Event) -> None:
+    """Write what waits, for the training may fall silent: a long validation, or a kill."""
+    while not over.wait(GATHER):
+        recorder = ref()
+        if recorder is None:
+            return
+        recorder.write_waiting(always=True)
+        del recorder
 
 
 class _Outcome(NamedTuple):

@@ -292,7 +292,7 @@ def test_batches_that_wait_are_written_though_the_training_falls_silent(memory):
     assert [row["batch_num"] for row in only(memory).batches] == list(range(50))
 
 
-def test_the_timer_and_the_training_write_each_batch_once_and_in_order(model, monkeypatch):
+def test_both_threads_write_each_batch_once_and_in_order(model, monkeypatch):
     monkeypatch.setattr("casket_integrations.recorder.GATHER", 0.002)
     recorder = Recorder(model)
     recorder.start()
