@@ -7,13 +7,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 from casket import forks
 from casket.artifacts import ArtifactFolder
 from casket.errors import BadLocation
-from casket.fold import Fold, in_chunks
+from casket.fold import Fold
+from casket.reader import Reader
 from casket.records import Record
 from casket.stores.base import Store
 from casket.summary import best_values
@@ -62,8 +64,7 @@ class Casket:
         self.place = place
         self._experiment = experiment
         self._model = model
-        self._fold = Fold(files)
-        self._last = 0
+        self._reader = Reader(store, lambda: Fold(files))
         self._followers: weakref.WeakSet[_Follower] = weakref.WeakSet()
         self.after_fork()
         forks.renew_in_children(self)
@@ -96,7 +97,9 @@ class Casket:
         """The experiments, in the order they were created."""
         self._refresh()
         return [
-            view for view in self._fold.experiments.values() if self._experiment in {None, view.id}
+            view
+            for view in sorted(self._fold.experiments.values(), key=attrgetter("created"))
+            if self._experiment in {None, view.id}
         ]
 
     def models(self, experiment: str | None = None) -> list[ModelView]:
@@ -139,7 +142,7 @@ class Casket:
         models = {self._model, model} - {None}
         return [
             session
-            for session in list(self._fold.sessions.values())
+            for session in sorted(self._fold.sessions.values(), key=attrgetter("started"))
             if experiments <= {session.experiment}
             and models <= {session.model}
             and (status is None or session.status == status)
@@ -204,26 +207,17 @@ class Casket:
             return record
         return {**record, "body": restore(record["body"], self._files.load_array)}
 
-    def _refresh(self) -> None:
-        """Take what was added since the last time."""
-        with self._refreshing:
-            try:
-                self._read_on()
-            except Exception:
-                raise
-            except BaseException:
-                # Ctrl-C, maybe in the middle of a record: what was read is not to be trusted.
-                self._fold, self._last = Fold(self._files), 0
-                raise
+    @property
+    def _fold(self) -> Fold:
+        return self._reader.fold
 
-    def _read_on(self) -> None:
-        last, followers = self._last, list(self._followers)
-        for chunk in in_chunks(self._store.records(after=last)):
-            last = chunk[-1][0]
-            new = self._fold.take(record for _, record in chunk)
-            for follower in followers:
-                follower.waiting.extend(new)
-        self._last = last
+    def _refresh(self) -> None:
+        """Read what was added since the last time."""
+        with self._refreshing:
+            followers = list(self._followers)
+            for new in self._reader.chunks():
+                for follower in followers:
+                    follower.waiting.extend(new)
 
 
 class _Follower:

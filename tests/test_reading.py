@@ -527,7 +527,7 @@ def test_copies_are_dropped_in_whatever_order_they_come(raw, read):
     raw.start("s1")
     for n in (5, 3, 4, 3, 5, 2, 4, 7, 6, 7):
         raw.epoch("s1", n, {"loss": 0.5}, n=n)
-    assert [row["epoch_num"] for row in read()[0].epochs] == [5, 3, 4, 2, 7, 6]
+    assert [row["epoch_num"] for row in read()[0].epochs] == [2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(

@@ -422,7 +422,7 @@ class JsonStore:
     def _resume_at(self, file: FilePort, extent: scan.Extent, after: int) -> int:
         """Return where to read from: the last line this handle read, if it still stands there."""
         mark = self._mark
-        if mark is None or not 0 < mark.number <= after or mark.at > extent.at:
+        if mark is None or not 0 < mark.number <= after + 1 or mark.at > extent.at:
             return extent.start + 1
         line = b'\n"%d": {' % mark.number
         is_there = file.read_at(mark.at - 1, len(line)) == line
