@@ -10,9 +10,8 @@ merged in another order tells the same life.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from casket.records import Record
+from casket.records import Record, is_counted
 
 
 class Life:
@@ -56,7 +55,7 @@ class Life:
         earlier = self._starts.get(writer)
         if earlier is not None and earlier["n"] != start["n"]:
             self._restarted.add(writer)
-        if earlier is None or earlier["n"] < start["n"]:
+        if earlier is None or _turn(earlier) <= _turn(start):
             self._starts[writer] = start
             self._order = None
 
@@ -111,6 +110,17 @@ class Life:
         return min(ends, key=_precedence, default=None)
 
 
+def _turn(start: Record) -> tuple[int, int]:
+    """Return the sort key of a start among those of one writer."""
+    return _entries(start), start["n"] if is_counted(start["writer"]) else 0
+
+
+def _entries(record: Record) -> int:
+    """Return how many entries an imported run had when a record was made of it."""
+    entries = record["body"].get("entries")
+    return entries if type(entries) is int else 0
+
+
 def _position(start: Record) -> tuple[int, str, str]:
     follows = start["body"].get("follows")
     return follows if type(follows) is int else 0, start["time"], start["writer"]
@@ -119,13 +129,6 @@ def _position(start: Record) -> tuple[int, str, str]:
 def _precedence(end: Record) -> tuple[bool, int, str]:
     """Return the sort key of an end among those of one writer.
 
-    Importers say how many entries a run had (`body.entries`): of a run that has grown since it
-    was imported, the end with more entries counts.
+    Of a run that has grown since it was imported, the end with more entries counts.
     """
-    body: dict[str, Any] = end["body"]
-    entries = body.get("entries")
-    return (
-        end["writer"] != body["of"],
-        -entries if type(entries) is int else 0,
-        end["time"],
-    )
+    return end["writer"] != end["body"]["of"], -_entries(end), end["time"]
