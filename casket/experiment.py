@@ -16,7 +16,7 @@ from casket.errors import (
     NotInASession,
     UnstorableValue,
 )
-from casket.records import claim_key, new_id
+from casket.records import Record, claim_key, new_id
 from casket.session import Session
 from casket.stores.base import Claimed, Offline, StoreOptions, Sync
 from casket.values import Encoder, restore
@@ -401,25 +401,44 @@ class Model:
             Nearest first: by the number of params that differ, then by how far numbers are
             apart, relative to their size.
         """
-        return [
-            near._replace(session=self.read_session(near.session.id) or near.session)
-            for near in self.nearest_but(None, params, n)
-        ]
+        return self._nearest(None, params, n, lambda start: self._fold(session=start["session"]))
 
-    def nearest_but(
-        self, session_id: str | None, params: Mapping[str, Any], n: int = 3
+    def nearest_but(self, session_id: str, params: Mapping[str, Any], n: int = 3) -> list[Near]:
+        """Do the same without one session, reading starts and ends only."""
+        kinds = {"session", "end"}
+        return self._nearest(
+            session_id, params, n, lambda start: self._fold(session=start["session"], kinds=kinds)
+        )
+
+    def _nearest(
+        self,
+        but: str | None,
+        params: Mapping[str, Any],
+        n: int,
+        read: Callable[[Record], Fold],
     ) -> list[Near]:
-        """Do the same without one session, and without reading more than how sessions stand."""
-        from casket.nearest import nearest
+        from casket.nearest import Near, nearest
 
+        backend, load_array = self.backend, self.backend.files.load_array
         # Arrays stay lists: a question stores nothing.
-        wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
-        fold = self._fold(kinds={"session", "tag", "end", "deleted"})
-        sessions = [view for view in fold.sessions.values() if self._owns(view, session_id)]
-        return nearest(sessions, wanted, n)
+        wanted = restore(Encoder().mapping(params, "params"), load_array)
 
-    def _owns(self, view: SessionView, but: str | None) -> bool:
-        return view.model == self.id and view.id != but
+        def read_params(start: Record) -> dict[str, Any]:
+            stored: dict[str, Any] = start["body"]["params"]
+            return restore(stored, load_array) if "extended" in start else stored
+
+        records = backend.store.records(experiment=self.experiment.id, kinds={"session", "deleted"})
+        candidates = (
+            record
+            for _, record in records
+            if record["kind"] == "deleted"
+            or (record["model"] == self.id and record["session"] != but)
+        )
+        return [
+            Near(view, near.difference)
+            for near in nearest(candidates, wanted, n, read_params)
+            if (view := read(near.start).sessions.get(near.start["session"])) is not None
+        ]
 
     def read_session(self, session_id: str) -> SessionView | None:
         """Return one of its sessions, reading no other; None if it is not there."""

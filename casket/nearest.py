@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
+from casket.records import Record, covering
 from casket.rows import flatten, is_number
 from casket.views import SessionView
 
@@ -25,20 +27,50 @@ class Near(NamedTuple):
         return f"session {self.session.id}, {self.session.status}: {difference or 'the same'}"
 
 
-def nearest(sessions: Iterable[SessionView], params: Mapping[str, Any], n: int) -> list[Near]:
-    """Return the `n` sessions whose params differ least from `params`, nearest first."""
+class NearStart(NamedTuple):
+    """A session by its start, and how its params differ from others; see `Near`."""
+
+    start: Record
+    difference: dict[str, tuple[Any, Any]]
+
+
+def nearest(
+    starts_and_deletions: Iterable[Record],
+    params: Mapping[str, Any],
+    n: int,
+    read_params: Callable[[Record], dict[str, Any]],
+) -> list[NearStart]:
+    """Return the `n` sessions whose params differ least from `params`, nearest first.
+
+    Args:
+        starts_and_deletions: the starts of the sessions to choose from, and the tombstones that
+            came after them, in order.
+        params: the params asked for.
+        n: how many.
+        read_params: returns the params of a start.
+    """
     wanted = flatten(params)
-    near = [Near(session, _difference(flatten(session.params), wanted)) for session in sessions]
-    return sorted(near, key=lambda each: _distance(each.difference))[:n]
+    near: dict[str, NearStart] = {}
+    for record in starts_and_deletions:
+        if record["kind"] == "deleted":
+            is_covered = covering(record)
+            near = {key: each for key, each in near.items() if not is_covered(each.start)}
+        elif record["session"] not in near:
+            difference = _difference(flatten(read_params(record)), wanted)
+            near[record["session"]] = NearStart(record, difference)
+    return nsmallest(n, near.values(), key=lambda each: _distance(each.difference))
 
 
 def _difference(theirs: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = dict.fromkeys([*wanted, *theirs])
-    return {
-        name: (theirs.get(name), wanted.get(name))
-        for name in names
-        if name not in theirs or name not in wanted or not _equal(theirs[name], wanted[name])
+    difference = {
+        name: (theirs.get(name), value)
+        for name, value in wanted.items()
+        if name not in theirs or not _equal(theirs[name], value)
     }
+    for name, value in theirs.items():
+        if name not in wanted:
+            difference[name] = (value, None)
+    return difference
 
 
 def _distance(difference: dict[str, tuple[Any, Any]]) -> tuple[int, float]:
@@ -57,7 +89,9 @@ def _apart(a: Any, b: Any) -> float:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Tell whether two params are equal, as they are where a session must be unique."""
+    """Return whether two params are equal, as they are where a session must be unique."""
+    if type(a) is type(b) is str:
+        return bool(a == b)
     if isinstance(a, bool) is not isinstance(b, bool):
         return False
     if isinstance(a, list) and isinstance(b, list):
