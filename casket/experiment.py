@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -16,7 +16,7 @@ from casket.errors import (
     NotInASession,
     UnstorableValue,
 )
-from casket.records import Record, claim_key, new_id
+from casket.records import claim_key, covering, new_id
 from casket.session import Session
 from casket.stores.base import Claimed, Offline, StoreOptions, Sync
 from casket.values import Encoder, restore
@@ -401,44 +401,45 @@ class Model:
             Nearest first: by the number of params that differ, then by how far numbers are
             apart, relative to their size.
         """
-        return self._nearest(None, params, n, lambda start: self._fold(session=start["session"]))
+        return [
+            near._replace(session=self.read_session(near.session.id) or near.session)
+            for near in self.nearest_but(None, params, n)
+        ]
 
-    def nearest_but(self, session_id: str, params: Mapping[str, Any], n: int = 3) -> list[Near]:
-        """Do the same without one session, reading starts and ends only."""
-        kinds = {"session", "end"}
-        return self._nearest(
-            session_id, params, n, lambda start: self._fold(session=start["session"], kinds=kinds)
-        )
-
-    def _nearest(
-        self,
-        but: str | None,
-        params: Mapping[str, Any],
-        n: int,
-        read: Callable[[Record], Fold],
+    def nearest_but(
+        self, session_id: str | None, params: Mapping[str, Any], n: int = 3
     ) -> list[Near]:
+        """Do the same without one session, reading no more than starts and ends."""
         from casket.nearest import Near, nearest
 
-        backend, load_array = self.backend, self.backend.files.load_array
         # Arrays stay lists: a question stores nothing.
-        wanted = restore(Encoder().mapping(params, "params"), load_array)
-
-        def read_params(start: Record) -> dict[str, Any]:
-            stored: dict[str, Any] = start["body"]["params"]
-            return restore(stored, load_array) if "extended" in start else stored
-
-        records = backend.store.records(experiment=self.experiment.id, kinds={"session", "deleted"})
-        candidates = (
-            record
-            for _, record in records
-            if record["kind"] == "deleted"
-            or (record["model"] == self.id and record["session"] != but)
-        )
+        wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
         return [
             Near(view, near.difference)
-            for near in nearest(candidates, wanted, n, read_params)
-            if (view := read(near.start).sessions.get(near.start["session"])) is not None
+            for near in nearest(self._params_by_session(session_id), wanted, n)
+            if (view := self._read_heads_of(near.session)) is not None
         ]
+
+    def _params_by_session(self, but: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the id and the params of each session that was not deleted, by its first start."""
+        store, load_array = self.backend.store, self.backend.files.load_array
+        seen = {but}
+        deletions = [
+            (number, covering(record)) for number, record in store.records(kinds={"deleted"})
+        ]
+        starts = store.records(experiment=self.experiment.id, kinds={"session"})
+        for number, start in starts:
+            session = start["session"]
+            if start["model"] != self.id or session in seen:
+                continue
+            seen.add(session)
+            if not any(later > number and is_covered(start) for later, is_covered in deletions):
+                params = start["body"]["params"]
+                yield session, restore(params, load_array) if "extended" in start else params
+
+    def _read_heads_of(self, session_id: str) -> SessionView | None:
+        fold = self._fold(session=session_id, kinds={"session", "end"})
+        return fold.sessions.get(session_id)
 
     def read_session(self, session_id: str) -> SessionView | None:
         """Return one of its sessions, reading no other; None if it is not there."""

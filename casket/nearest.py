@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
-from casket.records import Record, covering
 from casket.rows import flatten, is_number
 from casket.views import SessionView
 
@@ -28,37 +27,25 @@ class Near(NamedTuple):
 
 
 class NearStart(NamedTuple):
-    """A session by its start, and how its params differ from others; see `Near`."""
+    """A session by its id, and how its params differ from others; see `Near`."""
 
-    start: Record
+    session: str
     difference: dict[str, tuple[Any, Any]]
 
 
 def nearest(
-    starts_and_deletions: Iterable[Record],
-    params: Mapping[str, Any],
-    n: int,
-    read_params: Callable[[Record], dict[str, Any]],
+    sessions: Iterable[tuple[str, Mapping[str, Any]]], params: Mapping[str, Any], n: int
 ) -> list[NearStart]:
     """Return the `n` sessions whose params differ least from `params`, nearest first.
 
     Args:
-        starts_and_deletions: the starts of the sessions to choose from, and the tombstones that
-            came after them, in order.
+        sessions: the id and the params of each.
         params: the params asked for.
         n: how many.
-        read_params: returns the params of a start.
     """
     wanted = flatten(params)
-    near: dict[str, NearStart] = {}
-    for record in starts_and_deletions:
-        if record["kind"] == "deleted":
-            is_covered = covering(record)
-            near = {key: each for key, each in near.items() if not is_covered(each.start)}
-        elif record["session"] not in near:
-            difference = _difference(flatten(read_params(record)), wanted)
-            near[record["session"]] = NearStart(record, difference)
-    return nsmallest(n, near.values(), key=lambda each: _distance(each.difference))
+    near = (NearStart(key, _difference(flatten(theirs), wanted)) for key, theirs in sessions)
+    return nsmallest(n, near, key=lambda each: _distance(each.difference))
 
 
 def _difference(theirs: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

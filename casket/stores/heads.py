@@ -42,10 +42,12 @@ _NEEDLES = [
     b'"claim":',
     b'"models":[',
 ]
-_LETTER_AT = len(_KIND) + 1
-_END = ord("n")
-_STARTS_AND_ENDS = b"en"
-"""The second letters of `session` and `end`."""
+_THIRD, _FIFTH = len(_KIND) + 2, len(_KIND) + 4
+"""The fifth letter tells the kinds of heads apart; the third, those that have three letters."""
+
+_END = ord("d")
+_STARTS_AND_ENDS = b"id"
+"""The letters that tell the kinds `session` and `end`."""
 
 _ENDS_AND_STARTS = frozenset({"session", "end"})
 
@@ -58,7 +60,7 @@ class Heads:
         self._forget()
 
     def _forget(self) -> None:
-        # Of each head the second letter of its kind, and where its document begins.
+        # Of each head a letter that tells its kind, and where its document begins.
         self._letters = bytearray()
         self._places = array("q")
         self._by_claim: dict[bytes, int] = {}
@@ -142,7 +144,9 @@ class Heads:
             stop = find(b"\n", at)
             if stop < 0:
                 stop = len(block)
-            letter = block[at + _LETTER_AT]
+            letter = block[at + _FIFTH]
+            if letter == _COMMA:
+                letter = block[at + _THIRD]
             letters.append(letter)
             places.append(start + at)
             if letter != _END:
@@ -165,7 +169,8 @@ class Heads:
 
     def _note(self, block: bytes, at: int, stop: int, place: int) -> None:
         """Note a document, from `at` to `stop` in a block, at a place of the file."""
-        self._letters.append(block[at + _LETTER_AT])
+        letter = block[at + _FIFTH]
+        self._letters.append(block[at + _THIRD] if letter == _COMMA else letter)
         self._places.append(place)
         self._note_claims(block, at, stop, place)
 
@@ -195,19 +200,29 @@ class Heads:
         self._sorted = len(self._places)
 
     def _of_kind(self, kind: str) -> Iterator[int]:
-        """Yield where there may be heads of a kind; its second letter tells most kinds apart."""
-        at = self._letters.find(kind[1].encode())
+        """Yield where the heads of a kind are."""
+        letter = (kind[4:5] or kind[2]).encode()
+        at = self._letters.find(letter)
         while at >= 0:
             yield self._places[at]
-            at = self._letters.find(kind[1].encode(), at + 1)
+            at = self._letters.find(letter, at + 1)
 
 
 def documents(file: FilePort, places: Collection[int]) -> Iterator[layout.Document | layout.Damage]:
     """Yield the documents at some places; a damage for a line that is not whole."""
     for place in places:
-        before = file.read_at(max(place - _LONGEST_NUMBER, 0), min(place, _LONGEST_NUMBER))
-        line = before[before.rfind(b"\n") + 1 :] + document_at(file, place)
-        yield layout.parse_line(line) or layout.Damage(place, place + len(line))
+        room = min(place, _LONGEST_NUMBER)
+        text = file.read_at(place - room, room + _LINE_ROOM)
+        stop = text.find(b"\n", room)
+        if stop < 0:
+            text, stop = text[:room] + document_at(file, place), len(text)
+        try:
+            number = int(text[text.rfind(b'"', 0, room - 3) + 1 : room - 3])
+            document = orjson.loads(text[room:stop].rstrip(b","))
+        except ValueError:
+            yield layout.Damage(place, place + stop - room)
+        else:
+            yield number, document
 
 
 def document_at(file: FilePort, place: int) -> bytes:
