@@ -59,15 +59,33 @@ class Interval(NamedTuple):
 
 
 def interval(sample: Sequence[float]) -> Interval:
-    """Return the mean of at least one number and its 95 % confidence interval."""
-    n = len(sample)
-    if not all(map(math.isfinite, sample)):
-        return Interval(sum(sample) / n, math.nan, n)
-    mean = math.fsum(sample) / n
-    if n == 1:
-        return Interval(mean, math.nan, n)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in sample) / (n - 1))
-    return Interval(mean, _student_t(n - 1) * deviation / math.sqrt(n), n)
+    """Return the mean of a sample and its 95 % confidence interval; it never raises.
+
+    The mean of a sample that is empty or holds NaN is NaN. Sums are scaled, so that they do not
+    overflow; equal values have a margin of exactly 0.
+    """
+    numbers = [as_float(value) for value in sample]
+    n = len(numbers)
+    if n == 0 or not all(map(math.isfinite, numbers)):
+        return Interval(sum(numbers) / n if n else math.nan, math.nan, n)
+    least, most = min(numbers), max(numbers)
+    if least == most:
+        return Interval(least, 0.0 if n > 1 else math.nan, n)
+    # A power of two loses no digits; half of it leaves room for the sum of squares.
+    scale = 2.0 ** (math.frexp(max(most, -least))[1] - 1)
+    scaled = [value / scale for value in numbers]
+    mean = math.fsum(scaled) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in scaled) / (n - 1))
+    margin = _student_t(n - 1) * deviation / math.sqrt(n)
+    return Interval(mean * scale, margin * scale, n)
+
+
+def as_float(number: float) -> float:
+    """Return a number as a float, a whole one that is too large as infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _student_t(freedom: int) -> float:
