@@ -97,7 +97,7 @@ function shownBand({ mean, low, high, n, band }, at) {
   if (!n[at]) return "–";
   const spread = band === "range"
     ? `${shownNumber(low[at])} to ${shownNumber(high[at])}`
-    : `± ${shownNumber(Number((high[at] - mean[at]).toPrecision(2)))}`;
+    : `± ${shownNumber(high[at] - mean[at], 2)}`;
   return html`${shownNumber(mean[at])}${n[at] > 1 && html` <small class="dim">${spread}</small>`}`;
 }
 
