@@ -142,12 +142,12 @@ class Names:
         first, rest, flat = name[0], name[1:], ".".join(name)
         if not rest and first in _OWN:
             return _OWN[first]
+        if rest and first in _GROUPS and first != "best":
+            return lambda session: _inside(getattr(session, first), rest)
         is_metric = any(flat in session.last for session in self._sessions)
         if rest and first == "best" and not is_metric:
             metric = ".".join(rest)
             return lambda session: best_value(session, metric, MISSING)
-        if rest and first in _GROUPS and first != "best":
-            return lambda session: _inside(getattr(session, first), rest)
         if is_metric:
             return lambda session: session.last.get(flat, MISSING)
         return lambda session: _inside(session.params, name)

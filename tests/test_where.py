@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
+import re
 import string
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
 from casket.errors import BadExpression
 from casket.where import MISSING, compile_where
+from casket.where_values import FUNCTIONS
 
 STARTED = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
 SESSION = {
@@ -41,6 +45,27 @@ SESSION = {
     "holes": [MISSING, None],
     "status": "completed",
 }
+
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTED = [
+    line
+    for block in re.findall(
+        r"```where\n(.*?)```", (ROOT / "docs" / "where.md").read_text("utf-8"), re.DOTALL
+    )
+    for line in block.splitlines()
+]
+SHARED = json.loads((ROOT / "tests" / "dashboard" / "where_cases.json").read_text("utf-8"))
+
+
+def test_every_documented_condition_is_a_shared_case():
+    assert len(DOCUMENTED) > 30
+    assert set(DOCUMENTED) <= {expression for expression, *_ in SHARED["cases"]}
+
+
+def test_every_function_is_documented():
+    text = (ROOT / "docs" / "where.md").read_text("utf-8")
+    assert [usage for usage, _ in FUNCTIONS.values() if f"`{usage}`" not in text] == []
 
 
 def lookup_in(session):

@@ -50,7 +50,9 @@ function nearest(names, wanted, formOf = tailOf) {
 export function hintOf({ start, stop }, text, names) {
   const unknown = text.slice(start, stop);
   const meant = misread(text.slice(start), names) ?? meantName(names, unknown);
-  return `no session has ${unknown}${meant ? `; did you mean ${meant}?` : ""}`;
+  if (meant) return `no session has ${unknown}; did you mean ${meant}?`;
+  const more = names.length > MOST ? ` and ${names.length - MOST} more` : "";
+  return `no session has ${unknown}; there are ${names.slice(0, MOST).join(", ")}${more}`;
 }
 
 /** Returns the name in backquotes that stands, without them, at the start of a text. */

@@ -167,7 +167,8 @@ function Metrics({ row, details }) {
 
 /** Returns a value of a row with all its digits, unless it has changed since those were read. */
 function exact(value, whole) {
-  const isSame = typeof whole === "number" && Number(whole.toPrecision(DIGITS)) === value;
+  // Whole numbers that a browser would round come as text.
+  const isSame = Number(Number(whole).toPrecision(DIGITS)) === Number(value) || whole === value;
   return restored(isSame ? whole : value);
 }
 

@@ -4,7 +4,7 @@
 // (tests/dashboard/where_cases.json) go through both.
 
 import { finder } from "casket/facts";
-import { ARITHMETIC, FUNCTIONS, TESTS, isTrue, item, negative, timeOf } from "casket/where_values";
+import { ARITHMETIC, FUNCTIONS, TESTS, isTrue, item, negative, timeOf, wholeOf } from "casket/where_values";
 
 const LONGEST = 10_000;
 const DEEPEST = 30;
@@ -92,7 +92,7 @@ function tokensOf(text) {
 }
 
 function valueOf(kind, text, start) {
-  if (kind === "number") return Number(text);
+  if (kind === "number") return wholeOf(text) ?? Number(text);
   if (kind === "quoted") return text.slice(1, -1);
   if (kind !== "text") return text;
   return text.slice(1, -1).replace(ESCAPE, (escape, at) => {

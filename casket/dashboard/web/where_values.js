@@ -14,6 +14,12 @@ const TIME = new RegExp(
     "(Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)?)?$",
 );
 
+/** Returns the whole number of a text if a browser would round it: the server sends it as text. */
+export function wholeOf(text) {
+  const isLong = /^-?[0-9]{16,299}$/.test(text) && !Number.isSafeInteger(Number(text));
+  return isLong ? BigInt(text) : undefined;
+}
+
 /** Returns the time that ISO 8601 text means, in UTC where it has no offset; else the value. */
 export function timeOf(value) {
   const match = typeof value === "string" && TIME.exec(value);
@@ -46,7 +52,7 @@ export function item(value, key) {
 // In Python true is 1.
 function kindOf(value) {
   if (value === null || value === undefined) return "nothing";
-  if (typeof value === "number" || typeof value === "boolean") return "number";
+  if (["number", "boolean", "bigint"].includes(typeof value)) return "number";
   if (typeof value === "string") return "text";
   if (value instanceof Moment) return "time";
   return Array.isArray(value) ? "list" : "dict";
@@ -54,7 +60,7 @@ function kindOf(value) {
 
 const SAME = {
   nothing: () => true,
-  number: (a, b) => Number(a) === Number(b),
+  number: (a, b) => orderOfNumbers(a, b) === 0,
   text: (a, b) => a === b,
   time: (a, b) => a.microseconds === b.microseconds,
   list: (a, b) => a.length === b.length && a.every((value, i) => isSame(value, b[i])),
@@ -69,8 +75,10 @@ function isSame(left, right) {
 }
 
 function alike(left, right) {
-  const isTime = left instanceof Moment || right instanceof Moment;
-  return isTime ? [timeOf(left), timeOf(right)] : [left, right];
+  if (left instanceof Moment || right instanceof Moment) return [timeOf(left), timeOf(right)];
+  if (kindOf(left) === "number" && typeof right === "string") return [left, wholeOf(right) ?? right];
+  if (kindOf(right) === "number" && typeof left === "string") return [wholeOf(left) ?? left, right];
+  return [left, right];
 }
 
 function isEqual(left, right) {
@@ -79,7 +87,7 @@ function isEqual(left, right) {
 
 // The order of two values: negative, 0 or positive; NaN if they are in none.
 const ORDER = {
-  number: (a, b) => (Number(a) === Number(b) ? 0 : a - b),
+  number: orderOfNumbers,
   text: byCodePoints,
   time: (a, b) => a.microseconds - b.microseconds,
 };
@@ -88,6 +96,12 @@ function order(left, right) {
   const [a, b] = alike(left, right);
   const kind = kindOf(a);
   return kind === kindOf(b) && kind in ORDER ? ORDER[kind](a, b) : NaN;
+}
+
+function orderOfNumbers(a, b) {
+  if (a < b) return -1;
+  if (a > b) return 1;
+  return Number.isNaN(a) || Number.isNaN(b) ? NaN : 0;
 }
 
 // JavaScript's own order is by halves of characters, Python's by characters.
@@ -120,7 +134,8 @@ export const TESTS = {
 };
 
 function calculation(operation) {
-  return (...numbers) => {
+  return (...values) => {
+    const numbers = values.map((value) => (typeof value === "bigint" ? Number(value) : value));
     if (!numbers.every((value) => typeof value === "number")) return undefined;
     const result = operation(...numbers);
     const hasOverflown = isInfinite(result) && !numbers.some(isInfinite);

@@ -38,6 +38,14 @@ test("what is too long or nested too deeply is refused, not tried", () => {
   assert.throws(() => compile("(".repeat(5000)), Mistake);
 });
 
+test("a whole number that a browser would round is compared exactly", () => {
+  const holds = (expression) => compile(expression)({ params: { seed: "9007199254740993" } });
+  for (const expression of [
+    "seed == 9007199254740993", "seed != 9007199254740992", "seed > 9007199254740992",
+    "seed in [1, 9007199254740993]", "5 < seed < 1e300", "lr is None or lr < 9007199254740993",
+  ]) assert.equal(holds(expression), true, expression);
+});
+
 test("a bare name is a metric if any session has one of that name, else a param", () => {
   const rows = [{ params: { lr: 1, x: 2 }, last: { lr: 3 } }, { params: { lr: 5 }, last: {} }];
   const fits = (expression) => rows.map(compile(expression, metricsOf(rows)));
