@@ -145,7 +145,9 @@ class BadExpression(CasketError, ValueError):
 
     @staticmethod
     def sentence(expression: str, position: int, problem: str) -> str:
-        return f"{problem}\n    {expression}\n    {' ' * position}^"
+        start = max(expression.rfind("\n", 0, position) + 1, position - 80)
+        line = expression[start : start + 160].partition("\n")[0]
+        return f"{problem}\n    {line}\n    {' ' * (position - start)}^"
 
 
 class NotFound(CasketError, FileNotFoundError):

@@ -441,8 +441,11 @@ def best_of(values: Sequence[Any], mode: Mode) -> Any:
 def _numbers(values: Sequence[Any]) -> Sequence[Any]:
     """Return the values that are numbers, the quick way if all are."""
     if isinstance(values, array) or {float, int}.issuperset(map(type, values)):
-        total = sum(values)
-        if total == total:
+        try:
+            has_nan = (total := sum(values)) != total
+        except OverflowError:  # a whole number that no float can hold
+            has_nan = True
+        if not has_nan:
             return values
     return [value for value in values if is_number(value)]
 
