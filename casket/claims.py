@@ -65,10 +65,12 @@ def look_at(backend: Backend, session: str) -> Holder:
     return Holder(session, _life(backend, session) if gone else life, gone)
 
 
-def sessions_with(backend: Backend, claim: str) -> list[str]:
-    """Return the ids of the sessions with the params of a claim, in the order they began."""
-    starts = backend.store.records(claim=claim, kinds={"session"})
-    return list(dict.fromkeys(start["session"] for _, start in starts))
+def starts_with(backend: Backend, claim: str) -> dict[str, Record]:
+    """Return the first start of each session with the params of a claim, by its id, in order."""
+    starts: dict[str, Record] = {}
+    for _, start in backend.store.records(claim=claim, kinds={"session"}):
+        starts.setdefault(start["session"], start)
+    return starts
 
 
 def _life(backend: Backend, session: str) -> Life:

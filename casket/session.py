@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -79,7 +79,7 @@ class Session:
         """Go on with the last session of these params that is not running, or begin one."""
         session = cls.__new__(cls)
         session._prepare(model, params)
-        for earlier in reversed(claims.sessions_with(model.backend, session._claim)):
+        for earlier in reversed(claims.starts_with(model.backend, session._claim)):
             holder = claims.look_at(model.backend, earlier)
             if not holder.may_run:
                 session._continue(holder)
@@ -347,17 +347,18 @@ class Session:
             ExistingParamsException: there is such a session.
         """
         start = self._start()
-        ends: list[Record] = []
+        ends: dict[str, list[Record]] = {}
         refused: list[tuple[str, int]] = []
         while True:
             try:
-                self._append([*ends, start], claim=self._claim)
+                self._append([*chain(*ends.values()), start], claim=self._claim)
                 return
             except Claimed as claimed:
                 holder = self._holder(claimed, refused)
             if not holder.is_released and (holder.may_run or holder.is_completed):
                 raise self._existing(holder)
-            ends = holder.ends(self._backend)
+            # Kept: with repetitions, several sessions may hold the claim.
+            ends[holder.session] = holder.ends(self._backend)
 
     def _holder(self, claimed: Claimed, refused: list[tuple[str, int]]) -> claims.Holder:
         """Look at the session that holds the claim.
@@ -391,9 +392,8 @@ class Session:
     def _begin_or_continue(self) -> None:
         refused: list[tuple[str, int]] = []
         while True:
-            earlier = claims.sessions_with(self._backend, self._claim)
-            if earlier:
-                self._continue(claims.look_at(self._backend, earlier[-1]))
+            for earlier in reversed(claims.starts_with(self._backend, self._claim)):
+                self._continue(claims.look_at(self._backend, earlier))
                 return
             try:
                 self._append([self._start()], claim=self._claim)
@@ -411,18 +411,19 @@ class Session:
 
         The number is claimed beside the params, so that no two repetitions get the same.
         """
-        earlier = claims.sessions_with(self._backend, self._claim)
+        earlier = claims.starts_with(self._backend, self._claim)
         if not earlier:
-            try:
+            # If another process begins the first one just now, this is a repetition all the same.
+            with suppress(Claimed):
                 self._append([self._start()], claim=self._claim)
                 return
-            except Claimed:
-                earlier = [""]  # another process began the first one just now
         start = self._start()
-        for number in count(len(earlier)):
+        numbers = [known["body"].get("repeat", 0) for known in earlier.values()]
+        for number in count(max(numbers, default=0) + 1):
             claim = claim_key(
                 self._experiment_id, self._model_id, [self._stored_params, "repeat", number]
             )
+            start["body"]["repeat"] = number
             repeat = self._record("meta", {"repeat": number}, False)
             repeat["claim"] = claim
             with suppress(Claimed):

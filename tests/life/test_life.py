@@ -1,6 +1,7 @@
 """Sessions of many processes, in every order of steps, on each store of this machine.
 
-`CASKET_LIFE_STEPS=200000 pytest tests/life` takes more steps than the usual 10,000 a store.
+`CASKET_LIFE_STEPS=200000 pytest tests/life` takes more steps than the usual 10,000 a store,
+`CASKET_LIFE_SHRINK=1` looks for the shortest way to a failure.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from casket.artifacts import ArtifactFolder
@@ -22,6 +23,7 @@ from casket.testing import Reopen
 from tests.life.machine import STEPS, SessionsOfManyProcesses
 from tests.life.world import World
 
+SHRINK = "CASKET_LIFE_SHRINK" in os.environ
 TOTAL = int(os.environ.get("CASKET_LIFE_STEPS", "10000"))
 
 
@@ -64,5 +66,7 @@ def explore(reopen: Reopen, folder: Path, world: World) -> None:
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
+            # Every step starts a thread: to shrink a failure takes minutes.
+            phases=list(Phase) if SHRINK else [Phase.generate],
         ),
     )
