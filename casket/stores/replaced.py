@@ -43,10 +43,11 @@ def completed(
     needed = heads([*again, *records]) if heads and (again or records) else ()
     missing = [head for head in needed if _owner(head) not in present]
     if lacking or missing:
+        repeated = ", with the experiment, model and session repeated" if missing else ""
         base.warn(
             f"{place}: it no longer holds what this process has logged (it was moved, deleted, "
-            "replaced or emptied); logging goes on in what is there now, with the experiment, "
-            "model and session repeated, and what was logged before is only where it was moved to"
+            f"replaced or emptied); logging goes on in what is there now{repeated}, and what was "
+            "logged before is only where it was moved to"
         )
     return [*missing, *again, *records]
 
