@@ -367,7 +367,8 @@ class JsonStore:
         if not end:
             self._refuse_foreign(file, extent)
         is_checked = not end and extent.stop <= verified
-        if extent.rest != layout.TAIL or (is_checked and not scan.is_sound(file, extent)):
+        is_torn = extent.rest != layout.TAIL or extent.is_covered
+        if is_torn or (is_checked and not scan.is_sound(file, extent)):
             return self._heal(file, extent)
         self._remember(file, extent)
         return file

@@ -148,9 +148,12 @@ class MongoStore:
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         def work(database: Database[_Document]) -> int:
             self._prepare(database)
-            number = self._append(database, self._completed(database, records), claim)
+            whole = self._completed(database, records)
+            number = self._append(database, whole, claim)
+            if whole is not records:
+                self._doubtful = []
             self._appended = records[-1]
-            self._doubtful += records
+            self._doubtful += whole
             return number
 
         with self._lock:
@@ -161,22 +164,24 @@ class MongoStore:
     ) -> Sequence[Record]:
         """Look now and then whether the collections were dropped; then repeat what they lack."""
         last, now = self._appended, time.monotonic()
+        if last is None:
+            self._looked = now
         if last is None or now - self._looked < LOOK_INTERVAL:
             return records
         is_last = {"records.identity": _identity_text(databases.identity(last))}
-        if _collection(database).find_one(is_last, {"_id": 1}) is None:
-            self._is_ready = False
-            self._prepare(database)
-            records = replaced.completed(
-                records,
-                doubtful=self._doubtful,
-                last=last,
-                heads=self._heads,
-                read=self.records,
-                place=self._shown,
-            )
-        self._looked, self._doubtful = now, []
-        return records
+        if _collection(database).find_one(is_last, {"_id": 1}) is not None:
+            self._looked, self._doubtful = now, []
+            return records
+        self._is_ready = False
+        self._prepare(database)
+        return replaced.completed(
+            records,
+            doubtful=self._doubtful,
+            last=last,
+            heads=self._heads,
+            read=self.records,
+            place=self._shown,
+        )
 
     def records(
         self,

@@ -135,7 +135,7 @@ class SqliteStore:
             with _inside.lock:
                 now = time.monotonic()
                 is_end = records[-1]["kind"] == "end"
-                is_due = now - self._looked >= LOOK_INTERVAL or is_end
+                is_due = now - self._looked >= LOOK_INTERVAL or is_end or not self._create
                 connection = self._connection
                 if is_due or claim is not None or len(records) > 1 or connection is None:
                     return self._append_looking(records, claim, now)
