@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import casket
+from casket import Experiment
 from casket.records import Record, Writer, deletion
 from casket.stores import scan
 from casket.stores.jsoncheck import JsonInspection
 from casket.stores.jsonfile import JsonStore
+from casket.stores.sqlite import SqliteStore
 from casket.testing import end, record, records
 from tests.stores.files import casket_warnings, records_in, stored
 
+ROOT = Path(__file__).parents[2]
 TAIL = b"\n}}\n"
 
 
@@ -203,3 +211,99 @@ def test_braces_alone_between_records_cost_nothing_and_are_named(path: Path) -> 
     assert "end of the document" in flaw.problem
     JsonStore(path).append([record()])
     assert records_in(path)[:2] == appended
+
+
+# SQLite: the file alone.
+
+
+def assert_a_copy_is_complete(path: Path, sessions: int) -> None:
+    copy = path.with_name("elsewhere.sqlite")
+    shutil.copyfile(path, copy)
+    with casket.open(copy) as c:
+        found = c.sessions()
+        assert [one.status for one in found] == ["completed"] * sessions
+        assert all(len(one.epochs) == 20 for one in found)
+    copy.unlink()
+
+
+def run_a_session(path: Path, lr: float) -> None:
+    with Experiment.use(path, exp_id="e").model("m").session({"lr": lr}) as session:
+        for k in range(20):
+            session.add_epoch(k, {"loss": 0.5})
+
+
+def test_a_copy_of_a_database_is_complete_after_a_session_while_others_have_it_open(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.sqlite"
+    open_too = SqliteStore(path)
+    for i in range(3):
+        run_a_session(path, i)
+        open_too.append([record("tag", experiment="e", model=None, session=None, body={})])
+        assert_a_copy_is_complete(path, i + 1)
+    open_too.close()
+
+
+def test_a_session_ends_at_once_while_somebody_reads_or_writes(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    run_a_session(path, 0)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM records").fetchone()[0] > 20
+    run_a_session(path, 1)
+    reader.execute("ROLLBACK")
+    run_a_session(path, 2)  # brings what the reader kept from it, too
+    assert_a_copy_is_complete(path, 3)
+    reader.close()
+
+
+LEAVING = """
+import os, sys, threading, time
+from casket import Experiment as E
+session = E.use(sys.argv[1], exp_id="e").model("m").session({"lr": 1})
+for k in range(20):
+    session.add_epoch(k, {"loss": 0.5})
+def stay(kept):
+    while True:
+        time.sleep(1)
+threading.Thread(target=stay, args=(session,), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "leave",
+    ["", "sys.exit(3)", "raise RuntimeError", "os.fork() or sys.exit()"],
+    ids=["end", "exit", "exception", "forked child"],
+)
+def test_a_copy_of_a_database_is_complete_after_an_exit_with_a_thread_alive(
+    leave: str, tmp_path: Path
+) -> None:
+    path, copy = tmp_path / "runs.sqlite", tmp_path / "elsewhere.sqlite"
+    code = LEAVING + leave
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], cwd=ROOT, check=False)
+    shutil.copyfile(path, copy)
+    with casket.open(copy) as c:
+        [session] = c.sessions()
+        assert len(session.epochs) == 20
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith("runs.sqlite-")] == []
+
+
+def test_leaving_waits_for_no_thread_that_waits_for_a_lock(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    store = SqliteStore(path)
+    store.append([record()])
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    code = """
+import sys, threading, time
+from pathlib import Path
+from casket.stores.sqlite import SqliteStore
+from casket.testing import record
+store = SqliteStore(Path(sys.argv[1]))
+threading.Thread(target=store.append, args=([record()],), daemon=True).start()
+time.sleep(0.5)
+"""
+    subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True, timeout=60)
+    holder.execute("ROLLBACK")
+    holder.close()
+    store.close()
