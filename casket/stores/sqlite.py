@@ -252,7 +252,8 @@ class SqliteStore:
         self._is_full_sync = True  # the default of a connection
         try:
             self._persist(connection, lambda: _prepare(connection, self._path))
-            self._opened = _inode(self._path)
+            # If it is gone again by now, the look after the append notices.
+            self._opened = _inodes([str(self._path)]).get(str(self._path), (0, 0))
             self._is_other = self._is_other or not self._has_known(connection)
         except BaseException:
             connection.close()
@@ -567,7 +568,7 @@ def _remove_if_same(files: dict[str, tuple[int, int]]) -> None:
     that takes its place, which destroys both.
     """
     for name, inode in files.items():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # SQLite refuses what it cannot use
             if _inode(name) == inode:
                 os.unlink(name)
 

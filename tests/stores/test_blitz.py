@@ -148,3 +148,15 @@ def test_reading_a_folder_that_is_not_there_creates_nothing(folder):
     with pytest.raises(NotFound):
         casket.open(f"blitz:{folder}").sessions()
     assert not folder.exists()
+
+
+def test_indexes_that_cannot_be_written_deny_no_document_that_is_there(folder):
+    store = BlitzStore(f"blitz:{folder}")
+    first, second = record(), record()
+    store.append([first])
+    [index] = (folder / COLLECTION / "indexes").rglob("all_keys_with_undefined")
+    index.unlink()
+    index.mkdir()
+    assert store.append([second]) == 2
+    assert [r for _, r in store.records()] == [first, second]
+    store.close()
