@@ -16,7 +16,7 @@ from casket.errors import (
     NotInASession,
     UnstorableValue,
 )
-from casket.records import claim_key, covering, new_id
+from casket.records import Record, claim_key, covering, new_id
 from casket.session import Session
 from casket.stores.base import Claimed, Offline, StoreOptions, Sync
 from casket.values import Encoder, restore
@@ -63,6 +63,7 @@ class Experiment:
         self._given_tags = _tags(tags)
         self._given_facts = facts
         self.id = str(self.get_id() or new_id())
+        self.backend.remember((self.id, None, None), self._record)
 
     @classmethod
     def use(
@@ -225,13 +226,16 @@ class Experiment:
         return fold
 
     def _create(self) -> None:
+        record = self._record()
+        self.backend.store.append([record], claim=record["claim"])
+
+    def _record(self) -> Record:
         claim = claim_key(self.id, "", None)
         facts, extended = self.backend.encode(self._given_facts, "facts")
         body = {"tags": list(self._given_tags), "facts": facts}
-        record = self.backend.record(
+        return self.backend.record(
             "experiment", body, extended=extended, experiment=self.id, claim=claim
         )
-        self.backend.store.append([record], claim=claim)
 
     def _join(self) -> None:
         """Add what this handle was given and the experiment does not have."""
@@ -481,15 +485,24 @@ class Model:
         config, extended = self.backend.encode(model_config or {}, "model_config")
         view = self._read_config()
         if view is not None and (model_config is None or view.stored_config.value == config):
+            config, extended = view.stored_config.value, view.stored_config.is_extended
+            self._remember(config, extended)
             return
-        record = self.backend.record(
+        self._remember(config, extended)
+        self.backend.store.append([self._record(config, extended)])
+
+    def _remember(self, config: dict[str, Any], extended: bool) -> None:
+        owner = (self.experiment.id, self.id, None)
+        self.backend.remember(owner, lambda: self._record(config, extended))
+
+    def _record(self, config: dict[str, Any], extended: bool) -> Record:
+        return self.backend.record(
             "model",
             {"config": config},
             extended=extended,
             experiment=self.experiment.id,
             model=self.id,
         )
-        self.backend.store.append([record])
 
 
 def _tags(tags: Iterable[str]) -> tuple[str, ...]:

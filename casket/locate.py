@@ -116,7 +116,13 @@ class Place(NamedTuple):
         module, name = _STORES[self.kind]
         make = getattr(importlib.import_module(module), name)
         local = {} if self.url else {"create": options.create}
-        store: base.Store = make(self.url or self.path, writing=writing, sync=options.sync, **local)
+        store: base.Store = make(
+            self.url or self.path,
+            writing=writing,
+            sync=options.sync,
+            heads=options.heads,
+            **local,
+        )
         return store
 
     def inspection(self) -> Inspection:

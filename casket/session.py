@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from casket import claims, forks, processes, provenance
+from casket.backend import Owner
 from casket.errors import (
     CasketError,
     CasketWarning,
@@ -60,6 +61,7 @@ class Session:
             self._begin_unique()
         else:
             self._begin_or_continue()
+        self._backend.remember(self._owner, self._start_again)
 
     @classmethod
     def resumed(cls, model: Model, start: Record) -> Session:
@@ -72,6 +74,7 @@ class Session:
         session = cls.__new__(cls)
         session._identify(model, start["body"]["params"], "extended" in start)
         session._continue(claims.look_at(model.backend, start["session"]))
+        model.backend.remember(session._owner, session._start_again)
         return session
 
     @classmethod
@@ -83,8 +86,10 @@ class Session:
             holder = claims.look_at(model.backend, earlier)
             if not holder.may_run:
                 session._continue(holder)
-                return session
-        session._repeat()
+                break
+        else:
+            session._repeat()
+        model.backend.remember(session._owner, session._start_again)
         return session
 
     @classmethod
@@ -298,6 +303,7 @@ class Session:
             body["error"] = error
         self._append([self._record("end", body, False)])
         self._ended = True
+        self._backend.forget(self._owner)
 
     def _log(self, kind: Kind, body: dict[str, Any], method: str) -> None:
         """Write a record whose body holds a `result`."""
@@ -447,7 +453,21 @@ class Session:
             body["follows"] = self._follows
         record = self._record("session", body, self._extended or is_meta_extended)
         record["claim"] = self._claim
+        self._started = record
         return record
+
+    def _start_again(self) -> Record:
+        """Return the start for another file, in which the session goes on."""
+        again = self._started.copy()
+        again["n"] = next(self._numbers)
+        continued_from = {"session": self.id, "records": again["n"] - 1}
+        meta = {**again["body"]["meta"], "continued_from": continued_from}
+        again["body"] = {**again["body"], "meta": meta}
+        return again
+
+    @property
+    def _owner(self) -> Owner:
+        return self._experiment_id, self._model_id, self.id
 
     def _note_dirty(self, wait: float) -> None:
         """Write down whether the working copy was changed, once git has said so."""

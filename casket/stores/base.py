@@ -7,12 +7,14 @@ tests every sentence of the protocol below.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
-from casket.errors import BadLocation, StoreFull, StoreUnavailable
+from casket.errors import BadLocation, CasketWarning, StoreFull, StoreUnavailable
 from casket.lifecycle import Life
 from casket.records import Record
 
@@ -26,6 +28,9 @@ Offline = Literal["refuse", "allow"]
 SYNC_INTERVAL = 1.0
 """Seconds; with `sync="session"` an append syncs the file if the last sync is older."""
 
+LOOK_INTERVAL = 0.05
+"""Seconds between two looks of a writer whether the path still names the file it writes."""
+
 HEADS = frozenset({"experiment", "model", "session", "end", "tag", "deleted"})
 """The kinds that are few, and that a writer has to find in a large store."""
 
@@ -36,17 +41,34 @@ GONE = "it was moved or deleted meanwhile, and nothing was written"
 """What becomes of an append to a file that is missing and is not to be created."""
 
 
+class Heads(Protocol):
+    """Finds the records without which others would belong to nothing.
+
+    A store calls it, with its lock held, when the place turns out to hold another file than the
+    one this handle last read or wrote; reading the store meanwhile is allowed.
+    """
+
+    def __call__(self, records: Sequence[Record], /) -> Sequence[Record]:
+        """Return the heads that `records` need and the store lacks.
+
+        Heads are the records of experiments and models, and the starts of sessions. None is
+        needed for what a tombstone in the store covers: that was removed on purpose.
+        """
+
+
 class StoreOptions(NamedTuple):
-    """What may be chosen about a store; `Experiment.use` says what each means but `create`.
+    """What may be chosen about a store; `Experiment.use` documents what is not listed here.
 
     Attributes:
         create: whether an append creates a file of this machine that is missing.
+        heads: what repeats the heads if the place holds another file; None repeats none.
     """
 
     sync: Sync = "session"
     flush_timeout: float = 30.0
     offline: Offline = "refuse"
     create: bool = True
+    heads: Heads | None = None
 
     def checked(self) -> StoreOptions:
         """Return these options.
@@ -181,6 +203,29 @@ def is_holding(starts_and_ends: Iterable[Record]) -> bool:
 def _says_whose(record: Record) -> bool:
     """Return whether a record is a start, or an end that names its writer."""
     return record["kind"] == "session" or "of" in record["body"]
+
+
+def warn(message: str) -> None:
+    """Log and warn; an append goes on after it.
+
+    Where warnings are errors, it is only logged: an append that raised would be repeated, and
+    what it appended would be there twice.
+    """
+    import logging  # takes time to load: not for an import
+
+    log = logging.getLogger("casket")
+    log.addHandler(logging.NullHandler())  # who has not asked for it sees no log
+    log.warning(message)
+    with contextlib.suppress(CasketWarning):
+        warnings.warn(message, CasketWarning, stacklevel=3)
+
+
+def warn_unsynced(path: Path | str, error: Exception) -> None:
+    """Warn that records are written but not safe against power loss."""
+    warn(
+        f"{path}: the records are written but could not be made safe against power loss ({error}); "
+        "they may be lost if this machine loses power or crashes"
+    )
 
 
 def unavailable(path: Path | str, number: int | None, consequence: str) -> StoreUnavailable:

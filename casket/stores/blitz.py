@@ -24,7 +24,7 @@ import orjson
 from casket import forks
 from casket.errors import MissingDependency, NotFound
 from casket.records import Record, covering, names_nothing
-from casket.stores import base
+from casket.stores import base, replaced
 from casket.stores.files import LocalFile
 
 COLLECTION = "casket_records"
@@ -37,11 +37,22 @@ class BlitzStore:
         url: `blitz:` and the folder.
         writing: whether appending may create and change it.
         sync: as other stores have it; BlitzDB never syncs.
+        heads: finds what to repeat if the folder was removed or replaced.
     """
 
-    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:  # noqa: ARG002 - BlitzDB never syncs
+    def __init__(
+        self,
+        url: str,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",  # noqa: ARG002 - BlitzDB never syncs
+        heads: base.Heads | None = None,
+    ) -> None:
         self._path = Path(url.removeprefix("blitz:"))
         self._writing = writing
+        self._heads = heads
+        self._seen: base.Numbered | None = None
+        self._has_appended = False
         self.after_fork()
         forks.renew_in_children(self)
 
@@ -59,7 +70,12 @@ class BlitzStore:
             if missing:
                 if claim is not None:
                     base.refuse_held(claim, self.records, records)
-                self._save(list(enumerate(missing, last + 1)))
+                if self._seen is not None and not _has(stored, self._seen):
+                    last = max(last, self._seen[0])  # numbers are never used again
+                    missing = self._completed(missing, self._seen[1])
+                added = list(enumerate(missing, last + 1))
+                self._save(added)
+                self._seen, self._has_appended = added[-1], True
             return last + len(missing)
 
     def records(
@@ -74,6 +90,7 @@ class BlitzStore:
         if not self._objects.is_dir() and not self._writing:
             raise NotFound(str(self._path))
         for number, record in self._numbered():
+            self._seen = self._seen or (number, record)
             if number > after and base.fits(record, experiment, session, claim, kinds):
                 yield number, record
 
@@ -89,6 +106,17 @@ class BlitzStore:
     def close(self) -> None:
         with self._mutex:
             self._known.clear()
+
+    def _completed(self, records: Sequence[Record], seen: Record) -> list[Record]:
+        """Return records with what this handle has to put before them in another folder."""
+        return replaced.completed(
+            records,
+            doubtful=[],  # every append looks into the folder
+            last=seen if self._has_appended else None,
+            heads=self._heads,
+            read=self.records,
+            place=self._path,
+        )
 
     @property
     def _objects(self) -> Path:
@@ -127,7 +155,9 @@ class BlitzStore:
         try:
             _save(self._path, [records])
         except OSError:
-            raise
+            # What fails after the document was written are the indexes, which nobody reads here.
+            if not _has(self._numbered(), records[-1]):
+                raise
         except (Exception, _index_error()):  # noqa: BLE001 - whatever damaged indexes lead to
             self._make_anew(self._numbered(), keep_old=True)
             _save(self._path, [records])
@@ -147,6 +177,13 @@ class BlitzStore:
         new.rename(self._path)
         if not keep_old:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _has(stored: Sequence[base.Numbered], seen: base.Numbered) -> bool:
+    """Tell whether a record stands under its number."""
+    number, record = seen
+    found = dict(stored).get(number)
+    return found is not None and (found["writer"], found["n"]) == (record["writer"], record["n"])
 
 
 def _document(path: Path) -> str | None:

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
+
+from casket.stores import base, waiting
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
+"""Seconds between two tries to take a lock that others hold; most hold it for microseconds."""
 
 
 class FilePort(Protocol):
@@ -91,6 +98,18 @@ class LocalFile:
         os.ftruncate(self._fd, size)
 
     def lock(self) -> None:
+        if not _try_lock(self._fd):
+            self._wait_for_lock()
+
+    def _wait_for_lock(self) -> None:
+        """Wait for the lock, for ever; after a while, say whom for."""
+        begun, pause = time.monotonic(), _FIRST_PAUSE
+        while time.monotonic() - begun < waiting.NOTICE:
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            if _try_lock(self._fd):
+                return
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
+        waiting.warn_waiting(self.name, waiting.holder_of(self.name), waiting.NOTICE)
         _lock(self._fd)
 
     def try_lock(self) -> bool:
@@ -103,7 +122,7 @@ class LocalFile:
     def is_current(self) -> bool:
         try:
             return os.path.samestat(os.stat(self.name), os.fstat(self._fd))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def sync(self) -> None:
@@ -127,7 +146,10 @@ class LocalFile:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        _sync_folder(os.path.dirname(self.name))
+        try:
+            _sync_folder(os.path.dirname(self.name))
+        except OSError as error:
+            base.warn_unsynced(self.name, error)
 
     def _remove_leftovers(self) -> None:
         """Remove what replacements left that were killed: who holds the lock is the only one."""
@@ -240,12 +262,14 @@ if sys.platform == "win32":
 else:
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
+    _TRY = LOCK_EX | LOCK_NB
+
     def _lock(fd: int) -> None:
         flock(fd, LOCK_EX)
 
     def _try_lock(fd: int) -> bool:
         try:
-            flock(fd, LOCK_EX | LOCK_NB)
+            flock(fd, _TRY)
         except BlockingIOError:
             return False
         return True

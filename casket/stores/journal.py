@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from casket.errors import NotFound
+from casket.errors import NotFound, StoreUnavailable
 from casket.records import Record, new_id
 from casket.stores import base
 from casket.stores.files import LocalFile
@@ -64,11 +64,9 @@ class Journal:
     """
 
     def __init__(self, path: Path, url: str, sync: base.Sync = "session") -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        note = path.parent / "store.json"
-        if not note.exists():
-            _write(note, orjson.dumps({"url": url}))
         self.path = path
+        self._url = url
+        self._lay_out()
         self._lock = LocalFile(_beside(path, "lock"), writing=True)
         self._store = JsonStore(path, sync=sync)
         self._shipped = _number(_beside(path, "shipped"))
@@ -111,7 +109,15 @@ class Journal:
         Raises:
             StoreUnavailable: they could not be written.
         """
-        self._last = self._store.append(records)
+        try:
+            self._last = self._store.append(records)
+        except StoreUnavailable:
+            if self.path.parent.is_dir():
+                raise
+            self._lay_out()
+            self._last = self._store.append(records)
+        if not self._lock.is_current():
+            self._lock_anew()
         return self._last
 
     def batch(self, size: int) -> list[base.Numbered]:
@@ -150,6 +156,19 @@ class Journal:
         """Close the files, in a process whose journal it is not."""
         self._store.close()
         self._lock.close()
+
+    def _lay_out(self) -> None:
+        """Make the folder, with a note of the store it is for."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        note = self.path.parent / "store.json"
+        if not note.exists():
+            _write(note, orjson.dumps({"url": self._url}))
+
+    def _lock_anew(self) -> None:
+        """Take a lock where the old one was removed: without it, this would be an orphan."""
+        self._lock.close()
+        self._lock = LocalFile(_beside(self.path, "lock"), writing=True)
+        self._lock.lock()
 
     def _last_number(self) -> int:
         last = 0

@@ -174,12 +174,19 @@ def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Pi
     for i, line in enumerate(lines, 1):
         stop = start + len(line)
         document = layout.parse_line(line.rstrip(b"\n"))
+        covered = None if document else layout.parse_covered(line.rstrip(b"\n"))
+        document = (last + 1, covered) if covered else document
         problem = _problem(document, line, last, is_end and i == len(lines))
+        if covered:
+            problem = "the end of an earlier document covers its number: the file is a copy of one "
+            problem += "that was being written"
         if document is not None and not _fault(document):
             documents.append(document)
             if problem:
                 flaws.append(Flaw(start, stop, problem, last))
             last = document[0]
+        elif layout.is_closing(line):
+            flaws.append(Flaw(start, stop, "the end of the document stands before it", last))
         elif line.strip():
             _add(flaws, Flaw(start, stop, problem, last, line))
         start = stop

@@ -23,9 +23,11 @@ from casket.errors import (
     CasketWarning,
     NotACasketFile,
     NotFound,
+    StoreUnavailable,
 )
 from casket.records import Record, covering, names_nothing
-from casket.stores import base, heads, layout, scan
+from casket.stores import base, layout, places, replaced, scan
+from casket.stores.base import LOOK_INTERVAL
 from casket.stores.files import FilePort, LocalFile
 
 TAIL_LENGTH = len(layout.TAIL)
@@ -33,9 +35,15 @@ TAIL_LENGTH = len(layout.TAIL)
 CHECKED = 48
 """Bytes before the end that tell whether the file is still as this handle left it."""
 
-LOOK_INTERVAL = 0.05
-"""Seconds between two looks whether the path still names the file. Casket itself leaves a mark
-in a file it replaces; this is for editors and `mv`, which take no lock anyhow."""
+_Left = tuple[int, bytes, int]
+"""What a handle has left in the file, or found there first: where it begins, the text up to the
+end of the document, the last number."""
+
+
+PROBED = 1024
+"""Bytes of what a handle has left that tell whether they still stand at the same place."""
+
+_ADRIFT = "the file was moved or deleted meanwhile, and the path has none that can be written"
 
 
 class _Mark(NamedTuple):
@@ -64,6 +72,7 @@ class JsonStore:
         writing: whether appending may create and change it.
         sync: when to sync against power loss.
         create: whether appending may create it.
+        heads: finds what to repeat if the path names another file.
     """
 
     def __init__(
@@ -73,14 +82,19 @@ class JsonStore:
         writing: bool = True,
         sync: base.Sync = "session",
         create: bool = True,
+        heads: base.Heads | None = None,
     ) -> None:
         self._path = path
         self._writing = writing
         self._create = create
+        self._always_looks = not create
+        self._heads = heads
         self._always_sync = sync == "always"
         self._synced = 0.0
         self._mark: _Mark | None = None
         self._is_ours = False
+        self._left: _Left | None = None
+        self._has_appended = self._has_warned_of_sync = False
         self._warned: set[layout.Damage] = set()
         self._file: FilePort | None = None
         self.after_fork()
@@ -92,7 +106,11 @@ class JsonStore:
         self._is_busy = False
         self._reopen()
         self._looked = 0.0
-        self._heads = heads.Heads()
+        self._places = places.Places()
+        # Whether the file is known to lack what this handle left, and is still to be given it.
+        self._is_other = self._is_adrift = False
+        # What was appended since the path was last seen to name the file.
+        self._doubtful: list[_Left] = []
         # How the file ends, as this handle left it or found it; empty: not looked at, or empty.
         self._end = b""
         self._start = self._stop = self._last = 0
@@ -101,13 +119,25 @@ class JsonStore:
         with self._mutex:
             self._begin()
             try:
-                file = self._caught_up_unclaimed(self._lock(), records, claim)
-                last = self._write(file, records)
-                file.unlock()
-                self._sync_if_due(file, records)
+                now = time.monotonic()
+                is_end = records[-1]["kind"] == "end"
+                is_due = now - self._looked >= LOOK_INTERVAL or is_end
+                if is_due or claim is not None or self._always_looks:
+                    file, last = self._append_looking(records, claim, now)
+                else:
+                    file = self._catch_up(self._lock())
+                    last = self._write(file, records)
+                try:
+                    file.unlock()
+                except OSError as error:
+                    self._close_instead(file, error)
+                if now - self._synced >= base.SYNC_INTERVAL or self._always_sync or is_end:
+                    self._synced = now
+                    self._sync(file)
                 return last
             except BaseException as error:  # noqa: BLE001 - raised again, without the lock
-                failure = self._released(error, "nothing was written")
+                consequence = _ADRIFT if self._is_adrift else "nothing was written"
+                failure = self._released(error, consequence)
                 raise failure from failure.__cause__
             finally:
                 self._is_busy = False
@@ -138,11 +168,15 @@ class JsonStore:
         with self._mutex:
             self._begin()
             try:
-                file = self._lock()
+                file = self._lock(look=True)
                 # What is damaged must not be lost on the way to the new file.
                 self._end = b""
                 file = self._catch_up(file, verified=math.inf)
-                self._replace(file, self._pruned(file, tombstone)).unlock()
+                if self._is_other:
+                    self._write_all(file, [])
+                self._doubtful.clear()
+                file.replace(chain(self._pruned(file, tombstone), [layout.TAIL]))
+                self._reopen()
             except BaseException as error:  # noqa: BLE001 - raised again, without the lock
                 failure = self._released(error, "nothing was removed")
                 raise failure from failure.__cause__
@@ -159,18 +193,66 @@ class JsonStore:
 
     # Writing: everything below is called with the mutex and the file's lock held.
 
-    def _lock(self) -> FilePort:
+    def _append_looking(
+        self, records: Sequence[Record], claim: str | None, now: float
+    ) -> tuple[FilePort, int]:
+        """Append, and look before and afterwards whether the path names the file."""
+        while True:
+            file = self._caught_up_unclaimed(self._lock(look=True), records, claim)
+            doubtful = list(self._doubtful)
+            last = self._write(file, records)
+            if not self._create or self._is_in_place(file, now):
+                self._has_appended, self._is_adrift = True, False
+                return file, last
+            # It was replaced at this very moment.
+            self._is_adrift, self._doubtful = True, doubtful
+            self._reopen()
+
+    def _is_in_place(self, file: FilePort, now: float) -> bool:
+        """Look whether the path names the file that was written to; True if that cannot be told."""
+        try:
+            is_current = file.is_current()
+        except StoreUnavailable:
+            raise  # from a remote lock: what was written may not count
+        except OSError:
+            return True
+        if is_current:
+            self._looked = now
+            self._doubtful.clear()
+        return is_current
+
+    def _close_instead(self, file: FilePort, error: OSError) -> None:
+        """Close a file that was written to and cannot be unlocked: then it surely has no lock."""
+        if isinstance(error, StoreUnavailable):
+            raise error  # from a remote lock: what was written may not count
+        self._sync(file)
+        self._reopen()
+
+    def _sync(self, file: FilePort) -> None:
+        """Sync what was written; if that fails, it is there all the same."""
+        if self._file is None:
+            return
+        try:
+            file.sync()
+        except OSError as error:
+            self._reopen()
+            if not self._has_warned_of_sync:
+                self._has_warned_of_sync = True
+                base.warn_unsynced(self._path, error)
+
+    def _lock(self, *, look: bool = False) -> FilePort:
+        """Open the file if need be, and lock it.
+
+        Args:
+            look: whether to make sure that the path names it.
+        """
         while True:
             if self._file is None:
                 self._file = self._open(writing=True)
                 self._end, self._looked = b"", 0.0
             file = self._file
             file.lock()
-            now = time.monotonic()
-            if now - self._looked < LOOK_INTERVAL:
-                return file
-            if file.is_current():
-                self._looked = now
+            if not look or file.is_current():
                 return file
             file.unlock()
             self._reopen()
@@ -181,11 +263,48 @@ class JsonStore:
         """Catch up, unless the claim is held: a refusal changes nothing, not even a layout."""
         if claim is None:
             return self._catch_up(file)
-        base.refuse_held(claim, self.records, records)
+        self._refuse_held(claim, records)
         current = self._catch_up(file)
         if current is not file:
-            base.refuse_held(claim, self.records, records)
+            self._refuse_held(claim, records)
         return current
+
+    def _refuse_held(self, claim: str, records: Sequence[Record]) -> None:
+        try:
+            base.refuse_held(claim, self.records, records)
+        except base.Claimed:
+            self._repeat_doubtful()
+            raise
+
+    def _repeat_doubtful(self) -> None:
+        """Repeat what was acknowledged, if it is in another file, though nothing is appended."""
+        if self._doubtful and self._file is not None:
+            file = self._catch_up(self._file)
+            if self._is_other:
+                self._write_all(file, [])
+
+    def _write_all(self, file: FilePort, records: Sequence[Record]) -> int:
+        """Write records, and before them what this handle has to repeat in another file."""
+        doubtful, self._doubtful = self._doubtful, []
+        self._is_other = False
+        try:
+            if self._left is not None:  # numbers are never used again
+                self._last = max(self._last, self._left[2])
+            known = _records_of(self._left) if self._left and self._has_appended else []
+            repeated = replaced.completed(
+                records,
+                doubtful=[record for left in doubtful for record in _records_of(left)],
+                last=known[-1] if known else None,
+                heads=self._heads,
+                read=self.records,
+                place=self._path,
+            )
+            if repeated:
+                self._write(file, repeated)
+        except BaseException:
+            self._doubtful, self._is_other = doubtful, True
+            raise
+        return self._last
 
     def _begin(self) -> None:
         """Refuse what a signal handler asks for in the middle of a write."""
@@ -199,8 +318,9 @@ class JsonStore:
     def _released(self, error: BaseException, consequence: str) -> BaseException:
         """Give up the lock, whatever the error interrupted; return the error to raise."""
         if isinstance(error, base.Claimed) and self._file is not None:
-            self._file.unlock()
-            return error
+            with contextlib.suppress(OSError):  # closing it releases the lock as well
+                self._file.unlock()
+                return error
         # An interrupt may have come anywhere; a closed file surely holds no lock.
         self._reopen()
         if isinstance(error, CasketError) or not isinstance(error, OSError):
@@ -232,14 +352,35 @@ class JsonStore:
         if not file.is_current():
             file.unlock()
             self._reopen()
-            return self._catch_up(self._lock(), verified)
+            return self._catch_up(self._lock(look=True), verified)
+        file = self._learned(file, verified)
+        self._is_other = self._is_other or not self._has_what_was_left(file)
+        return file
+
+    def _has_what_was_left(self, file: FilePort) -> bool:
+        """Tell whether the last record this handle knows is there, with its number."""
+        if self._left is None:
+            return True
+        at, data, _ = self._left
+        text = data.removesuffix(layout.TAIL)
+        probed = text[-PROBED:]
+        if file.read_at(at + len(text) - len(probed), len(probed)) == probed:
+            return True
+        line = text.rpartition(b"\n")[2]
+        blocks = scan.blocks(file, 0, file.size(), scan.SEARCHED)
+        return any(line in block for _, block in blocks)
+
+    def _learned(self, file: FilePort, verified: float) -> FilePort:
+        """Look at a file that is not as this handle left it."""
+        end = self._end
         extent = scan.find_extent(file)
         if extent is None:
             return self._adopt(file)
         if not end:
             self._refuse_foreign(file, extent)
         is_checked = not end and extent.stop <= verified
-        if extent.rest != layout.TAIL or (is_checked and not scan.is_sound(file, extent)):
+        is_torn = extent.rest != layout.TAIL or extent.is_covered
+        if is_torn or (is_checked and not scan.is_sound(file, extent)):
             return self._heal(file, extent)
         self._remember(file, extent)
         return file
@@ -256,6 +397,9 @@ class JsonStore:
         self._is_ours = True
 
     def _write(self, file: FilePort, records: Sequence[Record]) -> int:
+        """Append records; return the number of the last."""
+        if self._is_other:
+            return self._write_all(file, records)
         last = self._last
         if len(records) == 1:
             lines = layout.line(last + 1, records[0])
@@ -278,6 +422,8 @@ class JsonStore:
         self._stop = at + len(data) - TAIL_LENGTH
         self._last = last = last + len(records)
         self._end = data[-CHECKED - TAIL_LENGTH :]
+        self._left = left = at, data, last
+        self._doubtful.append(left)
         return last
 
     def _take_back(self, file: FilePort) -> None:
@@ -289,16 +435,6 @@ class JsonStore:
                 file.truncate(self._stop + TAIL_LENGTH)
             else:
                 file.truncate(0)
-
-    def _sync_if_due(self, file: FilePort, records: Sequence[Record]) -> None:
-        now = time.monotonic()
-        if (
-            now - self._synced >= base.SYNC_INTERVAL
-            or self._always_sync
-            or records[-1]["kind"] == "end"
-        ):
-            file.sync()
-            self._synced = now
 
     def _adopt(self, file: FilePort) -> FilePort:
         """Take over a file in another layout: empty, half-created, written by TinyDB, old."""
@@ -318,7 +454,7 @@ class JsonStore:
         file.replace(chain(parts, [layout.TAIL]))
         file.unlock()
         self._reopen()
-        return self._catch_up(self._lock())
+        return self._learned(self._lock(look=True), scan.EDITED)
 
     def _heal(self, file: FilePort, extent: scan.Extent) -> FilePort:
         """Keep every whole record, move the rest aside, and say so."""
@@ -338,6 +474,7 @@ class JsonStore:
             # Records stood there once: their numbers are not for others.
             self._last += texts[-1].count(b"\n") + 1
         if lost:
+            self._has_appended = False  # if it is lost, this warning tells of it
             self._warn_healed(lost, aside)
         return file
 
@@ -397,6 +534,8 @@ class JsonStore:
         extent = scan.find_extent(file)
         if extent is not None and not self._is_ours:
             self._refuse_foreign(file, extent)
+        if extent is not None and self._left is None:
+            self._left = _last_line(file, extent)
         if extent is None:
             documents = iter(self._other_documents(file))
         else:
@@ -410,12 +549,12 @@ class JsonStore:
         needles = scan.needles(*wanted)
         if needles is None:
             return self._lines(file, extent, after)
-        places = None
+        found = None
         if not extent.is_cut and (wanted.claim is not None or scan.are_heads(wanted.kinds)):
-            places = self._heads.places(file, extent, *wanted)
-        if places is None:
+            found = self._places.of(file, extent, *wanted)
+        if found is None:
             return self._matching_lines(file, extent, scan.found(file, extent, needles))
-        return self._matching_lines(file, extent, heads.documents(file, places))
+        return self._matching_lines(file, extent, places.documents(file, found))
 
     def _other_documents(self, file: FilePort) -> list[layout.Document]:
         text = file.read_at(0, file.size())
@@ -493,6 +632,22 @@ def unfolded(document: dict[str, Any]) -> list[Record]:
     if document.pop("extended", False):
         document = values.restore(document, lambda kept: kept)
     return legacy.unfold(document)
+
+
+def _last_line(file: FilePort, extent: scan.Extent) -> _Left | None:
+    line = file.read_at(extent.at, extent.stop - extent.at)
+    return (extent.at, line, extent.last) if extent.last else None
+
+
+def _records_of(left: _Left) -> list[Record]:
+    """Return the records in what an append has written, or in a line that was read."""
+    text = left[1].removesuffix(layout.TAIL)
+    first, _, rest = text.partition(b"\n")
+    lines = rest if first in {b"", b",", layout.HEAD} else text
+    found: list[Any] = [document for _, document in layout.parse_block(lines, 0).documents]
+    for record in found:
+        record.pop("more", None)
+    return found
 
 
 def _less(document: dict[str, Any], is_covered: Callable[[Record], bool]) -> dict[str, Any] | None:

@@ -36,6 +36,9 @@ FIRST, NEXT = b"\n", b",\n"
 """What stands before the first record's line and before every other."""
 
 _LINE = re.compile(rb'"(\d+)":[ \t](\{.*\}),*', re.DOTALL)
+# Up to four bytes of what begins a line may be covered by the end of an earlier document.
+_COVERED = re.compile(rb'\}{0,2}"?\d*"?:[ \t](\{.*\}),*', re.DOTALL)
+_BRACES = frozenset({b"}", b"}}"})
 _CLOSING = re.compile(rb"\n\}{1,2}\s*\Z")
 
 _MANY = frozenset({"epoch", "batch", "result"})
@@ -95,6 +98,27 @@ def parse_line(text: bytes) -> Document | None:
     return int(match[1]), document
 
 
+def parse_covered(text: bytes) -> dict[str, Any] | None:
+    r"""Return the record on a line whose beginning the end of an earlier document covers.
+
+    A copy of a file that is appended to meanwhile may hold the `\n}}\n` of one moment and, behind
+    it, the bytes of a later one. The number is lost; it follows the one before.
+    """
+    match = _COVERED.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        document: dict[str, Any] = orjson.loads(match[1])
+    except orjson.JSONDecodeError:
+        return None
+    return document if is_record(document) else None
+
+
+def is_closing(line: bytes) -> bool:
+    """Tell whether a line holds nothing but the end of a document."""
+    return line.strip() in _BRACES
+
+
 class Block(NamedTuple):
     """What some lines hold."""
 
@@ -105,31 +129,37 @@ class Block(NamedTuple):
     """Whether the lines are as casket writes them: whole, joined by commas, in order."""
 
 
-def parse_block(block: bytes, start: int) -> Block:
+def parse_block(block: bytes, start: int, last: int = 0) -> Block:
     """Parse whole lines.
 
     Args:
         block: lines, each with its comma and newline but the last line of the document.
         start: where the block begins in the file, to name what is damaged.
+        last: the number of the record before.
     """
     lines = block.removesuffix(NEXT)
     try:
         table = orjson.loads(b"{%b}" % lines)
         documents = [(int(number), document) for number, document in table.items()]
     except ValueError:
-        return _parse_lines(block, start)
+        return _parse_lines(block, start, last)
     if len(table) != lines.count(b"\n") + 1 or not all(type(d) is dict for _, d in documents):
-        return _parse_lines(block, start)
+        return _parse_lines(block, start, last)
     return Block(documents, [], _is_ascending(documents))
 
 
-def _parse_lines(block: bytes, start: int) -> Block:
+def _parse_lines(block: bytes, start: int, last: int) -> Block:
     documents, damages = [], []
     for text in block.splitlines(keepends=True):
-        document = parse_line(text.rstrip(b"\n"))
+        line = text.rstrip(b"\n")
+        document = parse_line(line)
+        covered = None if document else parse_covered(line)
+        if covered is not None:
+            document = last + 1, covered
         if document is not None:
             documents.append(document)
-        elif text.strip():
+            last = document[0]
+        elif line.strip() and not is_closing(line):
             damages.append(Damage(start, start + len(text)))
         start += len(text)
     return Block(documents, damages, is_sound=False)

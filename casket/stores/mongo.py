@@ -28,7 +28,7 @@ import orjson
 from casket import forks, urls
 from casket.errors import BadLocation, NotFound, StoreRefused, StoreUnavailable, missing
 from casket.records import Record, covering, names_nothing
-from casket.stores import base, databases
+from casket.stores import base, databases, replaced
 
 try:
     import pymongo
@@ -52,6 +52,9 @@ NUMBER_KNOWN = 60.0
 CONTESTED = 1.0
 """Seconds for which a handle that met another looks before it appends: else who appended last, and
 need not look, would always be the first."""
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks whether what was appended is still there: each is a round trip."""
 
 PAUSE = 0.002
 """Seconds, at most, before a handle that met another tries again; it doubles a few times."""
@@ -106,9 +109,17 @@ class MongoStore:
             `$CASKET_PASSWORD`.
         writing: whether appending may create the collections.
         sync: means nothing here: every append is synced by the servers before it returns.
+        heads: finds what to repeat if the collections were dropped.
     """
 
-    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",
+        heads: base.Heads | None = None,
+    ) -> None:
         del sync
         self._url = urls.checked(url)
         self._shown = urls.shown(url)
@@ -116,6 +127,11 @@ class MongoStore:
         self._writing = writing
         self._client: pymongo.MongoClient[_Document] | None = None
         self._is_ready = False
+        self._heads = heads
+        # What was appended since the last look whether it is still there, and the last of it.
+        self._doubtful: list[Record] = []
+        self._appended: Record | None = None
+        self._looked = -math.inf
         self._last = 0
         self._last_seen = self._contested_until = -math.inf
         self._lock = RLock()
@@ -126,15 +142,46 @@ class MongoStore:
         self._lock = RLock()
         if self._client is not None:
             _inherited.append(self._client)
+            self._doubtful = []
             self._client, self._is_ready = None, False
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         def work(database: Database[_Document]) -> int:
             self._prepare(database)
-            return self._append(database, records, claim)
+            whole = self._completed(database, records)
+            number = self._append(database, whole, claim)
+            if whole is not records:
+                self._doubtful = []
+            self._appended = records[-1]
+            self._doubtful += whole
+            return number
 
         with self._lock:
             return self._guarded(work)
+
+    def _completed(
+        self, database: Database[_Document], records: Sequence[Record]
+    ) -> Sequence[Record]:
+        """Look now and then whether the collections were dropped; then repeat what they lack."""
+        last, now = self._appended, time.monotonic()
+        if last is None:
+            self._looked = now
+        if last is None or now - self._looked < LOOK_INTERVAL:
+            return records
+        is_last = {"records.identity": _identity_text(databases.identity(last))}
+        if _collection(database).find_one(is_last, {"_id": 1}) is not None:
+            self._looked, self._doubtful = now, []
+            return records
+        self._is_ready = False
+        self._prepare(database)
+        return replaced.completed(
+            records,
+            doubtful=self._doubtful,
+            last=last,
+            heads=self._heads,
+            read=self.records,
+            place=self._shown,
+        )
 
     def records(
         self,
@@ -529,4 +576,4 @@ def _failure(shown: str, error: errors.PyMongoError) -> StoreUnavailable:
         )
     if isinstance(error, errors.ConnectionFailure):
         return StoreUnavailable(shown, f"the server cannot be reached; {said}", errno.ENOTCONN)
-    return StoreUnavailable(shown, f"nothing was written; {said}", errno.EIO)
+    return StoreUnavailable(shown, f"whether it was written is not known; {said}", errno.EIO)

@@ -29,7 +29,7 @@ from casket.errors import (
     missing,
 )
 from casket.records import Record, names_nothing
-from casket.stores import base, databases
+from casket.stores import base, databases, replaced
 
 try:
     import psycopg
@@ -158,12 +158,22 @@ class PostgresStore:
             `$CASKET_PASSWORD`, or from where libpq looks.
         writing: whether appending may create the tables.
         sync: with `always` the server syncs every append though it is set otherwise.
+        heads: finds what to repeat if the tables were dropped.
     """
 
-    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",
+        heads: base.Heads | None = None,
+    ) -> None:
         self._shown = urls.shown(urls.checked(url))
         self._parameters = _parameters(url, self._shown)
         self._writing = writing
+        self._heads = heads
+        self._appended: Record | None = None
         self._settings = _SETTINGS + _DURABLE * (sync == "always")
         self._connection: _Connection | None = None
         self._has_tables = False
@@ -178,20 +188,41 @@ class PostgresStore:
         self.close()
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
-        rows = _rows(records)
-
         def work(connection: _Connection) -> int:
             self._make_tables(connection)
-            if claim is None:
-                # Sent at once, statements are one transaction and one round trip.
-                return connection.last(f"{_LOCK}; {_INSERT}", rows)
-            connection.execute(_BEGIN)
-            stored = set(connection.execute(_STORED, rows))
-            if databases.must_ask(claim, records, stored):
-                base.refuse_held(claim, connection.records, records)
-            return connection.last(f"{_INSERT}; COMMIT", rows)
+            try:
+                number = self._append(connection, records, claim)
+            except psycopg.errors.UndefinedTable:  # they were dropped
+                connection.execute("ROLLBACK")
+                self._has_tables = False
+                self._make_tables(connection)
+                number = self._append(connection, self._completed(records), claim)
+            self._appended = records[-1]
+            return number
 
         return self._guarded(work)
+
+    def _append(self, connection: _Connection, records: Sequence[Record], claim: str | None) -> int:
+        rows = _rows(records)
+        if claim is None:
+            # Sent at once, statements are one transaction and one round trip.
+            return connection.last(f"{_LOCK}; {_INSERT}", rows)
+        connection.execute(_BEGIN)
+        stored = set(connection.execute(_STORED, rows))
+        if databases.must_ask(claim, records, stored):
+            base.refuse_held(claim, connection.records, records)
+        return connection.last(f"{_INSERT}; COMMIT", rows)
+
+    def _completed(self, records: Sequence[Record]) -> list[Record]:
+        """Return records with what this handle has to put before them in new tables."""
+        return replaced.completed(
+            records,
+            doubtful=[],  # what was acknowledged was in the tables when they were dropped
+            last=self._appended,
+            heads=self._heads,
+            read=self.records,
+            place=self._shown,
+        )
 
     def records(
         self,
@@ -244,6 +275,7 @@ class PostgresStore:
             try:
                 return work(self._connected())
             except (psycopg.Error, TimeoutError) as error:
+                self._has_tables &= not isinstance(error, psycopg.errors.UndefinedTable)
                 failure = _failure(self._shown, error)
             finally:
                 if self._connection is not None and not self._connection.is_at_rest:
@@ -453,7 +485,7 @@ def _failure(shown: str, error: psycopg.Error | TimeoutError) -> StoreUnavailabl
         return StoreFull(shown, f"no record was lost; make room, then go on ({said})", errno.ENOSPC)
     if code[:2] in _PERMANENT:
         return StoreRefused(shown, f"{_ADVICE.get(code, 'it refused')}; {said}", errno.EACCES)
-    return StoreUnavailable(shown, f"nothing was written; {said}", errno.EIO)
+    return StoreUnavailable(shown, f"whether it was written is not known; {said}", errno.EIO)
 
 
 def _connection_failure(shown: str, error: psycopg.Error, said: str) -> StoreUnavailable:

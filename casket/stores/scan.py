@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -36,6 +36,8 @@ class Extent(NamedTuple):
     """How many records of the last append come after it."""
     rest: bytes
     """What stands after `stop`."""
+    is_covered: bool = False
+    """Whether the end of an earlier document covers how the last line begins."""
 
     @property
     def is_cut(self) -> bool:
@@ -74,7 +76,8 @@ def extent_after(file: FilePort, start: int) -> Extent:
         if line is not None:
             (number, document), at, stop = line
             more = layout.more_after(document)
-            return Extent(start, low + at, low + stop, number, more, text[stop:])
+            is_covered = layout.parse_line(text[at:stop]) is None
+            return Extent(start, low + at, low + stop, number, more, text[stop:], is_covered)
         if low == start + 1:
             return Extent(start, start, start, 0, 0, file.read_at(start, 1) + text)
         window *= 4
@@ -96,19 +99,35 @@ def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, i
     Returns:
         The document, and where its line starts and stops, without its comma.
     """
+    covered: list[tuple[dict[str, Any], int, int]] = []
+    for at, line in _lines_backwards(text, starts_line):
+        # The first byte of an append may stand over the end of the document: `},}}`.
+        for whole in (line, line.removesuffix(b",}}")):
+            stop = at + len(whole.rstrip(b","))
+            document = layout.parse_line(whole)
+            if document is not None and not covered:
+                return document, at, stop
+            if document is not None:
+                # Each of those that follow has the number after the one before.
+                return (document[0] + len(covered), covered[0][0]), *covered[0][1:]
+            hidden = layout.parse_covered(whole)
+            if hidden is not None:
+                covered.append((hidden, at, stop))
+                break
+    if covered and starts_line:
+        return (len(covered), covered[0][0]), *covered[0][1:]
+    return None
+
+
+def _lines_backwards(text: bytes, starts_line: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield lines and where they start, the last one first."""
     stop = len(text)
     while stop > 0:
         newline = text.rfind(b"\n", 0, stop)
         if newline < 0 and not starts_line:
-            return None
-        line = text[newline + 1 : stop]
-        # The first byte of an append may stand over the end of the document: `},}}`.
-        for whole in (line, line.removesuffix(b",}}")):
-            document = layout.parse_line(whole)
-            if document is not None:
-                return document, newline + 1, newline + 1 + len(whole.rstrip(b","))
+            return
+        yield newline + 1, text[newline + 1 : stop]
         stop = newline
-    return None
 
 
 def blocks(
@@ -132,8 +151,11 @@ def blocks(
 
 def parsed(file: FilePort, start: int, stop: int) -> Iterator[layout.Block]:
     """Yield what the lines from `start` to `stop` hold, block by block."""
+    last = 0
     for at, block in blocks(file, start, stop):
-        yield layout.parse_block(block, at)
+        found = layout.parse_block(block, at, last)
+        yield found
+        last = found.documents[-1][0] if found.documents else last
 
 
 def documents(file: FilePort, extent: Extent) -> Iterator[layout.Document]:
@@ -174,11 +196,12 @@ def without_cut(file: FilePort, extent: Extent) -> Extent:
 
 
 def _whole_lines(file: FilePort, extent: Extent) -> Iterator[tuple[int, layout.Document, int]]:
+    last = 0
     for at, block in blocks(file, extent.start + 1, extent.stop):
         for text in block.splitlines(keepends=True):
             line = text.rstrip(b"\n")
-            document = layout.parse_line(line)
-            if document is not None:
+            for document in layout.parse_block(line, at, last).documents:
+                last = document[0]
                 yield at, document, at + len(line.rstrip(b","))
             at += len(text)
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 
@@ -22,11 +23,11 @@ from casket.records import Record, new_id
 from casket.stores import base, databases, layout, scan, sftplock, sftpwire
 from casket.stores.address import Address
 from casket.stores.files import FilePort
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile import PROBED, JsonStore
 from casket.stores.sftplock import Baton, Lost
 from casket.stores.ssh import Connection
 
-NEAR_END, BEYOND = 256, 4096
+NEAR_END, BEYOND = PROBED + 64, 4096
 """Bytes read along with taking the lock, before and after where the file ended."""
 
 MOST_AHEAD = 1 << 22
@@ -71,14 +72,22 @@ class SftpFile:
         connection: to that machine.
         address: the file.
         baton: its lock; None to read only.
+        locked: the same file, whose lock this thread holds and has to keep while it reads.
 
     Raises:
         FileNotFoundError: it is not there, or its folder is not.
         StoreUnavailable: the machine does not answer, or refuses.
     """
 
-    def __init__(self, connection: Connection, address: Address, baton: Baton | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        address: Address,
+        baton: Baton | None,
+        locked: SftpFile | None = None,
+    ) -> None:
         self._place = str(address)
+        self._locked = locked
         self._connection = connection
         self._baton = baton
         self._handle = b""
@@ -130,10 +139,16 @@ class SftpFile:
     def read_at(self, offset: int, length: int) -> bytes:
         if not self._buffer.has(offset, length):
             with self._told():
-                if self._baton is not None and self._baton.is_held():
-                    self._baton.renew(self._session, self._path)
+                self.keep_lock()
+                if self._locked is not None:
+                    self._locked.keep_lock()
                 self._buffer = self._read(offset, length)
         return self._buffer.part(offset, length)
+
+    def keep_lock(self) -> None:
+        """Show that the holder of the lock lives, if it is held and that is due."""
+        if self._baton is not None and self._baton.is_held():
+            self._baton.renew(self._session, self._path)
 
     def _read(self, offset: int, length: int) -> _Buffer:
         """Read on from what was read before, more each time; or only what is asked for."""
@@ -165,7 +180,7 @@ class SftpFile:
 
     def lock(self) -> None:
         with self._told():
-            self._held_baton.wait(self._is_taken)
+            self._held_baton.wait(self._is_taken, self._place)
 
     def unlock(self) -> None:
         with self._told():
@@ -358,16 +373,25 @@ class SftpStore(JsonStore):
         url: `user@host:path` or `sftp://user@host:port/path`, without a password.
         writing: whether appending may create and change it.
         sync: when to sync against power loss, where the server can.
+        heads: finds what to repeat if the path names another file.
     """
 
     lease = sftplock.LEASE
     """Seconds after which a writer that is silent counts as dead."""
 
-    def __init__(self, url: str, *, writing: bool = True, sync: base.Sync = "session") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",
+        heads: base.Heads | None = None,
+    ) -> None:
         self._address = Address.read(url)
         self._connection = Connection(self._address)
         self._repeats, self._claims = _Repeats(), _Claims()
-        super().__init__(str(self._address), writing=writing, sync=sync)
+        super().__init__(str(self._address), writing=writing, sync=sync, heads=heads)
+        self._always_looks = True  # taking the lock shows it without another round trip
 
     def after_fork(self) -> None:
         """Let go of the connection, which is the parent's, and be another holder of the lock."""
@@ -375,6 +399,7 @@ class SftpStore(JsonStore):
         super().after_fork()
         self._connection = Connection(self._address)
         self._baton = Baton(self.lease)
+        self._appending = 0  # the thread that does
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         """Append as `Store.append` says, but for records that are there already.
@@ -385,11 +410,14 @@ class SftpStore(JsonStore):
             self._repeats.expect(records)
             if self._repeats.is_first_look:
                 self._look_before_locking(claim)
+            self._appending = threading.get_ident()
             try:
                 last = super().append(records, claim=claim)
             except base.Claimed:
                 self._repeats.withdraw()
                 raise
+            finally:
+                self._appending = 0
             self._repeats.confirm(records)
             return last
 
@@ -399,7 +427,11 @@ class SftpStore(JsonStore):
             self._connection.close()
 
     def _open(self, *, writing: bool) -> FilePort:
-        return SftpFile(self._connection, self._address, self._baton if writing else None)
+        if writing:
+            return SftpFile(self._connection, self._address, self._baton)
+        locked = self._file if self._appending == threading.get_ident() else None
+        assert locked is None or isinstance(locked, SftpFile)  # noqa: S101 - for the type checker
+        return SftpFile(self._connection, self._address, None, locked)
 
     def _look_before_locking(self, claim: str | None) -> None:
         """Look at all of the file; with the lock held, only at what came since.
@@ -511,7 +543,7 @@ class _Claims:
     def look(self, file: FilePort) -> bool:
         """Read what is new; tell whether all that there is was understood.
 
-        A nested document of the first casket is not.
+        A nested document of the first casket is not, nor is a damaged line.
         """
         extent = scan.find_extent(file)
         if extent is None:
@@ -519,11 +551,13 @@ class _Claims:
         rest = _rest(file, extent, self._since)
         if rest is extent:
             self._heads.clear()
-        for number, document in _shown(file, rest, _CLAIMING):
-            if not layout.is_record(document):
+        for found in scan.found(file, rest, _CLAIMING):
+            if isinstance(found, layout.Damage) or not layout.is_record(found[1]):
                 self._since = None
                 return False
-            head: Any = document
+            if not rest.shows(found):
+                continue
+            number, head = found[0], cast(Record, found[1])
             if not self._heads or number > self._heads[-1][0]:
                 self._heads.append((number, head))
         self._since = _end_of(extent)

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 
 from casket.records import new_id
-from casket.stores import sftpwire
+from casket.stores import sftpwire, waiting
 from casket.stores.sftpwire import Answer, Request, Session
 
 LEASE = 15.0
@@ -130,16 +130,25 @@ class Baton:
         self._remove_new(session, path)
         return True
 
-    def wait(self, look: Callable[[], bool]) -> None:
-        """Call `look` until it succeeds.
+    def wait(self, look: Callable[[], bool], place: str) -> None:
+        """Call `look` until it succeeds; after a while, warn that it has not yet.
 
         Raises:
             OSError: others had the baton all the time.
         """
-        pause, give_up = FIRST_PAUSE, time.monotonic() + PATIENCE
+        pause, begun, has_warned = FIRST_PAUSE, time.monotonic(), False
         while not look():
-            if time.monotonic() > give_up:
+            waited = time.monotonic() - begun
+            if waited > PATIENCE:
                 raise OSError(errno.EBUSY, "others hold its lock")
+            if waited > waiting.NOTICE and not has_warned:
+                has_warned = True
+                waiting.warn_waiting(
+                    place,
+                    f"another client (its lock is {self._watched[0] or 'changing hands'}; one that "
+                    f"is silent loses it after {self._lease:.0f} s)",
+                    waited,
+                )
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause = min(pause * 1.5, LONGEST_PAUSE)
 

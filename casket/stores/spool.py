@@ -9,6 +9,7 @@ begins: of two hosts that start the same params one must be refused.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import random
@@ -82,6 +83,8 @@ class Spool:
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = threading.Event()
         self._sender: threading.Thread | None = None
+        # The threads that are in the store: what reads for them must not ship first.
+        self._at_store: set[int] = set()
         self._tries = 0
         self._failure: Exception | None = None
         self._has_warned = False
@@ -112,6 +115,9 @@ class Spool:
         filters: dict[str, Any] = {
             "experiment": experiment, "session": session, "claim": claim, "kinds": kinds,
         }  # fmt: skip
+        if threading.get_ident() in self._at_store:
+            yield from self._store.records(**filters, after=after)
+            return
         try:
             self._insist(self._ship)
             yield from self._store.records(**filters, after=after)
@@ -123,7 +129,8 @@ class Spool:
     def prune(self, tombstone: Record, /) -> None:
         """Ship what waits, then remove from the store."""
         self._insist(self._ship)
-        self._store.prune(tombstone)
+        with self._in_store():
+            self._store.prune(tombstone)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all is shipped, at most some seconds; warn if it is not.
@@ -190,7 +197,8 @@ class Spool:
 
     def _ask(self, records: Sequence[Record], claim: str) -> int:
         self._ship()
-        return self._store.append(records, claim=claim)
+        with self._in_store():
+            return self._store.append(records, claim=claim)
 
     def _insist(self, action: Callable[[], Answer]) -> Answer:
         """Do something that waits for the store; again if the connection had just broken."""
@@ -254,9 +262,20 @@ class Spool:
             own = self._own
             if own is None:
                 return
-            ship(own, self._store)
+            with self._in_store():
+                ship(own, self._store)
             if own.is_large():
                 self._begin_anew(own)
+
+    @contextlib.contextmanager
+    def _in_store(self) -> Iterator[None]:
+        """Let this thread read the store as it is, which it does to find what is to be repeated."""
+        me = threading.get_ident()
+        self._at_store.add(me)
+        try:
+            yield
+        finally:
+            self._at_store.discard(me)
 
     def _begin_anew(self, own: Journal) -> None:
         with self._writing:
@@ -272,7 +291,8 @@ class Spool:
             orphan = Journal.orphan(path, url)
             if orphan is not None:
                 try:
-                    ship(orphan, self._store)
+                    with self._in_store():
+                        ship(orphan, self._store)
                 finally:
                     orphan.close()
 

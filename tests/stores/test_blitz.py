@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import resource
 import signal
 import time
 from functools import partial
@@ -148,3 +149,22 @@ def test_reading_a_folder_that_is_not_there_creates_nothing(folder):
     with pytest.raises(NotFound):
         casket.open(f"blitz:{folder}").sessions()
     assert not folder.exists()
+
+
+def test_indexes_that_cannot_be_written_deny_no_document_that_is_there(folder):
+    store = BlitzStore(f"blitz:{folder}")
+    appended = records(20)
+    for one in appended[:-1]:
+        store.append([one])
+    [index] = (folder / COLLECTION / "indexes").rglob("all_keys_with_undefined")
+    document = max(one.stat().st_size for one in (folder / COLLECTION / "objects").iterdir())
+    assert index.stat().st_size > document
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (document + 10, before[1]))
+    try:
+        assert store.append(appended[-1:]) == 20
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [r for _, r in store.records()] == appended
+    store.append([record()])
+    store.close()

@@ -12,12 +12,13 @@ from typing import Any
 import pymongo
 import pytest
 
-from casket.errors import BadLocation, StoreRefused
+from casket.errors import BadLocation, CasketWarning, StoreRefused
 from casket.records import Writer, deletion
 from casket.stores import mongo
 from casket.stores.mongo import MongoStore
 from casket.testing import Reopen, StoreContract, record, records
 from tests.services.mongo import Mongo
+from tests.stores import heads
 from tests.stores.files import stored
 from tests.stores.servers import SECRET, ServerTests, fails, opened
 
@@ -201,3 +202,32 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> 
     for secret in (SECRET, "heim"):
         assert secret not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+# Collections that are dropped
+
+
+def test_a_writer_makes_dropped_collections_anew_with_its_heads(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo, "LOOK_INTERVAL", 0.0)
+    store, _ = heads.opened(partial(MongoStore, url))
+    with closing(store), pymongo.MongoClient[Any](url) as client:
+        database = client.get_default_database()
+        before = [store.append([one]) for one in (*heads.HEADS, heads.epoch(1))]
+        for name in ("casket_records", "casket_store"):
+            database.drop_collection(name)
+        monkeypatch.setattr(mongo, "LOOK_INTERVAL", 1000.0)
+        blind = heads.epoch(2)
+        store.append([blind])
+        for name in ("casket_records", "casket_store"):
+            database.drop_collection(name)
+        monkeypatch.setattr(mongo, "LOOK_INTERVAL", 0.0)
+        later = heads.epoch(3)
+        with pytest.warns(CasketWarning, match="no longer holds"):
+            number = store.append([later])
+        assert number > before[-1]
+        shown = [r for r in stored(store) if r["kind"] != "epoch"]
+        assert shown == heads.HEADS
+        assert stored(store)[-2:] == [blind, later]
+        assert {"identities", "last"} <= set(database["casket_records"].index_information())

@@ -9,12 +9,13 @@ from functools import partial
 
 import pytest
 
-from casket.errors import BadLocation, StoreRefused
+from casket.errors import BadLocation, CasketWarning, StoreRefused
 from casket.records import Writer, covers, deletion
 from casket.stores import postgres
 from casket.stores.postgres import PostgresStore
-from casket.testing import Reopen, StoreContract, record, records
+from casket.testing import Reopen, StoreContract, record, records, start
 from tests.services.postgres import Postgres
+from tests.stores import heads
 from tests.stores.files import stored
 from tests.stores.servers import SECRET, ServerTests, fails, opened
 
@@ -240,3 +241,29 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> 
     for secret in (SECRET, "heim"):
         assert secret not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+# Tables that are dropped
+
+
+def test_a_writer_makes_dropped_tables_anew_with_its_heads(
+    server: Postgres, schema: str, url: str
+) -> None:
+    store, _ = heads.opened(partial(PostgresStore, url))
+    with closing(store):
+        for one in (*heads.HEADS, heads.epoch(1)):
+            store.append([one])
+        for later, claim in ((heads.epoch(2), None), (start("again", "c2"), "c2")):
+            server.sql(f"DROP TABLE {schema}.casket_store, {schema}.casket_records")
+            with pytest.warns(CasketWarning, match="no longer holds"):
+                store.append([later], claim=claim)
+            assert stored(store) == [*heads.HEADS, later]
+
+
+def test_a_reader_finds_nothing_in_dropped_tables(server: Postgres, schema: str, url: str) -> None:
+    with closing(PostgresStore(url)) as store:
+        store.append([record()])
+        server.sql(f"DROP TABLE {schema}.casket_store, {schema}.casket_records")
+        with pytest.raises(StoreRefused):
+            stored(store)
+        assert stored(store) == []

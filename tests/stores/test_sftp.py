@@ -9,6 +9,7 @@ import os
 import pickle
 import pty
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,12 +17,13 @@ import threading
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tinydb import TinyDB, where
@@ -40,10 +42,11 @@ from casket.errors import (
 from casket.locate import locate
 from casket.records import Record, Writer, deletion
 from casket.sftp_storage import SFTPStorage
-from casket.stores import sftpwire, ssh
-from casket.stores.base import Claimed
+from casket.stores import sftpwire, ssh, waiting
+from casket.stores.base import Claimed, StoreOptions
 from casket.stores.files import FilePort
 from casket.stores.sftp import SftpFile, SftpStore
+from casket.stores.spool import Spool
 from casket.testing import (
     Reopen,
     StoreContract,
@@ -57,7 +60,15 @@ from casket.testing import (
 from tests.services.passwords import PasswordServer
 from tests.services.proxy import Proxy
 from tests.services.sshd import Sshd
-from tests.stores.files import is_root, mounted, records_in, stored, strict_json
+from tests.stores import heads
+from tests.stores.files import (
+    casket_warnings,
+    is_root,
+    mounted,
+    records_in,
+    stored,
+    strict_json,
+)
 from tests.stores.sftp_workers import (
     CONTESTS,
     EACH,
@@ -871,3 +882,69 @@ def test_experiments_and_tinydb_share_a_file(url: str) -> None:
         store.append([record()])
         assert len(db) == len(stored(store)) == 2
         assert len(db.table("notes")) == 1
+
+
+# Another file under the path, and a lock that is waited for
+
+
+WAYS: list[Callable[[Path], object]] = [
+    lambda path: path.unlink(),
+    lambda path: path.rename(path.with_name(f"{path.name}.moved")),
+    lambda path: (path.unlink(), sftplock_folder(path)),
+    lambda path: path.write_bytes(b""),
+]
+
+
+def sftplock_folder(path: Path) -> None:
+    shutil.rmtree(path.with_name(f"{path.name}.lock"))
+
+
+@pytest.mark.parametrize("vanish", WAYS, ids=["removed", "moved", "with its lock", "emptied"])
+def test_a_writer_goes_on_in_what_is_there_now_with_its_heads(
+    vanish: Callable[[Path], object], url: str, path: Path
+) -> None:
+    store, _ = heads.opened(partial(SftpStore, url))
+    with closing(store):
+        before = [*heads.HEADS, heads.epoch(1)]
+        number = [store.append([one]) for one in before][-1]
+        vanish(path)
+        later = [heads.epoch(k) for k in range(2, 5)]
+        with casket_warnings() as said:
+            numbers = [store.append([one]) for one in later]
+        [warning] = said
+        assert url in warning
+        assert "no longer holds" in warning
+        assert numbers[0] > number
+        assert records_in(path) == stored(store) == [*heads.HEADS, *later]
+
+
+def test_a_journal_before_the_file_repeats_the_heads_too(
+    url: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    repeating = heads.Repeating()
+    store = locate(url).open(StoreOptions(heads=repeating), writing=True)
+    repeating.store = store
+    with closing(store), warnings.catch_warnings():
+        warnings.simplefilter("ignore", CasketWarning)
+        for one in heads.HEADS:
+            store.append([one], claim=one.get("claim"))
+        path.unlink()
+        later = start("again", "another claim")
+        store.append([later], claim="another claim")
+        path.unlink()
+        store.append([heads.epoch(1)])
+        assert cast(Spool, store).flush(30)
+        assert records_in(path)[:-1] == heads.HEADS
+
+
+def test_who_waits_long_for_the_lock_says_so(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NOTICE", 0.2)
+    with closing(Hasty(url)) as dead, closing(Hasty(url)) as store:
+        dead.append([record()])
+        dead._lock()  # and is never heard of again
+        with pytest.warns(CasketWarning, match=r"waiting for its lock .* held by another client"):
+            store.append([record()])
+        dead._connection.drop()

@@ -4,6 +4,7 @@ The far side is a store in memory that can be cut off; tests/remote has the real
 """
 
 import os
+import shutil
 import threading
 import time
 import warnings
@@ -350,3 +351,26 @@ def test_leaving_waits_for_what_is_still_to_be_shipped_but_never_hangs(run_pytho
     begun = time.monotonic()
     assert run_python(code, "0.3", "before") == "0"
     assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("vanish", ["journal", "folder"])
+def test_a_journal_that_was_removed_is_begun_anew(far, make, vanish):
+    far.fault = "before"
+    spool = make(flush_timeout=0.0)
+    first, second, *others = epochs(6)
+    spool.append([first])
+    own = spool._own.path
+    time.sleep(2 * base.LOOK_INTERVAL)
+    spool.append([second])
+    if vanish == "journal":
+        own.unlink()
+    else:
+        shutil.rmtree(own.parent)
+    time.sleep(2 * base.LOOK_INTERVAL)
+    with pytest.warns(CasketWarning, match="no longer holds"):
+        spool.append(others[:1])
+    assert [one.is_orphan for one in statuses() if one.path == own] == [False]
+    far.fault = None
+    spool.append(others[1:])
+    assert spool.flush(30)
+    assert stored(far)[-4:] == identities(others)

@@ -52,7 +52,7 @@ _STARTS_AND_ENDS = b"id"
 _ENDS_AND_STARTS = frozenset({"session", "end"})
 
 
-class Heads:
+class Places:
     """The places of the heads of one document: where the document of each line begins."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Heads:
         self._last, self._line, self._stop = 0, b"", 0
         self._is_marked = False
 
-    def places(
+    def of(
         self,
         file: FilePort,
         extent: scan.Extent,

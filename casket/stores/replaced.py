@@ -1,0 +1,93 @@
+"""What a writer repeats in a place that holds another file than the one it left there.
+
+The file under a handle may be removed, moved, replaced or emptied while the handle lives. Whoever
+notices goes on in the file that is there now, and puts before the next records those that it
+acknowledged since it last saw its file in place, and the heads without which all of them would
+belong to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from casket.records import Record, covers
+from casket.stores import base
+
+Read = Callable[..., Iterable[base.Numbered]]
+"""`Store.records` of the store as it is now."""
+
+
+def completed(
+    records: Sequence[Record],
+    *,
+    doubtful: Sequence[Record],
+    last: Record | None,
+    heads: base.Heads | None,
+    read: Read,
+    place: object,
+) -> list[Record]:
+    """Return `records` with everything before them that the place lacks; warn if it lacks any.
+
+    Args:
+        records: what is to be appended.
+        doubtful: what was acknowledged since the file was last seen in place.
+        last: the record this handle appended last.
+        heads: the user's hook.
+        read: the `records` of the store as it is now.
+        place: the path or URL, for the warning.
+    """
+    candidates = [*doubtful, *([last] if last else [])]
+    lacking = _lacking(candidates, read)
+    again = [record for record in doubtful if _identity(record) in lacking]
+    present = {_owner(record) for record in [*again, *records] if record["kind"] in _HEADS}
+    needed = heads([*again, *records]) if heads and (again or records) else ()
+    missing = [head for head in needed if _owner(head) not in present]
+    if lacking or missing:
+        repeated = ", with the experiment, model and session repeated" if missing else ""
+        base.warn(
+            f"{place}: it no longer holds what this process has logged (it was moved, deleted, "
+            f"replaced or emptied); logging goes on in what is there now{repeated}, and what was "
+            "logged before is only where it was moved to"
+        )
+    return [*missing, *again, *records]
+
+
+_HEADS = frozenset({"experiment", "model", "session"})
+
+
+def _owner(head: Record) -> tuple[str | None, ...]:
+    """Return what a head is the head of."""
+    return head["kind"], head.get("experiment"), head.get("model"), head.get("session")
+
+
+def _identity(record: Record) -> tuple[str, int]:
+    return record["writer"], record["n"]
+
+
+def _lacking(candidates: Sequence[Record], read: Read) -> set[tuple[str, int]]:
+    """Return the identities of the candidates that are not stored and were not removed."""
+    wanted = {_identity(record): record for record in candidates}
+    for record in _relatives(candidates, read):
+        wanted.pop(_identity(record), None)
+    if wanted:
+        for _, tombstone in read(kinds={"deleted"}):
+            for identity, record in list(wanted.items()):
+                if tombstone["time"] >= record["time"] and covers(tombstone, record):
+                    del wanted[identity]
+    return set(wanted)
+
+
+def _relatives(candidates: Iterable[Record], read: Read) -> Iterator[Record]:
+    """Yield what is stored of the same sessions, or of the same kind where there is no session."""
+    sessions: set[str] = set()
+    kinds: set[str] = set()
+    for record in candidates:
+        session = record.get("session")
+        if session is None:
+            kinds.add(record["kind"])
+        else:
+            sessions.add(session)
+    for session in sessions:
+        yield from (record for _, record in read(session=session))
+    if kinds:
+        yield from (record for _, record in read(kinds=kinds))
