@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from casket_integrations.recorder import Recorder
 
-
 Arguments = Mapping[str, Any]
 """The arguments of a call by name."""
 
@@ -24,7 +23,7 @@ class _Call(NamedTuple):
     """A running call: whose method it is, its arguments, and what logs it."""
 
     owner: Any
-    arguments: Arguments
+    arguments: Mapping[str, Any]
     recorders: list[Recorder]
 
 
@@ -70,7 +69,8 @@ def join(recorder: Recorder, owner: Any) -> Arguments | None:
         if call.owner is owner:
             if recorder not in call.recorders:
                 call.recorders.append(recorder)
-            return call.arguments
+            arguments: Arguments = call.arguments
+            return arguments
     return None
 
 
@@ -89,6 +89,6 @@ def _flat(callbacks: Any) -> list[Any]:
 def _bound(signature: inspect.Signature, *arguments: Any, **named: Any) -> Arguments:
     """Return arguments by name; none if the method does not take them, which it will say itself."""
     try:
-        return signature.bind(*arguments, **named).arguments
+        return dict(signature.bind(*arguments, **named).arguments)
     except TypeError:
         return {}

@@ -17,6 +17,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from casket import (
@@ -26,8 +27,10 @@ from casket import (
     Model,
     Session,
     UnstorableValue,
+    claims,
     forks,
 )
+from casket.records import claim_key
 from casket.session import Batch, describe
 from casket_integrations.hyperparameters import can_be_stored, params_key, storable
 
@@ -90,7 +93,7 @@ class Recorder:
         self._has_warned = False
         self._is_training = False
         self._may_open = False
-        self._expected: dict[str, bool] | None = None
+        self._expected: bool | None = None
         self._resumes = False
         self._session_id: str | None = None
         self._own: tuple[str, str] | None = None
@@ -145,7 +148,7 @@ class Recorder:
         """
         if self._expected is None:
             self.end("the next training began before this one had ended")
-        self._expected = {"resumes": resumes}
+        self._expected = resumes
 
     def start(self, *, resumes: bool = False, session_id: str | None = None) -> bool:
         """Begin a training; during a training nothing happens.
@@ -179,6 +182,34 @@ class Recorder:
                 raise
             self._warn(error)
         return True
+
+    def earlier(self, params: Mapping[str, Any]) -> list[claims.Holder]:
+        """Return the sessions that have params, in the order in which they began."""
+        model = self._model
+        if model is None:
+            return []
+        encoded, _ = model.backend.encode(params, "params")
+        claim = claim_key(model.experiment.id, model.id, encoded)
+        sessions = claims.sessions_with(model.backend, claim)
+        return [claims.look_at(model.backend, session) for session in sessions]
+
+    def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:
+        """Refuse params as the start of a training that has to be unique does.
+
+        Args:
+            params: the params.
+            before: the id of a session; neither it nor those that began later count.
+
+        Raises:
+            ExistingParamsException: a session that runs or was completed has them.
+        """
+        model = self._model
+        holders = takewhile(lambda holder: holder.session != before, self.earlier(params))
+        known = next((each for each in holders if each.may_run or each.is_completed), None)
+        if known is not None and model is not None:
+            raise ExistingParamsException(
+                model.view_of(known), lambda: model.nearest_but(known.session, params)
+            )
 
     def epoch(
         self,
@@ -286,10 +317,11 @@ class Recorder:
                 a failure to write the end is a warning in any case. A training that was expected
                 and never started gets a session to say so, unless params were refused.
         """
-        expected, self._expected = self._expected, None
-        if expected and error is not None and not isinstance(error, ExistingParamsException):
+        resumes, self._expected = self._expected, None
+        is_refused = isinstance(error, ExistingParamsException)
+        if resumes is not None and error is not None and not is_refused:
             with self.forgiving(always=True), suppress(ExistingParamsException):
-                self.start(**expected)
+                self.start(resumes=resumes)
         self._end(_Outcome.of(error), is_failing=error is not None)
 
     @contextmanager
@@ -363,8 +395,8 @@ class Recorder:
         key, session_id = self._own or ("", "")
         if key != params_key(self.params):
             return None
-        view = model.read_session(session_id)
-        return session_id if view is not None and view.status != "running" else None
+        holder = claims.look_at(model.backend, session_id)
+        return session_id if len(holder.life) and not holder.may_run else None
 
     def _write_batches(self, session: Session, batches: Sequence[Batch]) -> None:
         try:

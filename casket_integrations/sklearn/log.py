@@ -11,7 +11,6 @@ import numpy as np
 import sklearn  # type: ignore[import-untyped]  # has no types
 
 from casket import CasketWarning, Model, SessionView
-from casket_integrations.hyperparameters import params_key
 from casket_integrations.recorder import Recorder
 from casket_integrations.sklearn import fingerprint, results
 from casket_integrations.sklearn.describe import search_params
@@ -145,14 +144,11 @@ class SearchLog:
         model = self._recorder.model
         if not self._search.resume or data_hash is None or model is None:
             return None
-        wanted = params_key(self._recorder.params)
-
-        def can_be_resumed(view: SessionView) -> bool:
-            data = view.meta.get("data", {}).get("train", {})
-            return data.get("hash") == data_hash and params_key(view.params) == wanted
-
-        views = [view for view in model.sessions() if can_be_resumed(view)]
-        return next((view for view in reversed(views) if view.status != "running"), None)
+        for holder in reversed(self._recorder.earlier(self._recorder.params)):
+            view = None if holder.may_run else model.read_session(holder.session)
+            if view and view.meta.get("data", {}).get("train", {}).get("hash") == data_hash:
+                return view
+        return None
 
     def _log_waiting(self, names: list[str]) -> None:
         waiting, self._waiting = self._waiting, []

@@ -483,8 +483,8 @@ def test_a_fit_that_resumes_and_fails_early_is_a_failure_of_its_session(memory, 
         raise ValueError("no")
 
     fit(DBCallback(memory, {"a": 1}))
+    failing = LambdaCallback(on_train_begin=fail)
     with pytest.raises(ValueError, match="no"):
-        failing = LambdaCallback(on_train_begin=fail)
         fit(DBCallback(memory, {"a": 1}), failing, initial_epoch=2, epochs=3)
     assert (only(memory).status, only(memory).error) == ("failed", "ValueError: no")
 

@@ -449,7 +449,7 @@ def test_a_recorder_does_not_resume_its_own_session_while_another_one_runs_it(mo
 def test_a_session_that_is_named_is_continued(model):
     for _ in range(2):
         model.session({"a": 1}, repeat=True).end()
-    first, second = model.sessions()
+    first = model.sessions()[0]
     recorder = Recorder(model, {"a": 1})
     recorder.start(session_id=first.id)
     assert recorder.session_id == first.id

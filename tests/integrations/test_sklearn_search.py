@@ -102,7 +102,10 @@ def check_results(session, search, scorers):
         for name, value in columns:
             np.testing.assert_array_equal([value(row) for row in candidates], found[name][places])
         for row, place in zip(candidates, places, strict=True):
-            assert row.keys() == {"grid_search_params", "dev_scores", "fit_time", "score_time"}
+            assert row.keys() == {
+                "candidate", "grid_search_params", "dev_scores", "fit_time", "score_time"
+            }  # fmt: skip
+            assert row["candidate"] == place
             assert row["grid_search_params"] == found["params"][place]
         assert best["ranks"] == found[f"rank_test_{key}"].tolist()
         assert best["best_score"] == found[f"mean_test_{key}"][best["best_index"]]
