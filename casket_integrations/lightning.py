@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from casket import MissingDependency, Model
 from casket_integrations.recorder import OnError
 from casket_integrations.steps import Steps
-from casket_integrations.trainers import failed_fit, run_of, trainer_of
+from casket_integrations.trainers import failed_fit, run_at_work, run_of, trainer_of
 
 LOGGERS = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger")
 """One framework under two names, whose classes are not the same."""
@@ -100,6 +100,7 @@ class CasketLogger(Logger):
     @_module.rank_zero_experiment  # type: ignore[untyped-decorator]  # either Lightning's
     def experiment(self) -> Any:
         """The casket Session, which begins when it is used; another rank's does nothing."""
+        self._steps.look_for_run(lambda: run_at_work(self))  # the Trainer asks when a run begins
         return self._steps.handle
 
     @property

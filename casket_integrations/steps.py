@@ -74,7 +74,7 @@ class Steps:
         self._facts: dict[str, Any] = {"version": self.version}
         self._checkpoints: dict[str, Any] = {}
         self._run: Run | None = None
-        self._is_begun = False
+        self._is_begun = self._is_announced = False
         self._ended: str | None = None
         self._is_evaluation = False
         self._error: str | None = None
@@ -87,7 +87,7 @@ class Steps:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the run and the open session behind; the recorder goes on with the session."""
-        return {**self.__dict__, "_run": None, "_is_begun": False}
+        return {**self.__dict__, "_run": None, "_is_begun": False, "_is_announced": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -111,6 +111,15 @@ class Steps:
         self._begin()
         return self._recorder.session
 
+    def look_for_run(self, running: Callable[[], Run | None]) -> None:
+        """Note what the framework does, as long as it has not announced it by `run`.
+
+        Args:
+            running: returns the run, if there is one.
+        """
+        if not self._is_begun and not self._is_announced:
+            self._run = running()
+
     def run(self, run: Run | None, facts: Mapping[str, Any]) -> None:
         """Note what the framework begins to do.
 
@@ -122,7 +131,7 @@ class Steps:
             self._recorder.meta(self._facts)
         elif run is not None and self._refuses_known and not run.can_resume_later:
             self._refuse_known(run)
-        self._run = run
+        self._run, self._is_announced = run, run is not None
 
     def hyperparameters(self, params: Any) -> None:
         """Take hyperparameters as params of the session; once it has begun, as its meta."""
@@ -178,9 +187,9 @@ class Steps:
         """
         exception = sys.exc_info()[1]
         is_refused = isinstance(exception, ExistingParamsException)
-        if unannounced and not self._is_begun and not self._run and not is_refused:
-            self._run = unannounced
-            self.hyperparameters(hyperparameters)
+        if not self._is_begun and not self._is_announced:
+            self._run = None if is_refused else unannounced
+            self.hyperparameters(None if is_refused else hyperparameters)
         stage = self._run.stage if self._run else ""
         if stage == "fit" and failure is not None:
             # The user's exception must not be hidden behind another one.
@@ -268,7 +277,7 @@ class Steps:
                     self._ended = self._recorder.session.id
                 self._error, self._is_begun = error, False
                 self._recorder.end(error)
-            self._run = None
+            self._run, self._is_announced = None, False
 
 
 class _Unbegun:

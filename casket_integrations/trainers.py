@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from traceback import walk_tb
+from traceback import walk_stack, walk_tb
 from typing import Any, NamedTuple
 
 from casket_integrations.steps import Run
@@ -38,6 +38,18 @@ def run_of(trainer: Any) -> Run:
         resumes=lambda: goes_on or trainer.ckpt_path,
         can_resume_later=trainer.strategy.restore_checkpoint_after_setup,
     )
+
+
+def run_at_work(logger: Any) -> Run | None:
+    """Return what the Trainer that called a logger, directly or not, is doing.
+
+    A Trainer with `enable_autolog_hparams=False` never hands itself to its loggers.
+    """
+    for frame, _ in walk_stack(None):
+        trainer: Any = frame.f_locals.get("trainer")
+        if logger in getattr(trainer, "loggers", ()) and trainer.state.status == "running":
+            return run_of(trainer)
+    return None
 
 
 def failed_fit(error: BaseException | None, logger: Any) -> FailedFit | None:

@@ -26,6 +26,7 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyExperiment
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
@@ -127,6 +128,14 @@ def fit(digits, tmp_path):
 def the_session(model):
     (session,) = model.sessions()
     return session
+
+
+def epochs_of(model):
+    return [[row["epoch_num"] for row in session.epochs] for session in model.sessions()]
+
+
+def repeats_of(model):
+    return [session.meta.get("repeat") for session in model.sessions()]
 
 
 def without_time(rows):
@@ -662,8 +671,37 @@ def test_a_resumed_fit_goes_on_with_the_session(memory, fit, tmp_path):
     assert [row["epoch_num"] for row in session.epochs.latest] == [0, 1, 2]
 
 
-def test_a_second_fit_goes_on_with_the_session(memory, fit, digits):
-    trainer = fit(CasketLogger(memory, ensure_unique=True), max_epochs=1)
+class RestoresLate(SingleDeviceStrategy):
+    """Restores as the strategies of large models do, after the Trainer logged hyperparameters."""
+
+    restore_checkpoint_after_setup = True
+
+
+@pytest.mark.parametrize("autolog", [True, False])
+@pytest.mark.parametrize("ensure_unique", [True, False])
+@pytest.mark.parametrize("strategy", [SingleDeviceStrategy, RestoresLate])
+def test_a_fit_from_a_checkpoint_continues_the_session_of_another_process(
+    strategy, ensure_unique, autolog, memory, fit, tmp_path
+):
+    options = {"enable_checkpointing": True, "enable_autolog_hparams": autolog}
+    for epochs in (1, 2):
+        checkpoints = ModelCheckpoint(tmp_path / "kept", save_last=True)
+        fit(
+            CasketLogger(memory, ensure_unique=ensure_unique),
+            ckpt_path=tmp_path / "kept" / "last.ckpt" if epochs == 2 else None,
+            callbacks=[checkpoints],
+            max_epochs=epochs,
+            strategy=strategy(torch.device("cpu")),
+            **options,
+        )
+    assert epochs_of(memory) == [[0, 1]]
+    assert the_session(memory).status == "completed"
+
+
+@pytest.mark.parametrize("autolog", [True, False])
+def test_a_second_fit_goes_on_with_the_session(autolog, memory, fit, digits):
+    options = {"max_epochs": 1, "enable_autolog_hparams": autolog}
+    trainer = fit(CasketLogger(memory, ensure_unique=True), **options)
     trainer.fit_loop.max_epochs = 2
     trainer.fit(trainer.model, digits["train"], digits["val"])
     session = the_session(memory)
@@ -742,20 +780,13 @@ def test_params_that_were_run_are_refused_with_the_first_metric_at_the_latest(me
 # A fit is a session of its own
 
 
-def epochs_of(model):
-    return [[row["epoch_num"] for row in session.epochs] for session in model.sessions()]
-
-
-def repeats_of(model):
-    return [session.meta.get("repeat") for session in model.sessions()]
-
-
+@pytest.mark.parametrize("autolog", [True, False])
 @pytest.mark.parametrize("shares_logger", [True, False])
-def test_each_fold_of_a_loop_is_a_session(shares_logger, file_url, fit):
+def test_each_fold_of_a_loop_is_a_session(shares_logger, autolog, file_url, fit):
     model = Experiment.use(file_url, exp_id="exp").model("net")
     logger = CasketLogger(model)
     for _ in range(3):
-        fit(logger if shares_logger else CasketLogger(model))
+        fit(logger if shares_logger else CasketLogger(model), enable_autolog_hparams=autolog)
     assert epochs_of(model) == [[0, 1]] * 3
     assert repeats_of(model) == [None, 1, 2]
     assert {session.status for session in model.sessions()} == {"completed"}
@@ -801,6 +832,7 @@ TRAINING = """
     warnings.simplefilter("ignore")
     import lightning.pytorch as lightning
     from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.strategies import SingleDeviceStrategy
     from casket_integrations.lightning import CasketLogger
     from torch.nn.functional import cross_entropy
     from torch.utils.data import DataLoader, TensorDataset
@@ -823,14 +855,17 @@ TRAINING = """
         def on_train_batch_end(self, trainer, module, outputs, batch, index):
             act(trainer)
 
-    def fit(url, unique):
+    class RestoresLate(SingleDeviceStrategy):
+        restore_checkpoint_after_setup = True
+
+    def fit(url, unique, strategy=SingleDeviceStrategy):
         torch.set_num_threads(1)
         data = TensorDataset(torch.rand(256, 64), torch.randint(0, 10, (256,)))
         logger = CasketLogger(url, exp_id="exp", model_id="net", ensure_unique=unique)
         trainer = lightning.Trainer(
             logger=logger, max_epochs=3, log_every_n_steps=1, accelerator="cpu", devices=1,
             enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-            callbacks=[Acts()],
+            callbacks=[Acts()], strategy=strategy(torch.device("cpu")),
         )
         trainer.fit(Net(), DataLoader(data, batch_size=32))
 """
@@ -863,9 +898,12 @@ def test_processes_that_train_at_once_log_a_session_each(file_url, tmp_path):
         assert second.meta["repeat"] == 1
 
 
-@pytest.mark.parametrize("ensure_unique", [True, False])
+@pytest.mark.parametrize(
+    ("ensure_unique", "strategy"),
+    [(False, "SingleDeviceStrategy"), (True, "SingleDeviceStrategy"), (True, "RestoresLate")],
+)
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs the signal of Slurm")
-def test_a_requeued_slurm_job_continues_its_session(ensure_unique, file_url, tmp_path):
+def test_a_requeued_slurm_job_continues_its_session(ensure_unique, strategy, file_url, tmp_path):
     """Slurm itself is not here: its environment and `scontrol` are a script's."""
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
@@ -880,7 +918,7 @@ def test_a_requeued_slurm_job_continues_its_session(ensure_unique, file_url, tmp
             if "SLURM_RESTART_COUNT" not in os.environ and trainer.global_step == 14:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        fit(sys.argv[1], unique={ensure_unique})
+        fit(sys.argv[1], unique={ensure_unique}, strategy={strategy})
         """,
     )
     slurm = {
