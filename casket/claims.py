@@ -42,16 +42,18 @@ class Holder(NamedTuple):
 
     def ends(self, backend: Backend) -> list[Record]:
         """Return the ends that the writers who are gone left unwritten."""
-        owner = {
-            name: value
-            for name in ("experiment", "model", "session")
-            if (value := self.life.starts[0].get(name)) is not None
-        }
-        return [
-            backend.record("end", {"status": "killed", "of": writer}, extended=False, **owner)
-            for writer in self.life.open_writers
-            if writer in self.gone
-        ]
+        return [self._end(backend, self.life.start_of(writer)) for writer in self.abandoned]
+
+    @property
+    def abandoned(self) -> list[str]:
+        """The writers without an end whose process is gone."""
+        return [writer for writer in self.life.open_writers if writer in self.gone]
+
+    def _end(self, backend: Backend, start: Record) -> Record:
+        names = ("experiment", "model", "session")
+        owner = {name: start[name] for name in names if name in start}  # type: ignore[literal-required]
+        body = {"status": "killed", "of": start["writer"]}
+        return backend.record("end", body, extended=False, **owner)
 
 
 def look_at(backend: Backend, session: str) -> Holder:

@@ -190,7 +190,7 @@ class Recorder:
             return []
         encoded, _ = model.backend.encode(params, "params")
         claim = claim_key(model.experiment.id, model.id, encoded)
-        sessions = claims.sessions_with(model.backend, claim)
+        sessions = claims.starts_with(model.backend, claim)
         return [claims.look_at(model.backend, session) for session in sessions]
 
     def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:

@@ -92,7 +92,7 @@ def test_a_reader_that_was_kept_open_shows_the_new_file(path, vanish):
 def test_what_is_merged_of_both_files_is_one_session(tmp_path):
     path, moved = tmp_path / "runs.json", tmp_path / "moved-runs.json"
     model = casket.Experiment.use(path, exp_id="digits").model("SVM")
-    with pytest.warns(CasketWarning, match="runs.json"), model.session({"lr": 0.1}) as session:
+    with warnings(path), model.session({"lr": 0.1}) as session:
         session.add_epoch(1, {"loss": 0.3})
         look()
         move(path)
