@@ -48,7 +48,7 @@ lint: .venv/tests
 	$(BIN)/mypy
 
 # Each framework in a process of its own, as a training is.
-CORE_BENCHMARKS := writing journal growth cold-start import reading command-line memory
+CORE_BENCHMARKS := writing journal growth cold-start starts import reading command-line memory
 bench: .venv/tests
 	@status=0; for names in "$(CORE_BENCHMARKS)" sklearn keras lightning dashboard watched; do \
 	  $(BIN)/python -m tests.benchmarks $$names || status=1; done; exit $$status

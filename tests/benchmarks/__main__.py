@@ -2,8 +2,8 @@
 
 Usage: python -m tests.benchmarks [NAME...]
 
-Names: writing journal growth cold-start import reading command-line memory sklearn keras lightning
-dashboard watched
+Names: writing journal growth cold-start starts import reading command-line memory sklearn keras
+lightning dashboard watched
 """
 
 import json
@@ -317,6 +317,7 @@ BENCHMARKS = {
     "journal": journalling,
     "growth": growth,
     "cold-start": cold_start,
+    "starts": of_module("tests.benchmarks.starts", "starting"),
     "import": importing,
     "reading": reading,
     "command-line": command_line,

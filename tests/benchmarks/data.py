@@ -13,6 +13,14 @@ from casket.stores import layout
 METRICS = {"loss": 0.123456, "acc": 0.98765, "val_loss": 0.345678, "val_acc": 0.876543}
 
 
+META = {
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "branch": "main",
+    "command_line": ["python", "train.py", "--epochs", "100"],
+    "start": "2026-11-23T08:57:10.123456Z",
+}
+"""About as much as casket notes of where a session came from."""
+
 Logged = Callable[[int, int], dict[str, float]]
 """What the epochs of a session hold: by the number of the session and that of the epoch."""
 
@@ -39,8 +47,10 @@ def _session(i: int, epochs: int, logged: Logged) -> Iterator[Record]:
     writer = Writer()
     owner = {"experiment": "big", "model": "m", "session": f"{i:016x}"}
     claim = claim_key("big", "m", params)
-    start = {"params": params, "meta": {"host": "bench"}, "process": {}}
-    yield writer.record("session", start, **owner, claim=claim)
+    body = {"params": params, "meta": META, "process": {"host": "bench"}}
+    start = writer.record("session", body, **owner)
+    start["claim"] = claim  # at the end, where a session puts it
+    yield start
     for epoch in range(1, epochs + 1):
         yield writer.record("epoch", {"epoch_num": epoch, "result": logged(i, epoch)}, **owner)
     yield writer.record("end", {"status": "completed", "of": writer.id}, **owner)
