@@ -426,20 +426,20 @@ class Model:
 
     def _params_by_session(self, but: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the id and the params of each session that was not deleted, by its first start."""
+        from casket.nearest import starts_of
+
         store, load_array = self.backend.store, self.backend.files.load_array
         seen = {but}
         deletions = [
             (number, covering(record)) for number, record in store.records(kinds={"deleted"})
         ]
-        starts = store.records(experiment=self.experiment.id, kinds={"session"})
-        for number, start in starts:
-            session = start["session"]
-            if start["model"] != self.id or session in seen:
+        for number, session, params in starts_of(store, self.experiment.id, self.id, load_array):
+            start: Any = {"experiment": self.experiment.id, "model": self.id, "session": session}
+            if session in seen:
                 continue
             seen.add(session)
             if not any(later > number and is_covered(start) for later, is_covered in deletions):
-                params = start["body"]["params"]
-                yield session, restore(params, load_array) if "extended" in start else params
+                yield session, params
 
     def _read_heads_of(self, session_id: str) -> SessionView | None:
         fold = self._fold(session=session_id, kinds={"session", "end"})

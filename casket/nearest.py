@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
+import orjson
+
 from casket.rows import flatten, is_number
+from casket.stores.base import Store
+from casket.values import LoadArray, restore
 from casket.views import SessionView
 
 
@@ -24,6 +29,56 @@ class Near(NamedTuple):
             for name, (theirs, ours) in self.difference.items()
         )
         return f"session {self.session.id}, {self.session.status}: {difference or 'the same'}"
+
+
+Start = tuple[int, str, dict[str, Any]]
+"""The number of a start, its session, and its params."""
+
+
+def starts_of(store: Store, experiment: str, model: str, load_array: LoadArray) -> Iterator[Start]:
+    """Yield the starts of a model's sessions, in order."""
+    start_texts = getattr(store, "start_texts", None)
+    texts = start_texts() if start_texts is not None else None
+    if texts is None:
+        for number, start in store.records(experiment=experiment, kinds={"session"}):
+            if start["model"] == model:
+                yield number, start["session"], _params(start, load_array)
+        return
+    owner = b'{"kind":"session","v":1,"experiment":%b,"model":%b,"session":"' % (
+        orjson.dumps(experiment),
+        orjson.dumps(model),
+    )
+    for number, text in texts:
+        if text.startswith(owner):
+            session_stop = text.find(b'"', len(owner))
+            yield number, text[len(owner) : session_stop].decode(), _params_in(text, load_array)
+        elif not text.startswith(owner[: owner.find(b":", _AS_WRITTEN)]):
+            start = orjson.loads(text)
+            if (start.get("experiment"), start.get("model")) == (experiment, model):
+                yield number, start["session"], _params(start, load_array)
+
+
+_AS_WRITTEN = len('{"kind":"session","v":1,')
+
+
+def _params(start: Mapping[str, Any], load_array: LoadArray) -> dict[str, Any]:
+    params: dict[str, Any] = start["body"]["params"]
+    return restore(params, load_array) if "extended" in start else params
+
+
+def _params_in(text: bytes, load_array: LoadArray) -> dict[str, Any]:
+    """Return the params of a start, parsing no more than them if it is as casket writes it."""
+    begin = text.find(_PARAMS) + len(_PARAMS)
+    if begin >= len(_PARAMS) and _EXTENDED not in text:
+        # Cut too early, at a param of the same name, it is no JSON.
+        with suppress(orjson.JSONDecodeError):
+            params: dict[str, Any] = orjson.loads(text[begin : text.find(_META, begin)])
+            return params
+    return _params(orjson.loads(text), load_array)
+
+
+_PARAMS, _META = b'"body":{"params":', b',"meta":'
+_EXTENDED = b'"extended":true'
 
 
 class NearStart(NamedTuple):

@@ -164,6 +164,23 @@ class JsonStore:
         """Yield what a TinyDB sees: numbers and documents, nested ones as they stand."""
         yield from self._read(lambda file: self._documents(file, _ALL, 0))
 
+    def start_texts(self) -> list[tuple[int, bytes]] | None:
+        """Return the numbers and the texts of all starts; None if they cannot be had unparsed.
+
+        Parsing a start in whole costs ten times as much as finding it.
+        """
+        try:
+            with contextlib.closing(self._open(writing=False)) as file:
+                extent = scan.find_extent(file)
+                if extent is None or extent.is_cut:
+                    return None
+                at = self._places.of(file, extent, None, None, {"session"})
+                if at is None or self._places.has_others:
+                    return None
+                return [(int(number), text) for number, text in places.numbered(file, at)]
+        except OSError:
+            return None
+
     def prune(self, tombstone: Record, /) -> None:
         with self._mutex:
             self._begin()

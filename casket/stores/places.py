@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import orjson
 
@@ -29,6 +29,9 @@ _CLAIM_STOP = 32 + len('"}')
 _CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_STOP
 _COMMA = ord(",")
 _SESSION = b'"session":"'
+_MANY = 50
+"""From so many places on, the file is read in blocks instead of line by line."""
+
 _SPACED = b'": '
 _LONGEST_NUMBER = 48
 """Bytes before the document of a line, at most."""
@@ -102,6 +105,11 @@ class Places:
             raise
         finally:
             self._lock.release()
+
+    @property
+    def has_others(self) -> bool:
+        """Whether some heads are not as casket writes them."""
+        return bool(self._others)
 
     def _chosen(
         self,
@@ -208,21 +216,31 @@ class Places:
             at = self._letters.find(letter, at + 1)
 
 
-def documents(file: FilePort, places: Collection[int]) -> Iterator[layout.Document | layout.Damage]:
+def documents(file: FilePort, places: Sequence[int]) -> Iterator[layout.Document | layout.Damage]:
     """Yield the documents at some places; a damage for a line that is not whole."""
-    for place in places:
-        room = min(place, _LONGEST_NUMBER)
-        text = file.read_at(place - room, room + _LINE_ROOM)
-        stop = text.find(b"\n", room)
-        if stop < 0:
-            text, stop = text[:room] + document_at(file, place), len(text)
+    for place, (number, text) in zip(places, numbered(file, places), strict=True):
         try:
-            number = int(text[text.rfind(b'"', 0, room - 3) + 1 : room - 3])
-            document = orjson.loads(text[room:stop].rstrip(b","))
+            yield int(number), orjson.loads(text)
         except ValueError:
-            yield layout.Damage(place, place + stop - room)
-        else:
-            yield number, document
+            yield layout.Damage(place, place + len(text))
+
+
+def numbered(file: FilePort, places: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the number and the text of each document at some places, in order."""
+    room = scan.SEARCHED if len(places) > _MANY else _LINE_ROOM
+    text, start = b"", 0
+    for place in places:
+        at = place - start
+        stop = text.find(b"\n", at) if at < len(text) else -1
+        if stop < 0:
+            start = max(place - _LONGEST_NUMBER, 0)
+            text, at = file.read_at(start, room), place - start
+            stop = text.find(b"\n", at)
+        if stop < 0:
+            text = text[:at] + document_at(file, place)
+            stop = len(text)
+        number = text[text.rfind(b'"', 0, at - 3) + 1 : at - 3]
+        yield number, text[at:stop].rstrip(b",")
 
 
 def document_at(file: FilePort, place: int) -> bytes:
