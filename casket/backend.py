@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from casket.errors import CasketError
 from casket.locate import Place
-from casket.records import Kind, Record, Writer
+from casket.records import Kind, Record, Writer, covering
 from casket.stores import base
 from casket.values import Encoder
+
+Owner = tuple[str, str | None, str | None]
+"""The ids of an experiment, of a model of it or None, and of a session or None."""
 
 
 class Backend:
@@ -24,9 +28,10 @@ class Backend:
     def __init__(self, place: Place, options: base.StoreOptions) -> None:
         self.place = place
         self.options = options
-        self.store = place.open(options, writing=True)
+        self.store = place.open(options._replace(heads=self.missing_heads), writing=True)
         self.files = place.artifacts()
         self.writer = Writer()
+        self._heads: dict[Owner, Callable[[], Record]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.place.kind == "memory":
@@ -38,6 +43,32 @@ class Backend:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
+
+    def remember(self, owner: Owner, make: Callable[[], Record]) -> None:
+        """Keep a way to make a head again, should the place hold another file later."""
+        self._heads[owner] = make
+
+    def forget(self, owner: Owner) -> None:
+        """Make a head no more: nothing that belongs to it is written from here."""
+        self._heads.pop(owner, None)
+
+    def missing_heads(self, records: Sequence[Record], /) -> list[Record]:
+        """Return the heads that records need and the store lacks, of those known here.
+
+        See `casket.stores.base.Heads`. What was removed on purpose is not made again.
+        """
+        needed = dict.fromkeys(owner for record in records for owner in _owners_of(record))
+        known = {owner: self._heads[owner] for owner in needed if owner in self._heads}
+        there = {
+            _owners_of(record)[-1]
+            for owner in known
+            for _, record in self.store.records(
+                experiment=owner[0], session=owner[2], kinds={_kind_of(owner)}
+            )
+        }
+        made = [make() for owner, make in known.items() if owner not in there]
+        deletions = [covering(record) for _, record in self.store.records(kinds={"deleted"})]
+        return [head for head in made if not any(is_covered(head) for is_covered in deletions)]
 
     def encode(self, value: Any, name: str) -> tuple[dict[str, Any], bool]:
         """Turn a dict a user gave into JSON; `name` is its argument's name.
@@ -56,3 +87,21 @@ class Backend:
         if extended:
             fields["extended"] = True
         return self.writer.record(kind, body, **fields)
+
+
+def _owners_of(record: Record) -> list[Owner]:
+    """Return what a record belongs to: experiment, model and session, as far as it names them."""
+    experiment, model, session = (record.get(name) for name in ("experiment", "model", "session"))
+    owners: list[Owner] = [(str(experiment), None, None)] if experiment is not None else []
+    if model is not None:
+        owners.append((str(experiment), str(model), None))
+    if session is not None:
+        owners.append((str(experiment), str(model), str(session)))
+    return owners
+
+
+def _kind_of(owner: Owner) -> str:
+    _, model, session = owner
+    if session is not None:
+        return "session"
+    return "experiment" if model is None else "model"

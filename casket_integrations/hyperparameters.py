@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from casket import UnstorableValue
+from casket.records import claim_key
 from casket.values import Encoder
 
 _MAX_DEPTH = 20
@@ -25,6 +26,17 @@ def storable(params: Any) -> dict[str, Any]:
     return shown if isinstance(shown, dict) else {"hyperparameters": shown}
 
 
+def trial_params(callbacks: Iterable[Any]) -> dict[str, Any]:
+    """Return the hyperparameters of the trial that a training belongs to.
+
+    Args:
+        callbacks: the training's. The one that KerasTuner adds has the trial.
+    """
+    trials = (getattr(callback, "trial", None) for callback in callbacks)
+    values = (getattr(getattr(each, "hyperparameters", None), "values", None) for each in trials)
+    return next((dict(each) for each in values if isinstance(each, Mapping)), {})
+
+
 def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the params that `known` has not, or has with another value."""
     return {
@@ -32,6 +44,15 @@ def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
         for name, value in params.items()
         if name not in known or not is_same(value, known[name])
     }
+
+
+def params_key(params: Mapping[str, Any]) -> str:
+    """Return a text that params share if a session is the same by them, and no others.
+
+    Raises:
+        UnstorableValue: something in the params cannot be stored.
+    """
+    return claim_key("", "", Encoder().mapping(params, "params"))
 
 
 def is_same(one: Any, other: Any) -> bool:

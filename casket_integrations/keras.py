@@ -9,14 +9,15 @@ nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import casket
 from casket import foreign
 from casket.errors import missing
-from casket_integrations.calls import ending_sessions, join
+from casket_integrations.calls import Arguments, callbacks_of, ending_sessions, join
+from casket_integrations.hyperparameters import trial_params
 from casket_integrations.recorder import OnError, Recorder, Values
 
 try:
@@ -28,12 +29,14 @@ except ModuleNotFoundError as error:
 
 
 class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
-    """Logs every `fit` as a session: its epochs, and its batches if asked for.
+    """Logs every `fit` as a session of its own: its epochs, and its batches if asked for.
 
-    Epochs and batches count from 1, as Keras shows them. A `fit` that goes on where an earlier one
-    stopped, by `initial_epoch` or `BackupAndRestore`, goes on with the session of the same params.
-    An `evaluate` after `fit` is added to the session as a result filed under `"evaluate"`. If `fit`
-    ends by an exception or Ctrl-C, what was logged stays and the session reads failed.
+    Epochs and batches count from 1, as Keras shows them. A `fit` that resumes an earlier one, by
+    `initial_epoch` or `BackupAndRestore`, continues the last session of the same params that is not
+    running. An `evaluate` after `fit` is added to the session as a result filed under `"evaluate"`.
+    If `fit` ends by an exception or Ctrl-C, what was logged stays and the session reads failed.
+
+    In a search of KerasTuner each trial is a session; the trial's hyperparameters are params, too.
 
     In a loop of your own, call the events in a `keras.callbacks.CallbackList`; an epoch that is
     given no metrics gets the means of its batches.
@@ -44,7 +47,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         freq: keep every so many epochs.
         batches: log every batch too. Those of a `fit` are written twice a second, or when the
             next takes longer; `kill -9` can take the ones since.
-        ensure_unique: refuse params that were run already; else go on with their last session.
+        ensure_unique: refuse params that were run already; else begin a repetition of them.
         exp_id: the experiment, with a URL.
         model_id: the model, with a URL.
         on_error: `"warn"`: a failure to log is one warning and the training goes on; `"raise"`.
@@ -72,16 +75,16 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         )  # fmt: skip
         # Tells Keras that it need not wait for the metrics of a batch on a backend with threads.
         self.async_safe = not batches
+        self._params = dict(params or {})
         self._logs_batches = batches
-        self._is_in_fit = False
-        self._has_begun = False
+        self._is_in_fit = self._has_begun = False
         self._epoch = 0
 
     def on_train_begin(self, logs: Values = None) -> None:
-        """Expect a first epoch, whose number says whether the training is a new one."""
-        self.recorder.end("the next training began before this one had ended")
-        self._has_begun = False
-        self._is_in_fit = join(self.recorder, self.model)
+        """Expect a first epoch; its number decides whether the training is a new one."""
+        arguments = join(self.recorder, self.model)
+        self._is_in_fit = arguments is not None
+        self._expect(arguments or {})
 
     def on_epoch_begin(self, epoch: int, logs: Values = None) -> None:
         """Begin the session, or continue it, before the first epoch."""
@@ -111,17 +114,31 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         """Add an `evaluate` after `fit` to the session of that fit."""
         self.recorder.late_result(logs, index_by="evaluate")
 
+    def _expect(self, arguments: Arguments) -> None:
+        """Expect a training, which the arguments of `fit` describe."""
+        self._has_begun = False
+        self.recorder.params = {**trial_params(callbacks_of(arguments)), **self._params}
+        self.recorder.expect(resumes=arguments.get("initial_epoch", 0) > 0)
+
     def _begin(self, epoch: int) -> None:
         if self._has_begun:
             return
         self._has_begun = True
-        if self.recorder.start(goes_on=epoch > 0) and self.model is not None:
+        if self.recorder.start(resumes=epoch > 0) and self.model is not None:
             for facts in (_model_facts, _optimizer_facts):
                 with self.recorder.forgiving():
                     self.recorder.meta(facts(self.model))
 
 
-Model.fit = ending_sessions(Model.fit)
+def _expected(arguments: Arguments) -> Iterator[Recorder]:
+    """Yield the recorders of the callbacks that `fit` is given, each expecting the training."""
+    for callback in callbacks_of(arguments):
+        if isinstance(callback, DBCallback):
+            callback._expect(arguments)
+            yield callback.recorder
+
+
+Model.fit = ending_sessions(Model.fit, _expected)
 
 
 def _model_facts(model: Any) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from casket import MissingDependency, Model
 from casket_integrations.recorder import OnError
-from casket_integrations.steps import Run, Steps
+from casket_integrations.steps import Steps
+from casket_integrations.trainers import failed_fit, run_at_work, run_of, trainer_of
 
 LOGGERS = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger")
 """One framework under two names, whose classes are not the same."""
@@ -42,21 +42,24 @@ from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: E402 - co
 
 
 class CasketLogger(Logger):
-    """Logs a training as a session: each call is a batch, each epoch's latest metrics an epoch.
+    """Logs each `fit` as a session: each call is a batch, each epoch's latest metrics an epoch.
 
     The session begins with the first metric or checkpoint, or when `experiment` is used; the
     hyperparameters logged until then are its params, later ones its `meta["hyperparameters"]`. It
-    ends with the Trainer's run. `test` and `validate` go on with it, and are added as results too,
-    filed under their names; so do a resumed `fit`, and a second one unless its hyperparameters are
-    others. Epochs and steps count from 0, as Lightning's do. Steps of a Trainer that follow
-    each other quickly are written twice a second. Where no Trainer ends the session, call
+    ends with the Trainer's run. `test` and `validate` add to it, and their results are filed under
+    their names. A `fit` that resumes from a checkpoint (`ckpt_path`, or that of a requeued Slurm
+    job) continues the last session of the same params that is not running, and a further `fit` of
+    the same Trainer continues its own, unless its hyperparameters are others. A `fit` that fails
+    before its first step is a failed session, too. Epochs and steps count from 0, as Lightning's
+    do. Steps of a Trainer that follow each other quickly are written twice a second. Where no
+    Trainer ends the session, call
     `finalize("success")`.
 
     Args:
         model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
         params: hyperparameters, besides those that Lightning logs.
         prefix: what to put before the names of metrics, with a hyphen.
-        ensure_unique: refuse params that were run already; else go on with their last session.
+        ensure_unique: refuse params that were run already; else begin a repetition of them.
         exp_id: the experiment, with a URL.
         model_id: the model, with a URL.
         save_dir: where checkpoints go, in `save_dir/name/version/checkpoints`; by default the
@@ -97,6 +100,7 @@ class CasketLogger(Logger):
     @_module.rank_zero_experiment  # type: ignore[untyped-decorator]  # either Lightning's
     def experiment(self) -> Any:
         """The casket Session, which begins when it is used; another rank's does nothing."""
+        self._steps.look_for_run(lambda: run_at_work(self))  # the Trainer asks when a run begins
         return self._steps.handle
 
     @property
@@ -133,7 +137,8 @@ class CasketLogger(Logger):
     def log_graph(self, model: Any, input_array: Any = None) -> None:  # noqa: ARG002
         """Keep the model's layers; the Trainer calls this at the start of each of its runs."""
         facts = {"class_name": type(model).__name__, "layers": model}
-        self._steps.run(_run_of(model), {"lightning_model": facts})
+        trainer = trainer_of(model)
+        self._steps.run(trainer and run_of(trainer), {"lightning_model": facts})
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -156,12 +161,8 @@ class CasketLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """End the session; the Trainer calls this at the end of each of its runs."""
-        self._steps.end(None if status in ("success", "finished") else f"finalize({status!r})")
-
-
-def _run_of(model: Any) -> Run | None:
-    """Return what the model's Trainer does with it."""
-    with suppress(AttributeError, RuntimeError):  # what a model without a Trainer raises
-        trainer = model.trainer
-        return Run(trainer.state.fn.value, lambda: trainer.current_epoch, lambda: trainer.ckpt_path)
-    return None
+        if status in ("success", "finished"):
+            self._steps.end(None)
+        else:
+            failed = failed_fit(sys.exc_info()[1], self)
+            self._steps.end(f"finalize({status!r})", *(failed or ()))

@@ -17,6 +17,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from casket import (
@@ -26,10 +27,12 @@ from casket import (
     Model,
     Session,
     UnstorableValue,
+    claims,
     forks,
 )
+from casket.records import claim_key
 from casket.session import Batch, describe
-from casket_integrations.hyperparameters import can_be_stored, storable
+from casket_integrations.hyperparameters import can_be_stored, params_key, storable
 
 OnError = Literal["warn", "raise"]
 Values = Mapping[str, Any] | None
@@ -41,20 +44,22 @@ hundredth of a training that takes a millisecond for one."""
 
 
 class Recorder:
-    """Writes one training after another, each into a session of its own.
+    """Writes one training after another, each into a session of its own unless it resumes one.
 
     Nothing it does stops a training, except that params which were run already are refused at the
     start if `ensure_unique` says so. What cannot be written is named in one warning for each
     training, and everything else is written: a metric that cannot be stored is left out of its
     record, and a store that failed is tried again with the next record.
 
-    Recorders pickle and copy; a copy made during a training goes on with its session.
+    Recorders pickle and copy. A copy made during a training continues its session. Deep copies of a
+    recorder, as tuners make them for their trials, do not refuse params that another of them ran in
+    this process: those are repetitions.
 
     Args:
         model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
         params: the hyperparameters of the session; what cannot be stored of them is kept as text.
         freq: keep every so many epochs.
-        ensure_unique: refuse params that were run already; else go on with their last session.
+        ensure_unique: refuse params that were run already; else begin a repetition of them.
         exp_id: the experiment, with a URL.
         model_id: the model, with a URL.
         on_error: `"warn"`: a failure to log is one warning and the training goes on; `"raise"`: it
@@ -88,7 +93,11 @@ class Recorder:
         self._has_warned = False
         self._is_training = False
         self._may_open = False
-        self._opens_unique = ensure_unique
+        self._expected: bool | None = None
+        self._resumes = False
+        self._session_id: str | None = None
+        self._own: tuple[str, str] | None = None
+        self._copies = _Copies()
         self._session: Session | None = None
         self._outcome: _Outcome | None = None
         self._seen: dict[str, array[float]] = {}
@@ -96,18 +105,20 @@ class Recorder:
         self._watch()
 
     def _watch(self) -> None:
+        self._copy = object()
         self.after_fork()
         forks.renew_in_children(self)
         _recorders.add(self)
 
     def after_fork(self) -> None:
-        """Leave the batches that wait to the parent."""
+        """Leave the parent its training: the batches that wait, and one that is expected."""
+        self._expected = None
         self._waiting: list[Batch] = []
         self._waits = threading.RLock()
         self._over: threading.Event | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        anew = {"_session": None, "_opens_unique": False, "_waits": None, "_over": None}
+        anew = {"_session": None, "_copy": None, "_waits": None, "_over": None}
         return {**self.__dict__, **anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -120,28 +131,46 @@ class Recorder:
         return self._session if self._is_training else None
 
     @property
+    def session_id(self) -> str | None:
+        """The id of the session of the current or last training; None if it has none."""
+        return self._session_id
+
+    @property
     def model(self) -> Model | None:
         """The casket Model; None in a process that does not log and was given a URL."""
         return self._model
 
-    def start(self, *, goes_on: bool = False) -> bool:
-        """Begin the training's session; during a training nothing happens.
+    def expect(self, *, resumes: bool = False) -> None:
+        """Expect a training: if it fails before it starts, its session says so.
 
         Args:
-            goes_on: continue the last session of these params: a resumed training is no second run.
+            resumes: as `start` takes it.
+        """
+        if self._expected is None:
+            self.end("the next training began before this one had ended")
+        self._expected = resumes
+
+    def start(self, *, resumes: bool = False, session_id: str | None = None) -> bool:
+        """Begin a training; during a training nothing happens.
+
+        Args:
+            resumes: whether it resumes an earlier training. It then continues this recorder's
+                session of these params, or the last session that has them, but none that is
+                running; without such a session it begins one.
+            session_id: the session to continue, which decides alone.
 
         Returns:
             Whether a training began that is to be logged.
 
         Raises:
-            ExistingParamsException: the params were run already.
+            ExistingParamsException: the params were run already, and the training is a new one.
         """
         if not self.is_logging or self._is_training:
             return False
         self._write_end()
-        self._session = None
+        self._session = self._expected = None
         self._is_training = self._may_open = True
-        self._opens_unique = self._ensure_unique and not goes_on
+        self._resumes, self._session_id = resumes, session_id
         self._has_warned = False
         self._outcome = None
         self._seen = {}
@@ -153,6 +182,34 @@ class Recorder:
                 raise
             self._warn(error)
         return True
+
+    def earlier(self, params: Mapping[str, Any]) -> list[claims.Holder]:
+        """Return the sessions that have params, in the order in which they began."""
+        model = self._model
+        if model is None:
+            return []
+        encoded, _ = model.backend.encode(params, "params")
+        claim = claim_key(model.experiment.id, model.id, encoded)
+        sessions = claims.starts_with(model.backend, claim)
+        return [claims.look_at(model.backend, session) for session in sessions]
+
+    def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:
+        """Refuse params as the start of a training that has to be unique does.
+
+        Args:
+            params: the params.
+            before: the id of a session; neither it nor those that began later count.
+
+        Raises:
+            ExistingParamsException: a session that runs or was completed has them.
+        """
+        model = self._model
+        holders = takewhile(lambda holder: holder.session != before, self.earlier(params))
+        known = next((each for each in holders if each.may_run or each.is_completed), None)
+        if known is not None and model is not None:
+            raise ExistingParamsException(
+                model.view_of(known), lambda: model.nearest_but(known.session, params)
+            )
 
     def epoch(
         self,
@@ -238,7 +295,7 @@ class Recorder:
         if outcome is None or self._is_training:
             return
         self._write_end()
-        self._is_training, self._may_open, self._opens_unique = True, True, False
+        self._is_training = self._may_open = True
         try:
             self.result(values, index_by)
         finally:
@@ -257,8 +314,14 @@ class Recorder:
 
         Args:
             error: what the training failed of; None: it completed. With an exception on its way,
-                a failure to write the end is a warning in any case.
+                a failure to write the end is a warning in any case. A training that was expected
+                and never started gets a session to say so, unless params were refused.
         """
+        resumes, self._expected = self._expected, None
+        is_refused = isinstance(error, ExistingParamsException)
+        if resumes is not None and error is not None and not is_refused:
+            with self.forgiving(always=True), suppress(ExistingParamsException):
+                self.start(resumes=resumes)
         self._end(_Outcome.of(error), is_failing=error is not None)
 
     @contextmanager
@@ -305,13 +368,35 @@ class Recorder:
 
     def _open(self, model: Model) -> Session:
         try:
-            return model.session(self.params, ensure_unique=self._opens_unique)
+            session = self._begun(model)
         except UnstorableValue as error:
             if self._on_error == "raise":
                 raise
             self._warn(error)
-        self.params = storable(self.params)
-        return model.session(self.params, ensure_unique=self._opens_unique)
+            self.params = storable(self.params)
+            session = self._begun(model)
+        self._session_id, self._own = session.id, (params_key(self.params), session.id)
+        return session
+
+    def _begun(self, model: Model) -> Session:
+        """Begin the session, or continue the one that the training belongs to."""
+        if self._session_id is not None:
+            return model.resume(self._session_id)
+        if self._resumes:
+            own = self._own_to_resume(model)
+            return model.resume(own) if own else model.resume_last(self.params)
+        is_repetition = not self._ensure_unique or self._copies.ran(self.params, self._copy)
+        session = model.session(self.params, repeat=is_repetition)
+        self._copies.add(self.params, self._copy)
+        return session
+
+    def _own_to_resume(self, model: Model) -> str | None:
+        """Return the id of this recorder's last session, if it has these params and has ended."""
+        key, session_id = self._own or ("", "")
+        if key != params_key(self.params):
+            return None
+        holder = claims.look_at(model.backend, session_id)
+        return session_id if len(holder.life) and not holder.may_run else None
 
     def _write_batches(self, session: Session, batches: Sequence[Batch]) -> None:
         try:
@@ -361,6 +446,30 @@ def _write_now_and_then(ref: weakref.ref[Recorder], over: threading.Event) -> No
             return
         recorder.write_waiting(always=True)
         del recorder
+
+
+class _Copies:
+    """The params that a recorder and its copies in this process ran.
+
+    Deep copies share it; the copy in another process begins with an empty one.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, object] = {}
+
+    def __deepcopy__(self, memo: Any) -> _Copies:
+        return self
+
+    def __reduce__(self) -> Any:
+        return _Copies, ()
+
+    def add(self, params: Mapping[str, Any], copy: object) -> None:
+        """Note that a copy runs params."""
+        self._first.setdefault(params_key(params), copy)
+
+    def ran(self, params: Mapping[str, Any], copy: object) -> bool:
+        """Return whether params were run first by another copy."""
+        return self._first.get(params_key(params), copy) is not copy
 
 
 class _Outcome(NamedTuple):

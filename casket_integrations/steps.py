@@ -27,25 +27,28 @@ class Run(NamedTuple):
     Attributes:
         stage: `"fit"`, or the evaluation's name.
         epoch: tells the epoch it is in.
-        is_resumed: tells (as true or false in general) whether it goes on from a checkpoint.
+        resumes: returns whether a training continues an earlier one (a true or a false value).
+        can_resume_later: whether `resumes` may return another value once the run has begun.
     """
 
     stage: str
     epoch: Callable[[], Any]
-    is_resumed: Callable[[], Any]
+    resumes: Callable[[], Any]
+    can_resume_later: bool = False
 
 
 class Steps:
     """Writes metrics by step, and of each epoch the latest ones, into a session.
 
-    The session begins with the first metric; the hyperparameters known by then are its params. A
-    training with the same ones goes on with it; what comes after its end, an evaluation, a metric
-    or a hyperparameter, is added to it and leaves its status as it was.
+    The session begins with the first metric; the hyperparameters known by then are its params. Each
+    training is a session of its own unless it resumes an earlier one. An evaluation before a
+    training begins the session of that training. An evaluation, a metric or a hyperparameter after
+    its end is added to it and leaves its status as it was.
 
     Args:
         model: a casket Model, or the URL of a store.
         params: hyperparameters known already.
-        ensure_unique: refuse params that were run already; else go on with their last session.
+        ensure_unique: refuse params that were run already; else begin a repetition of them.
         exp_id: the experiment, with a URL.
         options: what `Recorder` takes besides.
 
@@ -71,7 +74,9 @@ class Steps:
         self._facts: dict[str, Any] = {"version": self.version}
         self._checkpoints: dict[str, Any] = {}
         self._run: Run | None = None
-        self._is_begun = self._has_ended = False
+        self._is_begun = self._is_announced = False
+        self._ended: str | None = None
+        self._is_evaluation = False
         self._error: str | None = None
         self._hyperparameters: dict[str, Any] = {}
         self._later: dict[str, Any] = {}
@@ -82,7 +87,7 @@ class Steps:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the run and the open session behind; the recorder goes on with the session."""
-        return {**self.__dict__, "_run": None, "_is_begun": False}
+        return {**self.__dict__, "_run": None, "_is_begun": False, "_is_announced": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -106,6 +111,15 @@ class Steps:
         self._begin()
         return self._recorder.session
 
+    def look_for_run(self, running: Callable[[], Run | None]) -> None:
+        """Note what the framework does, as long as it has not announced it by `run`.
+
+        Args:
+            running: returns the run, if there is one.
+        """
+        if not self._is_begun and not self._is_announced:
+            self._run = running()
+
     def run(self, run: Run | None, facts: Mapping[str, Any]) -> None:
         """Note what the framework begins to do.
 
@@ -115,9 +129,9 @@ class Steps:
         self._facts.update(storable(facts))
         if self._is_begun:
             self._recorder.meta(self._facts)
-        elif run is not None and self._refuses_known:
+        elif run is not None and self._refuses_known and not run.can_resume_later:
             self._refuse_known(run)
-        self._run = run
+        self._run, self._is_announced = run, run is not None
 
     def hyperparameters(self, params: Any) -> None:
         """Take hyperparameters as params of the session; once it has begun, as its meta."""
@@ -158,16 +172,31 @@ class Steps:
                 self._kept.add(version)
                 self._recorder.artifact(os.path.basename(path), path)
 
-    def end(self, failure: str | None) -> None:
+    def end(
+        self,
+        failure: str | None,
+        unannounced: Run | None = None,
+        hyperparameters: Mapping[str, Any] | None = None,
+    ) -> None:
         """End the session, and what the framework does; a second time nothing happens.
 
         Args:
             failure: how it failed, if no exception is on its way that says it; None: it completed.
+            unannounced: the run that failed before the framework announced it.
+            hyperparameters: those of that run.
         """
-        stage = self._run.stage if self._run else ""
-        if stage == "fit" or (not stage and self._hyperparameters and failure is None):
-            self._begin()
         exception = sys.exc_info()[1]
+        is_refused = isinstance(exception, ExistingParamsException)
+        if not self._is_begun and not self._is_announced:
+            self._run = None if is_refused else unannounced
+            self.hyperparameters(None if is_refused else hyperparameters)
+        stage = self._run.stage if self._run else ""
+        if stage == "fit" and failure is not None:
+            # The user's exception must not be hidden behind another one.
+            with self._recorder.forgiving(always=True), suppress(ExistingParamsException):
+                self._begin()
+        elif stage == "fit" or (not stage and self._hyperparameters and failure is None):
+            self._begin()
         if failure is not None:
             self._end(describe(exception) if exception else failure)
         else:  # a test of what failed does not mend it
@@ -175,7 +204,7 @@ class Steps:
 
     def end_addition(self) -> None:
         """End what was added after the end."""
-        if self._has_ended and self._run is None:
+        if self._ended and self._run is None:
             if differing(self._hyperparameters, self._recorder.params):
                 self._begin()
             self._end(self._error)
@@ -186,32 +215,40 @@ class Steps:
             return
         self._is_begun = True
         new = self._new_hyperparameters()
-        is_addition = self._has_ended and (self._run is None or self._run.stage != "fit")
-        goes_on = is_addition or self._goes_on(self._run, new)
-        if not is_addition:
-            self._recorder.params.update(new)
-        self._recorder.start(goes_on=goes_on)
-        self._recorder.meta(self._facts)
-        if is_addition:
+        is_training = self._run is None or self._run.stage == "fit"
+        if self._ended and (self._run is None or not is_training):
+            self._recorder.start(session_id=self._ended)
+            self._recorder.meta(self._facts)
             self._add_later(new)
+            return
+        evaluation = self._own_evaluation(new)
+        self._recorder.params.update(new)
+        resumes = self._run is not None and (not is_training or bool(self._run.resumes()))
+        self._recorder.start(resumes=resumes, session_id=evaluation)
+        session = self._recorder.session
+        self._is_evaluation = bool(not is_training and session and not session.is_continued)
+        self._recorder.meta(self._facts)
 
-    def _goes_on(self, run: Run | None, new: Mapping[str, Any]) -> bool:
-        """Tell whether what begins, with these new hyperparameters, is no training of its own."""
-        is_same = self._has_ended and not new
-        return is_same or (run is not None and (run.stage != "fit" or bool(run.is_resumed())))
+    def _own_evaluation(self, new: Mapping[str, Any]) -> str | None:
+        """Return the id of the session that an evaluation began for the training that begins.
+
+        Args:
+            new: hyperparameters that the evaluation did not have.
+        """
+        return self._ended if self._is_evaluation and not new else None
 
     def _refuse_known(self, run: Run) -> None:
         """Refuse known params before anything is computed, not only when the session begins."""
-        model, params = self._recorder.model, self._recorder.params
-        new = differing(self._hyperparameters, params)
-        if model is None or self._goes_on(run, new):
+        known = self._recorder.params
+        new = differing(self._hyperparameters, known)
+        if run.stage != "fit" or run.resumes():
             return
-        near = []
-        with suppress(CasketError, OSError):  # the session will show it when it begins
-            near = model.nearest({**params, **new})
-        for session, difference in near:
-            if not difference and (session.status == "completed" or not session.is_surely_over):
-                raise ExistingParamsException(session, [])
+        try:
+            self._recorder.refuse_known({**known, **new}, before=self._own_evaluation(new))
+        except ExistingParamsException:
+            raise
+        except (CasketError, OSError):
+            return  # the session shows it when it begins
 
     def _new_hyperparameters(self) -> dict[str, Any]:
         """Hand over the hyperparameters that came since this was asked last, if they are new."""
@@ -236,10 +273,11 @@ class Steps:
                 self._end_epoch()
         finally:
             if self._is_begun:
-                self._has_ended = self._has_ended or self._recorder.session is not None
+                if self._recorder.session is not None:
+                    self._ended = self._recorder.session.id
                 self._error, self._is_begun = error, False
                 self._recorder.end(error)
-            self._run = None
+            self._run, self._is_announced = None, False
 
 
 class _Unbegun:

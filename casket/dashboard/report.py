@@ -16,6 +16,7 @@ from casket.dashboard import contents, curves, details, heatmap, overview, page
 from casket.dashboard.encoding import json_of
 from casket.dashboard.questions import CurveKind, CurvesQuestion, NotAnswered
 from casket.errors import CasketError, NotFound
+from casket.metrics import facts_of
 from casket.summary import facts
 from casket.views import ExperimentView, SessionView
 
@@ -66,6 +67,9 @@ def report(
             "files": [{"name": name, "place": name, "state": "ready", "error": None}],
             "experiments": [overview.experiment(e, 0) for e in experiments if e.id in known],
             "sessions": rows,
+            "metrics": {
+                name: facts_of(name) for name in frozenset().union(*map(overview.metrics_of, rows))
+            },
         },
         "sessions": shown,
         "curves": {kind: _curves(keyed, kind, points) for kind in ("epoch", "batch")},

@@ -59,6 +59,7 @@ from casket.dashboard.questions import (
 )
 from casket.dashboard.security import Access
 from casket.errors import BadLocation, CasketError, NotFound
+from casket.metrics import facts_of
 from casket.rows import Kind
 from casket.views import SessionView
 
@@ -141,6 +142,7 @@ class Dashboard:
             "files": changes.files,
             "experiments": changes.experiments,
             "sessions": [orjson.Fragment(row) for row in changes.rows],
+            "metrics": {name: facts_of(name) for name in changes.metrics},
         }
 
     def values(self, request: Request) -> Response:
@@ -283,7 +285,10 @@ def _events_of(changes: Changes, before: str, board: Board) -> list[bytes]:
         told.append(("experiments", changes.experiments))
     if changes.rows or changes.removed:
         rows = [orjson.Fragment(row) for row in changes.rows]
-        told.append(("sessions", {"sessions": rows, "removed": changes.removed}))
+        metrics = {name: facts_of(name) for name in changes.metrics}
+        told.append(
+            ("sessions", {"sessions": rows, "removed": changes.removed, "metrics": metrics})
+        )
     after = board.cursor(changes.version)
     last = len(told) - 1
     return [

@@ -59,6 +59,20 @@ def digest(name: str, value: Any) -> str:
     return found
 
 
+def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hash of what a search is fitted to, if it can be told apart, and the rows.
+
+    Args:
+        data: `X`, `y` and the parameters of the fit.
+    """
+    X = data["X"]  # noqa: N806 - scikit-learn's name
+    facts = {"rows": X.shape[0] if hasattr(X, "shape") else len(X)}
+    try:
+        return {"hash": digest("data", data), **facts}
+    except Unknown:
+        return facts
+
+
 def of_search(function: Any, arguments: Iterable[Any], named: Mapping[str, Any]) -> str:
     """Return what all folds of a search share.
 

@@ -145,7 +145,8 @@ class _Round:
         folds[split] = outcome
         if len(folds) == self._n_splits:
             outcomes = [folds[i] for i in sorted(folds)]
-            self._log.candidate(params, outcomes, is_reused=candidate not in self._computed)
+            is_reused = candidate not in self._computed
+            self._log.candidate(self._before + candidate, params, outcomes, is_reused=is_reused)
 
 
 def numbered(

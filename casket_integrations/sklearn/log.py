@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import sklearn  # type: ignore[import-untyped]  # has no types
 
-from casket import CasketWarning, Model
+from casket import CasketWarning, Model, SessionView
 from casket_integrations.recorder import Recorder
-from casket_integrations.sklearn import results
+from casket_integrations.sklearn import fingerprint, results
 from casket_integrations.sklearn.describe import search_params
 from casket_integrations.sklearn.progress import Progress
 from casket_integrations.sklearn.stored import Keys, Outcome, StoredFolds, StoredResults, Task
@@ -51,7 +51,7 @@ class SearchLog:
         self._names: list[str] | None = None
         self._best = float("nan")
         self._has_news = False
-        self._waiting: list[tuple[Any, Sequence[Outcome]]] = []
+        self._waiting: list[tuple[int, Any, Sequence[Outcome]]] = []
         self._progress = Progress("candidates", wanted=search.verbose == 1)
         self._keys = Keys() if search.resume else None
         self._folds, self._results = StoredFolds(None), StoredResults(None)
@@ -60,12 +60,21 @@ class SearchLog:
             self._recorder.params = search_params(search, without=_NOT_PARAMS)
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """Keep the session open while the search is fitted; it fails with it."""
-        self._recorder.start(goes_on=self._search.resume)
+    def open(self, data: Mapping[str, Any]) -> Iterator[None]:
+        """Keep the session open while the search is fitted; it fails with it.
+
+        Args:
+            data: `X`, `y` and the parameters of the fit.
+        """
+        facts: dict[str, Any] = {}
+        earlier = None
         with self._recorder.forgiving():
-            self._recorder.meta({"scikit_learn": sklearn.__version__})
-            self._read()
+            facts = fingerprint.of_data(data)
+            earlier = self._earlier(facts.get("hash"))
+        self._recorder.start(session_id=earlier.id if earlier else None)
+        with self._recorder.forgiving():
+            self._recorder.meta({"scikit_learn": sklearn.__version__, "data": {"train": facts}})
+            self._folds, self._results = StoredFolds(earlier), StoredResults(earlier)
         try:
             yield
             self._finish()
@@ -94,10 +103,12 @@ class SearchLog:
         """Log a fold that was computed, so that it need not be again."""
         self._recorder.batch(number, {**facts, "outcome": outcome})
 
-    def candidate(self, params: Any, outcomes: Sequence[Outcome], *, is_reused: bool) -> None:
-        """Log a candidate whose folds are done."""
+    def candidate(
+        self, number: int, params: Any, outcomes: Sequence[Outcome], *, is_reused: bool
+    ) -> None:
+        """Log a candidate whose folds are done; `number` is its index in `cv_results_`."""
         with self._recorder.forgiving():
-            self._waiting.append((params, outcomes))
+            self._waiting.append((number, params, outcomes))
             self._names = self._names or results.scorer_names(self._search.scoring, outcomes)
             if self._names:
                 self._log_waiting(self._names)
@@ -128,19 +139,23 @@ class SearchLog:
             refit_time = {"refit_time": search.refit_time_} if search.refit else {}
             self._recorder.meta({"n_splits": search.n_splits_, **refit_time})
 
-    def _read(self) -> None:
-        """Read what the session holds of the search already."""
-        model, session = self._recorder.model, self._recorder.session
-        if self._keys is not None and model is not None and session is not None:
-            view = model.read_session(session.id)
-            self._folds, self._results = StoredFolds(view), StoredResults(view)
+    def _earlier(self, data_hash: str | None) -> SessionView | None:
+        """Return the last session of these params and data that can be resumed."""
+        model = self._recorder.model
+        if not self._search.resume or data_hash is None or model is None:
+            return None
+        for holder in reversed(self._recorder.earlier(self._recorder.params)):
+            view = None if holder.may_run else model.read_session(holder.session)
+            if view and view.meta.get("data", {}).get("train", {}).get("hash") == data_hash:
+                return view
+        return None
 
     def _log_waiting(self, names: list[str]) -> None:
         waiting, self._waiting = self._waiting, []
         refit = self._search.refit
         shown = refit if refit in names else names[0]
-        for params, outcomes in waiting:
-            found = dict(results.of_candidate(params, outcomes, names))
+        for number, params, outcomes in waiting:
+            found = dict(results.of_candidate(number, params, outcomes, names))
             self._log(found.items())
             self._best = float(np.fmax(self._best, found[shown]["dev_scores"]["mean"]))
 

@@ -17,10 +17,9 @@ class LoggedSearch(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     Attributes:
         casket_model: where to log; None: the search is what it derives from, and nothing else.
-        resume: take the folds that the last session of the same params holds instead of computing
-            them, and keep those that are computed.
-        ensure_unique: refuse to run a search again that was completed or is running; not asked
-            when it is resumed.
+        resume: keep every fold, and continue the last session of the same params and data that is
+            not running, without computing the folds it holds.
+        ensure_unique: refuse a search whose params were run already, unless it is resumed.
     """
 
     casket_model: Model | None
@@ -39,7 +38,7 @@ class LoggedSearch(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             super().fit(X, y, **params)
             return self
         log = SearchLog(self)
-        with log.open():
+        with log.open({"X": X, "y": y, **params}):
             self._casket_log = log
             try:
                 super().fit(X, y, **params)

@@ -37,11 +37,13 @@ def scorer_names(scoring: Any, outcomes: Iterable[Mapping[str, Any]]) -> list[st
     return None
 
 
-def of_candidate(params: Any, outcomes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Named:
-    """Yield the results of a candidate from its folds."""
+def of_candidate(
+    number: int, params: Any, outcomes: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> Named:
+    """Yield the results of a candidate from its folds; `number` is its index in `cv_results_`."""
     times = [[outcome[time] for outcome in outcomes] for time in ("fit_time", "score_time")]
     scores = [[_score(outcome["test_scores"], name) for outcome in outcomes] for name in names]
-    yield from _results(params, names, [*times, *scores])
+    yield from _results(number, params, names, [*times, *scores])
 
 
 def of_cv_results(search: Any) -> Named:
@@ -52,7 +54,7 @@ def of_cv_results(search: Any) -> Named:
     for i, params in enumerate(found["params"]):
         times = [[found[f"mean_{time}"][i]] * len(splits) for time in ("fit_time", "score_time")]
         scores = [[found[f"split{split}_test_{key}"][i] for split in splits] for key, _ in scorers]
-        yield from _results(params, [name for _, name in scorers], [*times, *scores])
+        yield from _results(i, params, [name for _, name in scorers], [*times, *scores])
 
 
 def best(search: Any) -> Named:
@@ -91,7 +93,9 @@ def _score(scores: Any, name: str) -> Any:
     return scores[name] if isinstance(scores, Mapping) else scores
 
 
-def _results(params: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Named:
+def _results(
+    number: int, params: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> Named:
     """Yield a candidate's results from a row for each time and each scorer, a column a fold."""
     table = np.array(rows, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # infinite scores; scikit-learn warns of them
@@ -106,6 +110,7 @@ def _results(params: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]) -
         yield (
             name,
             {
+                "candidate": number,
                 "grid_search_params": told_params,
                 "dev_scores": {"mean": mean, "std": deviation, "splits": scores},
                 "fit_time": fit_time,

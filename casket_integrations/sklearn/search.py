@@ -14,15 +14,16 @@ from casket_integrations.sklearn.logged import LoggedSearch
 class LoggedGridSearchCV(LoggedSearch, GridSearchCV):  # type: ignore[misc]  # scikit-learn has no types
     """Tries every point of a grid, as `GridSearchCV` does, and logs each.
 
-    A `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
-    its scorer, as soon as its folds are done.
+    Each `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
+    its scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
 
     Args:
         estimator: this and all up to `casket_model` is that of `GridSearchCV`.
         casket_model: the casket Model to log into; None: nothing is logged.
-        resume: keep every fold, and take those that the last session of the same params kept
-            instead of computing them.
-        ensure_unique: refuse a search that was run already, unless it is resumed.
+        resume: keep every fold, and continue the last session of the same params and data that is
+            not running, without computing the folds it holds.
+        ensure_unique: refuse a search whose params were run already, unless it is resumed; else
+            begin a repetition of it.
     """
 
     def __init__(
@@ -62,15 +63,16 @@ class LoggedGridSearchCV(LoggedSearch, GridSearchCV):  # type: ignore[misc]  # s
 class LoggedRandomizedSearchCV(LoggedSearch, RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn has no types
     """Tries points drawn at random, as `RandomizedSearchCV` does, and logs each.
 
-    A `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
-    its scorer, as soon as its folds are done.
+    Each `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
+    its scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
 
     Args:
         estimator: this and all up to `casket_model` is that of `RandomizedSearchCV`.
         casket_model: the casket Model to log into; None: nothing is logged.
-        resume: keep every fold, and take those that the last session of the same params kept
-            instead of computing them.
-        ensure_unique: refuse a search that was run already, unless it is resumed.
+        resume: keep every fold, and continue the last session of the same params and data that is
+            not running, without computing the folds it holds.
+        ensure_unique: refuse a search whose params were run already, unless it is resumed; else
+            begin a repetition of it.
     """
 
     def __init__(

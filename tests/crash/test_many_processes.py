@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
 import casket
+from casket.locate import locate
+from casket.stores.base import StoreOptions
 from tests.crash.crew import Crew, acknowledged, context, eventually
 from tests.crash.scripts import run_python
 from tests.crash.workers import (
     append_once,
     come_and_go,
+    contest_and_leave,
     continue_together,
     log_and_contest,
     model,
@@ -20,6 +24,7 @@ from tests.crash.workers import (
 
 PROCESSES, EPOCHS, CONTESTS = 16, 500, 50
 TOGETHER, EPOCHS_TOGETHER = 6, 200
+LEAVING, LEAVING_CONTESTS = 8, int(os.environ.get("CASKET_CONTESTS", "150"))
 COMING, VISITS = 4, {".json": 50, ".sqlite": 150}
 
 
@@ -83,6 +88,17 @@ def test_nothing_is_lost_or_out_of_order_and_each_contest_is_won_once(
         assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_of_processes_that_leave_at_once_one_wins_each_contest(runs: Path, crew: Crew) -> None:
+    """`CASKET_CONTESTS=3000` runs more of them than usual."""
+    together = context.Barrier(LEAVING)
+    for _ in range(LEAVING):
+        crew.start(contest_and_leave, runs, LEAVING_CONTESTS, together)
+    crew.finish()
+    sessions = casket.open(runs).sessions()
+    assert {session.status for session in sessions} == {"completed"}
+    assert sorted(s.params["contest"] for s in sessions) == list(range(LEAVING_CONTESTS))
+
+
 def test_processes_that_continue_one_session_at_once_keep_all_their_records(
     runs: Path, crew: Crew
 ) -> None:
@@ -92,8 +108,11 @@ def test_processes_that_continue_one_session_at_once_keep_all_their_records(
     crew.finish()
     (session,) = casket.open(runs).sessions()
     assert session.status == "completed"
-    writers = [epoch["of"] for epoch in session.epochs]
+    stored = locate(runs).open(StoreOptions(), writing=False).records(kinds={"epoch"})
+    writers = [record["body"]["result"]["of"] for _, record in stored]
     assert sum(one != next_one for one, next_one in pairwise(writers)) > 2 * TOGETHER, "in turn"
+    shown = [epoch["of"] for epoch in session.epochs]
+    assert sum(one != next_one for one, next_one in pairwise(shown)) == TOGETHER - 1, "by writer"
     by_process = defaultdict(list)
     for epoch in session.epochs:
         by_process[epoch["of"]].append(epoch["epoch_num"])

@@ -12,6 +12,7 @@ import random
 import resource
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,29 @@ def _run_for(mine: casket.Model, contest: int, name: int, won: Log) -> None:
     except ExistingParamsException:
         return
     won.add(contest)
+
+
+def contest_and_leave(runs: Path, contests: int, together: Any) -> None:
+    """Run for params that others run for, each time in a process that leaves at once."""
+    mine = model(runs)
+    for contest in range(contests):
+        together.wait(PATIENCE)
+        child = os.fork()
+        if child == 0:
+            _contest(mine, contest)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, f"contest {contest}: {status}"
+
+
+def _contest(mine: casket.Model, contest: int) -> None:
+    """Run for params, and leave without any of the parent's cleaning up."""
+    code = 1
+    try:
+        with suppress(ExistingParamsException), mine.session({"contest": contest}) as session:
+            session.add_result({"winner": os.getpid()})
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def continue_together(runs: Path, name: int, epochs: int, together: Any) -> None:

@@ -257,12 +257,50 @@ def test_a_fit_restored_from_a_backup_continues_the_session(memory, fit, tmp_pat
     assert only(memory).status == "completed"
 
 
-def test_several_fits_on_one_callback(memory, fit):
-    callback, network = DBCallback(memory, {"a": 1}, ensure_unique=False), net()
+def test_each_fit_of_a_callback_is_a_session_unless_it_resumes(model, fit):
+    callback, network = DBCallback(model, {"a": 1}, ensure_unique=False), net()
     fit(callback, model=network)
     fit(callback, model=network)
     fit(callback, model=network, initial_epoch=2, epochs=3)
-    assert numbers(only(memory)) == [1, 2, 1, 2, 3]
+    assert [numbers(session) for session in model.sessions()] == [[1, 2], [1, 2, 3]]
+    assert [session.meta.get("repeat") for session in model.sessions()] == [None, 1]
+
+
+@pytest.mark.parametrize("ensure_unique", [True, False])
+def test_a_fit_that_resumes_never_joins_a_running_one(ensure_unique, file_url, fit):
+    model = Experiment.use(file_url, exp_id="exp").model("net")
+
+    def resume():
+        again = DBCallback(model, {"a": 1}, ensure_unique=ensure_unique)
+        fit(again, initial_epoch=1, epochs=2)
+
+    resuming = LambdaCallback(on_epoch_begin=lambda epoch, _: epoch == 1 and resume())
+    fit(DBCallback(model, {"a": 1}), resuming)
+    assert [numbers(session) for session in model.sessions()] == [[1, 2], [2]]
+    assert {session.status for session in model.sessions()} == {"completed"}
+
+
+def test_a_fit_after_one_that_was_resumed_and_interrupted_is_a_new_session(model, fit):
+    network = net()
+    fit(DBCallback(model, {"a": 1}), model=network)
+    interrupted = LambdaCallback(
+        on_train_batch_end=lambda batch, logs: signal.raise_signal(signal.SIGINT)
+    )
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(interrupted, DBCallback(model, {"a": 1}), model=network, initial_epoch=2, epochs=3)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    assert (only(model).status, only(model).error) == ("failed", "KeyboardInterrupt")
+    fit(DBCallback(model, {"a": 1}))
+    assert [(s.status, numbers(s)) for s in model.sessions()] == [
+        ("failed", [1, 2]),
+        ("completed", [1, 2]),
+    ]
+
+
+def test_params_that_were_run_are_refused_on_a_callback_too(memory, fit):
     unique = DBCallback(memory, {"a": 2})
     fit(unique)
     with pytest.raises(casket.ExistingParamsException):
@@ -374,6 +412,94 @@ def test_ctrl_c_in_fit(memory, fit):
     finally:
         signal.signal(signal.SIGINT, inherited)
     assert (only(memory).status, only(memory).error) == ("failed", "KeyboardInterrupt")
+
+
+def fails_in_on_train_begin(fit, callback, error):
+    def fail(_):
+        raise error
+
+    fit(callback, LambdaCallback(on_train_begin=fail))
+
+
+def fails_before_its_callbacks_know(fit, callback, error):
+    model = net()
+
+    class Fails(keras.losses.Loss):
+        def call(self, *_):
+            raise error
+
+    model.compile("sgd", Fails())
+    fit(callback, model=model)
+
+
+def fails_in_a_callback_list(fit, callback, error):
+    model = net()
+
+    def fail(_):
+        raise error
+
+    given = CallbackList([callback, LambdaCallback(on_train_begin=fail)], model=model)
+    keras.Model.fit(model, np.zeros((64, 64)), np.zeros(64), callbacks=given, verbose=0)
+
+
+EARLY = [fails_in_on_train_begin, fails_before_its_callbacks_know, fails_in_a_callback_list]
+
+
+@pytest.mark.parametrize("early", EARLY)
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
+def test_a_fit_that_fails_before_its_first_epoch_is_a_failed_session(memory, fit, early, error):
+    with pytest.raises(type(error)):
+        early(fit, DBCallback(memory, {"a": 1}), error)
+    session = only(memory)
+    assert (session.status, session.params) == ("failed", {"a": 1})
+    assert session.error.startswith(type(error).__name__)
+    assert not session.epochs
+
+
+@pytest.mark.parametrize("early", EARLY)
+def test_a_callback_that_trained_before_tells_of_an_early_failure_too(memory, fit, early):
+    callback = DBCallback(memory, {"a": 1}, ensure_unique=False)
+    fit(callback)
+    with pytest.raises(ValueError, match="no"):
+        early(fit, callback, ValueError("no"))
+    assert [(s.status, numbers(s)) for s in memory.sessions()] == [
+        ("completed", [1, 2]),
+        ("failed", []),
+    ]
+
+
+@pytest.mark.parametrize("early", EARLY)
+def test_an_early_failure_of_params_that_were_run_shows_itself_only(memory, fit, early):
+    fit(DBCallback(memory, {"a": 1}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", casket.CasketWarning)
+        with pytest.raises(ValueError, match="no"):
+            early(fit, DBCallback(memory, {"a": 1}), ValueError("no"))
+    assert only(memory).status == "completed"
+
+
+def test_a_fit_that_resumes_and_fails_early_is_a_failure_of_its_session(memory, fit):
+    def fail(_):
+        raise ValueError("no")
+
+    fit(DBCallback(memory, {"a": 1}))
+    failing = LambdaCallback(on_train_begin=fail)
+    with pytest.raises(ValueError, match="no"):
+        fit(DBCallback(memory, {"a": 1}), failing, initial_epoch=2, epochs=3)
+    assert (only(memory).status, only(memory).error) == ("failed", "ValueError: no")
+
+
+def test_a_fit_that_is_refused_is_no_session_of_its_other_callbacks(memory, fit):
+    fit(DBCallback(memory, {"a": 1}))
+    with pytest.raises(casket.ExistingParamsException):
+        fit(DBCallback(memory, {"a": 1}), DBCallback(memory, {"a": 2}))
+    assert only(memory).params == {"a": 1}
+
+
+def test_arguments_that_fit_does_not_take_make_no_session(memory, fit):
+    with pytest.raises(TypeError):
+        fit(DBCallback(memory), epoch=2)
+    assert memory.sessions() == []
 
 
 def test_the_same_callback_fits_again_after_a_failure(memory, fit):
@@ -602,8 +728,9 @@ def test_copies_train_by_themselves(file_url, fit, how):
     fit(how(callback))
     fit(callback)
     fit(how(callback))
-    assert numbers(only(model)) == [1, 2] * 3
-    assert only(model).status == "completed"
+    assert [numbers(session) for session in model.sessions()] == [[1, 2]] * 3
+    assert [session.meta.get("repeat") for session in model.sessions()] == [None, 1, 2]
+    assert {session.status for session in model.sessions()} == {"completed"}
 
 
 def test_it_is_found_in_casket():

@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -25,6 +26,7 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyExperiment
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
@@ -42,6 +44,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*was called without a model"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
     pytest.mark.filterwarnings("ignore:.*this may affect the sampler|.*no `val_dataloader`"),
 ]
 
@@ -125,6 +128,14 @@ def fit(digits, tmp_path):
 def the_session(model):
     (session,) = model.sessions()
     return session
+
+
+def epochs_of(model):
+    return [[row["epoch_num"] for row in session.epochs] for session in model.sessions()]
+
+
+def repeats_of(model):
+    return [session.meta.get("repeat") for session in model.sessions()]
 
 
 def without_time(rows):
@@ -660,8 +671,37 @@ def test_a_resumed_fit_goes_on_with_the_session(memory, fit, tmp_path):
     assert [row["epoch_num"] for row in session.epochs.latest] == [0, 1, 2]
 
 
-def test_a_second_fit_goes_on_with_the_session(memory, fit, digits):
-    trainer = fit(CasketLogger(memory, ensure_unique=True), max_epochs=1)
+class RestoresLate(SingleDeviceStrategy):
+    """Restores as the strategies of large models do, after the Trainer logged hyperparameters."""
+
+    restore_checkpoint_after_setup = True
+
+
+@pytest.mark.parametrize("autolog", [True, False])
+@pytest.mark.parametrize("ensure_unique", [True, False])
+@pytest.mark.parametrize("strategy", [SingleDeviceStrategy, RestoresLate])
+def test_a_fit_from_a_checkpoint_continues_the_session_of_another_process(
+    strategy, ensure_unique, autolog, memory, fit, tmp_path
+):
+    options = {"enable_checkpointing": True, "enable_autolog_hparams": autolog}
+    for epochs in (1, 2):
+        checkpoints = ModelCheckpoint(tmp_path / "kept", save_last=True)
+        fit(
+            CasketLogger(memory, ensure_unique=ensure_unique),
+            ckpt_path=tmp_path / "kept" / "last.ckpt" if epochs == 2 else None,
+            callbacks=[checkpoints],
+            max_epochs=epochs,
+            strategy=strategy(torch.device("cpu")),
+            **options,
+        )
+    assert epochs_of(memory) == [[0, 1]]
+    assert the_session(memory).status == "completed"
+
+
+@pytest.mark.parametrize("autolog", [True, False])
+def test_a_second_fit_goes_on_with_the_session(autolog, memory, fit, digits):
+    options = {"max_epochs": 1, "enable_autolog_hparams": autolog}
+    trainer = fit(CasketLogger(memory, ensure_unique=True), **options)
     trainer.fit_loop.max_epochs = 2
     trainer.fit(trainer.model, digits["train"], digits["val"])
     session = the_session(memory)
@@ -737,10 +777,353 @@ def test_params_that_were_run_are_refused_with_the_first_metric_at_the_latest(me
     assert len(the_session(memory).batches) == 1
 
 
-def test_without_ensure_unique_the_last_session_goes_on(memory, fit):
+# A fit is a session of its own
+
+
+@pytest.mark.parametrize("autolog", [True, False])
+@pytest.mark.parametrize("shares_logger", [True, False])
+def test_each_fold_of_a_loop_is_a_session(shares_logger, autolog, file_url, fit):
+    model = Experiment.use(file_url, exp_id="exp").model("net")
+    logger = CasketLogger(model)
+    for _ in range(3):
+        fit(logger if shares_logger else CasketLogger(model), enable_autolog_hparams=autolog)
+    assert epochs_of(model) == [[0, 1]] * 3
+    assert repeats_of(model) == [None, 1, 2]
+    assert {session.status for session in model.sessions()} == {"completed"}
+
+
+def test_a_logger_refuses_the_params_of_its_own_earlier_fit(memory, fit):
+    logger = CasketLogger(memory, ensure_unique=True)
+    fit(logger)
+    with pytest.raises(casket.ExistingParamsException):
+        fit(logger)
+    assert epochs_of(memory) == [[0, 1]]
+    assert the_session(memory).status == "completed"
+
+
+class Begins(Callback):
+    """Begins something in the middle of the second epoch."""
+
+    def __init__(self, something):
+        self.something = something
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == STEPS + 5:
+            self.something()
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_fit_joins_no_running_one(resumes, file_url, fit, tmp_path):
+    model = Experiment.use(file_url, exp_id="exp").model("net")
+    checkpoints = ModelCheckpoint(tmp_path / "kept", save_last=True)
+
+    def begin():
+        path = checkpoints.last_model_path if resumes else None
+        fit(CasketLogger(model), ckpt_path=path)
+
+    fit(CasketLogger(model), callbacks=[checkpoints, Begins(begin)], enable_checkpointing=True)
+    assert epochs_of(model) == [[0, 1], [1] if resumes else [0, 1]]
+    assert repeats_of(model) == [None, 1]
+
+
+TRAINING = """
+    import os, signal, subprocess, sys, warnings
+    import torch
+    warnings.simplefilter("ignore")
+    import lightning.pytorch as lightning
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+    from casket_integrations.lightning import CasketLogger
+    from torch.nn.functional import cross_entropy
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Net(lightning.LightningModule):
+        def __init__(self, lr=0.1):
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = torch.nn.Linear(64, 10)
+
+        def training_step(self, batch, _):
+            loss = cross_entropy(self.layer(batch[0]), batch[1])
+            self.log("loss", loss, on_step=True, on_epoch=True)
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), self.hparams["lr"])
+
+    class Acts(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, index):
+            act(trainer)
+
+    class RestoresLate(SingleDeviceStrategy):
+        restore_checkpoint_after_setup = True
+
+    def fit(url, unique, strategy=SingleDeviceStrategy):
+        torch.set_num_threads(1)
+        data = TensorDataset(torch.rand(256, 64), torch.randint(0, 10, (256,)))
+        logger = CasketLogger(url, exp_id="exp", model_id="net", ensure_unique=unique)
+        trainer = lightning.Trainer(
+            logger=logger, max_epochs=3, log_every_n_steps=1, accelerator="cpu", devices=1,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            callbacks=[Acts()], strategy=strategy(torch.device("cpu")),
+        )
+        trainer.fit(Net(), DataLoader(data, batch_size=32))
+"""
+
+
+def script_of(folder, code):
+    script = folder / "train.py"
+    script.write_text(textwrap.dedent(TRAINING) + textwrap.dedent(code))
+    return script
+
+
+def test_processes_that_train_at_once_log_a_session_each(file_url, tmp_path):
+    script = script_of(
+        tmp_path,
+        """
+        def act(trainer):
+            if trainer.global_step == 12 and len(sys.argv) == 2:
+                subprocess.run([sys.executable, __file__, sys.argv[1], "second"], check=True)
+
+        fit(sys.argv[1], unique=False)
+        """,
+    )
+    run_script(script, file_url)
+    with casket.open(file_url) as runs:
+        first, second = runs.sessions()
+        for session in (first, second):
+            assert [row["epoch_num"] for row in session.epochs] == [0, 1, 2]
+            assert len([row for row in session.batches if "loss_step" in row]) == 24
+        assert second.started < first.ended
+        assert second.meta["repeat"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ensure_unique", "strategy"),
+    [(False, "SingleDeviceStrategy"), (True, "SingleDeviceStrategy"), (True, "RestoresLate")],
+)
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs the signal of Slurm")
+def test_a_requeued_slurm_job_continues_its_session(ensure_unique, strategy, file_url, tmp_path):
+    """Slurm itself is not here: its environment and `scontrol` are a script's."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/requeued\n')
+    scontrol.chmod(0o755)
+    script = script_of(
+        tmp_path,
+        f"""
+        def act(trainer):
+            if not os.path.exists("requeued") and trainer.global_step == 12:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            if "SLURM_RESTART_COUNT" not in os.environ and trainer.global_step == 14:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        fit(sys.argv[1], unique={ensure_unique}, strategy={strategy})
+        """,
+    )
+    slurm = {
+        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "digits",
+        "SLURM_NTASKS": "1",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_PROCID": "0",
+    }
+    run_script(script, file_url, expecting=-signal.SIGKILL, **slurm)
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    assert (tmp_path / "hpc_ckpt_1.ckpt").exists()
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions()
+        assert session.status == "killed"
+    run_script(script, file_url, SLURM_RESTART_COUNT="1", **slurm)
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions()
+        assert session.status == "completed"
+        steps = [row["batch_num"] for row in session.batches if "loss_step" in row]
+        assert sorted(set(steps)) == list(range(24))
+        assert len(steps) <= 24 + 3  # what came after the checkpoint is trained again
+        assert [row["epoch_num"] for row in session.epochs.latest] == [0, 1, 2]
+
+
+def test_a_job_that_was_to_be_requeued_and_goes_on_is_one_completed_session(
+    memory, fit, monkeypatch
+):
+    class Requeues(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 5:
+                trainer.logger.finalize("finished")  # as Lightning's handler of Slurm's signal
+
+    fit(CasketLogger(memory, ensure_unique=True), callbacks=[Requeues()], log_every_n_steps=1)
+    session = the_session(memory)
+    assert session.status == "completed"
+    assert [row["epoch_num"] for row in session.epochs.latest] == [0, 1]
+    steps = [row["batch_num"] for row in session.batches if "loss_step" in row]
+    assert steps == list(range(2 * STEPS))
+
+
+def test_what_was_validated_before_a_fit_makes_it_no_less_unique(memory, fit, digits, tmp_path):
+    fit(CasketLogger(memory))
+    logger, net = CasketLogger(memory, ensure_unique=True), make_net()
+    make_trainer(logger, tmp_path).validate(net, digits["val"], verbose=False)
+    with pytest.raises(casket.ExistingParamsException):
+        fit(logger, net)
+    assert epochs_of(memory) == [[0, 1]]
+    assert the_session(memory).status == "completed"
+
+
+def test_what_was_validated_before_a_fit_merges_no_trainings(memory, fit, digits, tmp_path):
+    fit(CasketLogger(memory))
+    logger, net = CasketLogger(memory), make_net()
+    make_trainer(logger, tmp_path).validate(net, digits["val"], verbose=False)
+    fit(logger, net)
+    assert epochs_of(memory) == [[0, 1], [0, 1]]
+    assert repeats_of(memory) == [None, 1]
+
+
+@pytest.mark.parametrize("ensure_unique", [True, False])
+def test_of_two_that_validate_first_the_first_is_unique(
+    ensure_unique, memory, fit, digits, tmp_path
+):
+    pairs = [(CasketLogger(memory, ensure_unique=ensure_unique), make_net()) for _ in range(2)]
+    for logger, net in pairs:
+        make_trainer(logger, tmp_path).validate(net, digits["val"], verbose=False)
+    fit(*pairs[0])
+    if ensure_unique:
+        with pytest.raises(casket.ExistingParamsException):
+            fit(*pairs[1])
+        assert epochs_of(memory) == [[0, 1]]
+    else:
+        fit(*pairs[1])
+        assert epochs_of(memory) == [[0, 1], [0, 1]]
+
+
+def test_a_validation_between_two_fits_merges_them_no_more(memory, fit, digits, tmp_path):
+    logger, net = CasketLogger(memory), make_net()
     for _ in range(2):
-        fit(CasketLogger(memory), max_epochs=1)
-    assert [row["epoch_num"] for row in the_session(memory).epochs] == [0, 0]
+        make_trainer(logger, tmp_path).validate(net, digits["val"], verbose=False)
+        fit(logger, net)
+    assert epochs_of(memory) == [[0, 1], [0, 1]]
+    assert [session.indexes for session in memory.sessions()] == [["validate"], []]
+
+
+# A fit that fails before it is announced
+
+
+class FailsEarly(Callback):
+    def __init__(self, hook, error):
+        setattr(self, hook, self.fail)
+        self.error = error
+
+    def fail(self, *_, **__):
+        raise self.error
+
+
+def net_failing_in(hook, error):
+    def fail(*_, **__):
+        raise error
+
+    net = make_net(width=7)
+    setattr(net, hook, fail)
+    return net
+
+
+@pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+@pytest.mark.parametrize(
+    "hook", ["prepare_data", "setup", "configure_model", "configure_optimizers", "on_fit_start"]
+)
+def test_an_early_failure_of_the_module_is_a_failed_session(
+    package, hook, memory, digits, tmp_path
+):
+    framework = importlib.import_module(package)
+    net = make_net(framework, width=7)
+
+    def fail(*_, **__):
+        raise ValueError("no")
+
+    setattr(net, hook, fail)
+    trainer = make_trainer(CasketLogger(memory, {"seed": 1}), tmp_path, framework)
+    with pytest.raises(ValueError, match="no"):
+        trainer.fit(net, digits["train"], digits["val"])
+    session = the_session(memory)
+    assert (session.status, session.error) == ("failed", "ValueError: no")
+    assert session.params == {"seed": 1, "lr": 0.02, "width": 7}
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start"])
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ValueError("no"), ValueError), (KeyboardInterrupt(), SystemExit)]
+)
+def test_an_early_failure_of_a_callback_is_a_failed_session(hook, error, raised, memory, fit):
+    logger = CasketLogger(memory)
+    with pytest.raises(raised):
+        fit(logger, callbacks=[FailsEarly(hook, error)])
+    assert (the_session(memory).status, the_session(memory).error) == (
+        "failed",
+        casket.session.describe(error),
+    )
+    fit(logger)
+    assert [session.status for session in memory.sessions()] == ["failed", "completed"]
+
+
+def test_an_early_failure_of_a_resumed_fit_is_one_of_its_session(memory, fit, tmp_path):
+    checkpoints = ModelCheckpoint(tmp_path / "kept", save_last=True)
+    fit(CasketLogger(memory), callbacks=[checkpoints], enable_checkpointing=True)
+    resumed = {"ckpt_path": checkpoints.last_model_path, "max_epochs": 3}
+    with pytest.raises(ValueError, match="no"):
+        fit(CasketLogger(memory), net_failing_in("setup", ValueError("no")), **resumed)
+    failing = [FailsEarly("setup", ValueError("no"))]
+    with pytest.raises(ValueError, match="no"):
+        fit(CasketLogger(memory), callbacks=failing, **resumed)
+    assert [session.params["width"] for session in memory.sessions()] == [16, 7]
+    assert [session.status for session in memory.sessions()] == ["failed", "failed"]
+
+
+def test_an_early_failure_of_params_that_were_run_shows_itself_only(memory, fit, recwarn):
+    fit(CasketLogger(memory))
+    failing = FailsEarly("setup", ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        fit(CasketLogger(memory, ensure_unique=True), callbacks=[failing])
+    assert the_session(memory).status == "completed"
+    assert not [each for each in recwarn if each.category is casket.CasketWarning]
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_an_early_failure_of_an_evaluation_leaves_the_trainings_as_they_are(
+    stage, memory, fit, digits, tmp_path
+):
+    fit(CasketLogger(memory))
+    net = net_failing_in("setup", ValueError("no"))
+    net.forward = net.predict_step = lambda *_: None
+    for logger in (CasketLogger(memory), CasketLogger(memory, {"other": 1})):
+        with pytest.raises(ValueError, match="no"):
+            getattr(make_trainer(logger, tmp_path), stage)(net, digits["test"])
+    assert the_session(memory).status == "completed"
+
+
+def test_hyperparameters_that_are_not_to_be_logged_are_no_params_of_a_failure(memory, fit):
+    class Silent(type(make_net())):
+        def __init__(self):
+            super().__init__()
+            self.save_hyperparameters({"secret": 1}, logger=False)
+
+        def configure_optimizers(self):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fit(CasketLogger(memory), Silent())
+    assert the_session(memory).params == {}
+
+
+def test_an_exception_of_another_trainer_makes_no_session(memory, fit):
+    logger = CasketLogger(memory)
+    with pytest.raises(ValueError, match="no"):  # noqa: PT012 - the exception is on its way
+        try:
+            fit(False, callbacks=[FailsEarly("setup", ValueError("no"))])
+        except ValueError:
+            logger.finalize("failed")
+            raise
+    assert memory.sessions() == []
 
 
 def test_what_is_added_after_the_end_leaves_the_session_as_it_ended(run_python, tmp_path):
@@ -933,16 +1316,16 @@ def test_of_two_processes_each_metric_is_written_once(strategy, package, tmp_pat
         assert [row["epoch_num"] for row in session.epochs] == [0, 1]
 
 
-def run_script(script, *arguments):
+def run_script(script, *arguments, expecting=0, **environment):
     done = subprocess.run(
         [sys.executable, str(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
         cwd=script.parent,
         capture_output=True,
         text=True,
         timeout=200,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == expecting, done.stderr
 
 
 # Its size

@@ -195,7 +195,7 @@ def test_batches_left_of_an_earlier_training_count_no_more(memory):
     recorder.start()
     recorder.count_batch({"loss": 1.0})
     recorder.epoch(1, None)
-    assert losses(only(memory)) == [1.0]
+    assert [losses(session) for session in memory.sessions()] == [[], [1.0]]
 
 
 def test_means_of_batches_that_are_not_finite(memory):
@@ -345,7 +345,7 @@ def test_before_the_start_and_after_the_end_no_batch_waits(memory):
     recorder.start()
     recorder.end()
     recorder.quick_batch(2, {}, epoch=1)
-    recorder.start(goes_on=True)
+    recorder.start(resumes=True)
     recorder.end()
     assert not only(memory).batches
 
@@ -377,26 +377,140 @@ def test_params_that_were_run_are_refused_and_other_ones_then_run(memory):
     assert [s.params["a"] for s in memory.sessions()] == [1, 2]
 
 
-def test_without_ensure_unique_the_last_session_is_continued(memory):
-    for number in (1, 2):
-        recorder = Recorder(memory, {"a": 1}, ensure_unique=False)
+def repeats(model):
+    return [session.meta.get("repeat") for session in model.sessions()]
+
+
+def test_without_ensure_unique_each_training_is_a_session(model):
+    recorder = Recorder(model, {"a": 1}, ensure_unique=False)
+    for number, each in enumerate([recorder, recorder, Recorder(model, {"a": 1}, ensure_unique=0)]):
+        each.start()
+        each.epoch(number, {"loss": 1.0})
+        each.end()
+    assert [numbers(session) for session in model.sessions()] == [[0], [1], [2]]
+    assert repeats(model) == [None, 1, 2]
+
+
+def test_trainings_that_run_at_once_share_no_session(model):
+    recorders = [Recorder(model, {"a": 1}, ensure_unique=False) for _ in range(3)]
+    recorders.append(Recorder(model, {"a": 1}))
+    for recorder in recorders[:3]:
         recorder.start()
-        recorder.epoch(number, {"loss": 1.0})
+    recorders[3].start(resumes=True)
+    for number in range(2):
+        for recorder in recorders:
+            recorder.epoch(number, {"loss": 1.0})
+    assert [numbers(session) for session in model.sessions()] == [[0, 1]] * 4
+    for recorder in recorders:
         recorder.end()
-    assert numbers(only(memory)) == [1, 2]
+    assert len(model.sessions()) == 4
 
 
 @pytest.mark.parametrize("error", [None, "left"])
-def test_what_goes_on_continues_its_session_whatever_ensure_unique_says(memory, error):
-    recorder = Recorder(memory, {"a": 1}, ensure_unique=True)
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_resumed_training_continues_its_session_whatever_ensure_unique_says(model, error, is_own):
+    recorder = Recorder(model, {"a": 1}, ensure_unique=True)
     recorder.start()
     recorder.epoch(1, {"loss": 1.0})
     recorder.end(error)
-    recorder.start(goes_on=True)
-    recorder.epoch(2, {"loss": 0.5})
+    again = recorder if is_own else Recorder(model, {"a": 1}, ensure_unique=True)
+    again.start(resumes=True)
+    again.epoch(2, {"loss": 0.5})
+    again.end()
+    assert numbers(only(model)) == [1, 2]
+    assert only(model).status == "completed"
+
+
+def test_a_recorder_that_resumes_continues_its_own_session(model):
+    one, two = (Recorder(model, {"a": 1}, ensure_unique=False) for _ in range(2))
+    for number, (recorder, resumes) in enumerate([(one, False), (two, False), (one, True)]):
+        recorder.start(resumes=resumes)
+        recorder.epoch(number, {"loss": 1.0})
+        recorder.end()
+    assert [numbers(session) for session in model.sessions()] == [[0, 2], [1]]
+    one.params = {"a": 2}
+    one.start(resumes=True)
+    one.end()
+    assert len(model.sessions()) == 3
+
+
+def test_a_recorder_does_not_resume_its_own_session_while_another_one_runs_it(model):
+    one, two = (Recorder(model, {"a": 1}) for _ in range(2))
+    one.start()
+    one.end()
+    two.start(resumes=True)
+    one.start(resumes=True)
+    for recorder in (one, two):
+        recorder.epoch(1, {"loss": 1.0})
+        recorder.end()
+    assert [numbers(session) for session in model.sessions()] == [[1], [1]]
+
+
+def test_a_session_that_is_named_is_continued(model):
+    for _ in range(2):
+        model.session({"a": 1}, repeat=True).end()
+    first = model.sessions()[0]
+    recorder = Recorder(model, {"a": 1})
+    recorder.start(session_id=first.id)
+    assert recorder.session_id == first.id
+    recorder.epoch(1, {"loss": 1.0})
     recorder.end()
-    assert numbers(only(memory)) == [1, 2]
+    assert [numbers(session) for session in model.sessions()] == [[1], []]
+
+
+# A training that fails before it starts
+
+
+def test_a_training_that_was_expected_and_fails_is_a_failed_session(model):
+    recorder = Recorder(model, {"a": 1})
+    recorder.expect()
+    assert model.sessions() == []
+    recorder.end(ValueError("no"))
+    recorder.end(ValueError("another one"))
+    assert (only(model).status, only(model).error) == ("failed", "ValueError: no")
+
+
+def test_a_training_that_was_expected_and_never_fails_is_no_session(memory):
+    recorder = Recorder(memory)
+    recorder.expect()
+    recorder.expect()
+    recorder.end()
+    recorder.end(ValueError("no training's"))
+    assert memory.sessions() == []
+
+
+def test_a_training_that_was_resumed_and_fails_before_it_starts_fails_its_session(memory):
+    memory.session({"a": 1}).end()
+    recorder = Recorder(memory, {"a": 1})
+    recorder.expect(resumes=True)
+    recorder.end(ValueError("no"))
+    assert only(memory).status == "failed"
+
+
+def test_what_an_expected_training_fails_of_hides_nothing(memory, failing, recwarn):
+    memory.session({"a": 1}).end()
+    recorder = Recorder(memory, {"a": 1}, on_error="raise")
+    recorder.expect()
+    recorder.end(ValueError("of params that were run"))
+    assert not recwarn.list
     assert only(memory).status == "completed"
+    recorder.params = {"a": 2}
+    recorder.expect()
+    failing.on = True
+    with pytest.warns(CasketWarning, match="make room"):
+        recorder.end(ValueError("while the disk is full"))
+    recorder.expect()
+    recorder.end(casket.ExistingParamsException(only(memory), []))
+    assert len(memory.sessions()) == 1
+
+
+def test_a_training_that_begins_ends_the_one_before_it(memory):
+    recorder = Recorder(memory, ensure_unique=False)
+    recorder.start()
+    recorder.expect()
+    recorder.start()
+    recorder.end()
+    assert [session.status for session in memory.sessions()] == ["failed", "completed"]
 
 
 # A result that comes after the training
@@ -605,7 +719,8 @@ def test_an_end_that_could_not_be_written_is_written_later(memory, failing, then
     else:
         recorder.start()
         recorder.end()
-    assert only(memory).status == "completed"
+    assert {session.status for session in memory.sessions()} == {"completed"}
+    assert len(memory.sessions()) == (2 if then == "start" else 1)
 
 
 def test_a_session_whose_end_is_never_written_takes_nothing_of_the_next_training(memory, failing):
@@ -710,17 +825,47 @@ def test_a_copy_made_in_a_training_goes_on_with_its_session(file_url, how):
     assert only(model).status == "running"
     recorder.epoch(3, {"loss": 0.3})
     recorder.end()
-    assert numbers(only(model)) == [1, 2, 3]
+    # By the start of their writers: the copy went on with the session later.
+    assert numbers(only(model)) == [1, 3, 2]
     assert only(model).status == "completed"
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
-def test_a_copy_made_before_a_training_has_one_of_its_own(file_url, how):
+def test_a_copy_in_another_process_is_refused_params_that_were_run(file_url):
     model = Experiment.use(file_url, exp_id="exp").model("net")
     recorder = Recorder(model, {"a": 1})
-    copied = how(recorder)
+    sent = pickle.dumps(recorder)
     recorder.start()
     recorder.end()
+    with pytest.raises(casket.ExistingParamsException):
+        pickle.loads(sent).start()
+    with pytest.raises(casket.ExistingParamsException):
+        pickle.loads(pickle.dumps(recorder)).start()
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+def test_copies_for_several_trainings_do_not_refuse_each_other(model, how):
+    recorder = Recorder(model, {"a": 1})
+    for copied in (how(recorder), how(recorder), how(how(recorder))):
+        copied.start()
+        copied.epoch(1, {"loss": 1.0})
+        copied.end()
+    assert [numbers(session) for session in model.sessions()] == [[1]] * 3
+    assert repeats(model) == [None, 1, 2]
+    with pytest.raises(casket.ExistingParamsException):
+        Recorder(model, {"a": 1}).start()
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+def test_copies_are_refused_params_that_were_run_before(model, how):
+    model.session({"a": 1}).end()
+    recorder = Recorder(model, {"a": 1})
+    for _ in range(2):
+        with pytest.raises(casket.ExistingParamsException):
+            how(recorder).start()
+    copied = how(recorder)
+    copied.params = {"a": 2}
+    copied.start()
+    copied.end()
     with pytest.raises(casket.ExistingParamsException):
         copied.start()
 

@@ -16,12 +16,12 @@ import sklearn
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
-from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.model_selection import KFold, ShuffleSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
-from casket import CasketWarning, Experiment
+from casket import CasketWarning, ExistingParamsException, Experiment
 from casket_integrations.sklearn import (
     LoggedGridSearchCV,
     LoggedHalvingGridSearchCV,
@@ -153,6 +153,55 @@ def test_folds_that_failed_are_taken_as_they_were(memory):
     assert str(first[0].message) == str(second[0].message)
     assert_same_scores(found, expected)
     assert len(only(memory).batches) == 6
+
+
+def test_each_fold_of_a_nested_cross_validation_continues_its_own_session(notes, computed, model):
+    search = search_of(notes, model)
+    first = cross_val_score(search, X, y, cv=3)
+    assert computed() == 3 * (FOLDS + 1) - 1
+    held = {s.id: (len(s.batches), len(s.results(index_by="score"))) for s in model.sessions()}
+    assert list(held.values()) == [(FOLDS, 3)] * 3
+    second = cross_val_score(search, X, y, cv=3)
+    assert computed() == 3 - 1  # the refits
+    np.testing.assert_array_equal(first, second)
+    after = {s.id: (len(s.batches), len(s.results(index_by="score"))) for s in model.sessions()}
+    assert after == held
+
+
+def test_the_last_session_of_the_same_data_is_continued(notes, computed, model):
+    search = search_of(notes, model)
+    for rows, expected in ((240, FOLDS), (150, FOLDS), (240, 0), (150, 0)):
+        search.fit(X[:rows], y[:rows])
+        assert computed() == expected
+    assert [len(session.batches) for session in model.sessions()] == [FOLDS] * 2
+
+
+def test_a_search_that_is_resumed_never_joins_a_running_one(notes, computed, model):
+    search = search_of(notes, model).fit(X, y)
+    computed()
+    with model.resume(only(model).id):
+        search.fit(X, y)
+        assert computed() == FOLDS
+        search.fit(X, y)
+        assert computed() == 0
+        with pytest.raises(ExistingParamsException):
+            search.set_params(ensure_unique=True).fit(X[:150], y[:150])
+    assert [len(session.batches) for session in model.sessions()] == [FOLDS] * 2
+
+
+def test_data_that_cannot_be_told_apart_are_known_by_their_rows(notes, computed, memory):
+    class Rows(list):
+        def __reduce__(self):
+            raise TypeError("not these")
+
+    rows = Rows(X.tolist())
+    search = search_of(notes, memory)
+    for _ in range(2):
+        with pytest.warns(CasketWarning, match="computed again"):
+            search.fit(rows, y)
+        assert computed() == FOLDS
+    found = [session.meta["data"]["train"] for session in memory.sessions()]
+    assert found == [{"rows": len(y)}] * 2
 
 
 @pytest.mark.parametrize("kind", ["random", "halving", "halving by a parameter"])

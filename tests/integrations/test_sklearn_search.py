@@ -19,7 +19,7 @@ from scipy.stats import loguniform
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer, recall_score
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
@@ -31,6 +31,7 @@ from casket_integrations.sklearn import (
     LoggedHalvingGridSearchCV,
     LoggedHalvingRandomSearchCV,
     LoggedRandomizedSearchCV,
+    fingerprint,
     folds,
 )
 from tests.integrations.sklearn_parts import (
@@ -96,13 +97,15 @@ def check_results(session, search, scorers):
                 for k in range(search.n_splits_)
             ),
         ]
-        # Candidates are logged as they are done; their times tell which is which.
-        places = [found["mean_fit_time"].tolist().index(row["fit_time"]) for row in candidates]
+        # Candidates are logged as they are done.
+        places = [row["candidate"] for row in candidates]
         assert sorted(places) == list(range(len(places)))
         for name, value in columns:
             np.testing.assert_array_equal([value(row) for row in candidates], found[name][places])
         for row, place in zip(candidates, places, strict=True):
-            assert row.keys() == {"grid_search_params", "dev_scores", "fit_time", "score_time"}
+            assert row.keys() == {
+                "candidate", "grid_search_params", "dev_scores", "fit_time", "score_time"
+            }  # fmt: skip
             assert row["grid_search_params"] == found["params"][place]
         assert best["ranks"] == found[f"rank_test_{key}"].tolist()
         assert best["best_score"] == found[f"mean_test_{key}"][best["best_index"]]
@@ -252,20 +255,64 @@ def test_a_candidate_is_logged_as_soon_as_its_folds_are_done(memory):
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]  # the last one is the refit
 
 
-def test_a_second_fit_is_logged_behind_the_first_and_computed_for_itself(memory):
-    search = search_of("grid", memory)
+def means_of(session):
+    """Return the mean scores of a session's candidates, each of which is there once."""
+    *candidates, _ = session.results(index_by="score")
+    assert sorted(row["candidate"] for row in candidates) == list(range(len(candidates)))
+    ordered = sorted(candidates, key=lambda row: row["candidate"])
+    return [row["dev_scores"]["mean"] for row in ordered]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_fit_on_other_data_is_a_session_that_names_them(resume, model):
+    search = search_of("grid", model, resume=resume)
     first = search.fit(X, y).cv_results_
     second = search.fit(X[:150], y[:150]).cv_results_
-    rows = only(memory).results(index_by="score")
-    assert len(rows) == 2 * 7
-    assert [row["dev_scores"]["mean"] for row in rows[:6]] == first["mean_test_score"].tolist()
-    assert [row["dev_scores"]["mean"] for row in rows[7:13]] == second["mean_test_score"].tolist()
+    third = search.fit(X, y, sample_weight=np.linspace(0.1, 1, len(y))).cv_results_
+    sessions = model.sessions()
+    for session, found in zip(sessions, (first, second, third), strict=True):
+        assert means_of(session) == found["mean_test_score"].tolist()
+    assert [session.meta["data"]["train"]["rows"] for session in sessions] == [240, 150, 240]
+    assert len({session.meta["data"]["train"]["hash"] for session in sessions}) == 3
+    assert [session.meta.get("repeat") for session in sessions] == [None, 1, 2]
+
+
+def test_a_second_fit_is_a_repetition(model):
+    search = search_of("grid", model)
+    for _ in range(2):
+        search.fit(X, y)
+    one, two = model.sessions()
+    assert means_of(one) == means_of(two)
+    assert one.meta["data"] == two.meta["data"]
+    assert (one.meta.get("repeat"), two.meta["repeat"]) == (None, 1)
+
+
+@jobs
+@pytest.mark.parametrize("resume", [False, True])
+def test_each_fold_of_a_nested_cross_validation_is_a_session(resume, n_jobs, file_url):
+    model = Experiment.use(file_url, exp_id="exp").model("net")
+    search = search_of("grid", model, resume=resume)
+    outer = KFold(3, shuffle=True, random_state=0)
+    scores = cross_val_score(search, X, y, cv=outer, n_jobs=n_jobs)
+    np.testing.assert_array_equal(scores, cross_val_score(plain(search), X, y, cv=outer))
+    sessions = {session.meta["data"]["train"]["hash"]: session for session in model.sessions()}
+    assert len(sessions) == len(model.sessions()) == 3
+    for train, _ in outer.split(X):
+        session = sessions[fingerprint.of_data({"X": X[train], "y": y[train]})["hash"]]
+        assert session.meta["data"]["train"]["rows"] == len(train)
+        expected = plain(search).fit(X[train], y[train]).cv_results_
+        assert means_of(session) == expected["mean_test_score"].tolist()
+    repeats = [session.meta.get("repeat", 0) for session in sessions.values()]
+    assert sorted(repeats) == [0, 1, 2]
 
 
 def test_ensure_unique_refuses_a_search_that_was_run(memory):
     search = search_of("grid", memory, ensure_unique=True).fit(X, y)
-    with pytest.raises(casket.ExistingParamsException):
-        search.fit(X, y)
+    for resume, rows in ((False, 240), (False, 150), (True, 150)):
+        search.set_params(resume=resume)
+        with pytest.raises(casket.ExistingParamsException):
+            search.fit(X[:rows], y[:rows])
+    search.set_params(resume=False)
     search.set_params(cv=4).fit(X, y)
     assert [session.status for session in memory.sessions()] == ["completed"] * 2
 
@@ -357,7 +404,8 @@ def test_a_store_that_fails_is_one_warning(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "place",
     [
-        "casket.experiment.Model.read_session",
+        "casket_integrations.recorder.Recorder.earlier",
+        "casket_integrations.sklearn.log.fingerprint.of_data",
         "casket_integrations.sklearn.log.search_params",
         "casket_integrations.sklearn.log.results.of_candidate",
         "casket_integrations.sklearn.log.results.best",

@@ -159,7 +159,7 @@ function useShown(data, state, paint) {
     const timer = isWriting && setTimeout(setWriting, PAUSE_IN_WRITING, false);
     return () => clearTimeout(timer);
   }, [isWriting, state.where]);
-  const { fits, mistake, names } = useWhere(state.where);
+  const { fits, mistake, names } = useWhere(state.where, all);
   const fitting = useMemo(() => (fits ? all.filter(fits) : null), [all, fits]);
   // While a condition is being written, the last whole one that fitted anything holds.
   const isHeld = !fitting || (isWriting && !fitting.length);

@@ -1,3 +1,5 @@
+import { learnMetrics } from "casket/facts";
+
 /** What the page knows: the answer to the first question, kept up to date by events. */
 export class Data {
   /** "asking" until the first answer, then "ready"; "failed" if there was none. */
@@ -53,7 +55,8 @@ export class Data {
     this.#onChange();
   }
 
-  #takeAll({ version, max_points: maxPoints, files, experiments, sessions }) {
+  #takeAll({ version, max_points: maxPoints, files, experiments, sessions, metrics }) {
+    learnMetrics(metrics);
     Object.assign(this, { version, maxPoints, files, experiments, state: "ready", error: "" });
     this.rows = sessions.map((row) => this.#named(row));
     this.#byKey = new Map(this.rows.map((row) => [row.key, row]));
@@ -66,7 +69,10 @@ export class Data {
 
   #take({ type, data }) {
     if (type === "reload") return this.start();
-    if (type === "sessions") return this.takeRows(data.sessions, data.removed);
+    if (type === "sessions") {
+      learnMetrics(data.metrics);
+      return this.takeRows(data.sessions, data.removed);
+    }
     if (type === "lost" || type === "found") {
       const connection = type === "lost" ? "lost" : "live";
       if (connection === this.connection) return undefined;

@@ -1,8 +1,8 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 
-import { isKnown } from "casket/facts";
+import { isKnown, metricsOf } from "casket/facts";
 import { html } from "casket/html";
-import { fittingNames, meantName, offeredNames } from "casket/names";
+import { fittingNames, hintOf, offeredNames } from "casket/names";
 
 const UNREAD = { fits: null, mistake: null, names: [] };
 const ANY = { ...UNREAD, fits: () => true };
@@ -13,8 +13,8 @@ export async function loadLanguage() {
   language ??= await import("casket/where");
 }
 
-/** Returns `{fits, mistake, names}` of a `where` expression; an empty one fits all. */
-export function useWhere(text) {
+/** Returns `{fits, mistake, names}` of a `where` expression over rows; an empty one fits all. */
+export function useWhere(text, rows) {
   const isEmpty = !text.trim();
   const [problem, setProblem] = useState("");
   const [, again] = useReducer((n) => n + 1, 0);
@@ -26,14 +26,15 @@ export function useWhere(text) {
   }, [isEmpty, isLoaded]);
   return useMemo(() => {
     if (isEmpty) return ANY;
-    if (isLoaded) return read(text);
+    if (isLoaded) return read(text, rows);
     return problem ? { ...UNREAD, mistake: { message: problem, position: 0 } } : UNREAD;
-  }, [text, isLoaded, problem]);
+  }, [text, rows, isLoaded, problem]);
 }
 
-function read(text) {
+function read(text, rows) {
   try {
-    return { fits: language.compile(text), mistake: null, names: language.namesIn(text) };
+    const fits = language.compile(text, metricsOf(rows));
+    return { fits, mistake: null, names: fits.names };
   } catch (error) {
     if (!(error instanceof language.Mistake)) throw error;
     return { ...UNREAD, mistake: error };
@@ -46,14 +47,14 @@ export function Filter(props) {
   const input = useRef(null);
   const [word, setWord] = useState(null);
   const isAsking = word !== null;
-  const unknown = useMemo(() => names.find((parts) => !isKnown(parts, rows)), [names, rows]);
+  const unknown = useMemo(() => names.find(({ parts }) => !isKnown(parts, rows)), [names, rows]);
   const isNeeded = isAsking || Boolean(unknown);
   const offered = useMemo(
     () => (isNeeded ? offeredNames(rows, columns) : []),
     [isNeeded, rows, columns],
   );
   const fitting = isAsking ? fittingNames(offered, word.text) : [];
-  const doubt = unknown && !fitting.length ? doubtOf(unknown.join("."), offered) : "";
+  const doubt = unknown && !fitting.length ? hintOf(unknown, state.where, offered) : "";
 
   const look = () => setWord(wordAt(input.current));
   const take = (name) => {
@@ -132,11 +133,6 @@ export function Filter(props) {
       )}
     </div>`}
   </div>`;
-}
-
-function doubtOf(unknown, offered) {
-  const meant = meantName(offered, unknown);
-  return `No session has ${unknown}${meant ? `; did you mean ${meant}?` : "."}`;
 }
 
 /** The text again, unseen, with a line under the place where the mistake is. */

@@ -1,6 +1,6 @@
 import { useScheme } from "casket/colours";
 import { EChart, categoryAxis, clipped } from "casket/echart";
-import { isNumber, own, quoted, valueOf, written } from "casket/facts";
+import { isNumber, metricsOf, own, quoted, valueOf, written } from "casket/facts";
 import { html } from "casket/html";
 import { account, placed, scaleOf } from "casket/points";
 import { compile } from "casket/where";
@@ -102,7 +102,7 @@ function text(value) {
 function fitting(rows, where) {
   if (!where.trim()) return rows;
   try {
-    return rows.filter(compile(where));
+    return rows.filter(compile(where, metricsOf(rows)));
   } catch {
     return rows;
   }

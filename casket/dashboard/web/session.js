@@ -13,6 +13,8 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 const PAGE = 50;
 const MOST_METRICS = 200;
+/** Significant digits of the numbers of a row: see docs/dashboard-api.md. */
+const DIGITS = 9;
 
 /** Everything about one session. */
 export function SessionPage({ row, data, source, state, update, ...curves }) {
@@ -30,7 +32,7 @@ export function SessionPage({ row, data, source, state, update, ...curves }) {
       onWritten=${(written) => data.takeRows([written])} />
     <div class="pair">
       <${Facts} title="Params" table=${all.params} />
-      <${Metrics} row=${row} />
+      <${Metrics} row=${row} details=${details} />
     </div>
     ${row.counts.epoch + row.counts.batch > 0 &&
     html`<${Curves} ...${{ parts, data, source, update }} ...${curves} state=${drawn} />`}
@@ -142,16 +144,16 @@ function Facts({ title, table }) {
   </section>`;
 }
 
-function Metrics({ row }) {
+function Metrics({ row, details }) {
   const [most, setMost] = useState(MOST_METRICS);
   const isNumeric = (name) => typeof restored(row.last[name]) === "number";
   const names = Object.keys(row.last).filter(isNumeric);
   if (!names.length) return null;
   const columns = ["metric", "last", "best"];
   const rows = names.map((name) => {
-    const best = restored(row.best[name]);
+    const best = exact(row.best[name], details?.best[name]);
     const way = { min: " (lowest)", max: " (highest)" }[better(name)] ?? "";
-    return [name, restored(row.last[name]), isNumber(best) ? `${shown(best)}${way}` : ""];
+    return [name, exact(row.last[name], details?.last[name]), isNumber(best) ? `${best}${way}` : ""];
   });
   return html`<section class="card" aria-label="Metrics">
     <h2>Metrics <small class="muted">${names.length}</small></h2>
@@ -161,6 +163,13 @@ function Metrics({ row }) {
       and ${rows.length - most} more
     </button>`}
   </section>`;
+}
+
+/** Returns a value of a row with all its digits, unless it has changed since those were read. */
+function exact(value, whole) {
+  // Whole numbers that a browser would round come as text.
+  const isSame = Number(Number(whole).toPrecision(DIGITS)) === Number(value) || whole === value;
+  return restored(isSame ? whole : value);
 }
 
 function Pictures({ artifacts }) {

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { bestValues, cellOfGroup, headOf, isMetric } from "casket/arrange";
-import { better, isNumber, shown, shownNumber, shownTime, valueOf } from "casket/facts";
+import { better, digitsApart, shown, shownTime, valueOf, withMargin } from "casket/facts";
 import { html } from "casket/html";
 import { Icon } from "casket/icons";
 import { painted } from "casket/marks";
@@ -25,7 +25,11 @@ export function Table(props) {
   const [place, setPlace] = useState({ top: 0, height: 600 });
   const hasGroups = Boolean(items[0]?.group);
   const rowHeight = paint.isCoarse ? 42 : 29;
-  const widths = useMemo(() => widthsOf(columns, rows, items), [columns, rows.length, hasGroups]);
+  const digits = useMemo(() => digitsOf(columns, rows), [rows, columns]);
+  const widths = useMemo(
+    () => widthsOf(columns, rows, items, digits),
+    [columns, rows.length, hasGroups],
+  );
   const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
   const index = items.findIndex((item) => item.key === active);
 
@@ -111,7 +115,7 @@ export function Table(props) {
   const grid = `${LEAD}px ${widths.map((width) => `${width}px`).join(" ")}`;
   const total = LEAD + widths.reduce((sum, width) => sum + width, 0);
   const selected = useMemo(() => new Set(state.selected), [state.selected]);
-  const context = { columns, best, shortNames, state, selected, drawn, paint };
+  const context = { columns, best, digits, shortNames, state, selected, drawn, paint };
   return html`<div
     class=${isHeld ? "table is-held" : "table"}
     role=${hasGroups ? "treegrid" : "grid"}
@@ -321,7 +325,7 @@ function Cell({ item, name, context, column }) {
       ${row.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </div>`;
   }
-  const text = shownCell(name, value);
+  const text = shownCell(name, value, context.digits.get(name));
   return html`<div
     role="gridcell"
     class=${kinds.filter(Boolean).join(" ")}
@@ -333,8 +337,9 @@ function Cell({ item, name, context, column }) {
 }
 
 function Interval({ mean, margin, n, of }) {
+  const [shownMean, spread] = withMargin(mean, margin).split(" ± ");
   return html`<span title=${`mean ± 95 % interval over ${n} sessions`}>
-    ${shownNumber(mean)}<span class="dim">${shownMargin(margin)}</span>
+    ${shownMean}<span class="dim">${spread && ` ± ${spread}`}</span>
     ${n < of && html` <span class="dim">(${n})</span>`}
   </span>`;
 }
@@ -348,11 +353,11 @@ export function Status({ status }) {
 }
 
 /** Returns the text of a cell of the table. */
-export function shownCell(name, value) {
+export function shownCell(name, value, digits) {
   if ((name === "started" || name === "ended") && typeof value === "string") {
     return shownTime(value).slice(5, 16);
   }
-  return shown(value, name);
+  return shown(value, name, digits);
 }
 
 function titleOf(name, value, text, isBest) {
@@ -370,11 +375,17 @@ function isRight(name, rows) {
   return rows.slice(0, SAMPLE).some((row) => typeof valueOf(row, name) === "number");
 }
 
-function widthsOf(columns, rows, items) {
+/** Returns by column how many digits tell its numbers apart. */
+function digitsOf(columns, rows) {
+  const valuesOf = (name) => rows.map((row) => valueOf(row, name));
+  return new Map(columns.map((name) => [name, digitsApart(valuesOf(name))]));
+}
+
+function widthsOf(columns, rows, items, digits) {
   const sample = rows.slice(0, SAMPLE);
   const groups = items.filter((item) => item.group).slice(0, SAMPLE);
   return columns.map((name) => {
-    const texts = sample.map((row) => shownCell(name, valueOf(row, name)));
+    const texts = sample.map((row) => shownCell(name, valueOf(row, name), digits.get(name)));
     texts.push(...groups.map((item) => textOfGroup(cellOfGroup(item.group, name), name)));
     if (name === "tags") texts.push(...sample.map((row) => row.tags.join("WW") + "WW"));
     if (name === "status") texts.push("● completed");
@@ -426,9 +437,5 @@ function eyed(item, { hidden, selected, pinned }, drawn) {
 
 function textOfGroup(value, name) {
   if (value?.mean === undefined) return shownCell(name, value);
-  return shownNumber(value.mean) + shownMargin(value.margin);
-}
-
-function shownMargin(margin) {
-  return isNumber(margin) ? ` ± ${Number(margin.toPrecision(2))}` : "";
+  return withMargin(value.mean, value.margin);
 }
