@@ -131,6 +131,7 @@ class MongoStore:
         # What was appended since the last look whether it is still there, and the last of it.
         self._doubtful: list[Record] = []
         self._appended: Record | None = None
+        self._inserted = 0  # the document it is in
         self._looked = -math.inf
         self._last = 0
         self._last_seen = self._contested_until = -math.inf
@@ -168,8 +169,7 @@ class MongoStore:
             self._looked = now
         if last is None or now - self._looked < LOOK_INTERVAL:
             return records
-        is_last = {"records.identity": _identity_text(databases.identity(last))}
-        if _collection(database).find_one(is_last, {"_id": 1}) is not None:
+        if _collection(database).find_one({"_id": self._inserted}, {"_id": 1}) is not None:
             self._looked, self._doubtful = now, []
             return records
         self._is_ready = False
@@ -295,6 +295,7 @@ class MongoStore:
             except errors.DocumentTooLarge:
                 break
             else:
+                self._inserted = self._last + 1 if number > self._last else self._inserted
                 self._last, self._last_seen = batch.end(self._last, stored), time.time()
                 return number
         raise self._too_large(records)

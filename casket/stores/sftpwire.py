@@ -193,7 +193,8 @@ class Session:
     def close(self) -> None:
         """Close the channel."""
         self.is_broken = True
-        self._channel.close()
+        with contextlib.suppress(OSError, EOFError):  # the other side may have closed it first
+            self._channel.close()
 
     def _limit(self) -> int:
         """Return how many bytes can be read or written at once."""

@@ -556,7 +556,7 @@ def _inodes(names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Return the inodes of the files that are there."""
     found = {}
     for name in names:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found[name] = _inode(name)
     return found
 
