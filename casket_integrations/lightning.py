@@ -164,5 +164,4 @@ class CasketLogger(Logger):
         if status in ("success", "finished"):
             self._steps.end(None)
         else:
-            failed = failed_fit(sys.exc_info()[1], self)
-            self._steps.end(f"finalize({status!r})", *(failed or ()))
+            self._steps.end(f"finalize({status!r})", *(failed_fit(sys.exc_info()[1], self) or ()))
