@@ -25,8 +25,13 @@ HOMES = {
     "psycopg": {"casket.stores.postgres"},
     "blitzdb": {"casket.stores.blitz"},
     "tinydb": {"casket.tinydb_view", "casket.sftp_storage"},
-    "starlette": {"casket.dashboard.server"},
-    "uvicorn": {"casket.dashboard.server"},
+    "starlette": {
+        "casket.dashboard.http.middleware",
+        "casket.dashboard.http.responses",
+        "casket.dashboard.http.routes",
+        "casket.dashboard.http.server",
+    },
+    "uvicorn": {"casket.dashboard.http.server"},
 }
 ON_USE = {
     *("numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", "yaml"),

@@ -21,6 +21,8 @@ TYPES = {
 }
 """The kinds of files there are, and their media types; nothing else is sent."""
 
+INDEX = "index.html"
+
 _IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 
 

@@ -12,9 +12,10 @@ import orjson
 
 from casket import __version__
 from casket.artifacts import Artifact
-from casket.dashboard import contents, curves, details, heatmap, overview, page
-from casket.dashboard.encoding import json_of
-from casket.dashboard.questions import CurveKind, CurvesQuestion, NotAnswered
+from casket.dashboard import page
+from casket.dashboard.answers import contents, curves, details, heatmap, overview
+from casket.dashboard.answers.encoding import json_of
+from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
 from casket.errors import CasketError, NotFound
 from casket.summary import facts
 from casket.views import ExperimentView, SessionView
@@ -54,7 +55,7 @@ def report(
     for key, session in keyed.items():
         rows.append(overview.row(session, key, 0) | overview.values(facts(session)))
         shown[key] = _details(session, key)
-        with contextlib.suppress(NotAnswered):  # nearly no session is a grid search
+        with contextlib.suppress(RequestError):  # nearly no session is a grid search
             heatmaps[key] = heatmap.heatmap(session)
         advance(1)
     data = {
@@ -148,5 +149,5 @@ def _artifact(one: Artifact) -> dict[str, Any]:
 def _curves(sessions: Mapping[str, SessionView], kind: CurveKind, points: int) -> dict[str, Any]:
     logged = [session.logged(kind) for session in sessions.values()]
     metrics = list(dict.fromkeys(name for each in logged for name in each.metrics()))
-    question = CurvesQuestion(metrics, list(sessions), kind, "number", points, None, {})
-    return curves.with_times(question, lambda key: contextlib.nullcontext(sessions[key]))
+    request = CurvesRequest(metrics, list(sessions), kind, "number", points, None, {})
+    return curves.with_times(request, lambda key: contextlib.nullcontext(sessions[key]))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from casket import Experiment
 from casket.dashboard import page as page_files
-from casket.dashboard.security import Access, is_loopback
+from casket.dashboard.http.access import Access, is_loopback
 from tests.dashboard.asking import filled, new_model, only_key, overview, refusal, wait_for
 
 SCRIPT = "<script>alert(1)</script>"

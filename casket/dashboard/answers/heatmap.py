@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from casket.dashboard.encoding import json_of
-from casket.dashboard.questions import NotAnswered
+from casket.dashboard.answers.encoding import json_of
+from casket.dashboard.answers.requests import RequestError
 from casket.rows import is_number
 from casket.summary import as_json
 from casket.views import SessionView
@@ -17,7 +17,7 @@ def heatmap(session: SessionView) -> dict[str, Any]:
     """Return the scores of the candidates of a search that `LoggedGridSearchCV` or its kin logged.
 
     Raises:
-        NotAnswered: the session holds no search.
+        RequestError: the session holds no search.
     """
     cells: dict[bytes, dict[str, Any]] = {}
     scorers: dict[str, None] = {}
@@ -37,7 +37,7 @@ def heatmap(session: SessionView) -> dict[str, Any]:
         cell["scores"][scorer] = {name: as_json(scores.get(name)) for name in ("mean", "std")}
         scorers[scorer] = None
     if not cells:
-        raise NotAnswered("the session logged no grid search", "session", 404)
+        raise RequestError("the session logged no grid search", "session", 404)
     found = list(cells.values())
     return {
         "params": _values(found),

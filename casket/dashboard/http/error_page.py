@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from casket.dashboard import page
-from casket.dashboard.questions import NotAnswered
+from casket.dashboard.answers.requests import RequestError
 
 _STYLE = "body{max-width:40em;margin:4em auto;padding:0 1em;font:16px/1.5 system-ui,sans-serif}"
 
@@ -24,7 +24,7 @@ _WHERE_IT_IS = (
 Query = Sequence[tuple[str, str]]
 
 
-def as_page(refusal: NotAnswered, query: Query) -> str:
+def as_page(refusal: RequestError, query: Query) -> str:
     """Return the page that says what is missing, and where it is.
 
     Args:
@@ -41,7 +41,7 @@ def as_page(refusal: NotAnswered, query: Query) -> str:
     )
 
 
-def _reason(refusal: NotAnswered, query: Query) -> str:
+def _reason(refusal: RequestError, query: Query) -> str:
     if refusal.parameter != "token":
         message = str(refusal)
         return escape(f"{message[:1].upper()}{message[1:]}.")

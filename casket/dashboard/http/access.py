@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple
 
-from casket.dashboard.questions import NotAnswered
+from casket.dashboard.answers.requests import RequestError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -65,17 +65,17 @@ class Access(NamedTuple):
             headers: by their names in lower case.
 
         Raises:
-            NotAnswered: it may not.
+            RequestError: it may not.
         """
         host = headers.get("host", "")
         self.check_name(host)
         if method not in {"GET", "HEAD"}:
             if headers.get("origin") not in {None, f"http://{host}", f"https://{host}"}:
-                raise NotAnswered("asked by a page from elsewhere", "Origin", 403)
+                raise RequestError("asked by a page from elsewhere", "Origin", 403)
             if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                raise NotAnswered("send application/json", "Content-Type", 415)
+                raise RequestError("send application/json", "Content-Type", 415)
         if not self._is_known(headers):
-            raise NotAnswered(
+            raise RequestError(
                 "open the address that `casket dashboard` printed, with its token", "token", 401
             )
 
@@ -83,10 +83,10 @@ class Access(NamedTuple):
         """Make sure that the name a browser called the server by is one of its own.
 
         Raises:
-            NotAnswered: it is not.
+            RequestError: it is not.
         """
         if not self._is_ours(host):
-            raise NotAnswered(
+            raise RequestError(
                 f"this server is not called {host!r}: open the address that it printed", "Host", 403
             )
 

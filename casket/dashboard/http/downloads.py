@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from casket.artifacts import Artifact
-from casket.dashboard import contents
-from casket.dashboard.questions import NotAnswered
+from casket.dashboard.answers import contents
+from casket.dashboard.answers.requests import RequestError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
 
@@ -44,10 +44,10 @@ def image_type(artifact: Artifact) -> str:
     """Return the media type of an artifact that is an image, as its first bytes say.
 
     Raises:
-        NotAnswered: it is none of the kinds that are shown.
+        RequestError: it is none of the kinds that are shown.
     """
     found = contents.image_type_of(artifact.path)
     if found is None:
         kinds = ", ".join(contents.IMAGES)
-        raise NotAnswered(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
+        raise RequestError(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
     return found

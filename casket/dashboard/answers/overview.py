@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from casket.dashboard import contents
-from casket.dashboard.encoding import shortened
+from casket.dashboard.answers import contents
+from casket.dashboard.answers.encoding import shortened
 from casket.rows import Kind
 from casket.summary import facts
 from casket.views import ExperimentView, SessionView

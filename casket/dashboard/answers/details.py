@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from casket.artifacts import Artifact
-from casket.dashboard import contents, overview
-from casket.dashboard.encoding import csv_of
-from casket.dashboard.questions import NotAnswered, RowsQuestion
+from casket.dashboard.answers import contents, overview
+from casket.dashboard.answers.encoding import csv_of
+from casket.dashboard.answers.requests import RequestError, RowsRequest
 from casket.rows import Kind, Logged
 from casket.summary import as_json
 from casket.views import SessionView
@@ -47,12 +47,12 @@ def results(session: SessionView) -> list[dict[str, Any]]:
     ]
 
 
-def rows(session: SessionView, question: RowsQuestion) -> dict[str, Any]:
+def rows(session: SessionView, request: RowsRequest) -> dict[str, Any]:
     """Return some of the rows of a session; of epochs and batches by flat names."""
-    logged = session.logged(question.kind)
+    logged = session.logged(request.kind)
     count = len(logged)
-    start, stop = min(question.start, count), min(question.start + question.limit, count)
-    if question.kind == "result":
+    start, stop = min(request.start, count), min(request.start + request.limit, count)
+    if request.kind == "result":
         found: list[dict[str, Any]] = logged.rows()[start:stop]
     else:
         found = list(_window(_columns(logged), start, stop))
@@ -85,11 +85,11 @@ def artifact(session: SessionView, position: str) -> Artifact:
     """Return an artifact by its position, for its name may be one that no address can hold.
 
     Raises:
-        NotAnswered: the session has none there.
+        RequestError: the session has none there.
     """
     artifacts = list(session.artifacts.values())
     if not position.isdecimal() or len(position) > 6 or int(position) >= len(artifacts):
-        raise NotAnswered(
+        raise RequestError(
             f"the session has no artifact {position!r}: give its position", "artifact", 404
         )
     return artifacts[int(position)]

@@ -21,18 +21,18 @@ MAX_NAME = 10_000
 MAX_NOTE = 100_000
 MAX_TAGS = 100
 MAX_BODY = 4 << 20
-"""Bytes of a question."""
+"""Bytes of a request."""
 
 CurveKind = Literal["epoch", "batch"]
 Axis = Literal["number", "time", "wall"]
 
 
-class NotAnswered(Exception):
-    """A question that cannot be answered as it is.
+class RequestError(Exception):
+    """A request that cannot be answered as it is.
 
     Args:
         message: why.
-        parameter: what in the question it is about.
+        parameter: what in the request it is about.
         status: of the answer.
     """
 
@@ -42,7 +42,7 @@ class NotAnswered(Exception):
         self.status = status
 
 
-class CurvesQuestion(NamedTuple):
+class CurvesRequest(NamedTuple):
     """Which curves are asked for; `docs/dashboard-api.md` says what each part means."""
 
     metrics: list[str]
@@ -54,17 +54,19 @@ class CurvesQuestion(NamedTuple):
     since: Mapping[str, int]
 
     @classmethod
-    def read(cls, asked: Any) -> CurvesQuestion:
-        """Read it from the body of a question."""
+    def read(cls, asked: Any) -> CurvesRequest:
+        """Read it from the body of a request."""
         asked = _object(asked, cls._fields)
         metrics = _texts(asked, "metrics", MAX_METRICS)
         sessions = _texts(asked, "sessions", MAX_SESSIONS)
         points = whole("points", asked.get("points", 800), 4, MAX_POINTS)
         count = len(metrics) * len(sessions)
         if count > MAX_CURVES:
-            raise NotAnswered(f"sessions: {count} curves; at most {MAX_CURVES} at once", "sessions")
+            raise RequestError(
+                f"sessions: {count} curves; at most {MAX_CURVES} at once", "sessions"
+            )
         if count * points > MAX_VALUES:
-            raise NotAnswered(
+            raise RequestError(
                 f"points={points}: at most {MAX_VALUES // count} for each of {count} curves",
                 "points",
             )
@@ -79,7 +81,7 @@ class CurvesQuestion(NamedTuple):
         )
 
 
-class RowsQuestion(NamedTuple):
+class RowsRequest(NamedTuple):
     """Which rows are asked for."""
 
     kind: Kind
@@ -87,7 +89,7 @@ class RowsQuestion(NamedTuple):
     limit: int
 
     @classmethod
-    def read(cls, asked: Mapping[str, str]) -> RowsQuestion:
+    def read(cls, asked: Mapping[str, str]) -> RowsRequest:
         """Read it from the query of an address."""
         return cls(
             choice("kind", asked.get("kind", "epoch"), get_args(Kind)),
@@ -105,7 +107,7 @@ class Annotation(NamedTuple):
 
     @classmethod
     def read(cls, asked: Any) -> Annotation:
-        """Read it from the body of a question."""
+        """Read it from the body of a request."""
         asked = _object(asked, cls._fields)
         note = asked.get("note")
         if note is not None:
@@ -121,44 +123,44 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise NotAnswered(f"{name}={_short(value)}: give a whole number", name)
+        raise RequestError(f"{name}={_short(value)}: give a whole number", name)
     if not least <= value <= most:
         bound = f"at most {most}" if value > most else f"at least {least}"
-        raise NotAnswered(f"{name}={value}: {bound}", name)
+        raise RequestError(f"{name}={value}: {bound}", name)
     return value
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> Any:
     """Return a parameter that is one of some words."""
     if value not in choices:
-        raise NotAnswered(f"{name}={_short(value)}: give one of {', '.join(choices)}", name)
+        raise RequestError(f"{name}={_short(value)}: give one of {', '.join(choices)}", name)
     return value
 
 
 def _object(asked: Any, names: Sequence[str]) -> dict[str, Any]:
     if not isinstance(asked, dict):
-        raise NotAnswered("the question has to be a JSON object", "body")
+        raise RequestError("the request has to be a JSON object", "body")
     unknown = next((name for name in asked if name not in names), None)
     if unknown is not None:
         known = ", ".join(names)
-        raise NotAnswered(f"{_short(unknown)} is not asked for here; there are {known}", unknown)
+        raise RequestError(f"{_short(unknown)} is not asked for here; there are {known}", unknown)
     return asked
 
 
 def _texts(asked: dict[str, Any], name: str, most: int) -> list[str]:
     found = asked.get(name)
     if not isinstance(found, list):
-        raise NotAnswered(f"{name}={_short(found)}: give a list of names", name)
+        raise RequestError(f"{name}={_short(found)}: give a list of names", name)
     if len(found) > most:
-        raise NotAnswered(f"{name}: {len(found)} of them; at most {most}", name)
+        raise RequestError(f"{name}: {len(found)} of them; at most {most}", name)
     return list(dict.fromkeys(_text(name, item, MAX_NAME) for item in found))
 
 
 def _text(name: str, value: Any, longest: int) -> str:
     if not isinstance(value, str):
-        raise NotAnswered(f"{name}={_short(value)}: give text", name)
+        raise RequestError(f"{name}={_short(value)}: give text", name)
     if len(value) > longest:
-        raise NotAnswered(f"{name}: {len(value)} characters; at most {longest}", name)
+        raise RequestError(f"{name}: {len(value)} characters; at most {longest}", name)
     return value
 
 
@@ -167,16 +169,16 @@ def _range(value: Any) -> tuple[float, float] | None:
         return None
     is_pair = isinstance(value, list) and len(value) == 2
     if not is_pair or not all(type(end) in {int, float} for end in value):
-        raise NotAnswered(f"range={_short(value)}: give [from, to], or null", "range")
+        raise RequestError(f"range={_short(value)}: give [from, to], or null", "range")
     start, end = value
     if not -MAX_NUMBER <= start <= end <= MAX_NUMBER:
-        raise NotAnswered(f"range={_short(value)}: give [from, to] with from <= to", "range")
+        raise RequestError(f"range={_short(value)}: give [from, to] with from <= to", "range")
     return float(start), float(end)
 
 
 def _since(value: Any) -> dict[str, int]:
     if not isinstance(value, dict) or len(value) > MAX_SESSIONS:
-        raise NotAnswered(f"since={_short(value)}: give how many records by session", "since")
+        raise RequestError(f"since={_short(value)}: give how many records by session", "since")
     return {key: whole("since", count, 0, MAX_NUMBER) for key, count in value.items()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from casket.dashboard.contents import ShownFolder
+from casket.dashboard.answers.contents import ShownFolder
 from casket.errors import CasketError, NotFound
 from casket.fold import Fold, in_chunks
 from casket.locate import locate
@@ -50,7 +50,7 @@ class WatchedFile:
         lock: held while records are added.
         looks: how many times it was looked at.
         wake: set to have it looked at now.
-        has_news: whether anything changed since `take_changed` was last called.
+        has_news: whether anything changed since `pop_changed` was last called.
     """
 
     def __init__(self, url: str, index: int) -> None:
@@ -188,7 +188,7 @@ class WatchedFile:
         self._changed.update(sessions)
         self.has_news = True
 
-    def take_changed(self) -> set[str]:
+    def pop_changed(self) -> set[str]:
         """Return the ids of the sessions that changed since the last time."""
         changed, self._changed, self.has_news = self._changed, set(), False
         return changed

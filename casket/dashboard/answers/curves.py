@@ -17,14 +17,14 @@ from itertools import islice, pairwise
 from operator import le, lt
 from typing import Any, NamedTuple
 
-from casket.dashboard.encoding import (
+from casket.dashboard.answers.encoding import (
     DIGITS,
     DIGITS_DOWN_SAMPLED,
     as_float,
     csv_of,
     shortened,
 )
-from casket.dashboard.questions import CurvesQuestion
+from casket.dashboard.answers.requests import CurvesRequest
 from casket.rows import NUMBERS, Logged
 from casket.summary import as_json
 from casket.views import SessionView
@@ -59,10 +59,10 @@ class Line(NamedTuple):
     continues: bool
 
 
-def answer(question: CurvesQuestion, look: Look) -> dict[str, Any]:
+def answer(request: CurvesRequest, look: Look) -> dict[str, Any]:
     """Return the curves that are asked for."""
-    lines = list(_lines(question, look))
-    cutter = _Cutter(lines, question)
+    lines = list(_lines(request, look))
+    cutter = _Cutter(lines, request)
     axes, shown = _Shared(), []
     for line in lines:
         chosen, found = cutter.cut(line)
@@ -70,10 +70,10 @@ def answer(question: CurvesQuestion, look: Look) -> dict[str, Any]:
     return {"xs": list(map(_as_steps, axes.lists)), "curves": shown}
 
 
-def with_times(question: CurvesQuestion, look: Look) -> dict[str, Any]:
+def with_times(request: CurvesRequest, look: Look) -> dict[str, Any]:
     """Return the curves that are asked for, with the seconds of each point: for a report."""
-    lines = list(_lines(question, look))
-    cutter = _Cutter(lines, question)
+    lines = list(_lines(request, look))
+    cutter = _Cutter(lines, request)
     axes, times, shown = _Shared(), _Shared(), []
     for line in lines:
         chosen, found = cutter.cut(line)
@@ -87,21 +87,21 @@ def with_times(question: CurvesQuestion, look: Look) -> dict[str, Any]:
     return {"xs": axes.lists, "times": known, "curves": shown}
 
 
-def as_csv(question: CurvesQuestion, look: Look) -> Iterator[str]:
+def as_csv(request: CurvesRequest, look: Look) -> Iterator[str]:
     """Yield every value of the curves that are asked for, as CSV."""
-    yield csv_of([("session", "metric", question.kind, "time", "value")])
-    for key in question.sessions:
+    yield csv_of([("session", "metric", request.kind, "time", "value")])
+    for key in request.sessions:
         with look(key) as session:
-            rows = [] if session is None else list(_raw(session, question))
+            rows = [] if session is None else list(_raw(session, request))
         yield csv_of(rows)
 
 
-def _raw(session: SessionView, question: CurvesQuestion) -> Iterator[tuple[Any, ...]]:
-    logged = session.logged(question.kind)
+def _raw(session: SessionView, request: CurvesRequest) -> Iterator[tuple[Any, ...]]:
+    logged = session.logged(request.kind)
     count = len(logged)
-    numbers = logged.numbers[NUMBERS[question.kind][0]][:count]
+    numbers = logged.numbers[NUMBERS[request.kind][0]][:count]
     times = [None if s != s else _iso(s) for s in logged.seconds()[:count]]
-    for metric in question.metrics:
+    for metric in request.metrics:
         values = logged.values(metric)[:count]
         for number, time, value in zip(numbers, times, values, strict=True):
             if value is not None:
@@ -112,20 +112,20 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _lines(question: CurvesQuestion, look: Look) -> Iterator[Line]:
-    for key in question.sessions:
+def _lines(request: CurvesRequest, look: Look) -> Iterator[Line]:
+    for key in request.sessions:
         with look(key) as session:
             if session is not None:
-                yield from _of_session(key, session, question)
+                yield from _of_session(key, session, request)
 
 
-def _of_session(key: str, session: SessionView, question: CurvesQuestion) -> Iterator[Line]:
-    logged = session.logged(question.kind)
-    metrics = [name for name in question.metrics if name in logged.metrics()]
+def _of_session(key: str, session: SessionView, request: CurvesRequest) -> Iterator[Line]:
+    logged = session.logged(request.kind)
+    metrics = [name for name in request.metrics if name in logged.metrics()]
     if not metrics:
         return
-    order = _Order(session, logged, question)
-    start = question.since.get(key, 0)
+    order = _Order(session, logged, request)
+    start = request.since.get(key, 0)
     continues = 0 < start <= order.seen and order.is_plain
     first = start if continues else 0
     for metric in metrics:
@@ -152,15 +152,15 @@ class _Order:
         xs: where each stands.
     """
 
-    def __init__(self, session: SessionView, logged: Logged, question: CurvesQuestion) -> None:
+    def __init__(self, session: SessionView, logged: Logged, request: CurvesRequest) -> None:
         self.seen = len(logged)
         self._logged = logged
         self._started = session.started.timestamp()
-        numbers = logged.numbers[NUMBERS[question.kind][0]][: self.seen]
+        numbers = logged.numbers[NUMBERS[request.kind][0]][: self.seen]
         places: Sequence[float] = numbers
-        if question.x != "number":
-            places = self._seconds(self._started if question.x == "time" else 0)
-        self.is_plain = _is_rising(numbers) and (question.x == "number" or _is_sorted(places))
+        if request.x != "number":
+            places = self._seconds(self._started if request.x == "time" else 0)
+        self.is_plain = _is_rising(numbers) and (request.x == "number" or _is_sorted(places))
         self._groups = [] if self.is_plain else _groups(numbers, places)
         self.xs = places if self.is_plain else _picked(places, self._latest())
 
@@ -253,17 +253,17 @@ def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
 class _Cutter:
     """Cuts lines to a range, and down-samples them by the same parts."""
 
-    def __init__(self, lines: Sequence[Line], question: CurvesQuestion) -> None:
-        self._points = question.points
-        self._range = question.range
+    def __init__(self, lines: Sequence[Line], request: CurvesRequest) -> None:
+        self._points = request.points
+        self._range = request.range
         ends = [(line.xs[0], line.xs[-1]) for line in lines if line.xs]
-        start, end = question.range or (
+        start, end = request.range or (
             min((first for first, _ in ends), default=0),
             max((last for _, last in ends), default=0),
         )
         # Of a part come two points, and where there are values that are not finite, three.
-        each = 2 if all(line.is_dense for line in lines if len(line.xs) > question.points) else 3
-        parts = max(question.points // each, 1)
+        each = 2 if all(line.is_dense for line in lines if len(line.xs) > request.points) else 3
+        parts = max(request.points // each, 1)
         self._edges = [start + (end - start) * i / parts for i in range(1, parts)]
         self._cuts: dict[tuple[Any, ...], list[int]] = {}
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from casket.dashboard import overview
-from casket.dashboard.encoding import json_of
-from casket.dashboard.files import WatchedFile
-from casket.dashboard.questions import NotAnswered
+from casket.dashboard.answers import overview
+from casket.dashboard.answers.encoding import json_of
+from casket.dashboard.answers.requests import RequestError
+from casket.dashboard.live.files import WatchedFile
 from casket.summary import facts
 from casket.views import SessionView
 
@@ -171,19 +171,19 @@ class Board:
 
     def row(self, key: str) -> bytes:
         """Return the row of a session, made now."""
-        with self.looking_at(key) as (file, session):
+        with self.session_of(key) as (file, session):
             return _as_json(session, key, file.index).text
 
     @contextlib.contextmanager
-    def looking_at(self, key: str) -> Iterator[tuple[WatchedFile, SessionView]]:
+    def session_of(self, key: str) -> Iterator[tuple[WatchedFile, SessionView]]:
         """Find a session, and hold what is added to its file off while it is looked at.
 
         Raises:
-            NotAnswered: there is no such session, or its file cannot be read.
+            RequestError: there is no such session, or its file cannot be read.
         """
         index, _, session_id = key.partition(".")
         if not index.isdecimal() or len(index) > 6 or int(index) >= len(self.files):
-            raise NotAnswered(f"session {key!r} is in none of the files", "session", 404)
+            raise RequestError(f"session {key!r} is in none of the files", "session", 404)
         file = self.files[int(index)]
         with file.lock:
             session = file.sessions.get(session_id)
@@ -191,8 +191,8 @@ class Board:
                 yield file, session
                 return
         if file.error is not None:
-            raise NotAnswered(file.error, "session", 503)
-        raise NotAnswered(f"session {key!r} is not there (any more)", "session", 404)
+            raise RequestError(file.error, "session", 503)
+        raise RequestError(f"session {key!r} is not there (any more)", "session", 404)
 
     def read_now(self, file: WatchedFile) -> None:
         """Wait until what was just written to a file was read, for a few seconds at most."""
@@ -252,7 +252,7 @@ class Board:
     def _publish(self, file: WatchedFile, pace: _Pace) -> None:
         """Make the rows of the sessions that changed; only this thread changes the sessions."""
         with pace:
-            changed, sessions = file.take_changed(), file.sessions
+            changed, sessions = file.pop_changed(), file.sessions
             made = {name: self._made(file, name, _as_json) for name in sessions if name in changed}
             rows = {_key(file, name): row for name, row in made.items() if row is not None}
             experiments = [overview.experiment(view, file.index) for view in file.experiments]
