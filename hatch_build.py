@@ -22,15 +22,15 @@ ROOT = Path(__file__).parent
 WEB = Path("casket", "dashboard", "web")
 MODULES = {
     "preact.js": "preact/dist/preact.mjs",
-    "preact-hooks.js": "preact/hooks/dist/hooks.mjs",
+    "preact/hooks.js": "preact/hooks/dist/hooks.mjs",
     "htm.js": "htm/dist/htm.module.js",
-    "uPlot.js": "uplot/dist/uPlot.iife.min.js",
-    "uPlot.min.css": "uplot/dist/uPlot.min.css",
+    "uplot.js": "uplot/dist/uPlot.iife.min.js",
+    "uplot.css": "uplot/dist/uPlot.min.css",
     "echarts.js": "echarts/dist/echarts.esm.min.js",
 }
 """The files in vendor/, and where they are among the packages."""
 
-APPENDED = {"uPlot.js": "\nexport default uPlot;\n"}
+APPENDED = {"uplot.js": "\nexport default uPlot;\n"}
 """Only as a script is uPlot to be had minified, at half the size: this makes it a module."""
 
 SOURCE_MAP = "//# sourceMappingURL="
@@ -104,6 +104,7 @@ def _copy(packages: Path, vendor: Path) -> None:
     for name, source in MODULES.items():
         text = (packages / source).read_text(encoding="utf-8")
         kept = (line for line in text.splitlines() if not line.startswith(SOURCE_MAP))
+        (vendor / name).parent.mkdir(exist_ok=True)
         (vendor / name).write_text("\n".join(kept) + APPENDED.get(name, "\n"), encoding="utf-8")
     licences = (
         f"{path.parent.name}: {path.name}\n\n{path.read_text(encoding='utf-8').strip()}\n"

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parent.parent
 PAGE = {
     f"casket/dashboard/web/{name}"
     for name in (
-        *("index.html", "app.js", "vendor/preact.js", "vendor/preact-hooks.js", "vendor/htm.js"),
-        *("vendor/uPlot.js", "vendor/uPlot.min.css", "vendor/echarts.js", "vendor/licences.txt"),
+        *("index.html", "shell/app.js", "shell/base.css", "vendor/preact.js"),
+        *("vendor/preact/hooks.js", "vendor/htm.js", "vendor/uplot.js", "vendor/uplot.css"),
+        *("vendor/echarts.js", "vendor/licences.txt"),
     )
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -79,9 +79,7 @@ class Routes:
     def page(self, request: Request) -> Response:
         """Send the page."""
         response = asset_response(request, page.INDEX)
-        index = page.asset(page.INDEX)
-        if index is not None:
-            response.headers["Content-Security-Policy"] = page.policy(index.content.decode())
+        response.headers["Content-Security-Policy"] = page.policy()
         return response
 
     def static(self, request: Request) -> Response:

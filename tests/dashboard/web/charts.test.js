@@ -5,10 +5,10 @@ import "./modules.mjs";
 import assert from "node:assert/strict";
 import test from "node:test";
 
-const { drawnGroups, drawnRows } = await import("casket/arrange");
-const { drawingOf } = await import("casket/drawing");
-const { charts, mainMetric } = await import("casket/metrics");
-const { account, logRange, logTicks, placed, scaleOf } = await import("casket/points");
+const { drawnGroups, drawnRows } = await import("casket/model/arrange");
+const { drawingOf } = await import("casket/curves/drawing");
+const { charts, mainMetric } = await import("casket/model/metrics");
+const { account, logRange, logTicks, placed, scaleOf } = await import("casket/model/points");
 
 const PLAIN = { smooth: 0, isLog: false, band: "interval", range: null, x: "number" };
 const SHOWN = { hidden: [], selected: [], pinned: [], group: [], sort: "", show: "10" };

@@ -3,16 +3,16 @@ import "./modules.mjs";
 import assert from "node:assert/strict";
 import test from "node:test";
 
-const address = await import("casket/address");
-const { bandOf } = await import("casket/align");
-const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/arrange");
-const { Colours } = await import("casket/colours");
-const { drawingOf } = await import("casket/drawing");
-const { csv } = await import("casket/files");
-const { charts, mainMetric } = await import("casket/metrics");
-const { scales, traced } = await import("casket/painter");
-const { smoothed } = await import("casket/smoothing");
-const { EmbeddedSource } = await import("casket/source");
+const address = await import("casket/model/address");
+const { bandOf } = await import("casket/curves/align");
+const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
+const { Colours } = await import("casket/shell/colours");
+const { drawingOf } = await import("casket/curves/drawing");
+const { csv } = await import("casket/model/files");
+const { charts, mainMetric } = await import("casket/model/metrics");
+const { scales, traced } = await import("casket/curves/painter");
+const { smoothed } = await import("casket/curves/smoothing");
+const { EmbeddedSource } = await import("casket/model/source");
 
 const BOX = { left: 0, top: 0, width: 100, height: 100 };
 const PLAIN = { smooth: 0, isLog: false, band: "range", range: null, x: "number" };

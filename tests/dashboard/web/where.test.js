@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { isKnown } = await import("casket/facts");
-const { Mistake, compile, namesIn } = await import("casket/where");
+const { isKnown } = await import("casket/model/facts");
+const { Mistake, compile, namesIn } = await import("casket/where/where");
 const shared = JSON.parse(readFileSync(new URL("../where_cases.json", import.meta.url)));
 
 for (const [expression, expected] of shared.cases) {
