@@ -34,6 +34,7 @@ def copy(tmp_path):
     shutil.copy(ROOT / "hatch_build.py", tmp_path)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(ROOT / WEB / name, tmp_path / WEB)
+    shutil.copytree(ROOT / WEB / "libraries", tmp_path / WEB / "libraries")
     if (ROOT / WEB / "vendor").is_dir():
         shutil.copytree(ROOT / WEB / "vendor", tmp_path / WEB / "vendor")
     return tmp_path
@@ -61,13 +62,15 @@ def test_what_is_up_to_date_needs_no_npm(copy, without_npm):
     hook.initialize("standard", {})
 
 
-@pytest.mark.parametrize("change", ["lock file", "hook", "missing", "no mark"])
+@pytest.mark.parametrize("change", ["lock file", "hook", "charts", "missing", "no mark"])
 def test_what_is_stale_or_not_whole_is_made_anew(change, copy, without_npm):
     vendor = copy / WEB / "vendor"
     if change == "lock file":
         (copy / WEB / "package-lock.json").write_text("{}")
     elif change == "hook":
         (copy / "hatch_build.py").write_text("")
+    elif change == "charts":
+        (copy / WEB / "libraries" / "echarts.js").write_text("")
     elif change == "missing":
         (vendor / "htm.js").unlink()
     else:
@@ -120,3 +123,11 @@ def test_the_licences_of_all_libraries_are_with_them():
     licences = (ROOT / WEB / "vendor" / "licences.txt").read_text()
     for name in ("echarts", "htm", "preact", "tslib", "uplot", "zrender"):
         assert re.search(rf"^{name}: LICEN[CS]E", licences, re.M)
+    assert not re.search(r"^esbuild: ", licences, re.M)
+
+
+def test_echarts_is_little_more_than_half_of_the_whole_library():
+    vendor = ROOT / WEB / "vendor"
+    text = (vendor / "echarts.js").read_text()
+    assert "parallelAxis" in text
+    assert len(text) < 650_000  # 1,121,654 with all charts
