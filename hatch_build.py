@@ -25,6 +25,7 @@ WEB = Path("casket", "dashboard", "web")
 LIBRARIES = {
     "preact": "preact",
     "preact/hooks": "preact/hooks",
+    "@preact/signals": "@preact/signals",
     "htm": "htm",
     "uplot": "uplot",
     "echarts": "./libraries/echarts.js",

@@ -529,8 +529,10 @@ def test_an_odd_address_leaves_the_view_whole(serve, page, file, runs, odd):
 
 
 FAILING = """
-export function Explore({ state }) {
-  if (state.explore.x === "lr") throw new Error("it broke <b>here</b>");
+import { state } from "casket/model/view";
+
+export function Explore() {
+  if (state.value.explore.x === "lr") throw new Error("it broke <b>here</b>");
   return "whole again";
 }
 """

@@ -13,6 +13,9 @@ import { html } from "casket/shell/html";
 import { SessionLink } from "casket/session/session_link";
 import { interval } from "casket/model/statistics";
 import { useState } from "preact/hooks";
+import * as listing from "casket/model/listing";
+import { chooseExplore, state, update } from "casket/model/view";
+import { colourOf } from "casket/shell/paint";
 
 const MOST_COLUMNS = 50;
 const FIRST_LINES = 200;
@@ -23,12 +26,12 @@ const CODE = ["commit", "dirty", "branch"];
 const OF_PROCESS = ["pid", "start", "command_line", "user"];
 
 /** The selected sessions, or groups of them, side by side: what differs first. */
-export function Compare({ rows, selected, state, update, colourOf }) {
-  const columns = columnsOf(rows, selected, state.group);
-  if (columns.length < 2) return html`<${NothingToCompare} update=${update} />`;
-  const isWhole = state.explore.all === true;
-  const setWhole = (event) =>
-    update({ explore: { ...state.explore, all: event.target.checked || undefined } });
+export function Compare() {
+  const { group, explore } = state.value;
+  const columns = columnsOf(listing.rows.value, listing.selected.value, group);
+  if (columns.length < 2) return html`<${NothingToCompare} />`;
+  const isWhole = explore.all === true;
+  const setWhole = (event) => chooseExplore({ all: event.target.checked || undefined });
   const shownColumns = columns.slice(0, MOST_COLUMNS);
   const sections = sectionsOf(shownColumns);
   return html`<section class="compare" aria-label="Comparison">
@@ -41,7 +44,7 @@ export function Compare({ rows, selected, state, update, colourOf }) {
     </div>
     <div class="scroll" tabindex="0" role="region" aria-label="Comparison table">
       <table class="side-by-side">
-        <${Heads} columns=${shownColumns} ...${{ state, update, colourOf }} />
+        <${Heads} columns=${shownColumns} />
         ${sections.map(
           (section) =>
             html`<${Section} key=${section.title} ...${section} columns=${shownColumns}
@@ -56,7 +59,7 @@ export function Compare({ rows, selected, state, update, colourOf }) {
   </section>`;
 }
 
-function NothingToCompare({ update }) {
+function NothingToCompare() {
   return html`<div class="empty">
     <h2>Nothing to compare yet</h2>
     <p>
@@ -204,15 +207,16 @@ function tinted(cells) {
   );
 }
 
-function Heads({ columns, state, update, colourOf }) {
-  const drop = (key) => update({ selected: state.selected.filter((other) => other !== key) });
+function Heads({ columns }) {
+  const drop = (key) =>
+    update({ selected: state.peek().selected.filter((other) => other !== key) });
   return html`<thead>
     <tr>
       <th scope="col">${columns[0].row ? "session" : "group"}</th>
       ${columns.map(
         ({ key, row, rows, title }) => html`<th scope="col" key=${key}>
           ${row
-            ? html`<${SessionLink} ...${{ row, state, colour: colourOf?.(key) }} />
+            ? html`<${SessionLink} ...${{ row, colour: colourOf(key) }} />
                 ${" "}<button type="button" class="quiet" aria-label=${`Leave out ${row.id}`}
                   title="Leave out" onClick=${() => drop(key)}>×</button>
                 <div class="muted">${row.model}</div>`

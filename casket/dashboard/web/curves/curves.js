@@ -1,45 +1,53 @@
+import { useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { Chart } from "casket/curves/chart";
-import { useArrivals } from "casket/model/curve_store";
 import { drawingOf } from "casket/curves/drawing";
+import { Values } from "casket/curves/values";
 import { download } from "casket/model/files";
+import { goal as mainGoal } from "casket/model/listing";
+import { charts, hasSearch, namesOf } from "casket/model/metrics";
+import { cursor, data, source, store } from "casket/model/page";
+import { fields, state, update } from "casket/model/view";
+import { Menu, Segments } from "casket/shell/controls";
 import { html } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
-import { Menu, Segments } from "casket/shell/controls";
 import { painted } from "casket/shell/marks";
-import { charts, hasSearch, namesOf } from "casket/model/metrics";
-import { Values } from "casket/curves/values";
+import { colourOf, colours, scheme } from "casket/shell/paint";
 
 const POINTS = [[20, 280], [100, 200], [300, 120], [Infinity, 80]];
 const NEAR = 24;
 const KINDS = ["epoch", "batch"];
 
+const choice = fields("kind", "x", "smooth", "log", "band", "range", "metrics", "group");
+
 /** The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. */
-export function Curves({ parts, store, source, data, cursor, goal, paint, update, ...given }) {
+export function Curves({ parts, kind: firstKind }) {
+  const goal = mainGoal.value;
+  const given = choice.value;
+  const maxPoints = data.maxPoints.value;
   const rows = useMemo(() => parts.flatMap((part) => part.rows), [parts]);
   const logged = useMemo(() => KINDS.filter((kind) => namesOf(rows, kind).length > 0), [rows]);
-  const state = useMemo(() => withLogged(given.state, logged), [given.state, logged]);
-  const names = useMemo(() => namesOf(rows, state.kind), [rows, state.kind]);
-  const wanted = state.metrics ? names.filter((name) => state.metrics.includes(name)) : names;
+  const options = useMemo(
+    () => withLogged({ ...given, kind: firstKind ?? given.kind }, logged),
+    [given, firstKind, logged],
+  );
+  const { kind, x, range, metrics, group } = options;
+  const names = useMemo(() => namesOf(rows, kind), [rows, kind]);
+  const wanted = metrics ? names.filter((name) => metrics.includes(name)) : names;
   const list = useMemo(() => charts(wanted, goal), [wanted.join("\n"), goal]);
-  const points = Math.min(pointsFor(rows.length), data.maxPoints);
-  const { kind, x, range } = state;
+  const points = Math.min(pointsFor(rows.length), maxPoints);
   const view = useMemo(() => ({ kind, x, points, range }), [kind, x, points, range]);
-  const arrivals = useArrivals(store);
   const [wide, widen] = useState("");
 
   return html`<section class="curves" aria-label="Curves">
-    <${Controls}
-      ...${{ state, update, names, logged, isGrouped: state.group.length > 0 }}
-    />
-    ${list.length === 0 && html`<${NoCurves} ...${{ rows, state, update }} />`}
+    <${Controls} ...${{ options, names, logged, isGrouped: group.length > 0 }} />
+    ${list.length === 0 && html`<${NoCurves} ...${{ rows, options }} />`}
     <div class="charts">
       ${list.map(
         (chart) => html`<${ChartCard}
           key=${chart.title}
-          ...${{ chart, parts, rows, view, state, update, store, source, cursor, paint, arrivals }}
-          most=${data.maxPoints}
+          ...${{ chart, parts, rows, view, options, most: maxPoints }}
           isWide=${wide === chart.title}
           onWiden=${() => widen(wide === chart.title ? "" : chart.title)}
         />`,
@@ -49,16 +57,16 @@ export function Curves({ parts, store, source, data, cursor, goal, paint, update
 }
 
 /** What was logged by batch only is shown by batch, as nobody would look for it there. */
-function withLogged(state, logged) {
-  const kind = logged.includes(state.kind) ? state.kind : (logged[0] ?? state.kind);
-  return { ...state, kind };
+function withLogged(options, logged) {
+  const kind = logged.includes(options.kind) ? options.kind : (logged[0] ?? options.kind);
+  return { ...options, kind };
 }
 
-function NoCurves({ rows, state, update }) {
+function NoCurves({ rows, options }) {
   if (!rows.length) {
-    return html`<p class="nothing">No session is drawn: ${emptyBecause(state)}.</p>`;
+    return html`<p class="nothing">No session is drawn: ${emptyBecause(state.value)}.</p>`;
   }
-  if (state.metrics) {
+  if (options.metrics) {
     return html`<p class="nothing">
       None of the chosen metrics was logged by these sessions.
       <button type="button" onClick=${() => update({ metrics: null })}>Show all metrics</button>
@@ -71,8 +79,8 @@ function NoCurves({ rows, state, update }) {
     </p>`;
   }
   return html`<p class="nothing">
-    These sessions logged no numbers by ${state.kind}: call${" "}
-    <code>session.add_${state.kind}(1, {"loss": 0.5})</code> and they appear here.
+    These sessions logged no numbers by ${options.kind}: call${" "}
+    <code>session.add_${options.kind}(1, {"loss": 0.5})</code> and they appear here.
   </p>`;
 }
 
@@ -82,9 +90,10 @@ function emptyBecause({ where, unfinished, hidden }) {
   return where ? "nothing fits the filter" : "select one in the table";
 }
 
-function Controls({ state, update, names, logged, isGrouped }) {
+function Controls({ options, names, logged, isGrouped }) {
+  const { kind, metrics, smooth } = options;
   const toggle = (name) => {
-    const chosen = state.metrics ?? names;
+    const chosen = metrics ?? names;
     const left = chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name];
     update({ metrics: names.every((n) => left.includes(n)) ? null : left });
   };
@@ -92,14 +101,14 @@ function Controls({ state, update, names, logged, isGrouped }) {
     ${logged.length > 1 &&
     html`<${Segments}
       label="By"
-      value=${state.kind}
+      value=${kind}
       options=${{ epoch: "epoch", batch: "batch" }}
-      onChange=${(kind) => update({ kind, range: null })}
+      onChange=${(other) => update({ kind: other, range: null })}
     />`}
     <${Segments}
       label="Over"
-      value=${state.x}
-      options=${{ number: state.kind, time: "time", wall: "clock" }}
+      value=${options.x}
+      options=${{ number: kind, time: "time", wall: "clock" }}
       onChange=${(x) => update({ x, range: null })}
     />
     <label class="field" title="An average that forgets; the raw line stays behind it">
@@ -109,15 +118,15 @@ function Controls({ state, update, names, logged, isGrouped }) {
         min="0"
         max="0.99"
         step="0.01"
-        value=${state.smooth}
+        value=${smooth}
         onInput=${(event) => update({ smooth: Number(event.target.value) })}
       />
-      <output class="number">${state.smooth ? state.smooth.toFixed(2) : "off"}</output>
+      <output class="number">${smooth ? smooth.toFixed(2) : "off"}</output>
     </label>
     <label class="field">
       <input
         type="checkbox"
-        checked=${state.log}
+        checked=${options.log}
         onChange=${(event) => update({ log: event.target.checked })}
       />
       Log axis
@@ -125,29 +134,29 @@ function Controls({ state, update, names, logged, isGrouped }) {
     ${isGrouped &&
     html`<${Segments}
       label="Band"
-      value=${state.band}
+      value=${options.band}
       options=${{ interval: "95 % interval", range: "lowest to highest" }}
       onChange=${(band) => update({ band })}
     />`}
     ${names.length > 1 &&
-    html`<${Menu} label=${state.metrics ? `Metrics ${state.metrics.length}` : "Metrics"}>
+    html`<${Menu} label=${metrics ? `Metrics ${metrics.length}` : "Metrics"}>
       <fieldset>
         <legend>Metrics that are drawn</legend>
         ${names.slice(0, 200).map(
           (name) => html`<label class="choice">
             <input
               type="checkbox"
-              checked=${!state.metrics || state.metrics.includes(name)}
+              checked=${!metrics || metrics.includes(name)}
               onChange=${() => toggle(name)}
             />
             <span>${name}</span>
           </label>`,
         )}
-        ${state.metrics &&
+        ${metrics &&
         html`<button type="button" onClick=${() => update({ metrics: null })}>All</button>`}
       </fieldset>
     <//>`}
-    ${state.range &&
+    ${options.range &&
     html`<button type="button" class="chip" onClick=${() => update({ range: null })}>
       zoomed <${Icon} name="close" /><span class="hint">show all</span>
     </button>`}
@@ -155,12 +164,14 @@ function Controls({ state, update, names, logged, isGrouped }) {
 }
 
 function ChartCard(props) {
-  const { chart, parts, rows, state, update, store, cursor, paint, arrivals, most } = props;
+  const { chart, parts, rows, options, most } = props;
+  const arrivals = store.arrivals.value;
+  const [theme, chartColours] = [scheme.value, colours.value];
   const host = useRef(null);
   const made = useRef(null);
   const isSeen = useSeen(host);
   const [shownOnce, remember] = useState(null);
-  const isGrouped = state.group.length > 0;
+  const isGrouped = options.group.length > 0;
   const view = useMemo(() => {
     const points = Math.min(props.view.points * (props.isWide ? 4 : 1), most);
     return { ...props.view, points };
@@ -171,13 +182,13 @@ function ChartCard(props) {
     const read = store.reader(view);
     const filled = parts.map((part) => ({
       ...part,
-      colour: paint.colourOf(part.key),
+      colour: colourOf(part.key),
       curves: curvesOf(read, chart.metrics, part.rows),
     }));
-    const { smooth, log: isLog, band, range, x } = state;
+    const { smooth, log: isLog, band, range, x } = options;
     const found = drawingOf(filled, chart.metrics, { smooth, isLog, band, range, x, isGrouped });
-    return { ...found, scheme: paint.scheme, colours: paint.colours };
-  }, [isSeen, parts, view, chart, state.smooth, state.log, state.band, isGrouped, paint, arrivals]);
+    return { ...found, scheme: theme, colours: chartColours };
+  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColours, arrivals]);
 
   const missing = useMemo(() => {
     const read = store.reader(view);
@@ -199,7 +210,7 @@ function ChartCard(props) {
       onZoom: (range) => update({ range: range && narrowed(range, view.x) }),
       onCursor: (at) => cursor.move(at && placeOf(at, made.current)),
     });
-    const stretched = state.range ? { ...visible.extent, x: state.range } : visible.extent;
+    const stretched = options.range ? { ...visible.extent, x: options.range } : visible.extent;
     made.current.show({ ...visible, extent: stretched });
     if (visible === drawing && !missing && drawing.tally.curves) {
       remember(drawing);
@@ -208,14 +219,11 @@ function ChartCard(props) {
     }
   }, [visible, missing]);
 
-  useEffect(
-    () =>
-      cursor.subscribe(({ place, lifted }) => {
-        if (place?.chart !== made.current) made.current?.follow(place ? place.x : null);
-        made.current?.lift(lifted);
-      }),
-    [cursor],
-  );
+  useSignalEffect(() => {
+    const { place, lifted } = cursor.now.value;
+    if (place?.chart !== made.current) made.current?.follow(place ? place.x : null);
+    made.current?.lift(lifted);
+  });
   useEffect(() => () => made.current?.destroy(), []);
 
   const problem = store.problem(view);
@@ -247,9 +255,9 @@ function ChartCard(props) {
     ${problem && html`<p class="trouble" role="status">${problem}</p>`}
     ${visible &&
     html`
-      <${Notes} tally=${visible.tally} isLog=${state.log} isGrouped=${isGrouped} />
+      <${Notes} tally=${visible.tally} isLog=${options.log} isGrouped=${isGrouped} />
       <${Values}
-        ...${{ cursor, parts, kind: view.kind, x: view.x }}
+        ...${{ parts, kind: view.kind, x: view.x }}
         drawing=${visible}
         metrics=${chart.metrics}
       />
@@ -297,7 +305,7 @@ async function pictureOf(drawing, title) {
   return picture(drawing, title);
 }
 
-function Saving({ chart, rows, view, drawing, source, chartOf }) {
+function Saving({ chart, rows, view, drawing, chartOf }) {
   const name = chart.title;
   const [problem, setProblem] = useState("");
   const png = async () => {

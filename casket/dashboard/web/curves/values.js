@@ -1,16 +1,16 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
 import { indexAt, shownX } from "casket/curves/chart";
 import { better, shownNumber } from "casket/model/facts";
+import { cursor } from "casket/model/page";
 import { html } from "casket/shell/html";
 
 const MOST = 5;
 
 /** The values of a chart's lines where the cursor stands; the last ones where it is nowhere. */
-export function Values({ drawing, metrics, cursor, parts, kind, x }) {
-  const [place, setPlace] = useState(null);
+export function Values({ drawing, metrics, parts, kind, x }) {
+  const { place } = cursor.now.value;
   const [isWhole, setWhole] = useState(false);
-  useEffect(() => cursor.subscribe((now) => setPlace(now.place)), [cursor]);
 
   const lines = [...drawing.bands, ...drawing.lines];
   const byKey = new Map();

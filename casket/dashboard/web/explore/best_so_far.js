@@ -4,9 +4,10 @@ import { html } from "casket/shell/html";
 import { account, placed, scaleOf } from "casket/model/points";
 import { SessionLink } from "casket/session/session_link";
 import { useCallback, useMemo } from "preact/hooks";
+import { update } from "casket/model/view";
 
 /** Each session's score in the order they began, and the best until then. */
-export function BestSoFar({ rows, metric, mode, state, update }) {
+export function BestSoFar({ rows, metric, mode }) {
   const { points, leftOut } = useMemo(() => {
     const ordered = [...rows].sort((a, b) => (a.started < b.started ? -1 : 1));
     const found = placed(ordered, [scaleOf(ordered, metric, false)]);
@@ -25,7 +26,7 @@ export function BestSoFar({ rows, metric, mode, state, update }) {
     ${last &&
     html`<p>
       ${mode === "min" ? "Lowest" : "Highest"}: <strong>${shown(last.at[0])}</strong>, session${" "}
-      <${SessionLink} row=${last.row} state=${state} />,
+      <${SessionLink} row=${last.row} />,
       the ${ordinal(last.number)} of ${points.length}.
     </p>`}
     <${EChart} option=${option} on=${{ click: open }} height=${260}
@@ -36,7 +37,7 @@ export function BestSoFar({ rows, metric, mode, state, update }) {
       <ol>
         ${records.map(
           ({ row, at }) => html`<li key=${row.key}>
-            <${SessionLink} row=${row} state=${state} />: ${shown(at[0])}, begun${" "}
+            <${SessionLink} row=${row} />: ${shown(at[0])}, begun${" "}
             ${shownTime(row.started)} UTC
           </li>`,
         )}

@@ -1,7 +1,7 @@
 // Charts drawn by ECharts, which is loaded only once one is to be seen.
 
-import { useScheme } from "casket/shell/colours";
 import { html } from "casket/shell/html";
+import { scheme as systemScheme } from "casket/shell/paint";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 const NAMES = ["text", "muted", "line", "surface", "accent", "good", "bad", "warn"];
@@ -20,7 +20,7 @@ export function EChart({ option, on = {}, onReady, label, height = 320 }) {
   const actions = useRef(on);
   const [problem, setProblem] = useState("");
   const [isReady, setReady] = useState(false);
-  const scheme = useScheme();
+  const scheme = systemScheme.value;
   actions.current = on;
 
   useEffect(() => {

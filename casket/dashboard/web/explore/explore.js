@@ -8,6 +8,9 @@ import { Parallel, brushOf } from "casket/explore/parallel";
 import { Choice, Scatter } from "casket/explore/scatter";
 import { importance } from "casket/model/statistics";
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import * as listing from "casket/model/listing";
+import { data } from "casket/model/page";
+import { chooseExplore, state } from "casket/model/view";
 
 const MOST_AXES = 7;
 const MOST_NAMES = 300;
@@ -15,27 +18,27 @@ const COMMON = 0.8;
 const PAUSE = 2000;
 
 /** Charts over the sessions of the table: what a score depends on, and what was best. */
-export function Explore({ source, state, update, ...given }) {
-  const { rows, allRows } = useCalm(given, state.where);
-  const choose = (changes) => update({ explore: { ...state.explore, ...changes } });
+export function Explore() {
+  const { where, explore } = state.value;
+  const now = { rows: listing.rows.value, allRows: data.rows.value };
+  const { rows, allRows } = useCalm(now, where);
   const names = useMemo(() => namesOf(rows.length ? rows : allRows), [rows, allRows]);
-  const metric = names.scores.includes(state.explore.metric)
-    ? state.explore.metric
-    : firstScore(names.scores, state.goal, allRows);
-  const { brushed, base } = brushOf(state, allRows);
+  const metric = names.scores.includes(explore.metric)
+    ? explore.metric
+    : firstScore(names.scores, listing.goal.value, allRows);
+  const { brushed, base } = brushOf(state.value, allRows);
   if (!allRows.length) return html`<p class="empty">There are no sessions to explore yet.</p>`;
-  const mode = state.explore.mode ?? better(metric ?? "") ?? "max";
+  const mode = explore.mode ?? better(metric ?? "") ?? "max";
   const searches = rows.filter(hasSearch);
   return html`<section class="explore" aria-label="Explore">
     ${metric
-      ? html`<${Header} ...${{ rows, names, metric, mode, choose }} />
-          <${Scored} ...${{ rows, allRows, names, metric, mode, choose, brushed, base }}
-            ...${{ state, update }} />`
+      ? html`<${Header} ...${{ rows, names, metric, mode }} />
+          <${Scored} ...${{ rows, allRows, names, metric, mode, brushed, base }} />`
       : html`<p class="empty">
           No session that passes the filter has logged a number, so there is nothing to put on an
           axis. Clear the filter, or log one: <code>session.add_epoch(1, {"loss": 0.5})</code>.
         </p>`}
-    <${Searches} ...${{ searches, source, state, choose }} />
+    <${Searches} searches=${searches} />
   </section>`;
 }
 
@@ -78,36 +81,36 @@ function usePressed() {
   return isPressed;
 }
 
-function Header({ rows, names, metric, mode, choose }) {
+function Header({ rows, names, metric, mode }) {
   return html`<div class="bar">
     <${Choice} label="score" value=${metric} names=${names.scores}
-      onChange=${(value) => choose({ metric: value, mode: undefined })} />
+      onChange=${(value) => chooseExplore({ metric: value, mode: undefined })} />
     <${Choice} label="better is" value=${mode === "min" ? "lower" : "higher"}
       names=${["lower", "higher"]}
-      onChange=${(value) => choose({ mode: value === "lower" ? "min" : "max" })} />
+      onChange=${(value) => chooseExplore({ mode: value === "lower" ? "min" : "max" })} />
     <p class="muted">Over the ${rows.length} sessions that pass the table's filter.</p>
   </div>`;
 }
 
-function Scored({ rows, allRows, names, metric, mode, choose, brushed, base, state, update }) {
+function Scored({ rows, allRows, names, metric, mode, brushed, base }) {
   const ranked = useMemo(() => commonParams(allRows, metric), [allRows, metric]);
-  const { explore } = state;
+  const { explore } = state.value;
   const x = explore.x ?? ranked[0] ?? "epochs";
   const usual = useMemo(() => [...ranked.slice(0, MOST_AXES - 1), metric], [ranked, metric]);
   const axes = explore.axes ?? usual;
   return html`
     <div class="pair">
-      <${BestSoFar} ...${{ rows, metric, mode, state, update }} />
-      <${Importance} ...${{ rows, metric, chosen: x }} onChoose=${(name) => choose({ x: name })} />
+      <${BestSoFar} ...${{ rows, metric, mode }} />
+      <${Importance} ...${{ rows, metric, chosen: x }} onChoose=${(name) => chooseExplore({ x: name })} />
     </div>
     <${Scatter}
       ...${{ rows, x, y: explore.y ?? metric, colour: explore.colour ?? ranked[1] ?? "" }}
-      ...${{ logX: explore.logX, logY: explore.logY, names: names.all, state, update }}
-      choose=${(changes) => choose(withoutLog(changes))}
+      ...${{ logX: explore.logX, logY: explore.logY, names: names.all }}
+      choose=${(changes) => chooseExplore(withoutLog(changes))}
     />
     ${axes.length > 0 &&
-    html`<${Parallel} ...${{ allRows, names: axes, metric, mode, state, update, brushed, base }}>
-      <${Axes} ...${{ axes, names: names.all, choose }} />
+    html`<${Parallel} ...${{ allRows, names: axes, metric, mode, brushed, base }}>
+      <${Axes} ...${{ axes, names: names.all }} />
     <//>`}
   `;
 }
@@ -118,9 +121,9 @@ function withoutLog(changes) {
   return "y" in changes ? { ...changes, logY: undefined } : changes;
 }
 
-function Axes({ axes, names, choose }) {
-  const drop = (name) => choose({ axes: axes.filter((other) => other !== name) });
-  const add = (name) => name && choose({ axes: [...axes, name] });
+function Axes({ axes, names }) {
+  const drop = (name) => chooseExplore({ axes: axes.filter((other) => other !== name) });
+  const add = (name) => name && chooseExplore({ axes: [...axes, name] });
   const rest = names.filter((name) => !axes.includes(name));
   return html`<div class="bar axes" role="group" aria-label="Axes of the parallel coordinates">
     ${axes.map(
@@ -133,18 +136,19 @@ function Axes({ axes, names, choose }) {
   </div>`;
 }
 
-function Searches({ searches, source, state, choose }) {
+function Searches({ searches }) {
+  const { search } = state.value.explore;
   if (!searches.length) return null;
-  const row = searches.find(({ key }) => key === state.explore.search) ?? searches.at(-1);
+  const row = searches.find(({ key }) => key === search) ?? searches.at(-1);
   const names = new Map(searches.map((each) => [`${each.model} ${each.id.slice(0, 8)}`, each.key]));
   const [chosen] = [...names].find(([, key]) => key === row.key);
   return html`
     ${searches.length > 1 &&
     html`<div class="bar">
       <${Choice} label="grid search" value=${chosen} names=${[...names.keys()]}
-        onChange=${(name) => choose({ search: names.get(name), slices: undefined })} />
+        onChange=${(name) => chooseExplore({ search: names.get(name), slices: undefined })} />
     </div>`}
-    <${SearchMap} key=${row.key} ...${{ row, source, state, choose, options: state.explore }} />
+    <${SearchMap} key=${row.key} row=${row} />
   `;
 }
 

@@ -3,13 +3,15 @@ import { isNumber, own, restored, shown, shownNumber } from "casket/model/facts"
 import { html } from "casket/shell/html";
 import { Choice } from "casket/explore/scatter";
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { source } from "casket/model/page";
+import { chooseExplore, state } from "casket/model/view";
 
 const MOST_VALUES = 60;
 const NOT_GIVEN = "not given";
 const BEST = "the best of all";
 
 /** The scores of a grid search by two of its params; the others by choice. */
-export function SearchMap({ row, source, state, choose, options = {} }) {
+export function SearchMap({ row }) {
   const [grid, setGrid] = useState(null);
   const [problem, setProblem] = useState("");
   useEffect(() => {
@@ -21,13 +23,14 @@ export function SearchMap({ row, source, state, choose, options = {} }) {
     return () => {
       isGone = true;
     };
-  }, [source, row.key, row.counts.result]);
+  }, [row.key, row.counts.result]);
   if (problem) return html`<p role="alert">The grid search cannot be shown: ${problem}</p>`;
   if (!grid) return html`<p class="muted">The grid search is being read…</p>`;
-  return html`<${Grid} ...${{ row, grid, state, choose, options }} />`;
+  return html`<${Grid} ...${{ row, grid }} />`;
 }
 
-function Grid({ row, grid, state, choose, options }) {
+function Grid({ row, grid }) {
+  const { explore: options } = state.value;
   const values = useMemo(() => valuesOf(grid), [grid]);
   const names = [...values.keys()].sort((a, b) => values.get(b).length - values.get(a).length);
   const scorer = grid.scorers.includes(options.scorer) ? options.scorer : grid.scorers[0];
@@ -41,19 +44,19 @@ function Grid({ row, grid, state, choose, options }) {
     () => cellsOf(grid, values, { scorer, x, y, slices }),
     [grid, scorer, x, y, JSON.stringify(slices)],
   );
-  const slice = (name, value) => choose({ slices: { ...slices, [name]: value } });
+  const slice = (name, value) => chooseExplore({ slices: { ...slices, [name]: value } });
   return html`<section class="chart-card" aria-label="Grid search">
     <h2>
-      Grid search of ${row.model}${" "}<small><${SessionLink} row=${row} state=${state} /></small>
+      Grid search of ${row.model}${" "}<small><${SessionLink} row=${row} /></small>
     </h2>
     <div class="bar">
       <${Choice} label="score" value=${scorer} names=${grid.scorers}
-        onChange=${(value) => choose({ scorer: value })} />
+        onChange=${(value) => chooseExplore({ scorer: value })} />
       <${Choice} label="across" value=${x} names=${names}
-        onChange=${(value) => choose({ across: value, down: value === y ? x : y })} />
+        onChange=${(value) => chooseExplore({ across: value, down: value === y ? x : y })} />
       ${y &&
       html`<${Choice} label="down" value=${y} names=${names}
-        onChange=${(value) => choose({ down: value, across: value === x ? y : x })} />`}
+        onChange=${(value) => chooseExplore({ down: value, across: value === x ? y : x })} />`}
       ${others.map(
         (name) => html`<${Choice} key=${name} label=${name} value=${slices[name]}
           names=${[BEST, ...values.get(name)]} onChange=${(value) => slice(name, value)} />`,

@@ -1,10 +1,11 @@
-import { useScheme } from "casket/shell/colours";
 import { EChart, categoryAxis, clipped } from "casket/explore/echart";
 import { isNumber, own, quoted, valueOf, written } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { account, placed, scaleOf } from "casket/model/points";
 import { compile } from "casket/where/where";
 import { useCallback, useMemo, useRef } from "preact/hooks";
+import { state, update } from "casket/model/view";
+import { scheme } from "casket/shell/paint";
 
 const MOST_LINES = 2000;
 
@@ -14,8 +15,7 @@ const MOST_LINES = 2000;
  * `brushed` holds by name what is brushed: `[low, high]`, or a list of texts; `base` the filter
  * that was there before.
  */
-export function Parallel({ allRows, names, metric, mode, brushed, base, ...props }) {
-  const { state, update, children } = props;
+export function Parallel({ allRows, names, metric, mode, brushed, base, children }) {
   const rows = useMemo(() => fitting(allRows, base), [allRows, base]);
   const scales = useMemo(() => names.map((name) => scaleOf(rows, name)), [rows, names.join("\n")]);
   const { points, leftOut } = useMemo(() => placed(rows, scales), [rows, scales]);
@@ -26,7 +26,7 @@ export function Parallel({ allRows, names, metric, mode, brushed, base, ...props
   const isOwn = useRef(false);
 
   const brush = (found) => {
-    const explore = { ...state.explore, brushed: found, base: base || undefined };
+    const explore = { ...state.peek().explore, brushed: found, base: base || undefined };
     if (!Object.keys(found).length) Object.assign(explore, { brushed: undefined, base: undefined });
     update({ where: joined(base, conditions(found, rows)), explore });
   };
@@ -62,7 +62,7 @@ export function Parallel({ allRows, names, metric, mode, brushed, base, ...props
     </div>
     <p class="muted">
       Draw along an axis to keep only the sessions that pass there: it filters the table, too.
-      ${" "}${useScheme() === "dark" ? "Bright" : "Dark"} lines: better ${metric}.
+      ${" "}${scheme.value === "dark" ? "Bright" : "Dark"} lines: better ${metric}.
       ${" "}${account(points.length, leftOut)}
       ${points.length > MOST_LINES && ` Only the first ${MOST_LINES} are drawn.`}
     </p>

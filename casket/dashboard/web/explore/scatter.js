@@ -4,12 +4,14 @@ import { html } from "casket/shell/html";
 import { account, logRange, logTicks, placeOf, placed, scaleOf } from "casket/model/points";
 import { SessionLink } from "casket/session/session_link";
 import { useCallback, useMemo, useState } from "preact/hooks";
+import { state, update } from "casket/model/view";
 
 const MOST_IN_TABLE = 200;
 const MOST_COLOURS = 6;
 
 /** Any two facts of the sessions against each other, coloured by a third. */
-export function Scatter({ rows, x, y, colour, logX, logY, state, update, choose, names }) {
+export function Scatter({ rows, x, y, colour, logX, logY, choose, names }) {
+  const { selected } = state.value;
   const [isSelecting, setSelecting] = useState(false);
   const scales = useMemo(
     () => [scaleOf(rows, x, logX), scaleOf(rows, y, logY)],
@@ -19,8 +21,8 @@ export function Scatter({ rows, x, y, colour, logX, logY, state, update, choose,
   const tint = useMemo(() => (colour ? scaleOf(rows, colour) : null), [rows, colour]);
   const grey = tint ? points.filter(({ row }) => placeOf(row, tint).problem).length : 0;
   const option = useCallback(
-    (palette) => optionOf(points, scales, tint, new Set(state.selected), palette),
-    [points, scales, tint, state.selected],
+    (palette) => optionOf(points, scales, tint, new Set(selected), palette),
+    [points, scales, tint, selected],
   );
   const open = ({ data }) => data?.key && update({ view: "session", session: data.key });
   const select = ({ areas }, chart) => {
@@ -61,9 +63,9 @@ export function Scatter({ rows, x, y, colour, logX, logY, state, update, choose,
       ${account(points.length, leftOut)} ${grey > 0 && `In grey: ${grey} without a ${colour}. `}
       A click opens a session
       ${isSelecting ? "; draw a box to select what is in it" : ""}.
-      ${state.selected.length > 0 && " Selected sessions have a ring."}
+      ${selected.length > 0 && " Selected sessions have a ring."}
     </p>
-    <${AsTable} points=${points} names=${[x, y, colour].filter(Boolean)} state=${state} />
+    <${AsTable} points=${points} names=${[x, y, colour].filter(Boolean)} />
   </section>`;
 }
 
@@ -96,7 +98,7 @@ function Log({ scale, label, onChange }) {
   </label>`;
 }
 
-function AsTable({ points, names, state }) {
+function AsTable({ points, names }) {
   const [isOpen, setOpen] = useState(false);
   const rest = points.length - MOST_IN_TABLE;
   return html`<details onToggle=${(event) => setOpen(event.target.open)}>
@@ -113,7 +115,7 @@ function AsTable({ points, names, state }) {
         <tbody>
           ${points.slice(0, MOST_IN_TABLE).map(
             ({ row }) => html`<tr key=${row.key}>
-              <th scope="row"><${SessionLink} row=${row} state=${state} /></th>
+              <th scope="row"><${SessionLink} row=${row} /></th>
               ${names.map((name) => html`<td key=${name}>${shown(valueOf(row, name), name)}</td>`)}
             </tr>`,
           )}

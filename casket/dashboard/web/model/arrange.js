@@ -1,11 +1,12 @@
 // The table's rows: in order, in groups, and which of them are drawn.
 
-import { better, flatten, isNumber, valueOf } from "casket/model/facts";
+import { better, flatten, isNumber, shown, valueOf } from "casket/model/facts";
 import { bestRow, namesOf } from "casket/model/metrics";
 import { interval } from "casket/model/statistics";
 
 const MOST_PARAMS = 8;
 const MOST_METRICS = 5;
+const MOST_SETTINGS = 6;
 const collator = new Intl.Collator("en", { numeric: true });
 
 /** Returns rows in the order of a name, "-" before it turns it round; else the newest first. */
@@ -147,6 +148,28 @@ function withBest(parts, best, most, fixed) {
 export function byStart(a, b) {
   if (a.started !== b.started) return a.started < b.started ? -1 : 1;
   return a.key < b.key ? -1 : 1;
+}
+
+/** Returns the params in which sessions differ, as words: `lr=0.01 seed=3`. */
+export function settings(row, varying) {
+  return given(row, varying)
+    .map(([name, value]) => `${name}=${shown(value)}`)
+    .join(" ");
+}
+
+/** Returns the same without the names where they would take too much room: `0.01 · 3`. */
+export function values(row, varying) {
+  const pairs = given(row, varying);
+  if (pairs.length < 3) return settings(row, varying);
+  return pairs.map(([, value]) => shown(value)).join(" · ");
+}
+
+function given(row, varying) {
+  return varying
+    .filter((name) => name.startsWith("params."))
+    .map((name) => [headOf(name), valueOf(row, name)])
+    .filter(([, value]) => value !== undefined && value !== null)
+    .slice(0, MOST_SETTINGS);
 }
 
 function byNewest(a, b) {

@@ -1,26 +1,30 @@
+import { signal } from "@preact/signals";
+
+const NOWHERE = Object.freeze({ place: null, lifted: "" });
+
 /** What all charts share: where the cursor stands, and which session is lifted above others. */
 export class Cursor {
-  /** `{x, order, chart, isNear}`, order being keys, the nearest first; null: nowhere. */
-  place = null;
-  lifted = "";
-  #listeners = new Set();
+  /**
+   * `{place, lifted}`, changed once a frame at most. The place is `{x, order, chart, isNear}`,
+   * `order` being keys, the nearest first, or null where the cursor is in no chart.
+   */
+  now = signal(NOWHERE);
+  #next = NOWHERE;
   #frame = 0;
 
-  subscribe(listener) {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
   move(place) {
-    this.place = place;
-    this.lift(place?.isNear ? place.order[0] : "");
+    this.#set({ place, lifted: place?.isNear ? place.order[0] : "" });
   }
 
   lift(key) {
-    this.lifted = key;
+    this.#set({ ...this.#next, lifted: key });
+  }
+
+  #set(next) {
+    this.#next = next;
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      for (const listener of this.#listeners) listener(this);
+      this.now.value = this.#next;
     });
   }
 }

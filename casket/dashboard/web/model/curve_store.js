@@ -1,4 +1,4 @@
-import { useEffect, useReducer } from "preact/hooks";
+import { signal } from "@preact/signals";
 
 import { restored } from "casket/model/facts";
 
@@ -12,22 +12,18 @@ const EMPTY = Object.freeze({
 
 /** Keeps the curves that were asked for, and asks only for what is missing or new. */
 export class CurveStore {
+  /** Grows when curves came or could not, once a frame at most. */
+  arrivals = signal(0);
   #source;
   #views = new Map();
   #wants = [];
   #timer;
-  #listeners = new Set();
+  #frame = 0;
   #lastRefresh = 0;
   #later;
 
   constructor(source) {
     this.#source = source;
-  }
-
-  /** Calls back when curves came or could not; returns how to stop. */
-  subscribe(listener) {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   /** Returns a function from session and metric to the curve of a view that is here, if it is. */
@@ -128,27 +124,11 @@ export class CurveStore {
   }
 
   #tell() {
-    for (const listener of this.#listeners) listener();
-  }
-}
-
-/** Renders again whenever curves came, once a frame at most; returns how often they did. */
-export function useArrivals(store) {
-  const [count, add] = useReducer((n) => n + 1, 0);
-  useEffect(() => {
-    let frame = 0;
-    const stop = store.subscribe(() => {
-      frame ||= requestAnimationFrame(() => {
-        frame = 0;
-        add();
-      });
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.arrivals.value += 1;
     });
-    return () => {
-      stop();
-      cancelAnimationFrame(frame);
-    };
-  }, [store]);
-  return count;
+  }
 }
 
 function addTo(jobs, { view, metric, row, isNew, found }) {

@@ -1,25 +1,24 @@
+import { batch, computed, signal } from "@preact/signals";
+
 /** What the page knows: the answer to the first question, kept up to date by events. */
 export class Data {
   /** "asking" until the first answer, then "ready"; "failed" if there was none. */
-  state = "asking";
-  error = "";
+  state = signal("asking");
+  error = signal("");
   /** "live", "lost" while the server does not answer, "still" where nothing can change. */
-  connection = "still";
-  files = [];
-  experiments = [];
-  version = "";
-  maxPoints = 1000;
-  rows = [];
+  connection = signal("still");
+  files = signal([]);
+  experiments = signal([]);
+  maxPoints = signal(1000);
+  rows = computed(() => [...this.#byKey.value.values()]);
   /** Grows when sessions come or go: what they all were started with is another then. */
-  generation = 0;
-  #byKey = new Map();
+  generation = signal(0);
+  #byKey = signal(new Map());
   #source;
-  #onChange;
   #listening = false;
 
-  constructor(source, onChange) {
+  constructor(source) {
     this.#source = source;
-    this.#onChange = onChange;
   }
 
   /** Asks for everything, and then for what changes. */
@@ -31,7 +30,6 @@ export class Data {
       setTimeout(() => this.start(), 3000);
       return;
     }
-    this.#onChange();
     if (this.#source.isLive && !this.#listening) {
       this.#listening = true;
       this.#source.listen((event) => this.#take(event));
@@ -40,46 +38,48 @@ export class Data {
 
   /** Returns the row of a key. */
   row(key) {
-    return this.#byKey.get(key);
+    return this.#byKey.value.get(key);
   }
 
   /** Takes rows that were changed, by others or by this page. */
   takeRows(rows, removed = []) {
-    const before = this.#byKey.size;
-    for (const row of rows) this.#byKey.set(row.key, this.#named(row));
-    if (this.#byKey.size > before || removed.length) this.generation += 1;
-    for (const key of removed) this.#byKey.delete(key);
-    this.rows = [...this.#byKey.values()];
-    this.#onChange();
+    const before = this.#byKey.peek();
+    const byKey = new Map(before);
+    for (const row of rows) byKey.set(row.key, this.#named(row));
+    const hasNew = byKey.size > before.size;
+    for (const key of removed) byKey.delete(key);
+    batch(() => {
+      if (hasNew || removed.length) this.generation.value += 1;
+      this.#byKey.value = byKey;
+    });
   }
 
-  #takeAll({ version, max_points: maxPoints, files, experiments, sessions }) {
-    Object.assign(this, { version, maxPoints, files, experiments, state: "ready", error: "" });
-    this.rows = sessions.map((row) => this.#named(row));
-    this.#byKey = new Map(this.rows.map((row) => [row.key, row]));
-    this.generation += 1;
+  #takeAll({ max_points: maxPoints, files, experiments, sessions }) {
+    batch(() => {
+      this.maxPoints.value = maxPoints;
+      this.files.value = files;
+      this.experiments.value = experiments;
+      this.#byKey.value = new Map(sessions.map((row) => [row.key, this.#named(row)]));
+      this.generation.value += 1;
+      this.state.value = "ready";
+      this.error.value = "";
+    });
   }
 
   #named(row) {
-    return { ...row, fileName: this.files[row.file]?.name };
+    return { ...row, fileName: this.files.peek()[row.file]?.name };
   }
 
   #take({ type, data }) {
-    if (type === "reload") return this.start();
-    if (type === "sessions") return this.takeRows(data.sessions, data.removed);
-    if (type === "lost" || type === "found") {
-      const connection = type === "lost" ? "lost" : "live";
-      if (connection === this.connection) return undefined;
-      this.connection = connection;
-    } else {
-      this[type] = data[type] ?? data;
-    }
-    return this.#onChange();
+    if (type === "reload") this.start();
+    else if (type === "sessions") this.takeRows(data.sessions, data.removed);
+    else if (type === "lost") this.connection.value = "lost";
+    else if (type === "found") this.connection.value = "live";
+    else this[type].value = data[type] ?? data;
   }
 
   #fail(error) {
-    if (this.state !== "ready") this.state = "failed";
-    this.error = error.message;
-    this.#onChange();
+    if (this.state.peek() !== "ready") this.state.value = "failed";
+    this.error.value = error.message;
   }
 }

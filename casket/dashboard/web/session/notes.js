@@ -1,3 +1,4 @@
+import { data, source } from "casket/model/page";
 import { html } from "casket/shell/html";
 import { useReducer, useState } from "preact/hooks";
 
@@ -5,10 +6,10 @@ import { useReducer, useState } from "preact/hooks";
 const drafts = new Map();
 
 /** The note and the tags of a session; they can be changed where the server lets the page write. */
-export function Notes({ row, source, onWritten }) {
+export function Notes({ row }) {
   const write = async (change) => {
     const written = await source.annotate(row.key, change);
-    onWritten(written);
+    data.takeRows([written]);
     return written;
   };
   if (!source.isEditable && !row.note && !row.tags.length) return null;

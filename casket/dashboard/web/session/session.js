@@ -10,37 +10,34 @@ import { Notes } from "casket/session/notes";
 import { Entries, Picture, TableOf, Value } from "casket/session/pictures";
 import { Status } from "casket/sessions/table";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { data, source } from "casket/model/page";
 
 const PAGE = 50;
 const MOST_METRICS = 200;
 
 /** Everything about one session. */
-export function SessionPage({ row, data, source, state, update, ...curves }) {
-  const [details, problem] = useDetails(row, source);
+export function SessionPage({ row }) {
+  const [details, problem] = useDetails(row);
   const parts = useMemo(() => [{ key: row.key, label: row.id.slice(0, 8), rows: [row] }], [row]);
-  const drawn = row.counts.epoch ? state : { ...state, kind: "batch" };
-  const choose = (changes) => update({ explore: { ...state.explore, ...changes } });
   const all = details ?? row;
-  const file = inShell(data.files[row.file].place);
+  const file = inShell(data.files.value[row.file].place);
   return html`<article class="session" aria-label=${`Session ${row.id}`}>
     <${Head} row=${row} file=${file} />
     ${row.error && html`<pre class="error" role="note">${row.error}</pre>`}
     ${problem && html`<p role="alert">Only a part can be shown: ${problem}</p>`}
-    <${Notes} key=${row.key} ...${{ row, source }}
-      onWritten=${(written) => data.takeRows([written])} />
+    <${Notes} key=${row.key} row=${row} />
     <div class="pair">
       <${Facts} title="Params" table=${all.params} />
       <${Metrics} row=${row} />
     </div>
     ${row.counts.epoch + row.counts.batch > 0 &&
-    html`<${Curves} ...${{ parts, data, source, update }} ...${curves} state=${drawn} />`}
-    ${hasSearch(row) && html`<${SearchMap} ...${{ row, source, state, choose }}
-      options=${state.explore} />`}
+    html`<${Curves} parts=${parts} kind=${row.counts.epoch ? undefined : "batch"} />`}
+    ${hasSearch(row) && html`<${SearchMap} row=${row} />`}
     <${Pictures} artifacts=${details?.artifacts ?? []} />
     <${Results} ...${{ details, row, file }} />
     <${Artifacts} details=${details} />
-    <${Rows} key=${`epoch ${row.key}`} ...${{ row, source, kind: "epoch", title: "Epochs" }} />
-    <${Rows} key=${`batch ${row.key}`} ...${{ row, source, kind: "batch", title: "Batches" }} />
+    <${Rows} key=${`epoch ${row.key}`} ...${{ row, kind: "epoch", title: "Epochs" }} />
+    <${Rows} key=${`batch ${row.key}`} ...${{ row, kind: "batch", title: "Batches" }} />
     <div class="pair">
       <${Facts} title="Code and machine" table=${codeFirst(all.meta)} />
       <${Facts} title="Config of the model" table=${all.config} />
@@ -48,7 +45,7 @@ export function SessionPage({ row, data, source, state, update, ...curves }) {
   </article>`;
 }
 
-function useDetails(row, source) {
+function useDetails(row) {
   const [found, setFound] = useState({ key: "", details: null, problem: "" });
   const { key } = row;
   // A running session is asked for again when more than its curves has changed.
@@ -62,7 +59,7 @@ function useDetails(row, source) {
     return () => {
       isGone = true;
     };
-  }, [source, key, version]);
+  }, [key, version]);
   return found.key === key ? [found.details, found.problem] : [null, ""];
 }
 
@@ -252,7 +249,7 @@ function Artifacts({ details }) {
   </section>`;
 }
 
-function Rows({ row, source, kind, title }) {
+function Rows({ row, kind, title }) {
   const count = row.counts[kind];
   const [isOpen, setOpen] = useState(false);
   const [from, setFrom] = useState(0);
@@ -268,7 +265,7 @@ function Rows({ row, source, kind, title }) {
     return () => {
       isGone = true;
     };
-  }, [source, row.key, kind, from, isOpen, isLastPage && count]);
+  }, [row.key, kind, from, isOpen, isLastPage && count]);
   if (!count) return null;
   const save = async () => {
     try {

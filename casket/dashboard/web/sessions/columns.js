@@ -1,6 +1,9 @@
 import { useMemo, useState } from "preact/hooks";
 
 import { headOf, possibleColumns } from "casket/model/arrange";
+import * as listing from "casket/model/listing";
+import { data } from "casket/model/page";
+import { state, update } from "casket/model/view";
 import { Menu } from "casket/shell/controls";
 import { html } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
@@ -8,14 +11,17 @@ import { Icon } from "casket/shell/icons";
 const MOST = 100;
 
 /** Chooses columns, and puts them in order. */
-export function ColumnMenu({ rows, columns, update, isChosen }) {
+export function ColumnMenu() {
   const [isOpen, open] = useState(false);
   return html`<${Menu} label="Columns" isRight onOpen=${() => open(true)}>
-    ${isOpen && html`<${Columns} ...${{ rows, columns, update, isChosen }} />`}
+    ${isOpen && html`<${Columns} />`}
   <//>`;
 }
 
-function Columns({ rows, columns, update, isChosen }) {
+function Columns() {
+  const rows = data.rows.value;
+  const columns = listing.columns.value;
+  const isChosen = state.value.columns !== null;
   const [text, setText] = useState("");
   const [most, setMost] = useState(MOST);
   const names = useMemo(() => possibleColumns(rows), [rows]);
@@ -92,15 +98,16 @@ function Columns({ rows, columns, update, isChosen }) {
 }
 
 /** Chooses what sessions are put in groups by. */
-export function GroupMenu({ rows, varying, state, update }) {
+export function GroupMenu() {
+  const { group } = state.value;
   // While the menu is open, its names stay where they are.
   const [names, setNames] = useState(null);
-  const label = state.group.length ? `Group: ${state.group.map(headOf).join(", ")}` : "Group";
+  const label = group.length ? `Group: ${group.map(headOf).join(", ")}` : "Group";
   return html`<${Menu}
     label=${html`<span class="cut">${label}</span>`}
-    onOpen=${() => setNames(groupNames(rows, varying, state.group))}
+    onOpen=${() => setNames(groupNames(data.rows.peek(), listing.varying.peek(), group))}
   >
-    ${names && html`<${Groups} ...${{ names, state, update }} />`}
+    ${names && html`<${Groups} names=${names} />`}
   <//>`;
 }
 
@@ -111,11 +118,12 @@ function groupNames(rows, varying, group) {
   return [...new Set([...group, ...varying, ...own])];
 }
 
-function Groups({ names, state, update }) {
+function Groups({ names }) {
+  const { group } = state.value;
   const [most, setMost] = useState(MOST);
   const toggle = (name) => {
-    const isIn = state.group.includes(name);
-    update({ group: isIn ? state.group.filter((n) => n !== name) : [...state.group, name] });
+    const isIn = group.includes(name);
+    update({ group: isIn ? group.filter((n) => n !== name) : [...group, name] });
   };
   return html`<fieldset>
     <legend>Sessions are one row if they share</legend>
@@ -123,7 +131,7 @@ function Groups({ names, state, update }) {
       (name) => html`<label class="choice" key=${name}>
         <input
           type="checkbox"
-          checked=${state.group.includes(name)}
+          checked=${group.includes(name)}
           onChange=${() => toggle(name)}
         />
         <span>${name}</span>
@@ -131,7 +139,7 @@ function Groups({ names, state, update }) {
     )}
     <${More} count=${names.length - most} onClick=${() => setMost(most + 5 * MOST)} />
     ${!names.length && html`<p class="hint">All sessions have the same params.</p>`}
-    ${state.group.length > 0 &&
+    ${group.length > 0 &&
     html`<button type="button" onClick=${() => update({ group: [] })}>No groups</button>`}
   </fieldset>`;
 }

@@ -1,44 +1,41 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { cellOfGroup } from "casket/model/arrange";
-import { ColumnMenu, GroupMenu } from "casket/sessions/columns";
-import { Segments } from "casket/shell/controls";
-import { csv, download } from "casket/model/files";
 import { valueOf } from "casket/model/facts";
-import { Filter } from "casket/where/filter";
+import { csv, download } from "casket/model/files";
+import * as listing from "casket/model/listing";
+import { source } from "casket/model/page";
+import { state, update } from "casket/model/view";
+import { ColumnMenu, GroupMenu } from "casket/sessions/columns";
+import { Summary } from "casket/sessions/summary";
+import { Table } from "casket/sessions/table";
+import { Segments } from "casket/shell/controls";
 import { html } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { NothingFits } from "casket/shell/states";
-import { Summary } from "casket/sessions/summary";
-import { Table } from "casket/sessions/table";
+import { Filter } from "casket/where/filter";
 
 // The table need not wait for what draws the curves.
 const curves = import("casket/curves/curves");
 
 /** The first page: what is best, the curves, and the table below them. */
-export function Sessions(props) {
-  const { data, state, update, rows, goal, varying } = props;
-  const summary = useMemo(
-    () => html`<${Summary} ...${props} total=${data.rows.length} />`,
-    [rows, data.rows.length, goal, state],
-  );
+export function Sessions() {
+  const isEmpty = listing.rows.value.length === 0 && state.value.where !== "";
   return html`<div class="sessions">
-    ${summary}
-    <${LaterCurves} ...${props} />
+    <${Summary} />
+    <${LaterCurves} />
     <section class="listing" aria-label="Table of sessions">
-      <${TableBar} ...${props} />
-      ${rows.length === 0 && state.where
-        ? html`<${NothingFits} where=${state.where} ...${{ update, varying, data }} />`
-        : html`<${Table} ...${props} />`}
+      <${TableBar} />
+      ${isEmpty ? html`<${NothingFits} />` : html`<${Table} />`}
     </section>
   </div>`;
 }
 
 /** The curves, when they can be drawn; they follow the table, so that it answers at once. */
-function LaterCurves(props) {
+function LaterCurves() {
   const [Curves, setCurves] = useState(null);
   const [parts, setParts] = useState(null);
-  const { drawn, state, paint, goal } = props;
+  const drawn = listing.drawn.value;
   useEffect(() => {
     curves.then((module) => setCurves(() => module.Curves));
   }, []);
@@ -46,20 +43,20 @@ function LaterCurves(props) {
     const frame = requestAnimationFrame(() => setTimeout(setParts, 0, drawn.parts));
     return () => cancelAnimationFrame(frame);
   }, [drawn]);
-  const { kind, x, smooth, log, band, range, metrics, group } = state;
   const made = useMemo(
-    () => Curves && parts && html`<${Curves} ...${props} parts=${parts} />`,
-    [Curves, parts, paint, goal, kind, x, smooth, log, band, range, metrics, group],
+    () => Curves && parts && html`<${Curves} parts=${parts} />`,
+    [Curves, parts],
   );
   return made || html`<section class="curves" aria-label="Curves"></section>`;
 }
 
-function TableBar(props) {
-  const { data, source, state, update, items, columns, varying, fitCount } = props;
+function TableBar() {
+  const { selected, show, unfinished, hidden } = state.value;
   const [problem, setProblem] = useState("");
-  const count = state.selected.length;
+  const count = selected.length;
   const save = async () => {
     setProblem("");
+    const [items, columns] = [listing.items.peek(), listing.columns.peek()];
     try {
       const whole = withValues(items, await source.values());
       download("sessions.csv", tableAsCsv(whole, columns), "text/csv");
@@ -68,25 +65,25 @@ function TableBar(props) {
     }
   };
   return html`<div class="bar">
-    <${Filter} ...${props} rows=${data.rows} count=${fitCount} />
-    <${GroupMenu} rows=${data.rows} ...${{ varying, state, update }} />
+    <${Filter} />
+    <${GroupMenu} />
     <${Segments}
       label="Draw"
-      value=${count ? "" : state.show}
+      value=${count ? "" : show}
       options=${{ 10: "10", 20: "20", 100: "100", all: "all" }}
-      onChange=${(show) => update({ show, selected: [] })}
+      onChange=${(most) => update({ show: most, selected: [] })}
     />
     <label class="field">
       <input
         type="checkbox"
-        checked=${state.unfinished}
+        checked=${unfinished}
         onChange=${(event) => update({ unfinished: event.target.checked })}
       />
       Hide finished
     </label>
-    ${state.hidden.length > 0 &&
+    ${hidden.length > 0 &&
     html`<button type="button" class="chip" onClick=${() => update({ hidden: [] })}>
-      ${state.hidden.length} hidden <${Icon} name="close" />
+      ${hidden.length} hidden <${Icon} name="close" />
     </button>`}
     ${count > 0 &&
     html`<span class="chosen">
@@ -104,11 +101,7 @@ function TableBar(props) {
       </button>
     </span>`}
     <span class="space"></span>
-    <${ColumnMenu}
-      rows=${data.rows}
-      ...${{ columns, update }}
-      isChosen=${state.columns !== null}
-    />
+    <${ColumnMenu} />
     <button
       type="button"
       title="The rows and columns below, in their order, with all digits"

@@ -1,20 +1,26 @@
 import { useMemo } from "preact/hooks";
 
-import { headOf } from "casket/model/arrange";
-import { better, isNumber, shown, shownNumber, valueOf } from "casket/model/facts";
-import { html } from "casket/shell/html";
+import { headOf, settings } from "casket/model/arrange";
+import { better, isNumber, shownNumber } from "casket/model/facts";
+import * as listing from "casket/model/listing";
 import { bestRow, isBetter } from "casket/model/metrics";
-import { SessionLink } from "casket/session/session_link";
+import { cursor, data } from "casket/model/page";
 import { importance } from "casket/model/statistics";
+import { state, update } from "casket/model/view";
+import { SessionLink } from "casket/session/session_link";
 import { Status } from "casket/sessions/table";
+import { html } from "casket/shell/html";
 
 const STATUSES = ["running", "completed", "failed", "killed"];
 const MOST_PARAMS = 2;
-const MOST_SETTINGS = 6;
 const FEW = 12;
 
 /** How the sessions that fit the filter stand, the best of them so far and who holds it. */
-export function Summary({ rows, total, goal, goals, varying, state, update, cursor, isHeld }) {
+export function Summary() {
+  const rows = listing.rows.value;
+  const goal = listing.goal.value;
+  const varying = listing.varying.value;
+  const total = data.rows.value.length;
   const best = useMemo(() => bestRow(rows, goal), [rows, goal]);
   const counts = STATUSES.map((status) => [status, rows.filter((r) => r.status === status).length]);
   return html`<section class="summary" aria-label="Summary">
@@ -27,7 +33,7 @@ export function Summary({ rows, total, goal, goals, varying, state, update, curs
         type="button"
         class="quiet"
         title=${`Show only what is ${status}`}
-        onClick=${() => update({ where: narrowed(isHeld ? "" : state.where, status) })}
+        onClick=${() => showOnly(status)}
       ><b>${count}</b> <${Status} status=${status} /></button>`)}
     </p>
     ${best &&
@@ -39,18 +45,24 @@ export function Summary({ rows, total, goal, goals, varying, state, update, curs
       <label>
         Best
         <select value=${goal} onChange=${(event) => update({ goal: event.target.value })}>
-          ${goals.map((name) => html`<option value=${name}>${name}</option>`)}
+          ${listing.goals.value.map((name) => html`<option value=${name}>${name}</option>`)}
         </select>
       </label>
       <strong class="figure">${shownNumber(best.best[goal])}</strong>
       <${Progress} ...${{ rows, goal }} />
       <span title=${settings(best, varying)}>
-        by${" "}<${SessionLink} row=${best} state=${state} />
+        by${" "}<${SessionLink} row=${best} />
         <span class="dim">${" "}${settings(best, varying)}</span>
       </span>
     </div>`}
-    ${best && html`<${Importance} ...${{ rows, goal, update }} />`}
+    ${best && html`<${Importance} ...${{ rows, goal }} />`}
   </section>`;
+}
+
+function showOnly(status) {
+  // A condition that fits nothing yet is not one to add to.
+  const where = listing.isHeld.peek() ? "" : state.peek().where;
+  update({ where: narrowed(where, status) });
 }
 
 function narrowed(where, status) {
@@ -77,7 +89,7 @@ function Progress({ rows, goal }) {
   </svg>`;
 }
 
-function Importance({ rows, goal, update }) {
+function Importance({ rows, goal }) {
   const name = `best.${goal}`;
   const known = judged(rows);
   const keys = known.map(({ key }) => key).join();
@@ -103,28 +115,6 @@ function Importance({ rows, goal, update }) {
       </span>`,
     )}
   </div>`;
-}
-
-/** Returns the params in which sessions differ, as words: `lr=0.01 seed=3`. */
-export function settings(row, varying) {
-  return given(row, varying)
-    .map(([name, value]) => `${name}=${shown(value)}`)
-    .join(" ");
-}
-
-/** Returns the same without the names where they would take too much room: `0.01 · 3`. */
-export function values(row, varying) {
-  const pairs = given(row, varying);
-  if (pairs.length < 3) return settings(row, varying);
-  return pairs.map(([, value]) => shown(value)).join(" · ");
-}
-
-function given(row, varying) {
-  return varying
-    .filter((name) => name.startsWith("params."))
-    .map((name) => [headOf(name), valueOf(row, name)])
-    .filter(([, value]) => value !== undefined && value !== null)
-    .slice(0, MOST_SETTINGS);
 }
 
 /** A session that still runs, or broke off, says little about its params. */

@@ -2,9 +2,13 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 
 import { bestValues, cellOfGroup, headOf, isMetric } from "casket/model/arrange";
 import { better, isNumber, shown, shownNumber, shownTime, valueOf } from "casket/model/facts";
+import * as listing from "casket/model/listing";
+import { cursor } from "casket/model/page";
+import { shortNames, state, update } from "casket/model/view";
 import { html } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { painted } from "casket/shell/marks";
+import { colourOf, isCoarse } from "casket/shell/paint";
 
 const SPARE = 12;
 const SAMPLE = 150;
@@ -14,17 +18,20 @@ const ruler = document.createElement("canvas").getContext("2d");
 
 /**
  * The sessions, or groups of them, a row each; only rows that are seen are in the document.
- *
- * `items` are `{key, row}` or `{key, group, isOpen}`, in order.
  */
-export function Table(props) {
-  const { items, rows, columns, state, update, shortNames, drawn, paint, cursor, isHeld } = props;
+export function Table() {
+  const items = listing.items.value;
+  const rows = listing.rows.value;
+  const columns = listing.columns.value;
+  const drawn = listing.drawn.value;
+  const isHeld = listing.isHeld.value;
+  const { selected: chosen, pinned, group } = state.value;
   const scroller = useRef(null);
   const anchor = useRef("");
   const [active, setActive] = useState("");
   const [place, setPlace] = useState({ top: 0, height: 600 });
   const hasGroups = Boolean(items[0]?.group);
-  const rowHeight = paint.isCoarse ? 42 : 29;
+  const rowHeight = isCoarse ? 42 : 29;
   const widths = useMemo(() => widthsOf(columns, rows, items), [columns, rows.length, hasGroups]);
   const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
   const index = items.findIndex((item) => item.key === active);
@@ -57,14 +64,14 @@ export function Table(props) {
   const select = (item, isRange) => {
     const keys = isRange ? between(items, anchor.current, item.key) : keysOf(item);
     anchor.current = item.key;
-    update({ selected: isRange ? union(state.selected, keys) : toggled(state.selected, keys) });
+    update({ selected: isRange ? union(chosen, keys) : toggled(chosen, keys) });
   };
   const acts = {
     select,
-    eye: (item) => update(eyed(item, state, drawn)),
-    pin: (item) => update({ pinned: toggled(state.pinned, keysOf(item)) }),
+    eye: (item) => update(eyed(item, state.peek(), drawn)),
+    pin: (item) => update({ pinned: toggled(pinned, keysOf(item)) }),
     open: (item) => (item.row ? update({ view: "session", session: item.key }) : acts.expand(item)),
-    expand: (item) => item.group && props.onExpand(item.key),
+    expand: (item) => item.group && listing.expand(item.key),
   };
 
   const onClick = (event) => {
@@ -110,8 +117,8 @@ export function Table(props) {
 
   const grid = `${LEAD}px ${widths.map((width) => `${width}px`).join(" ")}`;
   const total = LEAD + widths.reduce((sum, width) => sum + width, 0);
-  const selected = useMemo(() => new Set(state.selected), [state.selected]);
-  const context = { columns, best, shortNames, state, selected, drawn, paint };
+  const selected = useMemo(() => new Set(chosen), [chosen]);
+  const context = { columns, best, selected, drawn, pinned, isGrouped: group.length > 0 };
   return html`<div
     class=${isHeld ? "table is-held" : "table"}
     role=${hasGroups ? "treegrid" : "grid"}
@@ -133,7 +140,7 @@ export function Table(props) {
       if (at && !event.target.closest("[data-act]")) acts.open(items[Number(at.dataset.index)]);
     }}
   >
-    <${Head} ...${{ columns, rows, state, update, items }} />
+    <${Head} ...${{ columns, rows, items }} />
     <div
       role="rowgroup"
       class="rows"
@@ -153,9 +160,10 @@ export function Table(props) {
   </div>`;
 }
 
-function Head({ columns, rows, state, update, items }) {
+function Head({ columns, rows, items }) {
+  const { selected, sort } = state.value;
   const keys = useMemo(() => rows.map((row) => row.key), [rows]);
-  const isAll = keys.length > 0 && state.selected.length >= keys.length;
+  const isAll = keys.length > 0 && selected.length >= keys.length;
   const [dragged, drag] = useState("");
   const drop = (onto) => {
     if (!dragged || dragged === onto) return;
@@ -176,7 +184,6 @@ function Head({ columns, rows, state, update, items }) {
         <${SortButton}
           name="id"
           text=${items[0]?.group ? "group" : "session"}
-          ...${{ state, update }}
         />
       </div>
       ${columns.map(
@@ -185,27 +192,28 @@ function Head({ columns, rows, state, update, items }) {
           key=${name}
           class=${`cell${isRight(name, rows) ? " number" : ""}`}
           aria-colindex=${i + 2}
-          aria-sort=${sortOf(name, state.sort)}
+          aria-sort=${sortOf(name, sort)}
           draggable="true"
           onDragStart=${() => drag(name)}
           onDragOver=${(event) => event.preventDefault()}
           onDrop=${() => drop(name)}
         >
-          <${SortButton} name=${name} text=${headOf(name)} ...${{ state, update }} />
+          <${SortButton} name=${name} text=${headOf(name)} />
         </div>`,
       )}
     </div>
   </div>`;
 }
 
-function SortButton({ name, text, state, update }) {
-  const order = sortOf(name, state.sort);
+function SortButton({ name, text }) {
+  const { sort } = state.value;
+  const order = sortOf(name, sort);
   const start = isMetric(name) && better(name.slice(5)) === "max" ? "-" : "";
   const turned = start ? "" : "-";
   const next = {
     [`${start}${name}`]: `${turned}${name}`,
     [`${turned}${name}`]: "",
-  }[state.sort] ?? `${start}${name}`;
+  }[sort] ?? `${start}${name}`;
   return html`<button
     type="button"
     class="sort"
@@ -245,12 +253,12 @@ function Row({ item, context, at, top, isActive }) {
 }
 
 function Lead({ item, context, isSelected, keys }) {
-  const { shortNames, drawn, paint, state } = context;
+  const { drawn, pinned, isGrouped } = context;
   const isDrawn = keys.some((key) => drawn.keys.has(key));
-  const isPinned = keys.every((key) => state.pinned.includes(key));
-  const name = item.row ? shortNames.get(item.key) ?? item.row.id : `${item.group.rows.length}`;
+  const isPinned = keys.every((key) => pinned.includes(key));
+  const name = item.row ? shortNames.value.get(item.key) ?? item.row.id : `${item.group.rows.length}`;
   const text = item.row ? item.row.id.slice(0, Math.max(8, name.length)) : `n = ${name}`;
-  const colourKey = state.group.length ? drawn.groupOf.get(item.key) ?? item.key : item.key;
+  const colourKey = isGrouped ? drawn.groupOf.get(item.key) ?? item.key : item.key;
   return html`<div role="gridcell" class="cell lead" aria-colindex="1">
     <input
       type="checkbox"
@@ -267,7 +275,7 @@ function Lead({ item, context, isSelected, keys }) {
       aria-pressed=${isDrawn}
       aria-label=${`Draw ${text}`}
       title=${isDrawn ? "Drawn; click to hide (h)" : "Not drawn; click to draw (h)"}
-      style=${{ color: isDrawn ? paint.colourOf(colourKey) : "" }}
+      style=${{ color: isDrawn ? colourOf(colourKey) : "" }}
     >
       <${Icon} name=${isDrawn ? "eye" : "eye-off"} />
     </button>

@@ -1,5 +1,3 @@
-import { useEffect, useState } from "preact/hooks";
-
 const LIGHT = [
   "#2563c9", "#c8500a", "#118246", "#b0279c", "#8a6a00",
   "#0b8394", "#d0303f", "#6d4bd0", "#5c7a12", "#5f6b7a",
@@ -51,16 +49,4 @@ function freeSlot(wanted, used) {
   let step = 0;
   while (used.has(first + ((wanted + step) % count))) step += 1;
   return first + ((wanted + step) % count);
-}
-
-/** Returns "dark" or "light", as the system says now. */
-export function useScheme() {
-  const query = matchMedia("(prefers-color-scheme: dark)");
-  const [isDark, setDark] = useState(query.matches);
-  useEffect(() => {
-    const change = (event) => setDark(event.matches);
-    query.addEventListener("change", change);
-    return () => query.removeEventListener("change", change);
-  }, []);
-  return isDark ? "dark" : "light";
 }

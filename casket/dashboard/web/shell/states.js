@@ -1,17 +1,21 @@
 import { Component } from "preact";
 
 import { atFirst } from "casket/model/address";
+import { varying } from "casket/model/listing";
+import { data } from "casket/model/page";
+import { fields, update } from "casket/model/view";
 import { html } from "casket/shell/html";
 
+const filter = fields("where");
 const FIRST = `from casket import Experiment as E
 model = E.use("PLACE", exp_id="first").model("net")
 with model.session({"lr": 0.01}) as session: session.add_epoch(1, {"loss": 0.5})`;
 
 /** What is to be said of files and connection above everything else. */
-export function Banners({ data }) {
-  const troubled = data.files.filter(({ state }) => state === "broken" || state === "lost");
+export function Banners() {
+  const troubled = data.files.value.filter(({ state }) => state === "broken" || state === "lost");
   return html`
-    ${data.connection === "lost" &&
+    ${data.connection.value === "lost" &&
     html`<p class="banner" role="alert">
       <strong>Connection lost.</strong> What you see is from before. Is${" "}
       <code>casket dashboard</code> still running? Start it again if not; this page
@@ -70,7 +74,7 @@ export class Guard extends Catching {
   }
 
   render() {
-    const { children, state, update } = this.props;
+    const { children, state } = this.props;
     const { error } = this.state;
     if (!error) return children;
     return html`<div class="state" role="alert">
@@ -85,26 +89,27 @@ export class Guard extends Catching {
 }
 
 /** Stands where there are no sessions to show, and says why. */
-export function NoSessions({ data }) {
-  if (data.state === "failed") {
+export function NoSessions() {
+  const files = data.files.value;
+  if (data.state.value === "failed") {
     return html`<div class="state" role="alert">
       <h2>No answer</h2>
-      <p>${data.error}</p>
+      <p>${data.error.value}</p>
       <p>This page tries again by itself.</p>
     </div>`;
   }
-  if (data.state === "asking" || data.files.some(({ state }) => state === "reading")) {
+  if (data.state.value === "asking" || files.some(({ state }) => state === "reading")) {
     return html`<div class="state" role="status">
-      <h2>Reading ${data.files.map(({ name }) => name).join(", ")}…</h2>
+      <h2>Reading ${files.map(({ name }) => name).join(", ")}…</h2>
       <p>Sessions appear as they are read.</p>
     </div>`;
   }
-  if (data.files.length && data.files.every(({ state }) => state === "broken")) {
+  if (files.length && files.every(({ state }) => state === "broken")) {
     return html`<div class="state"><h2>Nothing to show</h2>
       <p>The page goes on by itself when the file can be read.</p>
     </div>`;
   }
-  const place = data.files[0]?.place ?? "runs.json";
+  const place = files[0]?.place ?? "runs.json";
   return html`<div class="state">
     <h2>No sessions yet</h2>
     <p>Log the first one, and it appears here:</p>
@@ -113,8 +118,9 @@ export function NoSessions({ data }) {
 }
 
 /** Stands where the filter fits nothing. */
-export function NothingFits({ where, update, varying, data }) {
-  const unread = data.files.filter(({ state }) => state === "reading").map(({ name }) => name);
+export function NothingFits() {
+  const { where } = filter.value;
+  const unread = data.files.value.filter(({ state }) => state === "reading").map(({ name }) => name);
   return html`<div class="state small" role="status">
     <p>
       <strong>Nothing fits${unread.length > 0 && " yet"}</strong> <code>${where}</code>
@@ -122,7 +128,7 @@ export function NothingFits({ where, update, varying, data }) {
     </p>
     <p>
       Names are those of the columns, such as${" "}
-      ${varying.slice(0, 3).map((name) => html`<code>${name}</code> `)}
+      ${varying.value.slice(0, 3).map((name) => html`<code>${name}</code> `)}
       <code>status</code> <code>tags</code>.
     </p>
     <button type="button" onClick=${() => update({ where: "" })}>Clear the filter</button>

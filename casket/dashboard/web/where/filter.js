@@ -1,48 +1,22 @@
-import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 
+import { condition, isWriting, loadLanguage } from "casket/model/condition";
 import { isKnown } from "casket/model/facts";
+import * as listing from "casket/model/listing";
+import { data } from "casket/model/page";
+import { fields, update } from "casket/model/view";
 import { html } from "casket/shell/html";
 import { fittingNames, meantName, offeredNames } from "casket/where/names";
 
-const UNREAD = { fits: null, mistake: null, names: [] };
-const ANY = { ...UNREAD, fits: () => true };
-let language;
-
-/** Loads what reads conditions: most who open the page write none. */
-export async function loadLanguage() {
-  language ??= await import("casket/where/where");
-}
-
-/** Returns `{fits, mistake, names}` of a `where` expression; an empty one fits all. */
-export function useWhere(text) {
-  const isEmpty = !text.trim();
-  const [problem, setProblem] = useState("");
-  const [, again] = useReducer((n) => n + 1, 0);
-  const isLoaded = Boolean(language);
-  useEffect(() => {
-    if (isEmpty || isLoaded) return;
-    const say = () => setProblem("What reads conditions did not load; reload the page.");
-    loadLanguage().then(again, say);
-  }, [isEmpty, isLoaded]);
-  return useMemo(() => {
-    if (isEmpty) return ANY;
-    if (isLoaded) return read(text);
-    return problem ? { ...UNREAD, mistake: { message: problem, position: 0 } } : UNREAD;
-  }, [text, isLoaded, problem]);
-}
-
-function read(text) {
-  try {
-    return { fits: language.compile(text), mistake: null, names: language.namesIn(text) };
-  } catch (error) {
-    if (!(error instanceof language.Mistake)) throw error;
-    return { ...UNREAD, mistake: error };
-  }
-}
+const filter = fields("where");
 
 /** The box for a `where` expression: says what is wrong with it and where, and offers names. */
-export function Filter(props) {
-  const { state, update, rows, columns, mistake, names, count, setWriting, isHeld } = props;
+export function Filter() {
+  const { where } = filter.value;
+  const { mistake, names } = condition.value;
+  const rows = data.rows.value;
+  const columns = listing.columns.value;
+  const isHeld = listing.isHeld.value;
   const input = useRef(null);
   const [word, setWord] = useState(null);
   const isAsking = word !== null;
@@ -58,8 +32,7 @@ export function Filter(props) {
   const look = () => setWord(wordAt(input.current));
   const take = (name) => {
     const { from, to } = word;
-    const text = state.where.slice(0, from) + name + state.where.slice(to);
-    update({ where: text });
+    update({ where: where.slice(0, from) + name + where.slice(to) });
     setWord(null);
     requestAnimationFrame(() => {
       input.current.focus();
@@ -71,7 +44,7 @@ export function Filter(props) {
       event.preventDefault();
       take(fitting[0]);
     } else if (event.key === "Enter") {
-      setWriting(false);
+      isWriting.value = false;
       setWord(null);
     } else if (event.key === "Escape") {
       setWord(null);
@@ -81,11 +54,12 @@ export function Filter(props) {
   const held = "Nothing fits this yet; below is what fitted before.";
   const help = "Press / to come here. Tab takes the first name offered.";
   const said = mistake?.message || doubt || (isHeld ? held : help);
+  const count = listing.fitCount.value;
   const total = rows.length;
   return html`<div class="filter" role="search">
     <div class="box">
       <div class="under" aria-hidden="true">
-        ${mistake && html`<${Marked} text=${state.where} at=${mistake.position} />`}
+        ${mistake && html`<${Marked} text=${where} at=${mistake.position} />`}
       </div>
       <input
         id="where"
@@ -98,9 +72,9 @@ export function Filter(props) {
         aria-label="Filter sessions by a condition"
         aria-invalid=${Boolean(mistake)}
         aria-describedby="where-says"
-        value=${state.where}
+        value=${where}
         onInput=${(event) => {
-          setWriting(true);
+          isWriting.value = true;
           update({ where: event.target.value });
           look();
         }}
@@ -108,7 +82,7 @@ export function Filter(props) {
         onKeyUp=${(event) => event.key.startsWith("Arrow") && look()}
         onClick=${look}
         onBlur=${(event) => {
-          setWriting(false);
+          isWriting.value = false;
           setWord(null);
         }}
         onKeyDown=${onKeyDown}
