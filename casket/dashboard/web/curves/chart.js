@@ -251,7 +251,7 @@ function axes({ x, colours, isLog }) {
       ...common,
       space: 28,
       size: (_, values) => 16 + 6.2 * Math.max(3, ...(values ?? []).map(lengthOf)),
-      splits: isLog ? (plot, axis, low, high) => logTicks([low, high]) : undefined,
+      splits: isLog ? (_plot, _axis, low, high) => logTicks([low, high]) : undefined,
       filter: (_, splits) => splits,
       values: (_, values) => values.map(shownNumber),
     },

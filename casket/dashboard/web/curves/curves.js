@@ -358,7 +358,11 @@ function placeOf({ x, y }, chart) {
   return { x, chart, order: near.map(([key]) => key), isNear };
 }
 
-/** Whole numbers make a shorter address; times need few decimals. */
+/**
+ * Whole numbers make a shorter address; times need few decimals.
+ *
+ * @returns {[number, number]}
+ */
 function narrowed([from, to], x) {
   if (x !== "number") return [Number(from.toFixed(2)), Number(to.toFixed(2))];
   const low = Math.floor(from);
@@ -369,7 +373,7 @@ function narrowed([from, to], x) {
 function useSeen(ref) {
   const [isSeen, see] = useState(false);
   useEffect(() => {
-    const look = ([entry]) => entry.isIntersecting && see(true);
+    const look = (entries) => entries[0].isIntersecting && see(true);
     const watcher = new IntersectionObserver(look, { rootMargin: "200px" });
     watcher.observe(ref.current);
     return () => watcher.disconnect();

@@ -117,11 +117,16 @@ function spread(numbers) {
 }
 
 /** Leaves room for what is drawn at the first and at the last point. */
+/** @param {number[]} ends */
 function withEdge([low, high]) {
   const edge = (high - low) * EDGE;
   return [low - edge, high + edge];
 }
 
+/**
+ * @param {number[]} ends
+ * @param {boolean} isLog
+ */
 function padded([low, high], isLog) {
   if (low > high) return isLog ? [0.1, 1] : [0, 1];
   if (isLog) return low === high ? [low / 2, high * 2] : [low / 1.08, high * 1.08];

@@ -144,5 +144,6 @@ function round(number) {
 function escaped(text) {
   const signs = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
   // Control characters are not allowed in XML, however they are written.
+  // eslint-disable-next-line no-control-regex
   return text.replace(/[&<>"]/g, (sign) => signs[sign]).replace(/[\0-\x08\x0b\x0c\x0e-\x1f]/g, "");
 }

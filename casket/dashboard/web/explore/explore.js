@@ -47,7 +47,7 @@ export function Explore() {
  * and one that moves while it is drawn on loses what was drawn.
  */
 function useCalm({ rows, allRows }, where) {
-  const kept = useRef({ time: -Infinity });
+  const kept = useRef({ time: -Infinity, rows: null, allRows: null, where: "" });
   const isPressed = usePressed();
   const [, again] = useReducer((turn) => turn + 1, 0);
   const isNew = kept.current.rows !== rows || kept.current.allRows !== allRows;

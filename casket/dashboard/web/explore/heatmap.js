@@ -41,7 +41,7 @@ function Grid({ row, grid }) {
     others.map((name) => [name, own(options.slices, name) ?? BEST]),
   );
   const found = useMemo(
-    () => cellsOf(grid, values, { scorer, x, y, slices }),
+    () => cellsOf(grid, { scorer, x, y, slices }),
     [grid, scorer, x, y, JSON.stringify(slices)],
   );
   const slice = (name, value) => chooseExplore({ slices: { ...slices, [name]: value } });
@@ -148,7 +148,7 @@ function cellKey(column, line) {
 }
 
 // scikit-learn's scores are all better when higher: losses are negated.
-function cellsOf(grid, values, { scorer, x, y, slices }) {
+function cellsOf(grid, { scorer, x, y, slices }) {
   const cells = new Map();
   let withoutScore = 0;
   for (const { params, scores } of grid.cells) {

@@ -1,6 +1,60 @@
 import { isDict, isNumber } from "casket/model/facts";
 
-/** What the address says when it says nothing. */
+/** @typedef {import("casket/model/source").Row} Row */
+
+/**
+ * What the charts of the views beside the table have in the address.
+ *
+ * @typedef {object} Explore
+ * @property {string} [metric]
+ * @property {"min" | "max"} [mode]
+ * @property {string} [x]
+ * @property {string} [y]
+ * @property {string} [colour]
+ * @property {boolean} [logX]
+ * @property {boolean} [logY]
+ * @property {string[]} [axes]
+ * @property {Record<string, [number, number] | string[]>} [brushed]
+ * @property {string} [base]
+ * @property {boolean} [all]
+ * @property {string} [search]
+ * @property {string} [scorer]
+ * @property {string} [across]
+ * @property {string} [down]
+ * @property {Record<string, string>} [slices]
+ */
+
+/**
+ * The state of the view, all of which stands in the address.
+ *
+ * @typedef {object} State
+ * @property {"sessions" | "compare" | "explore" | "session"} view
+ * @property {string} session - the key of the session that is shown
+ * @property {string} where
+ * @property {string} sort - the name of a column, "-" before it turns it round
+ * @property {string[] | null} columns - null: the usual ones
+ * @property {string[]} group
+ * @property {string[]} selected
+ * @property {string[]} pinned
+ * @property {string[]} hidden
+ * @property {"10" | "20" | "100" | "all"} show
+ * @property {boolean} unfinished
+ * @property {string} goal
+ * @property {string[] | null} metrics - null: all
+ * @property {"epoch" | "batch"} kind
+ * @property {"number" | "time" | "wall"} x
+ * @property {number} smooth
+ * @property {boolean} log
+ * @property {"interval" | "range"} band
+ * @property {[number, number] | null} range
+ * @property {Explore} explore
+ */
+
+/**
+ * What the address says when it says nothing.
+ *
+ * @type {Readonly<State>}
+ */
 export const DEFAULTS = Object.freeze({
   view: "sessions",
   session: "",
@@ -72,7 +126,12 @@ const EXPLORE = {
   slices: isTableOf(isText),
 };
 
-/** Reads a view's state from a location's hash; what cannot be read is left at its default. */
+/**
+ * Reads a view's state from a location's hash; what cannot be read is left at its default.
+ *
+ * @param {string} hash
+ * @returns {State}
+ */
 export function parse(hash) {
   const state = { ...DEFAULTS, explore: {} };
   for (const part of hash.replace(/^#/, "").split("&")) {
@@ -93,7 +152,12 @@ export function atFirst(view) {
   return Object.fromEntries(PARTS[view].map((name) => [name, DEFAULTS[name]]));
 }
 
-/** Writes a view's state as a location's hash: sessions by their short names, defaults left out. */
+/**
+ * Writes a view's state as a location's hash: sessions by their short names, defaults left out.
+ *
+ * @param {State} state
+ * @param {Map<string, string>} shortNames
+ */
 export function format(state, shortNames = new Map()) {
   const parts = [];
   const short = (key) => shortNames.get(key) ?? key;
@@ -109,7 +173,12 @@ export function format(state, shortNames = new Map()) {
   return parts.length ? `#${parts.join("&")}` : "";
 }
 
-/** Returns the shortest name of each session that no other has: a prefix of its id, by its key. */
+/**
+ * Returns the shortest name of each session that no other has: a prefix of its id, by its key.
+ *
+ * @param {Row[]} rows
+ * @returns {Map<string, string>}
+ */
 export function shortNames(rows) {
   const sorted = rows.map((row) => [row.id, row.key]).sort(([a], [b]) => (a < b ? -1 : 1));
   const names = new Map();
@@ -122,7 +191,13 @@ export function shortNames(rows) {
   return names;
 }
 
-/** Returns the state with sessions by their keys, where rows tell which are meant. */
+/**
+ * Returns the state with sessions by their keys, where rows tell which are meant.
+ *
+ * @param {State} state
+ * @param {Row[]} rows
+ * @returns {State}
+ */
 export function resolve(state, rows) {
   const find = finder(rows);
   const resolved = { ...state, session: state.session && find(state.session) };

@@ -4,12 +4,30 @@ import { better, flatten, isNumber, shown, valueOf } from "casket/model/facts";
 import { bestRow, namesOf } from "casket/model/metrics";
 import { interval } from "casket/model/statistics";
 
+/** @typedef {import("casket/model/source").Row} Row */
+
+/**
+ * Sessions with equal values under some names.
+ *
+ * @typedef {object} Group
+ * @property {string} key
+ * @property {string[]} names
+ * @property {any[]} values
+ * @property {Row[]} rows
+ */
+
 const MOST_PARAMS = 8;
 const MOST_METRICS = 5;
 const MOST_SETTINGS = 6;
 const collator = new Intl.Collator("en", { numeric: true });
 
-/** Returns rows in the order of a name, "-" before it turns it round; else the newest first. */
+/**
+ * Returns rows in the order of a name, "-" before it turns it round; else the newest first.
+ *
+ * @param {Row[]} rows
+ * @param {string} sort
+ * @returns {Row[]}
+ */
 export function inOrder(rows, sort) {
   if (!sort) return [...rows].sort(byNewest);
   const name = sort.replace(/^-/, "");
@@ -17,7 +35,13 @@ export function inOrder(rows, sort) {
   return sorted(rows, (row) => valueOf(row, name), sign);
 }
 
-/** Returns groups of rows with equal values under names: `{key, names, values, rows}`. */
+/**
+ * Returns groups of rows with equal values under names.
+ *
+ * @param {Row[]} rows
+ * @param {string[]} names
+ * @returns {Group[]}
+ */
 export function groupsOf(rows, names) {
   const groups = new Map();
   for (const row of rows) {
@@ -29,7 +53,13 @@ export function groupsOf(rows, names) {
   return [...groups.values()];
 }
 
-/** Returns groups in the order of a name, else as `casket ls` does: what began first is first. */
+/**
+ * Returns groups in the order of a name, else as `casket ls` does: what began first is first.
+ *
+ * @param {Group[]} groups
+ * @param {string} sort
+ * @returns {Group[]}
+ */
 export function groupsInOrder(groups, sort) {
   if (!sort) {
     const oldest = (rows) => rows.reduce((a, b) => (byStart(b, a) < 0 ? b : a));
@@ -40,7 +70,12 @@ export function groupsInOrder(groups, sort) {
   return sorted(groups, (group) => ofGroup(group, name), sort.startsWith("-") ? -1 : 1);
 }
 
-/** Returns what a group says under a name: the value it shares, or the interval of numbers. */
+/**
+ * Returns what a group says under a name: the value it shares, or the interval of numbers.
+ *
+ * @param {Group} group
+ * @param {string} name
+ */
 export function cellOfGroup(group, name) {
   const at = group.names.indexOf(name);
   if (at >= 0) return group.values[at];
@@ -76,7 +111,12 @@ export function usualColumns(rows, { goal, varying, group }) {
   ];
 }
 
-/** Returns every name that can be a column. */
+/**
+ * Returns every name that can be a column.
+ *
+ * @param {Row[]} rows
+ * @returns {string[]}
+ */
 export function possibleColumns(rows) {
   const own = ["status", "experiment", "model", "file", "epochs", "started", "ended", "duration"];
   const names = new Set([...own, "age", "tags", "note", "error", "id"]);

@@ -2,10 +2,39 @@ import { signal } from "@preact/signals";
 
 import { restored } from "casket/model/facts";
 
+/** @typedef {import("casket/model/source").Row} Row */
+
 const KEPT_VIEWS = 4;
 const PAUSE = 700;
 const PAUSE_AFTER_FAILURE = 3000;
 const NONE = new Float64Array();
+
+/**
+ * The curve of a metric of a session, as far as it is here.
+ *
+ * @typedef {object} Curve
+ * @property {Float64Array} xs - the numbers or times
+ * @property {Float64Array} ys - the values
+ * @property {number} count - how many numbers were logged in the range
+ * @property {number} shown - how many of them are here
+ * @property {number} leftOut - how many values are no numbers
+ * @property {number} [seen] - how many records the session had
+ * @property {boolean} [isHere] - whether it came
+ * @property {boolean} [isAsked] - whether it is on its way
+ * @property {boolean} [isStale] - whether it has to be asked for anew, as a whole
+ */
+
+/**
+ * What is asked for of all curves of a chart.
+ *
+ * @typedef {object} CurvesView
+ * @property {"epoch" | "batch"} kind
+ * @property {"number" | "time" | "wall"} x
+ * @property {number} points - how many of a curve come at most
+ * @property {[number, number] | null} range
+ */
+
+/** @type {Readonly<Curve>} */
 const EMPTY = Object.freeze({
   xs: NONE, ys: NONE, count: 0, shown: 0, leftOut: 0, seen: 0, isHere: false,
 });
@@ -22,11 +51,17 @@ export class CurveStore {
   #lastRefresh = 0;
   #later;
 
+  /** @param {import("casket/model/source").Source} source */
   constructor(source) {
     this.#source = source;
   }
 
-  /** Returns a function from session and metric to the curve of a view that is here, if it is. */
+  /**
+   * Returns a function from session and metric to the curve of a view that is here, if it is.
+   *
+   * @param {CurvesView} view
+   * @returns {(session: string, metric: string) => Curve | undefined}
+   */
   reader(view) {
     const curves = this.#views.get(keyOf(view))?.curves;
     return (session, metric) => curves?.get(metric)?.get(session);
@@ -40,7 +75,11 @@ export class CurveStore {
   /**
    * Asks for the curves of rows that are not here or have grown.
    *
-   * A view is `{kind, x, points, range}`; what is asked at the same time goes in one question.
+   * What is asked at the same time goes in one question.
+   *
+   * @param {CurvesView} view
+   * @param {string[]} metrics
+   * @param {Row[]} rows
    */
   want(view, metrics, rows) {
     this.#wants.push({ view, metrics, rows });
@@ -159,6 +198,7 @@ function take(known, curve, xs, since, points) {
   const curves = curvesOf(known, curve.metric);
   const before = curves.get(curve.session) ?? EMPTY;
   const came = { ...withoutMissing(xs[curve.x], curve.y), ...figures(curve) };
+  /** @type {Curve} */
   const now = curve.continues ? continued(before, came, since[curve.session]) : came;
   const isTooLong = now.xs.length > 2 * points;
   curves.set(curve.session, {

@@ -1,5 +1,8 @@
 import { batch, computed, signal } from "@preact/signals";
 
+/** @typedef {import("casket/model/source").Row} Row */
+/** @typedef {import("casket/model/source").Source} Source */
+
 /** What the page knows: the answer to the first question, kept up to date by events. */
 export class Data {
   /** "asking" until the first answer, then "ready"; "failed" if there was none. */
@@ -13,10 +16,11 @@ export class Data {
   rows = computed(() => [...this.#byKey.value.values()]);
   /** Grows when sessions come or go: what they all were started with is another then. */
   generation = signal(0);
-  #byKey = signal(new Map());
+  #byKey = signal(/** @type {Map<string, Row>} */ (new Map()));
   #source;
   #listening = false;
 
+  /** @param {Source} source */
   constructor(source) {
     this.#source = source;
   }
@@ -36,12 +40,21 @@ export class Data {
     }
   }
 
-  /** Returns the row of a key. */
+  /**
+   * Returns the row of a key.
+   *
+   * @param {string} key
+   */
   row(key) {
     return this.#byKey.value.get(key);
   }
 
-  /** Takes rows that were changed, by others or by this page. */
+  /**
+   * Takes rows that were changed, by others or by this page, and the keys of those that are gone.
+   *
+   * @param {Row[]} rows
+   * @param {string[]} [removed]
+   */
   takeRows(rows, removed = []) {
     const before = this.#byKey.peek();
     const byKey = new Map(before);

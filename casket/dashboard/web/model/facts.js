@@ -202,6 +202,7 @@ export function shownDuration(seconds) {
   if (!isNumber(seconds)) return "";
   if (seconds < 10) return `${Number(Math.max(seconds, 0).toPrecision(2))} s`;
   const whole = Math.round(seconds);
+  /** @type {[number, string][]} */
   const parts = [
     [Math.floor(whole / 86400), "d"],
     [Math.floor(whole / 3600) % 24, "h"],

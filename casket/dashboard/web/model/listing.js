@@ -12,13 +12,29 @@ import { mainMetric } from "casket/model/metrics";
 import { data } from "casket/model/page";
 import { fields } from "casket/model/view";
 
+/** @typedef {import("casket/model/source").Row} Row */
+/** @typedef {import("casket/model/arrange").Group} Group */
+
+/**
+ * A row of the table: a session, or a group of sessions.
+ *
+ * @typedef {object} Item
+ * @property {string} key
+ * @property {Row} [row]
+ * @property {number} [depth] - 1 if it stands inside a group
+ * @property {Group} [group]
+ * @property {boolean} [isOpen] - whether the sessions of the group are shown
+ */
+
 const grouping = fields("group");
 const sorting = fields("sort");
 const chosen = fields("goal", "columns");
 const choice = fields("hidden", "unfinished", "selected", "pinned", "show", "group", "sort");
 const arrangement = fields("group", "pinned", "sort");
 const selection = fields("selected");
+/** @type {(row: Row) => boolean} */
 let lastFits = () => true;
+/** @type {string[]} */
 let lastColumns = [];
 
 const fitting = computed(() => {
@@ -70,7 +86,11 @@ export const ordered = computed(() => inOrder(rows.value, sorting.value.sort));
 
 const open = signal(new Set());
 
-/** The table's rows: `{key, row}` or `{key, group, isOpen}`. */
+/**
+ * The table's rows.
+ *
+ * @type {import("@preact/signals").ReadonlySignal<Item[]>}
+ */
 export const items = computed(() => {
   const { group, pinned, sort } = arrangement.value;
   if (!group.length) {
@@ -82,7 +102,11 @@ export const items = computed(() => {
   return groupsInOrder(groupsOf(ordered.value, group), sort).flatMap(itemsOf);
 });
 
-/** Opens a group, or closes it. */
+/**
+ * Opens a group, or closes it.
+ *
+ * @param {string} key
+ */
 export function expand(key) {
   const next = new Set(open.value);
   if (!next.delete(key)) next.add(key);
@@ -110,6 +134,10 @@ export const selected = computed(() =>
   selection.value.selected.map((key) => data.row(key)).filter(Boolean),
 );
 
+/**
+ * @param {Group} group
+ * @returns {Item[]}
+ */
 function itemsOf(group) {
   const isOpen = open.value.has(group.key);
   const head = { key: group.key, group, isOpen };

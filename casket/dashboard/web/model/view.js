@@ -5,12 +5,16 @@ import { computed, signal } from "@preact/signals";
 import * as address from "casket/model/address";
 import { data } from "casket/model/page";
 
+/** @typedef {import("casket/model/address").State} State */
+
+/** @type {(keyof State)[]} */
 const SELDOM = ["view", "session"];
 const PAUSE = 150;
 
 const raw = signal(address.parse(location.hash));
 const count = computed(() => data.rows.value.length);
-let settled = {};
+/** @type {State} */
+let settled;
 let timer;
 
 /** What the address says, sessions by their keys; the same object as long as nothing changes. */
@@ -24,19 +28,31 @@ export const state = computed(() => {
 /** The shortest names of all sessions, by their keys. */
 export const shortNames = computed(() => address.shortNames(data.rows.value));
 
-/** Returns some fields of the state as a signal that changes only when one of them does. */
+/**
+ * Returns some fields of the state as a signal that changes only when one of them does.
+ *
+ * @template {keyof State} Name
+ * @param {Name[]} names
+ * @returns {import("@preact/signals").ReadonlySignal<Pick<State, Name>>}
+ */
 export function fields(...names) {
-  let kept = {};
+  /** @type {Pick<State, Name>} */
+  let kept;
   return computed(() => {
     const all = state.value;
-    if (names.some((name) => all[name] !== kept[name])) {
-      kept = Object.fromEntries(names.map((name) => [name, all[name]]));
+    if (!kept || names.some((name) => all[name] !== kept[name])) {
+      const entries = names.map((name) => [name, all[name]]);
+      kept = /** @type {Pick<State, Name>} */ (Object.fromEntries(entries));
     }
     return kept;
   });
 }
 
-/** Changes fields of the state, and the address with them. */
+/**
+ * Changes fields of the state, and the address with them.
+ *
+ * @param {Partial<State>} change
+ */
 export function update(change) {
   const before = state.peek();
   const next = { ...before, ...change };
@@ -50,7 +66,11 @@ export function update(change) {
   else timer = setTimeout(write, PAUSE, "replaceState");
 }
 
-/** Changes what the charts of a view have in the address. */
+/**
+ * Changes what the charts of a view have in the address.
+ *
+ * @param {Partial<State["explore"]>} change
+ */
 export function chooseExplore(change) {
   update({ explore: { ...state.peek().explore, ...change } });
 }
@@ -63,11 +83,19 @@ function write(how) {
   history[how](null, "", hash || location.pathname + location.search);
 }
 
-/** Keeps what is equal of the state before, so that nothing is done again. */
+/**
+ * Keeps what is equal of the state before, so that nothing is done again.
+ *
+ * @param {State} next
+ * @param {State | undefined} before
+ * @returns {State}
+ */
 function withKept(next, before) {
+  if (!before) return next;
   const isSame = (name) =>
     next[name] === before[name] || JSON.stringify(next[name]) === JSON.stringify(before[name]);
   const names = Object.keys(next);
   if (names.every(isSame)) return before;
-  return Object.fromEntries(names.map((name) => [name, (isSame(name) ? before : next)[name]]));
+  const entries = names.map((name) => [name, (isSame(name) ? before : next)[name]]);
+  return /** @type {State} */ (Object.fromEntries(entries));
 }

@@ -1,6 +1,6 @@
 import { data, source } from "casket/model/page";
 import { html } from "casket/shell/html";
-import { useReducer, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
 /** What was written of notes and not sent yet, by session; kept while the page lives. */
 const drafts = new Map();
@@ -54,13 +54,13 @@ function Tags({ row, write }) {
 }
 
 function Note({ row, write }) {
-  const [, again] = useReducer((n) => n + 1, 0);
+  const [drawn, drawAgain] = useState(0);
   const [said, attempt] = useAttempt();
   const draft = drafts.get(row.key);
   const isDraft = draft !== undefined;
   const keep = (text) => {
     keepDraft(row.key, text === row.note ? undefined : text);
-    again();
+    drawAgain(drawn + 1);
   };
   const save = (event) => {
     event.preventDefault();
@@ -88,7 +88,11 @@ function Note({ row, write }) {
   </form>`;
 }
 
-/** Returns what is to be said of the last attempt to write, and how to make one. */
+/**
+ * Returns what is to be said of the last attempt to write, and how to make one.
+ *
+ * @returns {[string, (writing: () => Promise<string>) => Promise<void>]}
+ */
 function useAttempt() {
   const [said, setSaid] = useState("");
   const attempt = async (writing) => {

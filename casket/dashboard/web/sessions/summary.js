@@ -22,14 +22,17 @@ export function Summary() {
   const varying = listing.varying.value;
   const total = data.rows.value.length;
   const best = useMemo(() => bestRow(rows, goal), [rows, goal]);
-  const counts = STATUSES.map((status) => [status, rows.filter((r) => r.status === status).length]);
+  const counts = STATUSES.map((status) => ({
+    status,
+    count: rows.filter((row) => row.status === status).length,
+  }));
   return html`<section class="summary" aria-label="Summary">
     <p class="standing">
       <strong>${rows.length.toLocaleString("en")}</strong>
       ${rows.length < total && ` of ${total.toLocaleString("en")}`}
       ${total === 1 ? " session" : " sessions"}
       ${rows.length < total && (rows.length === 1 ? " fits the filter" : " fit the filter")}
-      ${counts.map(([status, count]) => count > 0 && html`<button
+      ${counts.map(({ status, count }) => count > 0 && html`<button
         type="button"
         class="quiet"
         title=${`Show only what is ${status}`}

@@ -34,12 +34,18 @@ export function Banners() {
 }
 
 class Catching extends Component {
+  state = { error: null };
+
   static getDerivedStateFromError(error) {
     return { error };
   }
 
   componentDidCatch(error) {
     console.error(error);
+  }
+
+  render() {
+    return this.props.children;
   }
 }
 

@@ -81,7 +81,7 @@ export function Filter() {
         onFocus=${loadLanguage}
         onKeyUp=${(event) => event.key.startsWith("Arrow") && look()}
         onClick=${look}
-        onBlur=${(event) => {
+        onBlur=${() => {
           isWriting.value = false;
           setWord(null);
         }}

@@ -182,6 +182,7 @@ function momentOf(text) {
   return new Moment(day * 1000 + (rest ? microsecondsOf(rest.slice(1)) : 0));
 }
 
+/** @param {string[]} parts - of `DATE` */
 function dayOf([, year, month, day, shortMonth, shortDay]) {
   const [m, d] = [Number(month ?? shortMonth), Number(day ?? shortDay)];
   const found = utc(Number(year), m - 1, d);
@@ -189,6 +190,7 @@ function dayOf([, year, month, day, shortMonth, shortDay]) {
   return found.getTime();
 }
 
+/** @param {any[]} parts - of `DATE` */
 function dayOfWeek([, year, , , , , week, weekday = 1]) {
   // The fourth of January is in the first week.
   const fourth = utc(Number(year), 0, 4);
