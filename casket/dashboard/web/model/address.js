@@ -1,54 +1,7 @@
 import { isDict, isNumber } from "casket/model/facts";
 
-/** @typedef {import("casket/model/source").Row} Row */
-
-/**
- * What the charts of the views beside the table have in the address.
- *
- * @typedef {object} Explore
- * @property {string} [metric]
- * @property {"min" | "max"} [mode]
- * @property {string} [x]
- * @property {string} [y]
- * @property {string} [colour]
- * @property {boolean} [logX]
- * @property {boolean} [logY]
- * @property {string[]} [axes]
- * @property {Record<string, [number, number] | string[]>} [brushed]
- * @property {string} [base]
- * @property {boolean} [all]
- * @property {string} [search]
- * @property {string} [scorer]
- * @property {string} [across]
- * @property {string} [down]
- * @property {Record<string, string>} [slices]
- */
-
-/**
- * The state of the view, all of which stands in the address.
- *
- * @typedef {object} State
- * @property {"sessions" | "compare" | "explore" | "session"} view
- * @property {string} session - the key of the session that is shown
- * @property {string} where
- * @property {string} sort - the name of a column, "-" before it turns it round
- * @property {string[] | null} columns - null: the usual ones
- * @property {string[]} group
- * @property {string[]} selected
- * @property {string[]} pinned
- * @property {string[]} hidden
- * @property {"10" | "20" | "100" | "all"} show
- * @property {boolean} unfinished
- * @property {string} goal
- * @property {string[] | null} metrics - null: all
- * @property {"epoch" | "batch"} kind
- * @property {"number" | "time" | "wall"} x
- * @property {number} smooth
- * @property {boolean} log
- * @property {"interval" | "range"} band
- * @property {[number, number] | null} range
- * @property {Explore} explore
- */
+/** @typedef {import("casket/types").Row} Row */
+/** @typedef {import("casket/types").State} State */
 
 /**
  * What the address says when it says nothing.

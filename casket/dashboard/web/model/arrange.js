@@ -4,17 +4,8 @@ import { better, flatten, isNumber, shown, valueOf } from "casket/model/facts";
 import { bestRow, namesOf } from "casket/model/metrics";
 import { interval } from "casket/model/statistics";
 
-/** @typedef {import("casket/model/source").Row} Row */
-
-/**
- * Sessions with equal values under some names.
- *
- * @typedef {object} Group
- * @property {string} key
- * @property {string[]} names
- * @property {any[]} values
- * @property {Row[]} rows
- */
+/** @typedef {import("casket/types").Group} Group */
+/** @typedef {import("casket/types").Row} Row */
 
 const MOST_PARAMS = 8;
 const MOST_METRICS = 5;

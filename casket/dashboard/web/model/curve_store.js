@@ -2,37 +2,14 @@ import { signal } from "@preact/signals";
 
 import { restored } from "casket/model/facts";
 
-/** @typedef {import("casket/model/source").Row} Row */
+/** @typedef {import("casket/types").Curve} Curve */
+/** @typedef {import("casket/types").CurvesView} CurvesView */
+/** @typedef {import("casket/types").Row} Row */
 
 const KEPT_VIEWS = 4;
 const PAUSE = 700;
 const PAUSE_AFTER_FAILURE = 3000;
 const NONE = new Float64Array();
-
-/**
- * The curve of a metric of a session, as far as it is here.
- *
- * @typedef {object} Curve
- * @property {Float64Array} xs - the numbers or times
- * @property {Float64Array} ys - the values
- * @property {number} count - how many numbers were logged in the range
- * @property {number} shown - how many of them are here
- * @property {number} leftOut - how many values are no numbers
- * @property {number} [seen] - how many records the session had
- * @property {boolean} [isHere] - whether it came
- * @property {boolean} [isAsked] - whether it is on its way
- * @property {boolean} [isStale] - whether it has to be asked for anew, as a whole
- */
-
-/**
- * What is asked for of all curves of a chart.
- *
- * @typedef {object} CurvesView
- * @property {"epoch" | "batch"} kind
- * @property {"number" | "time" | "wall"} x
- * @property {number} points - how many of a curve come at most
- * @property {[number, number] | null} range
- */
 
 /** @type {Readonly<Curve>} */
 const EMPTY = Object.freeze({
@@ -51,7 +28,7 @@ export class CurveStore {
   #lastRefresh = 0;
   #later;
 
-  /** @param {import("casket/model/source").Source} source */
+  /** @param {import("casket/types").Source} source */
   constructor(source) {
     this.#source = source;
   }

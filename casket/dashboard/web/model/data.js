@@ -1,7 +1,7 @@
 import { batch, computed, signal } from "@preact/signals";
 
-/** @typedef {import("casket/model/source").Row} Row */
-/** @typedef {import("casket/model/source").Source} Source */
+/** @typedef {import("casket/types").Row} Row */
+/** @typedef {import("casket/types").Source} Source */
 
 /** What the page knows: the answer to the first question, kept up to date by events. */
 export class Data {

@@ -12,19 +12,9 @@ import { mainMetric } from "casket/model/metrics";
 import { data } from "casket/model/page";
 import { fields } from "casket/model/view";
 
-/** @typedef {import("casket/model/source").Row} Row */
-/** @typedef {import("casket/model/arrange").Group} Group */
-
-/**
- * A row of the table: a session, or a group of sessions.
- *
- * @typedef {object} Item
- * @property {string} key
- * @property {Row} [row]
- * @property {number} [depth] - 1 if it stands inside a group
- * @property {Group} [group]
- * @property {boolean} [isOpen] - whether the sessions of the group are shown
- */
+/** @typedef {import("casket/types").Item} Item */
+/** @typedef {import("casket/types").Row} Row */
+/** @typedef {import("casket/types").Group} Group */
 
 const grouping = fields("group");
 const sorting = fields("sort");

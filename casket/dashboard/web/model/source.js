@@ -3,44 +3,12 @@
 import { restored } from "casket/model/facts";
 import { csv } from "casket/model/files";
 
-/**
- * A session as the table has it; `docs/dashboard-api.md` says what each part means.
- *
- * @typedef {object} Row
- * @property {string} key
- * @property {string} id
- * @property {number} file - the index of its file
- * @property {string} [fileName]
- * @property {string} experiment
- * @property {string} model
- * @property {"running" | "completed" | "failed" | "killed"} status
- * @property {string} started
- * @property {string | null} ended
- * @property {string} last_seen
- * @property {number} [duration] - seconds; of a session that has ended
- * @property {Record<string, any>} params
- * @property {Record<string, any>} config
- * @property {Record<string, any>} meta
- * @property {Record<string, any>} last
- * @property {Record<string, any>} best
- * @property {string[]} tags
- * @property {string} note
- * @property {string | null} error
- * @property {number} epochs
- * @property {Record<Kind, string[]>} metrics - flat names of what was logged as numbers
- * @property {Record<Kind, number>} counts - records
- * @property {boolean} images
- */
-
-/** @typedef {"epoch" | "batch" | "result"} Kind */
-/** @typedef {ServerSource | EmbeddedSource} Source */
-
 const WAITS = [1000, 2000, 5000, 10000];
 
 /**
  * Returns the source of this page: the data inside it, else the server it came from.
  *
- * @returns {Source}
+ * @returns {import("casket/types").Source}
  */
 export function source() {
   const embedded = document.getElementById("casket-data");
@@ -222,7 +190,7 @@ export class EmbeddedSource {
     return this.#of("heatmaps", key);
   }
 
-  /** @returns {Promise<Row>} */
+  /** @returns {Promise<import("casket/types").Row>} */
   async annotate() {
     throw new Unanswered("a report cannot be changed", false);
   }
@@ -246,7 +214,7 @@ export class EmbeddedSource {
 /**
  * Returns a row with what follows from the rest of it.
  *
- * @returns {Row}
+ * @returns {import("casket/types").Row}
  */
 function whole(row) {
   const { key, started, ended, last_seen: lastSeen } = row;

@@ -5,7 +5,7 @@ import { computed, signal } from "@preact/signals";
 import * as address from "casket/model/address";
 import { data } from "casket/model/page";
 
-/** @typedef {import("casket/model/address").State} State */
+/** @typedef {import("casket/types").State} State */
 
 /** @type {(keyof State)[]} */
 const SELDOM = ["view", "session"];
