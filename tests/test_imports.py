@@ -11,6 +11,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in ("casket", "casket_integrations")
     for path in sorted((ROOT / package).rglob("*.py"))
+    if "node_modules" not in path.parts
 }
 CORE = [name for name in MODULES if name.split(".")[0] == "casket"]
 STORES = [name for name in CORE if name.startswith("casket.stores.")]

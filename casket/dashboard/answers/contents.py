@@ -104,7 +104,7 @@ def image_type_of(path: Path) -> str | None:
 
 
 def has_image(value: Any) -> bool:
-    """Tell whether an image is inside a value."""
+    """Return whether an image is inside a value."""
     if isinstance(value, Mapping):
         return any(map(has_image, value.values()))
     if isinstance(value, list):
@@ -230,7 +230,7 @@ def _shape(items: list[Any]) -> list[int]:
 
 
 def _is_colour_image(shape: list[int], numbers: list[Any]) -> bool:
-    """Tell whether numbers are those of a picture; a table of them might be one in gray."""
+    """Return whether numbers are those of a picture; a table of them might be one in gray."""
     return (
         len(shape) == 3
         and shape[2] in {3, 4}

@@ -306,7 +306,7 @@ class _Cutter:
 
 
 def _is_counting(xs: Sequence[float]) -> bool:
-    """Tell whether rising whole numbers leave none out: then their ends say all."""
+    """Return whether rising whole numbers leave none out: then their ends say all."""
     return isinstance(xs[0], int) and isinstance(xs[-1], int) and xs[-1] - xs[0] == len(xs) - 1
 
 

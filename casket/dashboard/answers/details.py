@@ -1,4 +1,4 @@
-"""Everything about one session, and its rows."""
+"""The details of one session, and its rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 10_000
 
 
 def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
-    """Return all that is known of a session but its epochs and batches."""
+    """Return everything about a session except its epochs and batches."""
     found = {"key": key, "file": file, **overview.described(session)}
     for name in ("params", "config", "meta", "last"):
         values = getattr(session, name)

@@ -1,4 +1,4 @@
-"""What may be asked: every parameter is checked, and a mistake is told by the parameter's name."""
+"""The requests of the page. Every parameter is checked, and an error names it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RequestError(Exception):
 
 
 class CurvesRequest(NamedTuple):
-    """Which curves are asked for; `docs/dashboard-api.md` says what each part means."""
+    """A request for curves; `docs/dashboard-api.md` says what each part means."""
 
     metrics: list[str]
     sessions: list[str]
@@ -82,7 +82,7 @@ class CurvesRequest(NamedTuple):
 
 
 class RowsRequest(NamedTuple):
-    """Which rows are asked for."""
+    """A request for rows."""
 
     kind: Kind
     start: int
@@ -99,7 +99,7 @@ class RowsRequest(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """What is to be noted about a session."""
+    """A change of a session's note and tags."""
 
     note: str | None
     add: list[str]

@@ -1,4 +1,4 @@
-"""Who may ask: what is looked at before a question is."""
+"""Access control, checked before any request is handled."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-"""Sent with every answer."""
+"""Sent with every response."""
 
 NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'; sandbox"
-"""The content security policy of every answer but the page."""
+"""The content security policy of every response except the page."""
 
 
 class Access(NamedTuple):
-    """By which names the server may be called, and with which token.
+    """The names that the server may be called by, and the token that clients need.
 
     Names are checked against a page elsewhere whose name is made to mean this machine; any port
     will do, so that it can be forwarded.
@@ -44,28 +44,28 @@ class Access(NamedTuple):
 
     @classmethod
     def to(cls, host: str, token: str | None) -> Access:
-        """Make it for an address; any but this machine's gets a token if none is given."""
+        """Return the access for an address; one that other machines reach always has a token."""
         return cls(host, token or (None if is_loopback(host) else secrets.token_urlsafe(18)))
 
     @property
     def cookie(self) -> str:
-        """What a browser that showed the token keeps."""
+        """The cookie of a browser that has shown the token."""
         return hashlib.sha256(f"casket {self.token}".encode()).hexdigest()
 
     @property
     def cookie_name(self) -> str:
-        """What it keeps that under: browsers do not tell the ports of a host apart."""
+        """The name of that cookie: browsers share cookies between the ports of a host."""
         return f"casket_dashboard_{self.cookie[:8]}"
 
     def check(self, method: str, headers: Mapping[str, str]) -> None:
-        """Make sure that a question may be asked.
+        """Check that a request is allowed.
 
         Args:
             method: `GET` or another.
             headers: by their names in lower case.
 
         Raises:
-            RequestError: it may not.
+            RequestError: it is not.
         """
         host = headers.get("host", "")
         self.check_name(host)
@@ -80,7 +80,7 @@ class Access(NamedTuple):
             )
 
     def check_name(self, host: str) -> None:
-        """Make sure that the name a browser called the server by is one of its own.
+        """Check that the Host header names this server.
 
         Raises:
             RequestError: it is not.
@@ -91,7 +91,7 @@ class Access(NamedTuple):
             )
 
     def is_token(self, given: str) -> bool:
-        """Tell whether a token is the right one, in the same time for any wrong one."""
+        """Return whether a token is the right one, in the same time for any wrong one."""
         return self.token is not None and _same(given, self.token)
 
     def _is_known(self, headers: Mapping[str, str]) -> bool:
@@ -111,17 +111,17 @@ class Access(NamedTuple):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
+    """Return whether only this machine reaches an address."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def is_any(host: str) -> bool:
-    """Tell whether an address stands for all that the machine has."""
+    """Return whether an address stands for all that the machine has."""
     return _is_address(host) and ipaddress.ip_address(host).is_unspecified
 
 
 def own_name() -> str:
-    """Return what other machines call this one."""
+    """Return the name of this machine in the network."""
     return socket.gethostname().lower()
 
 

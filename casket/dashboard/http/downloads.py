@@ -1,4 +1,4 @@
-"""How a file that somebody logged is sent: to be kept, never to be run."""
+"""Headers under which logged files are sent, so that a browser saves them and never runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a browser shows of a question that is refused: a page without a script."""
+"""The page for a refused request, without a script."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class WatchedFile:
         self.state, self.error = "ready", None
 
     def _is_another(self, now: Looks | None) -> bool:
-        """Tell whether another file took the place of the one read: one is only appended to."""
+        """Return whether another file took the place of the one read: one is only appended to."""
         if self._seen is None or now is None:
             return False
         (inode, size, _), (inode_now, size_now, _) = self._seen["file"], now["file"]
