@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from casket.artifacts import ArtifactFolder
-from casket.fold import Fold, in_chunks
+from casket.fold import Fold
 from casket.locate import Place
 from casket.merging import files_of
+from casket.reader import Reader
 from casket.records import FORMAT_VERSION, KINDS, Record, Writer, deletion
 from casket.stores.base import StoreOptions
 from casket.views import SessionView, Status
@@ -104,20 +105,19 @@ class Cleaner:
         self.place = place
         self._reading = place.open(StoreOptions(), writing=False)
         self._folder = place.artifacts()
-        self._last = 0
-        self._fold = Fold(self._folder)
+        self._reader = Reader(self._reading, lambda: Fold(self._folder))
         self._used: dict[Owner, str] = {}
         self._names: dict[str, dict[Owner, str]] = {}
         self.look()
 
     def look(self) -> None:
-        """Learn what was appended since the last look."""
-        last = self._last
-        for chunk in in_chunks(self._reading.records(after=last)):
-            last = chunk[-1][0]
-            for record in self._fold.take(record for _, record in chunk):
-                self._note(record)
-        self._last = last
+        """Read what was appended since the last look."""
+        for record in self._reader.read_on():
+            self._note(record)
+
+    @property
+    def _fold(self) -> Fold:
+        return self._reader.fold
 
     def _note(self, record: Record) -> None:
         owner = _owner(record)

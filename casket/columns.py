@@ -48,6 +48,7 @@ class Columns:
     """
 
     def __init__(self, shape: Shape) -> None:
+        self._shape = shape
         self._keys, types = shape[: len(shape) // 2], shape[len(shape) // 2 :]
         self._is_nested = tuple in map(type, self._keys)
         flat = map(".".join, self._keys) if self._is_nested else self._keys
@@ -68,6 +69,13 @@ class Columns:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Return the results in order."""
         return map(self._result, self._table.rows())
+
+    def picked(self, positions: Iterable[int]) -> Columns:
+        """Return columns of the results at some positions."""
+        other = Columns(self._shape)
+        for position in positions:
+            other.append(self._table.row(position))
+        return other
 
     def _result(self, values: Iterable[Any]) -> dict[str, Any]:
         result = dict(zip(self._keys, values, strict=True))

@@ -11,6 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from casket.nearest import Near
     from casket.views import SessionView
 
@@ -23,6 +25,7 @@ __all__ = [
     "ExistingParamsException",
     "MissingDependency",
     "NoSuchMetric",
+    "NoSuchSession",
     "NotACasketFile",
     "NotFound",
     "NotInASession",
@@ -68,17 +71,36 @@ class ExistingExperimentError(CasketError, ValueError):
 
 
 class ExistingParamsException(CasketError, ValueError):
-    """A running or completed session of the model has these params.
+    """A running or completed session of the model has these params."""
 
-    Attributes:
-        session: the `SessionView` that exists.
-        nearest: the sessions of the same model whose params come next, as `Near` tuples.
-    """
+    def __init__(
+        self,
+        session: SessionView | Callable[[], SessionView],
+        nearest: list[Near] | Callable[[], list[Near]],
+    ) -> None:
+        """Take the facts, or functions that read them: most refusals are caught and never shown."""
+        self._session, self._nearest = session, nearest
+        ValueError.__init__(self)
 
-    def __init__(self, session: SessionView, nearest: list[Near]) -> None:
-        self.session = session
-        self.nearest = nearest
-        super().__init__(session, nearest)
+    @property
+    def session(self) -> SessionView:
+        """The session that exists."""
+        if callable(self._session):
+            self._session = self._session()
+        return self._session
+
+    @property
+    def nearest(self) -> list[Near]:
+        """The sessions of the same model whose params come next."""
+        if callable(self._nearest):
+            self._nearest = self._nearest()
+        return self._nearest
+
+    def __str__(self) -> str:
+        return self.sentence(self.session, self.nearest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.session, self.nearest)
 
     @staticmethod
     def sentence(session: SessionView, nearest: list[Near]) -> str:
@@ -123,7 +145,9 @@ class BadExpression(CasketError, ValueError):
 
     @staticmethod
     def sentence(expression: str, position: int, problem: str) -> str:
-        return f"{problem}\n    {expression}\n    {' ' * position}^"
+        start = max(expression.rfind("\n", 0, position) + 1, position - 80)
+        line = expression[start : start + 160].partition("\n")[0]
+        return f"{problem}\n    {line}\n    {' ' * (position - start)}^"
 
 
 class NotFound(CasketError, FileNotFoundError):
@@ -168,6 +192,16 @@ class StoreRefused(StoreUnavailable):
     @staticmethod
     def sentence(place: str, advice: str, number: int) -> str:  # noqa: ARG004 - as its base has it
         return f"{place}: {advice}"
+
+
+class NoSuchSession(CasketError, KeyError):
+    """No session, or more than one, has an id that begins so."""
+
+    @staticmethod
+    def sentence(session: str, owner: str, matching: list[str]) -> str:
+        if matching:
+            return f"session {session!r} of {owner} is ambiguous: give one of {matching}"
+        return f"{owner} has no session {session!r}: `casket ls` lists the sessions of a file"
 
 
 class NoSuchMetric(CasketError, KeyError):

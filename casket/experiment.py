@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from casket import locate
 from casket.backend import Backend
-from casket.errors import ExistingExperimentError, NotInASession, UnstorableValue
-from casket.records import claim_key, new_id
+from casket.errors import (
+    CasketError,
+    ExistingExperimentError,
+    NoSuchSession,
+    NotInASession,
+    UnstorableValue,
+)
+from casket.records import claim_key, covering, new_id
 from casket.session import Session
 from casket.stores.base import Claimed, Offline, StoreOptions, Sync
 from casket.values import Encoder, restore
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from tinydb import TinyDB
 
+    from casket.claims import Holder
     from casket.fold import Fold
     from casket.frames import Table
     from casket.nearest import Near
@@ -212,8 +220,8 @@ class Experiment:
         backend = self.backend
         fold = Fold(backend.files)
         heads = {"experiment", "model", "tag"}
-        found = backend.store.records(experiment=self.id, kinds=heads)
-        fold.take(record for _, record in found if "session" not in record)
+        numbered = backend.store.records(experiment=self.id, kinds=heads)
+        fold.take(record for _, record in numbered if "session" not in record)
         return fold
 
     def _create(self) -> None:
@@ -274,7 +282,11 @@ class Model:
         return view.config if view else {}
 
     def session(
-        self, params: Mapping[str, Any] | None = None, ensure_unique: bool = True
+        self,
+        params: Mapping[str, Any] | None = None,
+        ensure_unique: bool = True,
+        *,
+        repeat: bool = False,
     ) -> Session:
         """Begin a session, or continue one; use it in a `with` block, which ends it.
 
@@ -282,6 +294,8 @@ class Model:
             params: the hyperparameters of this run.
             ensure_unique: refuse params that a running or completed session of this model has;
                 else go on with the last session that has them, or begin one.
+            repeat: begin a new session, whatever sessions have these params. Its `meta["repeat"]`
+                counts the repetitions, from 1.
 
         Raises:
             ExistingParamsException: there is such a session. Of processes that race for the same
@@ -289,7 +303,43 @@ class Model:
             UnstorableValue: something in the params cannot be stored.
             StoreUnavailable: the start cannot be written.
         """
-        return Session(self, params, ensure_unique)
+        return Session(self, params, ensure_unique, repeat)
+
+    def resume(self, session_id: str) -> Session:
+        """Go on with a session of this model, whatever its status.
+
+        Args:
+            session_id: its id, or the beginning of it.
+
+        Raises:
+            NoSuchSession: the model has no such session, or several.
+            StoreUnavailable: the start cannot be written.
+        """
+        starts = self.backend.store.records(experiment=self.experiment.id, kinds={"session"})
+        matching = {
+            start["session"]: start
+            for _, start in starts
+            if start["model"] == self.id and start["session"].startswith(session_id)
+        }
+        if len(matching) != 1:
+            place = str(self.backend.place)
+            raise NoSuchSession(session_id, f"model {self.id!r} in {place}", sorted(matching))
+        return Session.resumed(self, *matching.values())
+
+    def resume_last(self, params: Mapping[str, Any] | None = None) -> Session:
+        """Go on with the last session of these params that is not running, or begin one.
+
+        Training loops that resume from a checkpoint start here. If all sessions of these params
+        are running, the new session is a repetition.
+
+        Args:
+            params: the hyperparameters of this run.
+
+        Raises:
+            UnstorableValue: something in the params cannot be stored.
+            StoreUnavailable: the start cannot be written.
+        """
+        return Session.resumed_last(self, params)
 
     def add_result(
         self,
@@ -351,38 +401,75 @@ class Model:
             Nearest first: by the number of params that differ, then by how far numbers are
             apart, relative to their size.
         """
-        return self.nearest_but(None, params, n)
+        return [
+            near._replace(session=self.read_session(near.session.id) or near.session)
+            for near in self.nearest_but(None, params, n)
+        ]
 
     def nearest_but(
         self, session_id: str | None, params: Mapping[str, Any], n: int = 3
     ) -> list[Near]:
-        """Return what `nearest` does, leaving one session out."""
-        from casket.nearest import nearest
+        """Do the same without one session, reading no more than starts and ends."""
+        from casket.nearest import Near, nearest
 
         # Arrays stay lists: a question stores nothing.
         wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
-        fold = self._fold(kinds={"session", "tag", "end", "deleted"})
-        sessions = [view for view in fold.sessions.values() if self._owns(view, session_id)]
         return [
-            near._replace(session=self.read_session(near.session.id) or near.session)
-            for near in nearest(sessions, wanted, n)
+            Near(view, near.difference)
+            for near in nearest(self._params_by_session(session_id), wanted, n)
+            if (view := self._read_heads_of(near.session)) is not None
         ]
 
-    def _owns(self, view: SessionView, but: str | None) -> bool:
-        return view.model == self.id and view.id != but
+    def _params_by_session(self, but: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the id and the params of each session that was not deleted, by its first start."""
+        store, load_array = self.backend.store, self.backend.files.load_array
+        seen = {but}
+        deletions = [
+            (number, covering(record)) for number, record in store.records(kinds={"deleted"})
+        ]
+        starts = store.records(experiment=self.experiment.id, kinds={"session"})
+        for number, start in starts:
+            session = start["session"]
+            if start["model"] != self.id or session in seen:
+                continue
+            seen.add(session)
+            if not any(later > number and is_covered(start) for later, is_covered in deletions):
+                params = start["body"]["params"]
+                yield session, restore(params, load_array) if "extended" in start else params
+
+    def _read_heads_of(self, session_id: str) -> SessionView | None:
+        fold = self._fold(session=session_id, kinds={"session", "end"})
+        return fold.sessions.get(session_id)
 
     def read_session(self, session_id: str) -> SessionView | None:
         """Return one of its sessions, reading no other; None if it is not there."""
         return self._fold(session=session_id).sessions.get(session_id)
 
-    def _fold(self, **filters: Any) -> Fold:
-        from casket.fold import Fold, in_chunks
+    def view_of(self, holder: Holder) -> SessionView:
+        """Return the session that holds a claim; if it cannot be read by now, as it was then."""
+        from casket.fold import Fold
 
+        with suppress(CasketError):
+            view = self.read_session(holder.session)
+            if view is not None:
+                return view
         fold = Fold(self.backend.files)
-        found = self.backend.store.records(experiment=self.experiment.id, **filters)
-        for chunk in in_chunks(found):
-            fold.take(record for _, record in chunk)
-        return fold
+        fold.take(holder.life.records)
+        return fold.sessions[holder.session]
+
+    def _fold(self, **filters: Any) -> Fold:
+        from casket.fold import Fold
+        from casket.reader import Reader
+
+        backend = self.backend
+        reader = Reader(
+            backend.store,
+            lambda: Fold(backend.files),
+            experiment=self.experiment.id,
+            **filters,
+        )
+        reader.read_on()
+        return reader.fold
 
     def _read(self) -> Casket:
         return self.experiment._read(self.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,9 @@ class Fold:
         self._seen: dict[str, Seen] = {}
         self._waiting: defaultdict[tuple[str, Kind], list[Record]] = defaultdict(list)
         self._newer: set[str] = set()
+        # The sessions with new records since the last `settle`, and those that may go on.
+        self._touched: dict[str, SessionView] = {}
+        self._open: dict[str, SessionView] = {}
 
     def take(self, records: Iterable[Record]) -> list[Record]:
         """Add the next records; return those that are no copies of ones already taken."""
@@ -83,7 +86,7 @@ class Fold:
         elif "session" in record:
             if record["session"] not in self.sessions:
                 self._take_waiting()
-            self._session_of(record).take(record)
+            self._session_of(record).add(record)
         else:
             getattr(self, f"_take_{kind}")(record)
 
@@ -92,10 +95,45 @@ class Fold:
         while self._waiting:
             first = next(iter(self._waiting))
             records = self._waiting.pop(first)
-            self._session_of(records[0]).take_logged(first[1], records)
+            self._session_of(records[0]).add_logged(first[1], records)
+
+    def has(self, record: Record) -> bool:
+        """Return whether a record was added before."""
+        seen = self._seen.get(record["writer"])
+        return seen is not None and record["n"] in seen
+
+    def find_gone(self) -> dict[str, list[str]]:
+        """Look at the processes of the sessions without an end.
+
+        Returns:
+            The writers whose process is gone, by session. What they wrote before they left is
+            to be read before `settle` is called with them.
+        """
+        found: dict[str, list[str]] = {}
+        for key, view in {**self._open, **self._touched}.items():
+            if gone := view.find_gone():
+                found[key] = gone
+        return found
+
+    def settle(self, gone: Mapping[str, list[str]]) -> None:
+        """Take note that everything was read that had been written when these writers were gone."""
+        for key, view in {
+            **self._touched,
+            **{key: self.sessions[key] for key in gone if key in self.sessions},
+        }.items():
+            view.settle(gone.get(key, ()))
+            self._open[key] = view
+        self._open = {
+            key: view
+            for key, view in self._open.items()
+            if view.may_end and self.sessions.get(key) is view
+        }
+        self._touched = {}
 
     def _session_of(self, record: Record) -> SessionView:
-        return self.sessions.get(record["session"]) or self._new_session(record)
+        view = self.sessions.get(record["session"]) or self._new_session(record)
+        self._touched[view.id] = view
+        return view
 
     def _new_session(self, record: Record) -> SessionView:
         experiment = record.get("experiment", "")
@@ -106,19 +144,19 @@ class Fold:
 
     def _take_experiment(self, record: Record) -> None:
         view = self.experiments.setdefault(record["experiment"], ExperimentView(record))
-        view.take(record, self._files)
+        view.add(record, self._files)
 
     def _take_model(self, record: Record) -> None:
         key = (record["experiment"], record["model"])
         if key in self.models:
-            self.models[key].take(record, self._files)
+            self.models[key].add(record, self._files)
         else:
             self.models[key] = ModelView(record, self._files)
 
     def _take_tag(self, record: Record) -> None:
         view = self.experiments.get(record["experiment"])
         if view is not None:
-            view.annotate(record["body"])
+            view.annotate(record)
 
     def _take_deleted(self, tombstone: Record) -> None:
         is_covered = covering(tombstone)

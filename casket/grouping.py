@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from casket.metrics import Interval, interval
-from casket.reading import look_up
+from casket.query import Names
 from casket.summary import as_json, numeric_metrics
 from casket.views import SessionView
-from casket.where import MISSING
 
 
 class Group(NamedTuple):
@@ -29,19 +28,12 @@ class Group(NamedTuple):
         samples: dict[str, list[float]] = {}
         for session in self.sessions:
             for name in numeric_metrics(session):
-                samples.setdefault(name, []).append(float(session.last[name]))
+                samples.setdefault(name, []).append(session.last[name])
         return {name: interval(sample) for name, sample in samples.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Return `{"group": ..., "n": ..., "sessions": ids, "metrics": {name: {"mean", ...}}}`."""
-        metrics = {
-            name: {
-                "mean": as_json(found.mean),
-                "margin": None if math.isnan(found.margin) else found.margin,
-                "n": found.n,
-            }
-            for name, found in self.metrics().items()
-        }
+        metrics = {name: interval_as_json(each) for name, each in self.metrics().items()}
         return {
             "group": as_json(self.values),
             "n": len(self.sessions),
@@ -50,22 +42,27 @@ class Group(NamedTuple):
         }
 
 
-def groups(sessions: Iterable[SessionView], names: Sequence[str]) -> list[Group]:
+def interval_as_json(interval: Interval) -> dict[str, Any]:
+    """Return an interval as `{"mean", "margin", "n"}`; the margin is None if there is none."""
+    margin = None if math.isnan(interval.margin) else as_json(interval.margin)
+    return {"mean": as_json(interval.mean), "margin": margin, "n": interval.n}
+
+
+def groups(sessions: Iterable[SessionView], texts: Sequence[str], names: Names) -> list[Group]:
     """Return the sessions in groups of equal values.
 
     Args:
         sessions: the sessions.
-        names: names as in a `where` expression, such as `params.lr`.
+        texts: names as in a `where` expression, such as `params.lr`.
+        names: the meanings of names.
+
+    Raises:
+        BadExpression: no session has one of the names.
     """
-    found: dict[str, Group] = {}
+    parts = {text: names.parts(text) for text in texts}
+    made: dict[str, Group] = {}
     for session in sessions:
-        values = {name: value_of(session, name) for name in names}
+        values = {text: names.given(session, name) for text, name in parts.items()}
         key = str(as_json(values))
-        found.setdefault(key, Group(values, [])).sessions.append(session)
-    return list(found.values())
-
-
-def value_of(session: SessionView, name: str) -> Any:
-    """Return what a name means for a session, as in a `where` expression; None if nothing."""
-    value = look_up(session, tuple(name.split(".")))
-    return None if value is MISSING else value
+        made.setdefault(key, Group(values, [])).sessions.append(session)
+    return list(made.values())

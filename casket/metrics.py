@@ -1,4 +1,8 @@
-"""Which way a metric is better, and what its values over several sessions say."""
+"""What the name of a metric implies, and the mean of its values over several sessions.
+
+Which way a metric is better and whether it is held out is decided here alone: the page gets it with
+its first answer (`facts_of`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from casket.rows import Mode
 
@@ -20,6 +24,19 @@ _HIGHER = re.compile(
 )
 
 _NEITHER = re.compile(r"(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$")
+
+_PART = re.compile(
+    r"^(train(?:ing)?|val(?:id(?:ation)?)?|test|dev|eval)(?:[_./ -])(?P<base>.+)$", re.IGNORECASE
+)
+_HELD_OUT = re.compile(r"(^|[_./ -])(val|valid|validation|test|dev|eval)([_./ -]|$)", re.IGNORECASE)
+_TRAINING = re.compile(r"(^|[_./ -])train(ing)?([_./ -]|$)", re.IGNORECASE)
+_PLUMBING = re.compile(
+    r"(^|[./ ])((n|num|std|rank|split\d*)_[^./ ]*|"
+    r"[^./ ]*_(time|seconds|duration|samples|count|index|idx|std)s?|"
+    r"time|seconds|duration|timestamp|candidate|split|fold|rank|index|idx|count|"
+    r"(global_)?step|iteration|epoch|batch)$",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(maxsize=4096)
@@ -38,6 +55,42 @@ def better(metric: str) -> Mode | None:
     if _LOWER.search(name):
         return "min"
     return "max" if _HIGHER.search(name) else None
+
+
+def is_held_out(metric: str) -> bool:
+    """Return whether a metric is of held-out data, as far as its name implies."""
+    return bool(_HELD_OUT.search(metric))
+
+
+@lru_cache(maxsize=4096)
+def weight(metric: str) -> int:
+    """Return how much a metric says about the quality of a session, 0 to 4, by its name.
+
+    0: times, counts and the like; 1: unknown; 2: of training; 3: of neither; 4: of held-out data.
+    """
+    if _PLUMBING.search(metric):
+        return 0
+    if not better(metric):
+        return 1
+    if is_held_out(metric):
+        return 4
+    return 2 if _TRAINING.search(metric) else 3
+
+
+def facts_of(metric: str) -> dict[str, Any]:
+    """Return what the name of a metric implies, as JSON.
+
+    Returns:
+        `better` (`"min"`, `"max"` or None), `held_out`, `weight` (0 to 4) and `base`, its name
+        without the part of the data it is of: `loss` of `val_loss`.
+    """
+    part = _PART.match(metric)
+    return {
+        "better": better(metric),
+        "held_out": is_held_out(metric),
+        "weight": weight(metric),
+        "base": part["base"] if part else metric,
+    }
 
 
 NORMAL_QUANTILE = 1.959963984540054
@@ -59,15 +112,33 @@ class Interval(NamedTuple):
 
 
 def interval(sample: Sequence[float]) -> Interval:
-    """Return the mean of at least one number and its 95 % confidence interval."""
-    n = len(sample)
-    if not all(map(math.isfinite, sample)):
-        return Interval(sum(sample) / n, math.nan, n)
-    mean = math.fsum(sample) / n
-    if n == 1:
-        return Interval(mean, math.nan, n)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in sample) / (n - 1))
-    return Interval(mean, _student_t(n - 1) * deviation / math.sqrt(n), n)
+    """Return the mean of a sample and its 95 % confidence interval; it never raises.
+
+    The mean of a sample that is empty or holds NaN is NaN. Sums are scaled, so that they do not
+    overflow; equal values have a margin of exactly 0.
+    """
+    numbers = [as_float(value) for value in sample]
+    n = len(numbers)
+    if n == 0 or not all(map(math.isfinite, numbers)):
+        return Interval(sum(numbers) / n if n else math.nan, math.nan, n)
+    least, most = min(numbers), max(numbers)
+    if least == most:
+        return Interval(least, 0.0 if n > 1 else math.nan, n)
+    # A power of two loses no digits; half of it leaves room for the sum of squares.
+    scale = 2.0 ** (math.frexp(max(most, -least))[1] - 1)
+    scaled = [value / scale for value in numbers]
+    mean = math.fsum(scaled) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in scaled) / (n - 1))
+    margin = _student_t(n - 1) * deviation / math.sqrt(n)
+    return Interval(mean * scale, margin * scale, n)
+
+
+def as_float(number: float) -> float:
+    """Return a number as a float, a whole one that is too large as infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _student_t(freedom: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 from casket.rows import flatten, is_number
@@ -25,20 +26,38 @@ class Near(NamedTuple):
         return f"session {self.session.id}, {self.session.status}: {difference or 'the same'}"
 
 
-def nearest(sessions: Iterable[SessionView], params: Mapping[str, Any], n: int) -> list[Near]:
-    """Return the `n` sessions whose params differ least from `params`, nearest first."""
+class NearStart(NamedTuple):
+    """A session by its id, and how its params differ from others; see `Near`."""
+
+    session: str
+    difference: dict[str, tuple[Any, Any]]
+
+
+def nearest(
+    sessions: Iterable[tuple[str, Mapping[str, Any]]], params: Mapping[str, Any], n: int
+) -> list[NearStart]:
+    """Return the `n` sessions whose params differ least from `params`, nearest first.
+
+    Args:
+        sessions: the id and the params of each.
+        params: the params asked for.
+        n: how many.
+    """
     wanted = flatten(params)
-    near = [Near(session, _difference(flatten(session.params), wanted)) for session in sessions]
-    return sorted(near, key=lambda each: _distance(each.difference))[:n]
+    near = (NearStart(key, _difference(flatten(theirs), wanted)) for key, theirs in sessions)
+    return nsmallest(n, near, key=lambda each: _distance(each.difference))
 
 
 def _difference(theirs: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = dict.fromkeys([*wanted, *theirs])
-    return {
-        name: (theirs.get(name), wanted.get(name))
-        for name in names
-        if name not in theirs or name not in wanted or not _equal(theirs[name], wanted[name])
+    difference = {
+        name: (theirs.get(name), value)
+        for name, value in wanted.items()
+        if name not in theirs or not _equal(theirs[name], value)
     }
+    for name, value in theirs.items():
+        if name not in wanted:
+            difference[name] = (value, None)
+    return difference
 
 
 def _distance(difference: dict[str, tuple[Any, Any]]) -> tuple[int, float]:
@@ -57,7 +76,9 @@ def _apart(a: Any, b: Any) -> float:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Tell whether two params are equal, as they are where a session must be unique."""
+    """Return whether two params are equal, as they are where a session must be unique."""
+    if type(a) is type(b) is str:
+        return bool(a == b)
     if isinstance(a, bool) is not isinstance(b, bool):
         return False
     if isinstance(a, list) and isinstance(b, list):

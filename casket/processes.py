@@ -14,6 +14,10 @@ _LINUX = sys.platform == "linux"
 _LARGEST_PID = 2**31 - 1
 _LARGEST_TIME = 2**63
 _MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_NETWORK = "/sys/class/net"
+_SET_BY_SOFTWARE = 0x02
+_FIRST_NAMESPACE = "pid:[4026531836]"  # the kernel's PROC_PID_INIT_INO
 # Off Linux, times are told by the wall clock, which is set right now and then.
 _CLOCK_SLACK = 0 if _LINUX else 2
 
@@ -22,13 +26,14 @@ def this_process() -> dict[str, Any]:
     """Tell who this process is, so that another one can ask `is_alive` about it.
 
     Returns:
-        The keys `host`, `machine`, `boot`, `namespace`, `pid` and `started`, fit for JSON. What
-        the system does not tell is None.
+        The keys `host`, `machine`, `hardware`, `boot`, `namespace`, `pid` and `started`, fit for
+        JSON. What the system does not tell is None.
     """
     pid = os.getpid()
     return {
         "host": host_name(),
         "machine": _machine(),
+        "hardware": _hardware(),
         "boot": _boot(),
         "namespace": _namespace(),
         "pid": pid,
@@ -96,11 +101,63 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _gone_with_a_reboot(process: Mapping[str, Any], boot: str | int | None) -> bool | None:
-    # A host name alone does not prove a reboot: many machines are called "localhost".
-    machine = _machine()
+    """Return False if the process ran on this very machine before it was started again.
+
+    Many machines have the same host name, and the machine id of an image is on every machine made
+    from it. So a network card that both saw has to prove that it is the same machine.
+    """
+    machine, theirs = _machine(), process.get("hardware")
     if boot is None or machine is None or process.get("machine") != machine:
         return None
+    if not isinstance(theirs, list) or not any(card in theirs for card in _hardware()):
+        return None
     return False
+
+
+@cache
+def _hardware() -> list[str]:
+    """Return a hash of the address of each network card.
+
+    Empty where another boot id does not mean that this machine was started again: in containers,
+    which have a process namespace of their own, and where the boot id is not the kernel's.
+    """
+    machine = _machine()
+    if machine is None or _namespace() != _FIRST_NAMESPACE or not _is_kernels(_BOOT_ID):
+        return []
+    addresses = filter(None, map(_burned_in_address, sorted(_listed(_NETWORK))))
+    return [_digest(f"{machine} {address}") for address in addresses]
+
+
+def _burned_in_address(card: str) -> str | None:
+    """Return the address that its maker gave to a network card; None if it has none such.
+
+    Addresses that were set by software, as those of virtual machines are, may be on several.
+    """
+    folder = f"{_NETWORK}/{card}"
+    address = _read_line(f"{folder}/address")
+    if not address or not os.path.exists(f"{folder}/device"):
+        return None
+    try:
+        is_set_by_software = bool(int(address[:2], 16) & _SET_BY_SOFTWARE)
+    except ValueError:
+        return None
+    is_permanent = _read_line(f"{folder}/addr_assign_type") == "0"
+    return address if is_permanent and not is_set_by_software else None
+
+
+def _is_kernels(path: str) -> bool:
+    """Return whether a file below /proc is the kernel's own; container managers mount others."""
+    try:
+        return os.stat(path).st_dev == os.stat("/proc/self").st_dev
+    except OSError:
+        return False
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 @cache
@@ -123,7 +180,7 @@ def _digest(machine_id: str) -> str:
 @cache
 def _boot() -> str | int | None:
     if _LINUX:
-        return _read_line("/proc/sys/kernel/random/boot_id") or None
+        return _read_line(_BOOT_ID) or None
     try:
         import psutil
 

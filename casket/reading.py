@@ -6,20 +6,22 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from casket import forks
 from casket.artifacts import ArtifactFolder
 from casket.errors import BadLocation
-from casket.fold import Fold, in_chunks
+from casket.fold import Fold
+from casket.query import Names
+from casket.reader import Reader
 from casket.records import Record
 from casket.stores.base import Store
-from casket.summary import best_values
 from casket.values import restore
 from casket.views import ExperimentView, ModelView, SessionView, Status
-from casket.where import MISSING, compile_where
+from casket.where import compile_where
 
 if TYPE_CHECKING:
     import os
@@ -62,8 +64,7 @@ class Casket:
         self.place = place
         self._experiment = experiment
         self._model = model
-        self._fold = Fold(files)
-        self._last = 0
+        self._reader = Reader(store, lambda: Fold(files))
         self._followers: weakref.WeakSet[_Follower] = weakref.WeakSet()
         self.after_fork()
         forks.renew_in_children(self)
@@ -96,7 +97,9 @@ class Casket:
         """The experiments, in the order they were created."""
         self._refresh()
         return [
-            view for view in self._fold.experiments.values() if self._experiment in {None, view.id}
+            view
+            for view in sorted(self._fold.experiments.values(), key=attrgetter("created"))
+            if self._experiment in {None, view.id}
         ]
 
     def models(self, experiment: str | None = None) -> list[ModelView]:
@@ -121,25 +124,27 @@ class Casket:
             status: `running`, `completed`, `failed` or `killed`.
             tag: a tag of theirs or of their experiment.
             where: a function of a session, or an expression such as
-                `"params.lr < 0.1 and val_loss < 0.3 or 'svm' in tags"`. A bare name is the
-                latest value of a metric; `params.`, `config.`, `meta.`, `last.` and `best.` (of
-                metrics whose name tells which way is better) say where to look; id, experiment,
+                `"params.lr < 0.1 and val_loss < 0.3 or 'svm' in tags"`; `docs/where.md` is its
+                reference. A bare name is the latest value of a metric, or a param if no metric
+                has that name; `params.`, `config.`, `meta.`, `last.` and `best.` (of metrics
+                whose name implies which way is better) state where to look; id, experiment,
                 model, status, tags, started, ended, duration (seconds), age (seconds), error,
                 note and epochs (how many) are the session's own.
 
         Raises:
-            BadExpression: `where` cannot be read; points at the mistake.
+            BadExpression: `where` cannot be read, or no session of the store has a name in it;
+                points at the mistake.
             BadLocation: there is no such status.
         """
         if status is not None and status not in STATUSES:
             raise BadLocation(f"status={status!r}: give one of {STATUSES}")
-        fits = _condition(where)
         self._refresh()
+        fits = _condition(where, list(self._fold.sessions.values()))
         experiments = {self._experiment, experiment} - {None}
         models = {self._model, model} - {None}
         return [
             session
-            for session in list(self._fold.sessions.values())
+            for session in sorted(self._fold.sessions.values(), key=attrgetter("started"))
             if experiments <= {session.experiment}
             and models <= {session.model}
             and (status is None or session.status == status)
@@ -204,26 +209,17 @@ class Casket:
             return record
         return {**record, "body": restore(record["body"], self._files.load_array)}
 
-    def _refresh(self) -> None:
-        """Take what was added since the last time."""
-        with self._refreshing:
-            try:
-                self._read_on()
-            except Exception:
-                raise
-            except BaseException:
-                # Ctrl-C, maybe in the middle of a record: what was read is not to be trusted.
-                self._fold, self._last = Fold(self._files), 0
-                raise
+    @property
+    def _fold(self) -> Fold:
+        return self._reader.fold
 
-    def _read_on(self) -> None:
-        last, followers = self._last, list(self._followers)
-        for chunk in in_chunks(self._store.records(after=last)):
-            last = chunk[-1][0]
-            new = self._fold.take(record for _, record in chunk)
-            for follower in followers:
-                follower.waiting.extend(new)
-        self._last = last
+    def _refresh(self) -> None:
+        """Read what was added since the last time."""
+        with self._refreshing:
+            followers = list(self._followers)
+            for new in self._reader.chunks():
+                for follower in followers:
+                    follower.waiting.extend(new)
 
 
 class _Follower:
@@ -259,54 +255,11 @@ def open_to_read(url: str | os.PathLike[str]) -> Casket:
 Condition = Callable[[SessionView], bool]
 
 
-def _condition(where: str | Condition | None) -> Condition:
+def _condition(where: str | Condition | None, sessions: Collection[SessionView]) -> Condition:
     if where is None:
         return lambda _: True
     if callable(where):
         return where
-    fits = compile_where(where)
-    return lambda session: fits(lambda name: look_up(session, name))
-
-
-def look_up(session: SessionView, name: tuple[str, ...]) -> Any:
-    """Return what a name in a `where` expression means for a session, `MISSING` if nothing."""
-    first, rest = name[0], name[1:]
-    if rest and first in _GROUPS:
-        return _inside(getattr(session, first), rest)
-    if not rest and first in _OWN:
-        return _OWN[first](session)
-    found = session.last.get(".".join(name), MISSING)
-    if found is MISSING and rest and first == "best":
-        return best_values(session).get(".".join(rest), MISSING)
-    return found
-
-
-def _inside(values: Any, path: tuple[str, ...]) -> Any:
-    """Return the value under a path of keys, or under a flat key such as `opt.name`."""
-    found = values
-    for key in path:
-        if not isinstance(found, Mapping) or key not in found:
-            return values.get(".".join(path), MISSING)
-        found = found[key]
-    return found
-
-
-_GROUPS = frozenset({"params", "config", "meta", "last"})
-
-_OWN: dict[str, Callable[[SessionView], Any]] = {
-    "id": lambda session: session.id,
-    "experiment": lambda session: session.experiment,
-    "model": lambda session: session.model,
-    "status": lambda session: session.status,
-    "tags": lambda session: session.tags,
-    "started": lambda session: session.started,
-    "ended": lambda session: session.ended,
-    "duration": lambda session: session.duration.total_seconds(),
-    "age": lambda session: session.age.total_seconds(),
-    "error": lambda session: session.error,
-    "note": lambda session: session.note,
-    "epochs": lambda session: len(session.logged("epoch")),
-    "params": lambda session: session.params,
-    "config": lambda session: session.config,
-    "meta": lambda session: session.meta,
-}
+    fits, names = compile_where(where), Names(sessions)
+    names.check(fits.names, where)
+    return lambda session: fits(lambda name: names.value(session, name))

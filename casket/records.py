@@ -88,6 +88,25 @@ class Writer:
         return made
 
 
+def order_of(record: Record, began: str | None = None) -> tuple[str, str, int]:
+    """Return the key by which records are ordered, whatever store they come from.
+
+    Args:
+        record: the record.
+        began: when its writer began the session; None if it did not, then the record's own time
+            counts.
+    """
+    return began or record["time"], record["writer"], record["n"]
+
+
+def is_counted(writer: str) -> bool:
+    """Return whether a writer counts its records, so that `n` tells their order.
+
+    The writers of imported records have the name of their source before a hyphen.
+    """
+    return "-" not in writer
+
+
 class Seen:
     """The numbers met of one writer: all up to a mark, and those beyond it."""
 
@@ -96,6 +115,9 @@ class Seen:
     def __init__(self) -> None:
         self._mark = 0
         self._beyond: set[int] = set()
+
+    def __contains__(self, n: int) -> bool:
+        return n <= self._mark or n in self._beyond
 
     def add(self, n: int) -> bool:
         """Return whether `n` is new."""

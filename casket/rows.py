@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, repeat
-from operator import itemgetter
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise, repeat
+from operator import itemgetter, lt
 from typing import Any, Literal, get_args
 
 from casket.artifacts import ArtifactFolder
 from casket.columns import Column, Columns, Shape, Times, by_path, shape_of
 from casket.errors import BadLocation, CasketWarning
-from casket.records import Record
+from casket.records import Record, is_counted
 from casket.stored import Stored
 
 Kind = Literal["epoch", "batch", "result"]
@@ -73,12 +74,14 @@ class Logged:
     Attributes:
         numbers: what numbers the records, by name, such as `epoch_num`: a value a record.
         times: when each was logged; None where that is not to be shown.
+        is_in_order: whether all are of one writer, in the order in which it made them.
     """
 
     def __init__(self, kind: Kind, files: ArtifactFolder) -> None:
         self.numbers: dict[str, Column] = {
             name: [] if kind == "result" else array("q") for name in NUMBERS[kind]
         }
+        self._kind = kind
         self._names = NUMBERS[kind]
         self.times = Times()
         self._files = files
@@ -90,6 +93,10 @@ class Logged:
         self._last_shape: Shape | None = None
         self._last_place = NOWHERE
         self._last_append: Callable[[Iterable[Any]], object]
+        # Where each run of records of one writer begins, and each record's number of its writer's.
+        self._runs: list[tuple[int, str]] = []
+        self._turns = array("q")
+        self.is_in_order = True
 
     def __len__(self) -> int:
         return len(self._places)
@@ -120,6 +127,7 @@ class Logged:
                 record["time"] if body.get("timestamp", True) else None
                 for record, body in zip(records, bodies, strict=True)
             ]
+            turns = array("q", [record["n"] for record in records])
             self._turn_to(records[0])
         except (_NoColumns, KeyError, OverflowError, *_BY_HAND):
             return False
@@ -128,13 +136,28 @@ class Logged:
         for name, column in zip(self._names, numbers, strict=True):
             self.numbers[name].extend(column)
         self.times.extend(times)
+        self._note_turns(records, turns)
         self._places.extend(bytes([self._last_place]) * len(records))
         return True
+
+    def _note_turns(self, records: Sequence[Record], turns: array[int]) -> None:
+        """Note who wrote records that are being added, and in which turn."""
+        writer = self._runs[-1][1] if self._runs else None
+        for i, record in enumerate(records, len(self._turns)):
+            if record["writer"] != writer:
+                writer = record["writer"]
+                self._runs.append((i, writer))
+        is_rising = all(map(lt, turns, islice(turns, 1, None)))
+        follows = not self._turns or self._turns[-1] < turns[0]
+        if len(self._runs) > 1 or (is_counted(writer or "") and not (is_rising and follows)):
+            self.is_in_order = False
+        self._turns += turns
 
     def _take_one(self, record: Record) -> None:
         body = record["body"]
         result, numbers = body["result"], [body[name] for name in self._names]
         time = record["time"] if body.get("timestamp", True) else None
+        turn = record["n"]
         try:
             # Nearly every result has the shape of the one before it.
             if "extended" in record or (*result, *map(type, result.values())) != self._last_shape:
@@ -150,7 +173,69 @@ class Logged:
                 self._number_by_list(name)
             self.numbers[name].append(number)
         self.times.append(time)
+        self._note_turns(
+            [record], array("q", [turn if type(turn) is int and LEAST <= turn <= MOST else 0])
+        )
         self._places.append(place)  # last: from here on the record counts
+
+    @property
+    def writers(self) -> list[str]:
+        """The writers of the records, in order of first appearance."""
+        return list(dict.fromkeys(writer for _, writer in self._runs))
+
+    def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> Logged:
+        """Return the records ordered by the ranks of their writers.
+
+        Args:
+            ranks: the rank of each writer; records of equal rank stay as they are.
+            numbered: the writers whose own records are ordered by number.
+
+        Returns:
+            Itself, if the records are in that order.
+        """
+        writers = self._writers_of_all()
+        keys = [
+            (ranks[writer], turn if writer in numbered else 0)
+            for writer, turn in zip(writers, self._turns, strict=True)
+        ]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        if order == list(range(len(keys))):
+            return self
+        return self._in(order, [writers[i] for i in order])
+
+    def _writers_of_all(self) -> list[str]:
+        starts = [start for start, _ in self._runs] + [len(self)]
+        lengths = [stop - start for start, stop in pairwise(starts)]
+        runs = zip(self._runs, lengths, strict=True)
+        return [writer for (_, writer), length in runs for _ in range(length)]
+
+    def _in(self, order: Sequence[int], writers: Sequence[str]) -> Logged:
+        """Return the records in another order."""
+        other = Logged(self._kind, self._files)
+        other._by_shape = dict(self._by_shape)
+        # Where each record is among those in the same columns.
+        rows: list[int] = []
+        counts = Counter[int]()
+        for place in self._places:
+            rows.append(counts[place])
+            counts[place] += 1
+        for place, columns in enumerate(self._columns):
+            chosen = [rows[i] for i in order if self._places[i] == place]
+            other._columns.append(columns.picked(chosen))
+        other.numbers = {
+            name: _like(column, [column[i] for i in order]) for name, column in self.numbers.items()
+        }
+        other.times.extend([self.times[i] for i in order])
+        other._others = {
+            new: self._others[old] for new, old in enumerate(order) if old in self._others
+        }
+        other._turns = array("q", [self._turns[i] for i in order])
+        other._runs = [
+            (i, writer) for i, writer in enumerate(writers) if i == 0 or writer != writers[i - 1]
+        ]
+        other._places = bytearray(self._places[i] for i in order)
+        other.is_in_order = False
+        return other
 
     def metrics(self) -> list[str]:
         """Return the flat names under which a number was logged, in order of first appearance."""
@@ -285,6 +370,11 @@ class Logged:
         return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
 
 
+def _like(column: Column, values: list[Any]) -> Column:
+    """Return values in the kind of column that another one is."""
+    return array(column.typecode, values) if isinstance(column, array) else values
+
+
 LEAST, MOST = -(2**63), 2**63 - 1
 """What an `array` of whole numbers holds."""
 
@@ -351,8 +441,11 @@ def best_of(values: Sequence[Any], mode: Mode) -> Any:
 def _numbers(values: Sequence[Any]) -> Sequence[Any]:
     """Return the values that are numbers, the quick way if all are."""
     if isinstance(values, array) or {float, int}.issuperset(map(type, values)):
-        total = sum(values)
-        if total == total:
+        try:
+            has_nan = (total := sum(values)) != total
+        except OverflowError:  # a whole number that no float can hold
+            has_nan = True
+        if not has_nan:
             return values
     return [value for value in values if is_number(value)]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from casket import forks, processes, provenance
+from casket import claims, forks, processes, provenance
 from casket.errors import (
     CasketError,
     CasketWarning,
@@ -45,12 +46,46 @@ class Session:
         params: the hyperparameters, as JSON values.
     """
 
-    def __init__(self, model: Model, params: Mapping[str, Any] | None, ensure_unique: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        params: Mapping[str, Any] | None,
+        ensure_unique: bool,
+        repeat: bool = False,
+    ) -> None:
         self._prepare(model, params)
-        if ensure_unique:
+        if repeat:
+            self._repeat()
+        elif ensure_unique:
             self._begin_unique()
         else:
             self._begin_or_continue()
+
+    @classmethod
+    def resumed(cls, model: Model, start: Record) -> Session:
+        """Go on with a session, whatever its status.
+
+        Args:
+            model: the model it belongs to.
+            start: a start of the session.
+        """
+        session = cls.__new__(cls)
+        session._identify(model, start["body"]["params"], "extended" in start)
+        session._continue(claims.look_at(model.backend, start["session"]))
+        return session
+
+    @classmethod
+    def resumed_last(cls, model: Model, params: Mapping[str, Any] | None) -> Session:
+        """Go on with the last session of these params that is not running, or begin one."""
+        session = cls.__new__(cls)
+        session._prepare(model, params)
+        for earlier in reversed(claims.sessions_with(model.backend, session._claim)):
+            holder = claims.look_at(model.backend, earlier)
+            if not holder.may_run:
+                session._continue(holder)
+                return session
+        session._repeat()
+        return session
 
     @classmethod
     def of_one_result(
@@ -59,7 +94,6 @@ class Session:
         """Write a whole session that holds one result."""
         session = cls.__new__(cls)
         session._prepare(model, params)
-        session.id = new_id()
         encoded, extended = session._backend.encode(result, "result")
         body = {"index": checked_index(index_by), "result": encoded}
         end = {"status": "completed", "of": session._writer}
@@ -72,15 +106,21 @@ class Session:
         )
 
     def _prepare(self, model: Model, params: Mapping[str, Any] | None) -> None:
+        self._identify(model, *model.backend.encode(params or {}, "params"))
+
+    def _identify(self, model: Model, stored_params: dict[str, Any], extended: bool) -> None:
+        """Set everything that is known before the session begins."""
+        self.id = new_id()
         self._backend = model.backend
         self._append = model.backend.store.append
         self._model = model
         self._experiment_id, self._model_id = model.experiment.id, model.id
-        self._stored_params, self._extended = self._backend.encode(params or {}, "params")
-        self._claim = claim_key(self._experiment_id, self._model_id, self._stored_params)
-        self.params: dict[str, Any] = self._stored_params
-        if self._extended:
-            self.params = restore(self._stored_params, self._backend.files.load_array)
+        self._stored_params, self._extended = stored_params, extended
+        self._claim = claim_key(self._experiment_id, self._model_id, stored_params)
+        self.params: dict[str, Any] = stored_params
+        if extended:
+            self.params = restore(stored_params, self._backend.files.load_array)
+        self._follows = 0
         self._ended = False
         self._pid = os.getpid()
         self._dirty: provenance.DirtyCheck | None = None
@@ -101,6 +141,27 @@ class Session:
             f"session {self.id} cannot be pickled or copied: send the model, "
             "and go on there with model.session(params, ensure_unique=False)"
         )
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the session had begun before, and this handle goes on with it."""
+        return self._follows > 0
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The number of the epoch that was logged last; None if none was."""
+        return self._last_number("epoch", "epoch_num")
+
+    @property
+    def last_batch(self) -> int | None:
+        """The number of the batch that was logged last; None if none was."""
+        return self._last_number("batch", "batch_num")
+
+    def _last_number(self, kind: Kind, name: str) -> int | None:
+        last = None
+        for _, record in self._backend.store.records(session=self.id, kinds={kind}):
+            last = record["body"][name]
+        return last
 
     def __enter__(self) -> Session:
         return self
@@ -280,48 +341,93 @@ class Session:
             raise NotInASession(method, f"came after session {self.id} had ended")
 
     def _begin_unique(self) -> None:
-        self.id = new_id()
-        start = self._start()
-        released: list[Record] = []
-        while True:
-            try:
-                self._append([*released, start], claim=self._claim)
-                return
-            except Claimed as claimed:
-                released = self._take_over(claimed.session or "")
-
-    def _take_over(self, session: str) -> list[Record]:
-        """Return the ends that a killed session left unwritten.
+        """Begin, unless a running or completed session has these params.
 
         Raises:
-            ExistingParamsException: the session completed, or may still be running.
+            ExistingParamsException: there is such a session.
         """
-        view = self._model.read_session(session)
-        if view is None:
-            return []
-        if view.status == "completed" or not view.is_surely_over:
-            raise ExistingParamsException(view, self._model.nearest_but(session, self.params))
-        owner = {**self._owner(), "session": session}
-        return [
-            self._backend.record("end", {"status": "killed", "of": writer}, extended=False, **owner)
-            for writer in view.open_writers
-        ]
+        start = self._start()
+        ends: list[Record] = []
+        refused: list[tuple[str, int]] = []
+        while True:
+            try:
+                self._append([*ends, start], claim=self._claim)
+                return
+            except Claimed as claimed:
+                holder = self._holder(claimed, refused)
+            if not holder.is_released and (holder.may_run or holder.is_completed):
+                raise self._existing(holder)
+            ends = holder.ends(self._backend)
+
+    def _holder(self, claimed: Claimed, refused: list[tuple[str, int]]) -> claims.Holder:
+        """Look at the session that holds the claim.
+
+        Args:
+            claimed: the refusal.
+            refused: the sessions that were looked at before, with the number of their records.
+
+        Raises:
+            CasketError: the store refuses and does not show why, again and again.
+        """
+        holder = claims.look_at(self._backend, claimed.session or "")
+        # Either somebody wrote something meanwhile, or the ends of the dead are written next.
+        state = (holder.session, len(holder.life))
+        if refused.count(state) > 1:
+            raise CasketError(
+                f"{self._backend.place}: session {claimed.session} holds these params, but its "
+                "records do not show why; `casket doctor` examines the file"
+            )
+        refused.append(state)
+        return holder
+
+    def _existing(self, holder: claims.Holder) -> ExistingParamsException:
+        """Return the refusal; what it says is read when it is asked for."""
+        model, params = self._model, self.params
+        return ExistingParamsException(
+            lambda: model.view_of(holder),
+            lambda: model.nearest_but(holder.session, params),
+        )
 
     def _begin_or_continue(self) -> None:
+        refused: list[tuple[str, int]] = []
         while True:
-            earlier = self._last_session()
-            self.id = earlier or new_id()
+            earlier = claims.sessions_with(self._backend, self._claim)
+            if earlier:
+                self._continue(claims.look_at(self._backend, earlier[-1]))
+                return
             try:
-                self._append([self._start()], claim=None if earlier else self._claim)
+                self._append([self._start()], claim=self._claim)
+                return
+            except Claimed as claimed:
+                self._holder(claimed, refused)  # another process began one just now
+
+    def _continue(self, holder: claims.Holder) -> None:
+        self.id = holder.session
+        self._follows = len(holder.life.starts)
+        self._append([*holder.ends(self._backend), self._start()])
+
+    def _repeat(self) -> None:
+        """Begin a session whatever others have these params; number it among the repetitions.
+
+        The number is claimed beside the params, so that no two repetitions get the same.
+        """
+        earlier = claims.sessions_with(self._backend, self._claim)
+        if not earlier:
+            try:
+                self._append([self._start()], claim=self._claim)
                 return
             except Claimed:
-                continue  # another process began one in this moment: continue that
-
-    def _last_session(self) -> str | None:
-        last = None
-        for _, start in self._backend.store.records(claim=self._claim, kinds={"session"}):
-            last = start["session"]
-        return last
+                earlier = [""]  # another process began the first one just now
+        start = self._start()
+        for number in count(len(earlier)):
+            claim = claim_key(
+                self._experiment_id, self._model_id, [self._stored_params, "repeat", number]
+            )
+            repeat = self._record("meta", {"repeat": number}, False)
+            repeat["claim"] = claim
+            with suppress(Claimed):
+                self._append([start, repeat], claim=claim)
+                return
 
     def _start(self) -> Record:
         with forks.held_off():
@@ -331,13 +437,16 @@ class Session:
         if self._dirty.done:
             self._dirty = None
         meta, is_meta_extended = self._backend.encode(meta, "meta")
-        body = {"params": self._stored_params, "meta": meta, "process": processes.this_process()}
+        body: dict[str, Any] = {
+            "params": self._stored_params,
+            "meta": meta,
+            "process": processes.this_process(),
+        }
+        if self._follows:
+            body["follows"] = self._follows
         record = self._record("session", body, self._extended or is_meta_extended)
         record["claim"] = self._claim
         return record
-
-    def _owner(self) -> dict[str, str]:
-        return {"experiment": self._experiment_id, "model": self._model_id}
 
     def _note_dirty(self, wait: float) -> None:
         """Write down whether the working copy was changed, once git has said so."""

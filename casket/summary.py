@@ -77,14 +77,15 @@ def epoch_count(session: SessionView) -> int:
 
 def best_values(session: SessionView) -> dict[str, float]:
     """Return the best value of each metric of its epochs whose name tells which way is better."""
-    epochs = session.logged("epoch")
-    found: dict[str, float] = {}
-    for name in numeric_metrics(session):
-        mode = better(name)
-        best = best_of(epochs.values(name), mode) if mode else None
-        if best is not None:
-            found[name] = best
-    return found
+    bests = {name: best_value(session, name) for name in numeric_metrics(session)}
+    return {name: best for name, best in bests.items() if best is not None}
+
+
+def best_value(session: SessionView, metric: str, otherwise: Any = None) -> Any:
+    """Return the best value of a metric of its epochs, if its name implies which way is better."""
+    mode = better(metric)
+    best = best_of(session.logged("epoch").values(metric), mode) if mode else None
+    return otherwise if best is None else best
 
 
 def numeric_metrics(session: SessionView) -> list[str]:

@@ -385,13 +385,42 @@ class StoreContract:
             store.append([end(ended, "failed")])
         store.append([start("s2", "c")], claim="c")
 
-    def test_a_session_that_one_writer_completed_holds_its_claim(self, store: Store) -> None:
-        """Though another writer of it failed."""
+    def test_a_session_whose_last_writer_completed_holds_its_claim(self, store: Store) -> None:
+        """Though an earlier writer of it failed."""
         one, two = start("s1", "c"), start("s1", "c")
-        store.append([one, two])
-        store.append([end(one, "completed"), end(two, "failed")])
+        store.append([one, end(one, "failed")])
+        store.append([two, end(two, "completed")])
         with pytest.raises(Claimed):
             store.append([start("s2", "c")], claim="c")
+
+    def test_a_session_whose_last_writer_failed_gives_its_claim_up(self, store: Store) -> None:
+        """Though an earlier writer of it completed."""
+        one, two = start("s1", "c"), start("s1", "c")
+        store.append([one, end(one, "completed")])
+        store.append([two])
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+        store.append([end(two, "failed")])
+        store.append([start("s2", "c")], claim="c")
+
+    @pytest.mark.parametrize("is_in_the_same_batch", [False, True])
+    @pytest.mark.parametrize("status", ["failed", "killed"])
+    def test_a_late_end_releases_nothing(
+        self, store: Store, other: Store, status: str, is_in_the_same_batch: bool
+    ) -> None:
+        """The first end of a writer counts, whoever wrote a later one."""
+        first = start("s1", "c")
+        store.append([first], claim="c")
+        store.append([end(first, "completed")])
+        late = end(first, status)
+        if is_in_the_same_batch:
+            with pytest.raises(Claimed) as refused:
+                other.append([late, start("s2", "c")], claim="c")
+        else:
+            other.append([late])
+            with pytest.raises(Claimed) as refused:
+                other.append([start("s2", "c")], claim="c")
+        assert refused.value.session == "s1"
 
     def test_a_session_that_starts_again_after_it_failed_holds_its_claim_again(
         self, store: Store

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Literal
 
 from casket import processes, values
 from casket.artifacts import Artifact, ArtifactFolder
 from casket.errors import NoSuchMetric
-from casket.records import Record
+from casket.lifecycle import Life
+from casket.records import Record, is_counted, order_of
 from casket.rows import NUMBERS, Kind, Logged, Mode, Rows, add_missing, best_of, is_number
 from casket.stored import Stored
 
 Status = Literal["running", "completed", "failed", "killed"]
 
+LATE_PROVENANCE = frozenset({"dirty"})
+"""The facts about a start that its writer learns only after the start was written."""
+
 SILENCE = timedelta(days=1)
 """After which a session of another host, which nobody can look at, reads as killed."""
+
+
+class History:
+    """Changes in the order of their records, whatever the order in which they are added."""
+
+    __slots__ = ("_changes",)
+
+    def __init__(self) -> None:
+        self._changes: list[tuple[tuple[str, str, int], Any]] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        return (change for _, change in self._changes)
+
+    def add(self, record: Record, change: Any, began: str | None = None) -> None:
+        """Add a change that a record of a writer makes, which began the session at a time."""
+        insort(self._changes, (order_of(record, began), change), key=itemgetter(0))
 
 
 class ExperimentView:
@@ -25,40 +48,48 @@ class ExperimentView:
 
     Attributes:
         id: its `exp_id`.
-        tags: its tags, in the order they were added.
-        note: what was noted about it; empty if nothing.
         created: when it was first used.
     """
 
     def __init__(self, record: Record) -> None:
         self.id = record["experiment"]
-        self.tags: tuple[str, ...] = ()
-        self.note = ""
         self.created = moment(record["time"])
-        self._facts: list[Stored] = []
+        self._changes = History()
+        self._facts = History()
 
     def __repr__(self) -> str:
         return f"<experiment {self.id!r}>"
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags, in the order they were added."""
+        return retagged((), self._changes)
+
+    @property
+    def note(self) -> str:
+        """The note on it; empty if there is none."""
+        return last_note(self._changes)
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """What was given to `Experiment.use` besides; of a name given again, the last."""
+        """The facts given to `Experiment.use`; of a name given again, the last."""
         return _merged(self._facts)
 
     def has_facts(self, facts: Mapping[str, Any]) -> bool:
-        """Tell whether facts, as they stand in a record, are among those it was last given."""
+        """Return whether facts, as they stand in a record, are among those it was last given."""
         stored = {name: value for each in self._facts for name, value in each.value.items()}
         return facts.items() <= stored.items()
 
-    def take(self, record: Record, files: ArtifactFolder) -> None:
-        """Add what the record of a use says."""
-        self.tags = retagged(self.tags, {"add": record["body"]["tags"]})
-        self._facts.append(Stored.of(record, "facts", files))
+    def add(self, record: Record, files: ArtifactFolder) -> None:
+        """Add the record of a use."""
+        facts = Stored.of(record, "facts", files)
+        self._changes.add(record, {"add": record["body"]["tags"]})
+        self._facts.add(record, facts)
+        self.created = min(self.created, moment(record["time"]))
 
-    def annotate(self, change: Mapping[str, Any]) -> None:
-        """Take the body of a record that changes tags or the note."""
-        self.tags = retagged(self.tags, change)
-        self.note = change.get("note", self.note)
+    def annotate(self, record: Record) -> None:
+        """Add a record that changes tags or the note."""
+        self._changes.add(record, record["body"])
 
 
 class ModelView:
@@ -67,12 +98,14 @@ class ModelView:
     Attributes:
         id: its `model_id`.
         experiment: the id of its experiment.
+        stored_config: the config that was read last, which is that of the sessions that follow.
     """
 
     def __init__(self, record: Record, files: ArtifactFolder) -> None:
         self.id = record["model"]
         self.experiment = record["experiment"]
-        self.take(record, files)
+        self._configs = History()
+        self.add(record, files)
 
     def __repr__(self) -> str:
         return f"<model {self.id!r} of experiment {self.experiment!r}>"
@@ -80,11 +113,14 @@ class ModelView:
     @property
     def config(self) -> dict[str, Any]:
         """Its `model_config`."""
-        return self.stored_config.restored()
+        *_, latest = self._configs
+        config: dict[str, Any] = latest.restored()
+        return config
 
-    def take(self, record: Record, files: ArtifactFolder) -> None:
-        """Take the config from a record."""
+    def add(self, record: Record, files: ArtifactFolder) -> None:
+        """Add the record of a config."""
         self.stored_config = Stored.of(record, "config", files)
+        self._configs.add(record, self.stored_config)
 
 
 class SessionView:
@@ -94,8 +130,6 @@ class SessionView:
         id: 16 hexadecimal digits.
         experiment: the id of its experiment.
         model: the id of its model.
-        started: when it began.
-        note: what was noted about it; empty if nothing.
     """
 
     def __init__(
@@ -109,20 +143,21 @@ class SessionView:
         self.id: str = record["session"]
         self.experiment = record.get("experiment", "")
         self.model = record.get("model", "")
-        self.started = moment(record["time"])
-        self.note = ""
         self._experiment = experiment
-        self._tags: tuple[str, ...] = ()
         self._files = files
-        self._last_time = record["time"]
-        self._starts: dict[str, Record] = {}
-        self._ends: dict[str, Record] = {}
+        self._life = Life()
+        self._first_time = self._last_time = record["time"]
+        # Of each writer, the times of its first and its last record.
+        self._times: dict[str, tuple[str, str]] = {}
+        self._gone: set[str] = set()
+        self._is_settled = False
         self._params = nothing
         self._config = model.stored_config if model else nothing
-        self._metas: list[Stored] = []
+        self._metas = History()
+        self._changes = History()
+        self._artifacts = History()
         self._hidden_meta: Collection[str] = ()
-        self._artifacts: dict[str, Artifact] = {}
-        self._logged: dict[str, Logged] = {kind: Logged(kind, files) for kind in NUMBERS}
+        self._logged: dict[Kind, Logged] = {kind: Logged(kind, files) for kind in NUMBERS}
         self._last: tuple[int, dict[str, Any]] = (0, {})
 
     def __repr__(self) -> str:
@@ -140,9 +175,23 @@ class SessionView:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Where it came from (commit, host, pid, ...) and what `add_meta` added."""
-        merged = _merged(self._metas)
-        return {name: merged[name] for name in merged if name not in self._hidden_meta}
+        """Where it came from (commit, host, pid, ...), and what `add_meta` added.
+
+        Of a session that was continued, the first start; the later ones are in `starts`.
+        """
+        starts = [Stored.of(start, "meta", self._files) for start in self._life.starts]
+        metas = {
+            writer: stored.restored().copy()
+            for writer, stored in zip(self._life.writers, starts, strict=True)
+        }
+        first: dict[str, Any] = next(iter(metas.values()), {})
+        for writer, stored in self._metas:
+            noted = stored.restored()
+            own = metas.get(writer, first) if noted.keys() == LATE_PROVENANCE else first
+            own.update(noted)
+        if len(metas) > 1:
+            first["starts"] = list(metas.values())[1:]
+        return {name: value for name, value in first.items() if name not in self._hidden_meta}
 
     def without_meta(self, names: Collection[str]) -> SessionView:
         """Return it as it is now, with some names left out of its meta."""
@@ -151,57 +200,72 @@ class SessionView:
         return hiding
 
     @property
+    def started(self) -> datetime:
+        """When it began."""
+        starts = self._life.starts
+        return moment(starts[0]["time"] if starts else self._first_time)
+
+    @property
+    def note(self) -> str:
+        """The note on it; empty if there is none."""
+        return last_note(self._changes)
+
+    @property
     def status(self) -> Status:
-        """How the session stands.
+        """The run status: that of the writer that began or continued the session last.
 
         A session without an end reads `running` while its process lives, `killed` once that is
-        gone. On another host nobody can look: it reads `running` until it was silent for a day.
+        gone. Processes of other hosts cannot be looked at: then it reads `running` until its last
+        record is a day old.
         """
-        if any(self._is_running(self._starts[writer]) for writer in self.open_writers):
+        if any(map(self._may_run, self.open_writers)):
             return "running"
-        end = self._last_end()
+        end = self._life.last_end
         status: Status = end["body"]["status"] if end else "killed"
         return status
 
     @property
     def error(self) -> str | None:
         """Of a failed session, the exception: `ValueError: ...`."""
-        end = self._last_end()
+        end = self._life.last_end
         return end["body"].get("error") if end and self.status == "failed" else None
 
-    def _last_end(self) -> Record | None:
-        """Return the end of the writer that began it last; of any, if no beginning was kept."""
-        last_writer = next(reversed(self._starts or self._ends), "")
-        return self._ends.get(last_writer)
+    def _may_run(self, writer: str) -> bool:
+        """Return whether a writer without an end counts as running.
 
-    def _is_running(self, start: Record) -> bool:
-        alive = processes.is_alive(start["body"].get("process", {}))
-        return self.age < SILENCE if alive is None else alive
+        Only once its process was seen to be gone and the store was read to the end afterwards
+        (`settle`) is it known that it left no end.
+        """
+        if writer in self._gone:
+            return False
+        is_silent = self._is_settled and self.age >= SILENCE
+        return not is_silent or processes.is_alive(self._process_of(writer)) is not None
+
+    def _process_of(self, writer: str) -> dict[str, Any]:
+        process: dict[str, Any] = self._life.start_of(writer)["body"].get("process", {})
+        return process
 
     @property
     def is_surely_over(self) -> bool:
-        """Whether no process can still be writing to it, as far as can be known for sure."""
-        return all(
-            writer in self._ends or processes.is_alive(start["body"].get("process", {})) is False
-            for writer, start in self._starts.items()
-        )
+        """Whether every writer has ended, or its process is known to be gone."""
+        return self._gone.issuperset(self.open_writers)
 
     @property
     def open_writers(self) -> list[str]:
         """The ids of the writers that began the session and wrote no end."""
-        return [writer for writer in self._starts if writer not in self._ends]
+        return self._life.open_writers
 
     @property
     def ended(self) -> datetime | None:
-        """When it ended; of a killed session, when it was last seen; None while it runs."""
+        """When it ended; of a killed session, the time of its last record; None while it runs."""
         if self.status == "running":
             return None
-        end = self._last_end()
+        end = self._life.last_end
         return self.last_seen if end is None or _is_afterthought(end) else moment(end["time"])
 
     @property
     def last_seen(self) -> datetime:
-        """When its last record was logged; what others noted about it later does not count."""
+        """When its last record was logged; later tags and notes do not count."""
         return moment(self._last_time)
 
     @property
@@ -211,14 +275,30 @@ class SessionView:
 
     @property
     def duration(self) -> timedelta:
-        """From its start to its end; while it runs, to now."""
+        """The time its writers were at work, added up; of those that still run, to now."""
+        if not self._life.writers:
+            return self.span
+        return sum(map(self._time_at_work, self._life.writers), timedelta(0))
+
+    @property
+    def span(self) -> timedelta:
+        """The time from its first start to its end; while it runs, to now."""
         return (self.ended or datetime.now(UTC)) - self.started
+
+    def _time_at_work(self, writer: str) -> timedelta:
+        began = moment(self._life.start_of(writer)["time"])
+        end = self._life.end_of(writer)
+        if end is not None and not _is_afterthought(end):
+            return moment(end["time"]) - began
+        if end is None and self._may_run(writer):
+            return datetime.now(UTC) - began
+        return moment(self._times[writer][1]) - began
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags of its experiment and its own."""
         inherited = self._experiment.tags if self._experiment else ()
-        return tuple(dict.fromkeys(inherited + self._tags))
+        return tuple(dict.fromkeys(inherited + retagged((), self._changes)))
 
     @property
     def epochs(self) -> Rows:
@@ -253,7 +333,7 @@ class SessionView:
     @property
     def artifacts(self) -> dict[str, Artifact]:
         """The artifacts by name; of a name used again, the last."""
-        return dict(self._artifacts)
+        return {artifact.name: artifact for artifact in self._artifacts}
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -317,39 +397,95 @@ class SessionView:
         metrics = [(name, value) for name, value in self.last.items() if is_number(value)]
         yield ", ".join(f"{name}={_short(value)}" for name, value in metrics[:6])
 
-    # What the fold calls.
+    # Called by the fold.
 
-    def take(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Add a record of this session that is no epoch, batch or result."""
-        getattr(self, f"_take_{record['kind']}")(record)
+        getattr(self, f"_add_{record['kind']}")(record)
         if not _is_afterthought(record):
-            self._last_time = max(self._last_time, record["time"])
+            self._note_time(record["writer"], record["time"], record["time"])
 
-    def take_logged(self, kind: Kind, records: Sequence[Record]) -> None:
+    def add_logged(self, kind: Kind, records: Sequence[Record]) -> None:
         """Add epochs, batches or results of this session."""
         self._logged[kind].take(records)
-        times = [time for record in records if type(time := record.get("time")) is str]
-        self._last_time = max(self._last_time, *times)
+        times: dict[str, list[str]] = {}
+        for record in records:
+            if type(time := record.get("time")) is str:
+                times.setdefault(record["writer"], []).append(time)
+        for writer, logged in times.items():
+            self._note_time(writer, min(logged), max(logged))
 
-    def _take_session(self, record: Record) -> None:
-        self._params = Stored.of(record, "params", self._files)
-        self._metas.append(Stored.of(record, "meta", self._files))
-        # Last, also if this writer began it before: the last start says how the session stands.
-        self._starts.pop(record["writer"], None)
-        self._starts[record["writer"]] = record
+    def find_gone(self) -> list[str]:
+        """Look at the processes of the writers without an end; return those that are gone."""
+        return [
+            writer
+            for writer in self.open_writers
+            if writer not in self._gone and processes.is_alive(self._process_of(writer)) is False
+        ]
 
-    def _take_meta(self, record: Record) -> None:
-        self._metas.append(Stored(record["body"], "extended" in record, self._files))
+    def settle(self, gone: Iterable[str] = ()) -> None:
+        """Take note that the store was read to its end after these writers were seen gone."""
+        self._gone.update(gone)
+        self._is_settled = True
+        for kind, logged in self._logged.items():
+            if not logged.is_in_order:
+                self._arrange(kind, logged)
 
-    def _take_tag(self, record: Record) -> None:
-        self._tags = retagged(self._tags, record["body"])
-        self.note = record["body"].get("note", self.note)
+    @property
+    def may_end(self) -> bool:
+        """Whether a writer has no end and its process is not known to be gone."""
+        return not self.is_surely_over
 
-    def _take_artifact(self, record: Record) -> None:
-        self._artifacts[record["body"]["name"]] = Artifact.of(record["body"], self._files)
+    def _note_time(self, writer: str, first: str, last: str) -> None:
+        known = self._times.get(writer, (first, last))
+        self._times[writer] = (min(known[0], first), max(known[1], last))
+        self._first_time = min(self._first_time, first)
+        self._last_time = max(self._last_time, last)
 
-    def _take_end(self, record: Record) -> None:
-        self._ends[record["body"]["of"]] = record
+    def _arrange(self, kind: Kind, logged: Logged) -> None:
+        """Order epochs, batches or results by their writers' starts, then by number.
+
+        Forked children have no start: their records stay among those of the start that they
+        followed in time, in the order in which they were stored.
+        """
+        starts = {writer: i for i, writer in enumerate(self._life.writers)}
+        began = [start["time"] for start in self._life.starts]
+        ranks = {
+            writer: starts.get(writer, max(bisect_right(began, self._times[writer][0]) - 1, 0))
+            for writer in logged.writers
+        }
+        shared = Counter(ranks.values())
+        numbered = {
+            writer for writer, rank in ranks.items() if shared[rank] == 1 and is_counted(writer)
+        }
+        arranged = logged.arranged(ranks, numbered)
+        if arranged is not logged:
+            self._logged[kind] = arranged
+            self._last = (0, {})
+
+    def _began(self, record: Record) -> str | None:
+        """Return when the writer of a record began this session; None if it did not."""
+        writer = record["writer"]
+        return self._life.start_of(writer)["time"] if writer in self._life.writers else None
+
+    def _add_session(self, record: Record) -> None:
+        Stored.of(record, "meta", self._files)
+        self._life.add(record)
+        self._params = Stored.of(self._life.starts[0], "params", self._files)
+
+    def _add_meta(self, record: Record) -> None:
+        stored = Stored(record["body"], "extended" in record, self._files)
+        self._metas.add(record, (record["writer"], stored), self._began(record))
+
+    def _add_tag(self, record: Record) -> None:
+        self._changes.add(record, record["body"])
+
+    def _add_artifact(self, record: Record) -> None:
+        artifact = Artifact.of(record["body"], self._files)
+        self._artifacts.add(record, artifact, self._began(record))
+
+    def _add_end(self, record: Record) -> None:
+        self._life.add(record)
 
 
 def moment(text: str) -> datetime:
@@ -357,10 +493,20 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def retagged(tags: tuple[str, ...], change: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return tags after a change, a dict with `add` and `remove`."""
-    kept = [tag for tag in tags if tag not in change.get("remove", ())]
-    return tuple(dict.fromkeys([*kept, *change.get("add", ())]))
+def retagged(tags: tuple[str, ...], changes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return tags after changes, each a dict with `add` and `remove`."""
+    for change in changes:
+        kept = [tag for tag in tags if tag not in change.get("remove", ())]
+        tags = tuple(dict.fromkeys([*kept, *change.get("add", ())]))
+    return tags
+
+
+def last_note(changes: Iterable[Mapping[str, Any]]) -> str:
+    """Return the last note among changes; empty if there is none."""
+    note = ""
+    for change in changes:
+        note = change.get("note", note)
+    return note
 
 
 def index_key(index: Any) -> tuple[bool, Any]:
@@ -374,7 +520,7 @@ def _is_afterthought(record: Record) -> bool:
     return kind == "tag" or (kind == "end" and record["body"]["status"] == "killed")
 
 
-def _merged(parts: list[Stored]) -> dict[str, Any]:
+def _merged(parts: Iterable[Stored]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for part in parts:
         merged.update(part.restored())

@@ -1,328 +1,362 @@
 """The `where` language: conditions such as `params.lr < 0.1 and 'svm' in tags`.
 
-Python's parser reads the text; the nodes named here become closures and all others are refused,
-so no text of the user's ever runs as code.
+`docs/where.md` is the reference. A condition is compiled to closures by recursive descent; no text
+of the user is ever run as code. `casket/dashboard/web/where.js` is the same for the page, and
+`tests/dashboard/where_cases.json` holds both to one meaning.
 """
 
 from __future__ import annotations
 
-import ast
+import json
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from itertools import takewhile
-from keyword import kwlist
-from math import inf
-from numbers import Integral, Real
-from operator import add, eq, floordiv, ge, gt, le, lt, mod, mul, neg, sub, truediv
-from typing import Any
+from typing import Any, NamedTuple
 
 from casket.errors import BadExpression
+from casket.where_values import ARITHMETIC, FUNCTIONS, MISSING, TESTS, item, negative, truth
 
-__all__ = ["MISSING", "Lookup", "compile_where"]
+__all__ = ["KEYWORDS", "MISSING", "Condition", "Lookup", "Name", "compile_where"]
 
 Lookup = Callable[[tuple[str, ...]], Any]
-_Reader = Callable[[Lookup], Any]
+Reader = Callable[[Lookup], Any]
 
-_LENGTH_LIMIT = 10_000
-_DEPTH_LIMIT = 50
-_EXAMPLE = "write comparisons joined with and, or, not, such as: params.lr < 0.1 and 'svm' in tags"
-_INSTEAD = {
+LONGEST, DEEPEST = 10_000, 30
+WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
+KEYWORDS = frozenset({*WORDS, "and", "or", "not", "in", "is", "AND", "OR", "NOT"})
+"""Words that are names only in backquotes or after a dot."""
+
+_EXAMPLE = "write comparisons joined with and, or, not, such as params.lr < 0.1 and 'svm' in tags"
+_ADVICE = {
     "==": "= := ===",
-    "!=": "<> !==",
-    "<=": "=<",
-    ">=": "=>",
+    "!=": "<> !== ≠",
+    "<=": "=< ≤",
+    ">=": "=> ≥",
     "and": "& && AND",
     "or": "| || OR",
     "not": "! ~ NOT",
+    "-": "−",  # noqa: RUF001 - a word processor's minus, and its quotes
+    "straight quotes": "‘ ’ “ ”",  # noqa: RUF001
     "a product, such as x * x": "**",
-    'a key in brackets and quotes, such as params["a#b"]': "#",
+    "a list, such as [1, 2]": "{ }",
+    "the name in backquotes, such as params.`a#b`": "# $ : ; ? @ ^ \\",
+    "the closing quote, too": "' \" `",
 }
-_FOREIGN = {sign: words for words, signs in _INSTEAD.items() for sign in signs.split()}
-_FOREIGN |= {word: f'a key like that in brackets, such as params["{word}"]' for word in kwlist}
-_QUOTED = r"""(?P<quote>'''|\"\"\"|'|")(?:\\.|[^\\])*?(?:(?P=quote)|\\?\Z)"""
-_SIGNS = r":=|[!=]==|<>|=[<>]?|&&?|\|\|?|[!~#]|\*\*|\b(?:AND|OR|NOT)\b"
-_KEYWORDS = rf"(?<=\.)(?:{'|'.join(kwlist)})\b"
-_FOREIGN_SIGN = re.compile(rf"{_QUOTED}|[<>!=]=(?!=)|(?P<found>{_SIGNS}|{_KEYWORDS})")
-_UNREADABLE_CHARACTER = re.compile("[\0\r\n\ud800-\udfff]")
-_LITERALS = (ast.List, ast.Tuple, ast.Set)
-_WORDS = {"true": True, "false": False, "null": None}
+_FOREIGN = {sign: advice for advice, signs in _ADVICE.items() for sign in signs.split()}
+_SPACE = "\u00a0\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_TOKEN = re.compile(
+    rf"(?P<space>[ \t\r\n{_SPACE}]+)"
+    r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    # A letter is also all that is not ASCII, but for spaces and a word processor's signs.
+    rf"|(?P<name>[^\x00-/:-@\[-^`{{-\x7f{_SPACE}≠≤≥−‘’“”\ud800-\udfff]+)"  # noqa: RUF001
+    r"|(?P<quoted>`[^`]+`)"
+    r"""|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"|(?P<foreign>[!=]==|<>|=[<>]|:=|&&|\|\||\*\*)"
+    r"|(?P<sign>[<>=!]=|//|[-+*/%<>()\[\],.])",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.", re.DOTALL)
 
 
-class _Missing:
-    def __bool__(self) -> bool:
-        return False
+class Name(NamedTuple):
+    """A name in a condition: its parts, and where it stands in the text."""
 
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-class _Refused(Exception):
-    """What is wrong, and where: an offset in bytes, as the parser counts."""
+    parts: tuple[str, ...]
+    start: int
+    stop: int
 
 
-MISSING = _Missing()
-"""What a `Lookup` returns for a name the session does not have."""
+class Condition(NamedTuple):
+    """A compiled condition, and the names in it."""
+
+    read: Reader
+    names: list[Name]
+
+    def __call__(self, lookup: Lookup) -> bool:
+        """Return whether a session meets the condition; raises only what `lookup` raises."""
+        return truth(self.read(lookup))
 
 
-def compile_where(expression: str) -> Callable[[Lookup], bool]:
-    """Turn a `where` expression into a function that tells whether a session meets it.
-
-    A missing value equals None, differs from all else, and is in no order with anything. Values
-    of unlike types are unequal and in no order; dates compare with ISO 8601 text, taken as UTC
-    where it names no offset. What cannot be calculated is missing.
+def compile_where(expression: str) -> Condition:
+    """Compile a `where` expression.
 
     Args:
         expression: the condition, such as `"last.val_loss < 0.3 or 'svm' in tags"`.
 
     Returns:
         A function of a `Lookup`, which resolves a dotted name, given as its parts, to its value
-        or to `MISSING`. It raises only what the lookup raises.
+        or to `MISSING`.
 
     Raises:
-        BadExpression: the expression cannot be read; says where and what to write instead.
+        BadExpression: the expression cannot be read; points at the mistake.
     """
-    if len(expression) > _LENGTH_LIMIT:
-        problem = f"write a shorter expression, of at most {_LENGTH_LIMIT} characters"
+    if len(expression) > LONGEST:
+        problem = f"write a shorter expression, of at most {LONGEST} characters"
         raise BadExpression(f"{expression[:60]!r}...", 0, problem)
-    text = expression.strip()
     try:
-        read = _read(_parse(text))
+        parser = _Parser(expression)
+        return Condition(parser.whole(), parser.names)
     except _Refused as refused:
-        problem, offset = refused.args
-        before = text.encode(errors="replace")[:offset].decode(errors="ignore")
-        position = expression.find(text) + len(before)
+        problem, position = refused.args
         raise BadExpression(expression, position, problem) from None
-    except (RecursionError, MemoryError):
-        problem = "this is nested too deeply; write a simpler expression"
-        raise BadExpression(expression, 0, problem) from None
-    return lambda lookup: bool(_truth(read(lookup)))
 
 
-def _parse(text: str) -> ast.expr:
-    if not text:
-        raise _Refused(f"the expression is empty; {_EXAMPLE}", 0)
-    if sign := _UNREADABLE_CHARACTER.search(text) or _foreign_sign(text):
-        instead = _FOREIGN.get(sign[0], "one line of plain text")
-        offset = len(text[: sign.start()].encode())
-        raise _Refused(f"{sign[0]!r} is not read; write {instead}", offset)
+class _Refused(Exception):
+    """The problem, and its position."""
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    value: Any
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at, last = 0, ""
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        kind, sign = (match.lastgroup or "", match[0]) if match else ("foreign", text[at])
+        if kind == "foreign" or (kind == "name" and sign in _FOREIGN and last != "."):
+            advice = _FOREIGN.get(sign, "plain text")
+            raise _Refused(f"{sign} is not read here; write {advice}", at)
+        if kind != "space":
+            yield _Token(kind, sign, at, _value(kind, sign, at))
+            last = sign
+        at += len(sign)
+    yield _Token("end", "", at, None)
+
+
+def _value(kind: str, text: str, start: int) -> Any:
+    if kind == "number":
+        return int(text) if text.isdigit() and len(text) < 300 else float(text)
+    if kind == "text":
+        return _ESCAPE.sub(lambda escape: _unescaped(escape, start + 1), text[1:-1])
+    return text.strip("`")
+
+
+def _unescaped(escape: re.Match[str], start: int) -> str:
     try:
-        tree = ast.parse(text, "<where>", "eval").body
-    except SyntaxError as error:
-        # The parser gives offset 0 for an expression that stops short.
-        offset = len(text[: error.offset - 1 if error.offset else None].encode())
-        raise _Refused(f"this cannot be read ({error.msg}); {_EXAMPLE}", offset) from None
-    _check_depth(tree)
-    return tree
+        # JSON's escapes, which also join the two halves of a character.
+        return "'" if escape[0] == r"\'" else str(json.loads(f'"{escape[0]}"'))
+    except ValueError:
+        problem = r"this escape is not read; write \\ for a backslash"
+        raise _Refused(problem, start + escape.start()) from None
 
 
-def _foreign_sign(text: str) -> re.Match[str] | None:
-    return next((match for match in _FOREIGN_SIGN.finditer(text) if match["found"]), None)
+class _Parser:
+    """Recursive descent over the levels of `_LEVELS`, the loosest first."""
 
+    def __init__(self, text: str) -> None:
+        self._tokens = list(_tokens(text))
+        self._at = self._depth = 0
+        self.names: list[Name] = []
 
-def _check_depth(tree: ast.AST) -> None:
-    level = [tree]
-    for _ in range(_DEPTH_LIMIT):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-    if level:
-        raise RecursionError
+    @property
+    def _token(self) -> _Token:
+        return self._tokens[self._at]
 
+    def _next(self) -> _Token:
+        self._at += 1
+        return self._tokens[self._at - 1]
 
-def _read(node: ast.expr) -> _Reader:
-    match node:
-        case ast.BoolOp(op=op, values=values):
-            return _junction([_read(value) for value in values], isinstance(op, ast.Or))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _negation(_read(operand))
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _calculation(neg, operand)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            return _calculation(_ARITHMETIC[type(op)], left, right)
-        case ast.Compare():
-            return _comparison(node)
-        case ast.Attribute() | ast.Subscript() | ast.Name() if not _is_word(node):
-            return _name(_steps(node))
-    value = _constant(node)
-    return lambda _: value
+    def _take(self, *texts: str) -> str:
+        is_there = self._token.kind in {"sign", "name"} and self._token.text in texts
+        return self._next().text if is_there else ""
 
+    def _unexpected(self) -> _Refused:
+        text = self._token.text
+        problem = f"{text} is not expected here" if text else "the condition is incomplete"
+        return _Refused(f"{problem}; {_EXAMPLE}", self._token.start)
 
-def _is_word(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id in _WORDS
+    def whole(self) -> Reader:
+        read = self._level(0)
+        if self._token.kind != "end":
+            raise self._unexpected()
+        return read
 
+    def _nested(self, level: int) -> Reader:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            problem = "this is nested too deeply; write a simpler expression"
+            raise _Refused(problem, self._token.start)
+        read = self._level(level)
+        self._depth -= 1
+        return read
 
-def _constant(node: ast.expr) -> Any:
-    match node:
-        case ast.Constant(value=None | str() | int() | float() as value):
-            return value
-        case ast.Name(id=word) if word in _WORDS:
-            return _WORDS[word]
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_constant(item) for item in items]
-        case ast.Set(elts=items) if not any(isinstance(item, _LITERALS) for item in items):
-            return {_constant(item) for item in items}
-        case ast.Call():
-            problem = "functions cannot be called; compare a value, such as params.lr < 0.1"
-            raise _Refused(problem, node.col_offset)
-    problem = "this is not read; write a number or plain quoted text, or join with and, or, not"
-    raise _Refused(problem, node.col_offset)
+    def _level(self, level: int) -> Reader:
+        if level == len(_LEVELS):
+            return self._factor()
+        signs, join = _LEVELS[level]
+        if join is None:
+            return self._negated(level) if self._take("not") else self._level(level + 1)
+        start = self._at
+        first, links = self._level(level + 1), []
+        while sign := self._sign(signs):
+            operand = self._at
+            links.append((_OPERATIONS.get(sign), self._level(level + 1)))
+            if sign in ARITHMETIC:
+                self._check_number(start)
+                self._check_number(operand)
+        return join(first, links) if links else first
 
+    def _sign(self, signs: tuple[str, ...]) -> str:
+        if "is" not in signs:
+            return self._take(*signs)
+        if self._take("not"):
+            if not self._take("in"):
+                raise self._unexpected()
+            return "not in"
+        sign = self._take(*signs)
+        if sign != "is":
+            return sign
+        sign = "is not" if self._take("not") else "is"
+        if self._token.text not in {"None", "null"}:
+            problem = "only None can follow is; write == or != to compare"
+            raise _Refused(problem, self._token.start)
+        return sign
 
-def _steps(node: ast.expr) -> list[str | int]:
-    match node:
-        case ast.Name(id=name):
-            return [_plain(name, node)]
-        case ast.Attribute(value=base, attr=name):
-            return [*_steps(base), _plain(name, node)]
-        case ast.Subscript(value=base, slice=key):
-            return [*_steps(base), _key(key)]
-    raise _Refused("write a name before a dot or brackets", node.col_offset)
+    def _negated(self, level: int) -> Reader:
+        read = self._nested(level)
+        return lambda lookup: not truth(read(lookup))
 
+    def _factor(self) -> Reader:
+        if not self._take("-"):
+            return self._primary()
+        self._check_number(self._at)
+        read = self._nested(len(_LEVELS))
+        return lambda lookup: negative(read(lookup))
 
-def _plain(name: str, node: ast.expr) -> str:
-    if name.startswith("__"):
-        offset = max((node.end_col_offset or 0) - len(name.encode()), 0)
-        raise _Refused(f'write a key that begins with __ in brackets: params["{name}"]', offset)
-    return name
+    def _check_number(self, at: int) -> None:
+        token = self._tokens[at]
+        if token.kind == "text" or token.text == "[" or token.text in WORDS:
+            raise _Refused("only numbers are calculated with; write a number", token.start)
 
+    def _primary(self) -> Reader:
+        token = self._token
+        is_word = token.kind == "name" and token.text in WORDS
+        if is_word or token.kind in {"number", "text"}:
+            value = WORDS[self._next().text] if is_word else self._next().value
+            return lambda _: value
+        if token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS):
+            return self._name()
+        opening = self._take("(", "[")
+        if not opening:
+            raise self._unexpected()
+        items, has_comma = self._items(token, ")" if opening == "(" else "]")
+        if opening == "(" and len(items) == 1 and not has_comma:
+            return items[0]
+        return lambda lookup: [read(lookup) for read in items]
 
-def _key(node: ast.expr) -> str | int:
-    key = _constant(node)
-    if type(key) is str or type(key) is int:
+    def _items(self, opening: _Token, closing: str) -> tuple[list[Reader], bool]:
+        items: list[Reader] = []
+        comma = ""
+        while not self._take(closing):
+            if self._token.kind == "end":
+                raise _Refused(f"this {opening.text} is never closed", opening.start)
+            if items and not comma:
+                raise self._unexpected()
+            items.append(self._nested(0))
+            comma = self._take(",")
+        return items, bool(comma) or len(items) > 1
+
+    def _name(self) -> Reader:
+        first = self._next()
+        steps = [first.value]
+        while self._token.text in {".", "["}:
+            steps.append(self._member() if self._take(".") else self._key())
+        if self._token.text == "(":
+            return self._call(first, len(steps))
+        parts = tuple(takewhile(lambda step: type(step) is str, steps))
+        keys = steps[len(parts) :]
+        last = self._tokens[self._at - 1]
+        self.names.append(Name(parts, first.start, last.start + len(last.text)))
+        return _within(parts, keys) if keys else lambda lookup: lookup(parts)
+
+    def _member(self) -> str:
+        if self._token.kind not in {"name", "quoted"}:
+            raise _Refused("write a name after the dot", self._token.start)
+        return str(self._next().value)
+
+    def _key(self) -> str | int:
+        self._next()
+        start, minus = self._token.start, self._take("-")
+        token = self._token
+        if type(token.value) is not int and (minus or token.kind != "text"):
+            raise _Refused("write quoted text or a whole number between the brackets", start)
+        key: str | int = -self._next().value if minus else self._next().value
+        if not self._take("]"):
+            raise self._unexpected()
         return key
-    raise _Refused("write quoted text or a whole number between the brackets", node.col_offset)
+
+    def _call(self, name: _Token, length: int) -> Reader:
+        usage, function = FUNCTIONS.get(name.text, ("", None))
+        if length > 1 or function is None:
+            usages = ", ".join(usage for usage, _ in FUNCTIONS.values())
+            raise _Refused(f"there is no such function; there are {usages}", name.start)
+        arguments, _ = self._items(self._next(), ")")
+        if len(arguments) != usage.count(",") + 1:
+            raise _Refused(f"write {usage}", name.start)
+        return lambda lookup: function(*[read(lookup) for read in arguments])
 
 
-def _name(steps: list[str | int]) -> _Reader:
-    names = tuple(str(step) for step in takewhile(lambda step: isinstance(step, str), steps))
-    rest = steps[len(names) :]
-
-    def read(lookup: Lookup) -> Any:
-        value = lookup(names)
-        for step in rest:
-            value = _item(value, step)
-        return value
-
-    return read
+_Links = list[tuple[Any, Reader]]
 
 
-def _junction(parts: list[_Reader], decisive: bool) -> _Reader:
-    def join(lookup: Lookup) -> Any:
-        for read in parts:
-            value = read(lookup)
-            if _truth(value) is decisive:
-                break
-        return value
+def _junction(decisive: bool) -> Callable[[Reader, _Links], Reader]:
+    def join(first: Reader, links: _Links) -> Reader:
+        def read(lookup: Lookup) -> Any:
+            value = first(lookup)
+            for _, part in links:
+                if truth(value) is decisive:
+                    break
+                value = part(lookup)
+            return value
+
+        return read
 
     return join
 
 
-def _negation(read: _Reader) -> _Reader:
-    return lambda lookup: not _truth(read(lookup))
-
-
-def _comparison(node: ast.Compare) -> _Reader:
-    for sign, operand in zip(node.ops, node.comparators, strict=True):
-        if isinstance(sign, ast.Is | ast.IsNot) and ast.unparse(operand) not in ("None", "null"):
-            raise _Refused("only None can follow is; write == or != to compare", operand.col_offset)
-    first = _read(node.left)
-    tests = [_TESTS[type(sign)] for sign in node.ops]
-    links = list(zip(tests, map(_read, node.comparators), strict=True))
-
-    def compare(lookup: Lookup) -> bool:
+def _comparison(first: Reader, links: _Links) -> Reader:
+    def read(lookup: Lookup) -> bool:
         left = first(lookup)
-        for test, read in links:
-            right = read(lookup)
+        for test, part in links:
+            right = part(lookup)
             if not test(left, right):
                 return False
             left = right
         return True
 
-    return compare
-
-
-def _calculation(operation: Callable[..., Any], *operands: ast.expr) -> _Reader:
-    readers = [_operand(operand) for operand in operands]
-    calculate = _safe(MISSING, lambda *values: _finite(operation, *map(_number, values)))
-    return lambda lookup: calculate(*[read(lookup) for read in readers])
-
-
-def _operand(node: ast.expr) -> _Reader:
-    read = _read(node)
-    is_constant = isinstance(node, (ast.Constant, *_LITERALS)) or _is_word(node)
-    if is_constant and type(_constant(node)) not in (int, float):
-        raise _Refused("only numbers are calculated with; write a number", node.col_offset)
     return read
 
 
-def _finite(operation: Callable[..., Any], *numbers: float) -> Any:
-    result = operation(*numbers)
-    overflowed = abs(result) == inf and inf not in map(abs, numbers)
-    return MISSING if overflowed else result
+def _calculation(first: Reader, links: _Links) -> Reader:
+    def read(lookup: Lookup) -> Any:
+        value = first(lookup)
+        for operation, part in links:
+            value = operation(value, part(lookup))
+        return value
+
+    return read
 
 
-def _number(value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError
-    # NumPy's numbers warn and wrap where Python's raise.
-    return int(value) if isinstance(value, Integral) else float(value)
+def _within(parts: tuple[str, ...], keys: list[str | int]) -> Reader:
+    def read(lookup: Lookup) -> Any:
+        value = lookup(parts)
+        for key in keys:
+            value = item(value, key)
+        return value
+
+    return read
 
 
-def _safe(otherwise: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*values: Any) -> Any:
-        try:
-            return function(*values)
-        except Exception:  # noqa: BLE001 - a value's own methods may raise anything
-            return otherwise
-
-    return call
-
-
-def _test(operation: Callable[[Any, Any], Any]) -> Callable[..., bool]:
-    return _safe(False, lambda left, right: bool(operation(*_alike(left, right))))
-
-
-def _order(operation: Callable[[Any, Any], Any]) -> Callable[..., bool]:
-    # Asked first because an exception for each missing value would be slow.
-    return _test(lambda a, b: False if a is None or b is None else operation(a, b))
-
-
-def _alike(left: Any, right: Any) -> tuple[Any, Any]:
-    if type(left) is type(right):
-        return left, right
-    if isinstance(left, datetime) or isinstance(right, datetime):
-        return _moment(left), _moment(right)
-    if isinstance(left, list | tuple | set) and isinstance(right, list | tuple | set):
-        kind = set if isinstance(left, set) or isinstance(right, set) else list
-        return kind(left), kind(right)
-    return None if left is MISSING else left, None if right is MISSING else right
-
-
-def _moment(value: Any) -> Any:
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    naive = isinstance(value, datetime) and value.tzinfo is None
-    return value.replace(tzinfo=UTC) if naive else value
-
-
-def _member(item: Any, container: Any) -> bool:
-    if isinstance(container, list | tuple | set):
-        return any(_equal(item, each) for each in container)
-    return bool(item in container)
-
-
-def _opposite(test: Callable[..., bool]) -> Callable[..., bool]:
-    return lambda left, right: not test(left, right)
-
-
-_truth = _safe(False, bool)
-_item = _safe(MISSING, lambda value, step: value[str(step) if isinstance(value, dict) else step])
-_equal = _test(eq)
-_within = _test(_member)
-_TESTS = {ast.Lt: _order(lt), ast.LtE: _order(le), ast.Gt: _order(gt), ast.GtE: _order(ge)}
-_TESTS |= {ast.Eq: _equal, ast.NotEq: _opposite(_equal)}
-_TESTS |= {ast.Is: _equal, ast.IsNot: _opposite(_equal)}
-_TESTS |= {ast.In: _within, ast.NotIn: _opposite(_within)}
-_ARITHMETIC = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv, ast.FloorDiv: floordiv}
-_ARITHMETIC |= {ast.Mod: mod}
+_OPERATIONS = TESTS | ARITHMETIC
+_LEVELS: list[tuple[tuple[str, ...], Callable[[Reader, _Links], Reader] | None]] = [
+    (("or",), _junction(decisive=True)),
+    (("and",), _junction(decisive=False)),
+    (("not",), None),
+    (("<", "<=", ">", ">=", "==", "!=", "in", "is"), _comparison),
+    (("+", "-"), _calculation),
+    (("*", "/", "//", "%"), _calculation),
+]

@@ -92,7 +92,7 @@ def records(path):
 def line_of(path, number):
     """Return where a record's line begins and ends, without its newline."""
     text = path.read_bytes()
-    start = text.index(b'\n"%d": ' % number) + 1
+    start = text.index(b'\n"%d":' % number) + 1
     return start, text.index(b"\n", start)
 
 
@@ -173,7 +173,7 @@ def test_a_file_in_use_is_examined_as_it_stands(file_url):
 def test_a_flipped_byte_is_named_with_what_it_cost(json_runs):
     before = records(json_runs)
     start, stop = line_of(json_runs, 5)
-    lost = json.loads(json_runs.read_bytes()[start:stop].partition(b": ")[2].rstrip(b","))
+    lost = json.loads(json_runs.read_bytes()[start:stop].partition(b":")[2].rstrip(b","))
     overwrite(json_runs, start + 6, b"\xff")
     report = examined(json_runs)
     [damage] = report.damages

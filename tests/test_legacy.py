@@ -326,7 +326,9 @@ def test_an_old_session_can_be_continued(path):
     assert view.started == datetime(2016, 9, 15, 20, 35, 17, 427855, UTC)
     assert view.status == "completed"
     assert view.ended > datetime(2020, 1, 1, tzinfo=UTC)
-    assert view.meta["commit"] != "9ea8912"
+    assert view.meta["commit"] == "9ea8912"
+    assert [start["pid"] for start in view.meta["starts"]] == [os.getpid()]
+    assert view.duration < view.span
 
 
 def test_an_old_file_takes_tags_models_and_experiments(path):

@@ -43,3 +43,35 @@ def test_what_is_not_finite_makes_the_mean_so():
     assert math.isnan(interval([1.0, math.nan]).mean)
     assert interval([1.0, math.inf]).mean == math.inf
     assert math.isnan(interval([1.0, math.inf]).margin)
+
+
+@pytest.mark.parametrize(
+    ("sample", "mean"),
+    [
+        ([0.5, 1e200], 5e199),
+        ([1e308, 1e308, 1e308], 1e308),
+        ([1e308, -1e308], 0.0),
+        ([10**400, 1.0], math.inf),
+        ([math.inf, -math.inf], math.nan),
+        ([5e-324, 0.0], 0.0),
+        ([], math.nan),
+    ],
+)
+def test_an_interval_never_raises(sample, mean):
+    found = interval(sample)
+    assert found.mean == mean or math.isnan(mean)
+    assert math.isnan(found.mean) == math.isnan(mean)
+    assert found.n == len(sample)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e300, -7.3e-200])
+@pytest.mark.parametrize("n", [2, 3, 10, 1001])
+def test_equal_values_have_themselves_as_mean_and_no_margin(value, n):
+    assert interval([value] * n) == (value, 0.0, n)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1.0, 1e150, 1e300])
+def test_the_interval_scales_with_the_sample(scale):
+    found = interval([scale, 2 * scale, 4 * scale])
+    assert found.mean / scale == pytest.approx(7 / 3)
+    assert found.margin / scale == pytest.approx(3.7946, rel=1e-3)

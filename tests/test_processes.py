@@ -54,7 +54,7 @@ def test_the_identity_survives_json() -> None:
 @on_linux
 def test_the_identity_names_all_it_needs() -> None:
     me = this_process()
-    assert list(me) == ["host", "machine", "boot", "namespace", "pid", "started"]
+    assert list(me) == ["host", "machine", "hardware", "boot", "namespace", "pid", "started"]
     assert me["pid"] == os.getpid()
     assert me["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -148,7 +148,58 @@ def test_a_process_before_a_reboot_of_this_machine_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(processes, "_machine", lambda: "this one")
-    assert is_alive(this_process() | {"boot": "before"}) is False
+    monkeypatch.setattr(processes, "_hardware", lambda: ["card", "dock"])
+    assert is_alive(this_process() | {"boot": "before", "hardware": ["card"]}) is False
+
+
+@pytest.mark.parametrize("hardware", [["another card"], [], None, "card", {"card": 1}])
+def test_another_boot_of_a_machine_made_from_the_same_image_cannot_be_told(
+    hardware: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_machine", lambda: "baked into the image")
+    monkeypatch.setattr(processes, "_hardware", lambda: ["card"])
+    assert is_alive(this_process() | {"boot": "before", "hardware": hardware}) is None
+
+
+def test_network_cards_are_told_where_another_boot_means_a_reboot(
+    monkeypatch: pytest.MonkeyPatch, fresh_caches: None, tmp_path: Path
+) -> None:
+    cards = {
+        "eth0": ("00:1b:21:00:00:01", "0", True),
+        "virtual": ("02:1b:21:00:00:02", "0", True),  # set by software
+        "wlan0": ("00:1b:21:00:00:03", "3", True),  # another one for each network
+        "veth1": ("00:1b:21:00:00:04", "0", False),  # none of the machine's own
+        "odd": ("", "0", True),
+    }
+    for name, (address, kind, is_device) in cards.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "address").write_text(f"{address}\n")
+        (tmp_path / name / "addr_assign_type").write_text(f"{kind}\n")
+        if is_device:
+            (tmp_path / name / "device").touch()
+    monkeypatch.setattr(processes, "_NETWORK", str(tmp_path))
+    monkeypatch.setattr(processes, "_machine", lambda: "this one")
+    monkeypatch.setattr(processes, "_namespace", lambda: "pid:[4026531836]")
+    [card] = this_process()["hardware"]
+    assert "00:1b" not in card
+
+
+def test_a_container_tells_no_network_card(
+    monkeypatch: pytest.MonkeyPatch, fresh_caches: None
+) -> None:
+    monkeypatch.setattr(processes, "_machine", lambda: "baked into the image")
+    monkeypatch.setattr(processes, "_namespace", lambda: "pid:[4026532000]")
+    assert this_process()["hardware"] == []
+
+
+def test_a_machine_with_a_mounted_boot_id_tells_no_network_card(
+    monkeypatch: pytest.MonkeyPatch, fresh_caches: None, tmp_path: Path
+) -> None:
+    mounted = tmp_path / "boot_id"
+    mounted.write_text("another\n")
+    monkeypatch.setattr(processes, "_BOOT_ID", str(mounted))
+    monkeypatch.setattr(processes, "_machine", lambda: "this one")
+    assert this_process()["hardware"] == []
 
 
 @pytest.mark.parametrize(
@@ -259,11 +310,12 @@ def said_in_a_namespace(unshare: tuple[str, ...]) -> Any:
 
 @pytest.fixture
 def fresh_caches() -> Iterator[None]:
-    processes._machine.cache_clear()
-    processes._boot.cache_clear()
+    caches = (processes._machine, processes._boot, processes._hardware)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    processes._machine.cache_clear()
-    processes._boot.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "uninitialized\n", "\xff\n"])

@@ -360,7 +360,47 @@ def test_params_with_flat_names_are_found_by_them(memory):
     memory.add_result({"val.loss": 0.5}, params={"opt.name": "adam", "a": {"b.c": 1}})
     for where in ("params.opt.name == 'adam'", "val.loss == 0.5", "params['a']['b.c'] == 1"):
         assert len(memory.sessions(where=where)) == 1
-    assert memory.sessions(where="params.opt.none == 'adam'") == []
+    with pytest.raises(BadExpression, match=r"did you mean params\.opt\.name"):
+        memory.sessions(where="params.opt.none == 'adam'")
+
+
+def test_a_name_that_no_session_has_is_refused_with_the_nearest(memory):
+    memory.add_result({"val_loss": 0.5, "val/acc": 0.9}, params={"lr": 0.1})
+    memory.add_result({"loss": 0.5}, params={"lr": 0.2})
+    for where, hint in [
+        ("val_lss < 1", "no session has val_lss; did you mean val_loss"),
+        ("params.lrr < 1", "did you mean params.lr?"),
+        ("val/acc > 0.5", "did you mean `val/acc`?"),
+        ("completely_other < 1", "there are val_loss, `val/acc`, loss"),
+    ]:
+        with pytest.raises(BadExpression) as caught:
+            memory.sessions(where=where)
+        assert hint in str(caught.value)
+    for where, count in [
+        ("val_loss < 1", 1),
+        ("`val/acc` > 0.5", 1),
+        ("lr > 0", 2),
+        ("age > 0", 2),
+    ]:
+        assert len(memory.sessions(where=where)) == count
+    assert memory.sessions(where="meta.clash is not None") == []
+
+
+def test_without_sessions_every_name_is_known_and_without_metrics_every_metric(memory):
+    assert memory.sessions(where="val_loss < 1 and params.lr > 0 and meta.x == 1") == []
+    with memory.session({"lr": 0.1}):
+        assert memory.sessions(where="val_loss < 1 or last.x > 0 or best.val_loss > 0") == []
+        with pytest.raises(BadExpression, match=r"did you mean params\.lr"):
+            memory.sessions(where="params.lrr > 0")
+
+
+def test_a_bare_name_is_a_param_only_if_no_session_has_a_metric_of_that_name(memory):
+    memory.add_result({"loss": 0.5}, params={"lr": 0.1})
+    assert len(memory.sessions(where="lr == 0.1")) == 1
+    memory.add_result({"lr": 0.7}, params={"lr": 0.2})
+    assert len(memory.sessions(where="lr == 0.7")) == 1
+    assert memory.sessions(where="lr == 0.1 or lr == 0.2") == []
+    assert len(memory.sessions(where="params.lr == 0.1")) == 1
 
 
 def test_the_best_value_of_a_metric_is_found_where_its_name_tells_which_way(memory):
@@ -368,7 +408,8 @@ def test_the_best_value_of_a_metric_is_found_where_its_name_tells_which_way(memo
         for epoch, (loss, speed) in enumerate(((0.2, 1), (0.1, 3), (0.3, 2))):
             session.add_epoch(epoch, {"test": {"loss": loss}, "speed": speed})
     assert len(memory.sessions(where="best.test.loss == 0.1 and test.loss == 0.3")) == 1
-    assert memory.sessions(where="best.speed > 0") == []
+    with pytest.raises(BadExpression, match="did you mean speed"):
+        memory.sessions(where="best.speed > 0")
     memory.add_result({"best.speed": 7}, params={"b": 1})
     assert len(memory.sessions(where="best.speed == 7")) == 1
 
@@ -527,7 +568,7 @@ def test_copies_are_dropped_in_whatever_order_they_come(raw, read):
     raw.start("s1")
     for n in (5, 3, 4, 3, 5, 2, 4, 7, 6, 7):
         raw.epoch("s1", n, {"loss": 0.5}, n=n)
-    assert [row["epoch_num"] for row in read()[0].epochs] == [5, 3, 4, 2, 7, 6]
+    assert [row["epoch_num"] for row in read()[0].epochs] == [2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,8 @@ def test_many_epochs_take_little_memory(run_python):
     def epoch(i):
         result = {"loss": i / 3, "acc": i / 7, "val_loss": i / 11, "val_acc": i / 13}
         time = f"2026-11-23T08:57:10.{i:06d}Z"
-        return {"kind": "epoch", "time": time, "body": {"epoch_num": i, "result": result}}
+        body = {"epoch_num": i, "result": result}
+        return {"kind": "epoch", "writer": "w", "n": i + 1, "time": time, "body": body}
 
     logged = Logged("epoch", ArtifactFolder("files"))
     logged.take([epoch(0)])

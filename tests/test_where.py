@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
+import re
 import string
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
 from casket.errors import BadExpression
 from casket.where import MISSING, compile_where
+from casket.where_values import FUNCTIONS
 
 STARTED = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
 SESSION = {
@@ -41,6 +45,27 @@ SESSION = {
     "holes": [MISSING, None],
     "status": "completed",
 }
+
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTED = [
+    line
+    for block in re.findall(
+        r"```where\n(.*?)```", (ROOT / "docs" / "where.md").read_text("utf-8"), re.DOTALL
+    )
+    for line in block.splitlines()
+]
+SHARED = json.loads((ROOT / "tests" / "dashboard" / "where_cases.json").read_text("utf-8"))
+
+
+def test_every_documented_condition_is_a_shared_case():
+    assert len(DOCUMENTED) > 30
+    assert set(DOCUMENTED) <= {expression for expression, *_ in SHARED["cases"]}
+
+
+def test_every_function_is_documented():
+    text = (ROOT / "docs" / "where.md").read_text("utf-8")
+    assert [usage for usage, _ in FUNCTIONS.values() if f"`{usage}`" not in text] == []
 
 
 def lookup_in(session):
@@ -90,8 +115,8 @@ params.by_number[0] == 'first'
 params.name[0] == 's'
 pair == [1, 2]
 pair == (1, 2)
-kinds == {'b', 'a'}
-tags == {'baseline', 'svm'}
+'a' in kinds
+params.lambda < 1
 params.shuffle
 params.shuffle == true and params.shuffle == True
 params.shuffle != false
@@ -103,7 +128,7 @@ params.lr is not None
 "lr" in params
 params.epochs in [5, 10]
 params.epochs in (5, 10)
-params.epochs in {5, 10}
+params.epochs in (10,)
 params.epochs not in [-1, 2.5, "10", null]
 params.layers in [[64, 32], [1]]
 (params.absent or params.epochs) == 10
@@ -123,7 +148,7 @@ not null
   params.lr < 1  
 params.lr < 1 or params.lr\tis None
 'a#b=c&d|!' != status
-'''it's''' != status and 'it\\'s = it' != status
+"it's" != status and 'it\\'s = it' != status
 """.strip("\n").split("\n")  # noqa: W291
 
 
@@ -145,7 +170,6 @@ def test_a_condition_that_is_met_holds(expression):
         "'tree' in tags",
         "params.epochs not in [10]",
         "pair == [2, 1]",
-        "kinds == {'a'}",
         "false",
         "None",
         "last.bad == last.bad",
@@ -188,14 +212,11 @@ def test_a_condition_that_is_not_met_does_not_hold(expression):
         ("params.layers[9] is None", True),
         ("params.lr[0] is None", True),
         ("params.layers['x'] is None", True),
-        ("params.lr.__len is None", None),
+        ("params.lr.__len is None", True),
     ],
 )
 def test_a_missing_value_is_none_and_in_no_order(expression, expected):
-    if expected is None:
-        assert "__" in refusal(expression)[2]
-    else:
-        assert holds(expression) is expected
+    assert holds(expression) is expected
 
 
 @pytest.mark.parametrize(
@@ -206,7 +227,7 @@ def test_a_missing_value_is_none_and_in_no_order(expression, expected):
         "params.epochs % 0",
         "1e308 * 10",
         "-1e308 * 10",
-        "0x" + "f" * 400 + " / 2.5",
+        "1" + "0" * 290 + "." + " * 1e300",
         "params.name * 2",
         "params.name + params.name",
         "params.layers + params.layers",
@@ -293,6 +314,9 @@ def test_dates_of_other_zones_compare_by_the_moment():
         ("params[0]", ("params",)),
         ("params . lr", ("params", "lr")),
         ("params.true", ("params", "true")),
+        ("`val/acc`", ("val/acc",)),
+        ("last.`val loss`.`x.y`", ("last", "val loss", "x.y")),
+        ("params.in", ("params", "in")),
         ("_private", ("_private",)),
     ],
 )
@@ -308,100 +332,10 @@ def test_and_or_and_chains_look_up_no_more_than_they_need():
     assert asked == []
 
 
-@pytest.mark.parametrize(
-    ("expression", "position", "hint"),
-    [
-        ("a = 1", 2, "write =="),
-        ("a=1", 1, "write =="),
-        ("a := 1", 2, "write =="),
-        ("a === 1", 2, "write =="),
-        ("a == 1 and b = 2", 13, "write =="),
-        ("a =< 1", 2, "write <="),
-        ("a => 1", 2, "write >="),
-        ("a <> 1", 2, "write !="),
-        ("a < 1 & b < 1", 6, "write and"),
-        ("a < 1 && b < 1", 6, "write and"),
-        ("(a < 1) && (b < 1)", 8, "write and"),
-        ("a < 1 AND b < 1", 6, "write and"),
-        ("a < 1 | b < 1", 6, "write or"),
-        ("a < 1 || b < 1", 6, "write or"),
-        ("a OR b", 2, "write or"),
-        ("!a", 0, "write not"),
-        ("a and !(b < 1)", 6, "write not"),
-        ("~a", 0, "write not"),
-        ("NOT a", 0, "write not"),
-        ("'ü=&' == a & b", 11, "write and"),
-        ("größe == 1 && b", 11, "write and"),
-        ("  a = 1", 4, "write =="),
-        ("a ** 2", 2, "x * x"),
-        ("a#b", 1, 'params["a#b"]'),
-        ("params.lambda < 1", 7, 'params["lambda"]'),
-        ("größe and f(1)", 10, "functions cannot be called"),
-        ("f()", 0, "functions cannot be called"),
-        ("a == f'{b}'", 5, "plain quoted text"),
-        ("a == b'x'", 5, "plain quoted text"),
-        ("a == 1j", 5, "write a number"),
-        ("a == ...", 5, "write a number"),
-        ("a == {'b': 1}", 5, "write a number"),
-        ("a == {}", 5, "write a number"),
-        ("a in [1, b]", 9, "write a number"),
-        ("a in [1, *b]", 9, "write a number"),
-        ("a in {[1], 2}", 5, "write a number"),
-        ("+a", 0, "write a number"),
-        ("a ^ b", 0, "write a number"),
-        ("a << b", 0, "write a number"),
-        ("a if b else c", 0, "write a number"),
-        ("lambda: 1", 0, "write a number"),
-        ("[x for x in a]", 0, "write a number"),
-        ("{x for x in a}", 0, "write a number"),
-        ("(x for x in a)", 0, "write a number"),
-        ("a is 3", 5, "write =="),
-        ("a is not true", 9, "write =="),
-        ("a is b", 5, "write =="),
-        ("a is 'None'", 5, "write =="),
-        ("'a' + b", 0, "only numbers"),
-        ("größe * 'ü'", 8, "only numbers"),
-        ("[1] * 2", 0, "only numbers"),
-        ("1 + null", 4, "only numbers"),
-        ("-'a' == 1", 1, "only numbers"),
-        ("-true", 1, "only numbers"),
-        ("a[b]", 2, "write a number or plain quoted text"),
-        ("a[1:2]", 2, "write a number or plain quoted text"),
-        ("a[1.5]", 2, "between the brackets"),
-        ("a[True]", 2, "between the brackets"),
-        ("a[1, 2]", 2, "between the brackets"),
-        ("'abc'.upper", 0, "write a name"),
-        ("f(1).x", 0, "write a name"),
-        ("(a + b)[0]", 1, "write a name"),
-        ("__import__", 0, "__"),
-        ("a.__class__", 2, "__"),
-        ("größe . __class__.b", 8, "__"),
-        ("a.b[0].__dict__", 7, "__"),
-        ("a <", 3, "write comparisons"),
-        ("größe <", 7, "write comparisons"),
-        ("a b", 2, "write comparisons"),
-        ("größe == ö ö", 11, "write comparisons"),
-        ("a == 'b", 5, "write comparisons"),
-        ("a == 'b = c", 5, "write comparisons"),
-        ("(a", 0, "write comparisons"),
-        ("a)", 1, "write comparisons"),
-        ("a; b", 1, "write comparisons"),
-        ("a ? b", 2, "write comparisons"),
-        ("yield", 0, "write comparisons"),
-        ("", 0, "is empty"),
-        (" \t\n", 0, "is empty"),
-        ("a ==\n1", 4, "one line"),
-        ("a == '''b\nc'''", 9, "one line"),
-        ("a\r== 1", 1, "one line"),
-        ("a\0", 1, "one line"),
-        ("'a\0'", 2, "one line"),
-        ("'ü\ud800'", 2, "one line"),
-    ],
-)
-def test_a_mistake_is_pointed_at_and_answered(expression, position, hint):
-    given, at, problem = refusal(expression)
-    assert (given, at) == (expression, position)
-    assert hint in problem
+def test_a_mistake_in_a_later_line_is_shown_in_its_own_line():
+    with pytest.raises(BadExpression) as caught:
+        compile_where("a < 1 and\n  b = 2")
+    assert str(caught.value).split("\n")[1:] == ["      b = 2", "        ^"]
 
 
 @pytest.mark.parametrize(
@@ -412,12 +346,6 @@ def test_a_mistake_is_pointed_at_and_answered(expression, position, hint):
         "[" * 150 + "]" * 150,
         "not " * 2000 + "a",
         "-" * 9990 + "a",
-        "a" + ".b" * 4000,
-        "a" + "[0]" * 3000,
-        "a" + " + a" * 2000,
-        "a" + " + a" * 60,
-        "9" * 5000,
-        "a == " + "9" * 5000,
         "a == '" + "\\'" * 2000,
         "'\"" * 3000 + "\\",
     ],
@@ -433,6 +361,21 @@ def test_an_expression_of_more_than_ten_thousand_characters_is_refused_in_a_shor
     with pytest.raises(BadExpression, match="at most 10000 characters") as caught:
         compile_where("a or " * 2000 + "a")
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "a" + ".b" * 4000,
+        "a" + "[0]" * 3000,
+        "a" + " + a" * 2000,
+        "not a or " * 900 + "a",
+        "9" * 5000,
+    ],
+    ids=lambda text: f"{text[:8]}-{len(text)}",
+)
+def test_what_is_long_and_not_nested_is_read(expression):
+    assert holds(expression) in (True, False)
 
 
 def test_wide_expressions_are_read():
@@ -546,14 +489,11 @@ def test_an_error_of_the_lookup_comes_through():
 
 REACHING = """
 __import__('os').system('true')
-__builtins__
-__import__
 ().__class__
 ''.__class__.__mro__
 params.__class__.__bases__[0].__subclasses__()
-params.lr.__class__
-params['a'].__globals__
-＿＿import＿＿
+params.lr.__class__()
+params['a'].__globals__['x'](1)
 eval('1')
 print('x')
 open('/etc/passwd')
@@ -562,7 +502,7 @@ open('/etc/passwd')
 f'{params.__class__}'
 (x := 1)
 await x
-""".strip().split("\n")  # noqa: RUF001
+""".strip().split("\n")
 
 
 @pytest.mark.parametrize("expression", REACHING)
@@ -571,7 +511,9 @@ def test_nothing_of_python_can_be_reached(expression):
         compile_where(expression)
 
 
-@pytest.mark.parametrize("name", ["print", "eval", "open", "exit", "ast", "MISSING", "lookup"])
+@pytest.mark.parametrize(
+    "name", ["print", "eval", "open", "exit", "ast", "MISSING", "lookup", "__import__", "__class__"]
+)
 def test_names_of_python_are_only_looked_up(name):
     assert not holds(name)
     assert holds(f"{name} == 'mine'", **{name: "mine"})
@@ -604,7 +546,6 @@ def refused_or_evaluated(expression):
     return True
 
 
-@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("alphabet", ALPHABETS, ids=["printable", "signs", "unicode"])
 def test_random_text_is_refused_or_read(alphabet):
     chance = random.Random(4)
@@ -612,7 +553,6 @@ def test_random_text_is_refused_or_read(alphabet):
         refused_or_evaluated("".join(chance.choices(alphabet, k=chance.randrange(1, 25))))
 
 
-@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
 def test_mutated_expressions_are_refused_or_read():
     chance = random.Random(5)
     read = sum(refused_or_evaluated(mutated(chance)) for _ in range(10_000))

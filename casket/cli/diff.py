@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from casket.cli import options, tables
-from casket.grouping import Group
+from casket.grouping import Group, interval_as_json
+from casket.metrics import Interval
+from casket.numbers import with_margin
 from casket.reading import Casket
 from casket.rows import flatten
 from casket.summary import as_json, varying
@@ -70,7 +72,7 @@ class _Side:
         different = list({str(value): value for value in values}.values())
         if len(different) == 1:
             return different[0]
-        shown = ", ".join(map(tables.text, different[:4]))
+        shown = ", ".join(map(tables.exact, different[:4]))
         return shown if len(different) <= 4 else f"{shown}, … ({len(different)} values)"
 
     def _latest(self) -> dict[str, Any]:
@@ -78,9 +80,7 @@ class _Side:
         return {"status": session.status, **as_json(dict(session.last))}
 
     def _means(self) -> dict[str, Any]:
-        found = Group({}, list(self._sessions)).metrics()
-        means = {name: tables.with_margin(each.mean, each.margin) for name, each in found.items()}
-        return {"sessions": len(self._sessions), **means}
+        return {"sessions": len(self._sessions), **Group({}, list(self._sessions)).metrics()}
 
 
 def _side(runs: Casket, name: str) -> _Side:
@@ -105,9 +105,18 @@ def _differences(sides: Sequence[_Side], part: str, show_all: bool) -> dict[str,
 
 def _as_json(found: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> dict[str, Any]:
     return {
-        part: {name: {"a": one, "b": other} for name, (one, other) in rows.items()}
+        part: {name: {"a": _plain(one), "b": _plain(other)} for name, (one, other) in rows.items()}
         for part, rows in found.items()
     }
+
+
+def _plain(value: Any) -> Any:
+    return interval_as_json(value) if isinstance(value, Interval) else value
+
+
+def _cell(value: Any) -> str:
+    is_interval = isinstance(value, Interval)
+    return with_margin(value.mean, value.margin) if is_interval else tables.exact(value)
 
 
 def _show(sides: Sequence[_Side], found: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
@@ -117,7 +126,7 @@ def _show(sides: Sequence[_Side], found: Mapping[str, Mapping[str, tuple[Any, An
     for part, rows in found.items():
         if rows:
             cells = [
-                {part: name, titles[0]: tables.text(one), titles[1]: tables.text(other)}
+                {part: name, titles[0]: _cell(one), titles[1]: _cell(other)}
                 for name, (one, other) in rows.items()
             ]
             click.echo(tables.table(cells, [part, *titles], keep=(part, *titles)) + "\n")

@@ -14,10 +14,12 @@ from tabulate import tabulate
 from casket.cli import options, tables
 from casket.errors import BadLocation, missing
 from casket.frames import Parts, Table, parts
-from casket.grouping import groups, value_of
+from casket.grouping import groups
 from casket.locate import locate
 from casket.nested import documents
+from casket.numbers import with_margin
 from casket.provenance import PERSONAL
+from casket.query import Names, nearest_names, unknown_name
 from casket.reading import Casket
 from casket.rows import flatten
 from casket.stores.base import StoreOptions
@@ -102,7 +104,8 @@ def export(
             _write_parquet(sessions, table, names, output)
         elif form in {"markdown", "latex"}:
             grouping = options.names(group_by)
-            _write(_for_paper(sessions, names, grouping, form), output)
+            known = Names(runs.sessions())
+            _write(_for_paper(sessions, names, grouping, form, known), output)
         elif form == "html":
             _write(_report(runs, sessions, points), output)
         elif form == "jsonl":
@@ -175,11 +178,9 @@ def _cell(value: Any) -> Any:
 
 def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the columns that are named, or all."""
-    unknown = [name for name in names if name not in columns]
-    if unknown:
-        raise click.UsageError(
-            f"there is no column {', '.join(unknown)}; there are: {', '.join(columns)}"
-        )
+    for name in names:
+        if name not in columns:
+            raise click.UsageError(unknown_name(name, nearest_names(name, columns), columns))
     return list(names or columns)
 
 
@@ -233,9 +234,16 @@ def _write_parquet(
 
 
 def _for_paper(
-    sessions: Sequence[SessionView], names: Sequence[str], grouping: Sequence[str], form: str
+    sessions: Sequence[SessionView],
+    names: Sequence[str],
+    grouping: Sequence[str],
+    form: str,
+    known: Names,
 ) -> str:
-    rows = _grouped(sessions, names, grouping) if grouping else _listed(sessions, names)
+    if grouping:
+        rows = _grouped(sessions, names, grouping, known)
+    else:
+        rows = _listed(sessions, names, known)
     style = "latex_booktabs" if form == "latex" else "github"
     header = {name: name.removeprefix("params.") for name in rows[0]}
     cells = [[row.get(name, "") for name in header] for row in rows]
@@ -243,25 +251,31 @@ def _for_paper(
     return (text.replace("±", r"$\pm$") if form == "latex" else text) + "\n"
 
 
-def _listed(sessions: Sequence[SessionView], names: Sequence[str]) -> list[dict[str, str]]:
+def _listed(
+    sessions: Sequence[SessionView], names: Sequence[str], known: Names
+) -> list[dict[str, str]]:
     if not names:
         params = varying(flatten(session.params) for session in sessions)
         metrics = dict.fromkeys(name for session in sessions for name in session.last)
         names = [*(f"params.{name}" for name in params), *metrics]
-    return [
-        {name: tables.text(as_json(value_of(session, name))) for name in names}
-        for session in sessions
-    ]
+    columns = {}
+    for name in names:
+        parts = known.parts(name)
+        values = [known.given(session, parts) for session in sessions]
+        columns[name] = tables.column([as_json(value) for value in values])
+    return [{name: cells[i] for name, cells in columns.items()} for i in range(len(sessions))]
 
 
 def _grouped(
-    sessions: Sequence[SessionView], names: Sequence[str], grouping: Sequence[str]
+    sessions: Sequence[SessionView], names: Sequence[str], grouping: Sequence[str], known: Names
 ) -> list[dict[str, str]]:
+    for name in names:
+        if name not in {*grouping, "n"}:
+            known.parts(name)
     rows = []
-    for group in groups(sessions, grouping):
+    for group in groups(sessions, grouping, known):
         metrics = {
-            name: tables.with_margin(found.mean, found.margin)
-            for name, found in group.metrics().items()
+            name: with_margin(found.mean, found.margin) for name, found in group.metrics().items()
         }
         values = {name: tables.text(value) for name, value in group.values.items()}
         row = {**values, "n": str(len(group.sessions)), **metrics}

@@ -7,15 +7,17 @@ import io
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, get_args
 
 import click
 
 from casket.cli import options, tables
-from casket.grouping import Group, groups, value_of
-from casket.metrics import better
+from casket.grouping import Group, groups
+from casket.metrics import better, is_held_out
+from casket.numbers import digits_apart, with_margin
+from casket.query import Names
 from casket.reading import STATUSES
 from casket.rows import Mode, flatten, is_number
 from casket.summary import best_values, epoch_count, facts, numeric_metrics, varying
@@ -37,9 +39,6 @@ CELLS: dict[str, Cell] = {
     "tags": lambda session: " ".join(session.tags),
 }
 """How a column is shown that is more than a value."""
-
-HELD_OUT = ("val", "test", "eval", "dev")
-"""How the names of metrics on held-out data begin."""
 
 ALWAYS = ("id", "status", "epochs", "age", "duration")
 """The columns that stay when there is no room for all."""
@@ -109,11 +108,13 @@ def ls(
             if as_json:
                 options.write_json([])
             raise options.NothingFound(f"no session fits in {runs.place}")
+        names = Names(runs.sessions())
         if group_by:
-            _show_groups(groups(sessions, options.names(group_by)), as_csv=as_csv, as_json=as_json)
+            made = groups(sessions, options.names(group_by), names)
+            _show_groups(made, as_csv=as_csv, as_json=as_json)
             return
         if sort:
-            sessions = sorted_by(sessions, sort)
+            sessions = sorted_by(sessions, sort, names)
         is_read = as_json or as_csv or not sys.stdout.isatty() or page
         count = limit if limit is not None else (0 if is_read else SHOWN)
         shown = _limited(sessions, count, is_sorted=bool(sort))
@@ -122,7 +123,7 @@ def ls(
         elif as_csv:
             click.echo(_csv([_flat(session) for session in shown]), nl=False)
         else:
-            text = listing(shown, options.names(columns))
+            text = listing(shown, options.names(columns), names)
             (click.echo_via_pager if page and sys.stdout.isatty() else click.echo)(text)
             if len(shown) < len(sessions):
                 hidden = len(sessions) - len(shown)
@@ -147,40 +148,39 @@ def best(
     casket best val_loss runs.json
     casket best reward --mode max --top 3
     """
-    way = mode or better(metric)
-    if way is None:
-        raise click.UsageError(
-            f"the name {metric!r} does not tell which way is better: give --mode"
-        )
     with options.open_file(file) as runs:
+        names = Names(runs.sessions())
         sessions = runs.sessions(where=where)
-        rated = _rated(sessions, metric, way)
+        way = mode or better(metric)
+        rated = _rated(sessions, metric, way or "max")
         if not rated:
-            known = sorted({name for session in sessions for name in numeric_metrics(session)})
-            raise options.NothingFound(
-                f"no session has numbers named {metric!r}; there are: {', '.join(known) or 'none'}"
+            names.check_metric(metric)
+            raise options.NothingFound(f"no session that fits has numbers named {metric!r}")
+        if way is None:
+            raise click.UsageError(
+                f"the name {metric!r} does not imply which way is better: give --mode"
             )
-        shown = rated[:top]
+        best_ones = rated[:top]
         if as_json:
-            options.write_json([{"value": value, **facts(session)} for value, session in shown])
+            options.write_json([{"value": value, **facts(each)} for value, each in best_ones])
             return
-        params = [f"params.{name}" for name in _varying_params([session for _, session in shown])]
+        shown = [session for _, session in best_ones]
+        params = [f"params.{name}" for name in _varying_params(shown)]
+        values = tables.column([value for value, _ in best_ones])
+        epochs = [tables.text(_epoch_of(session, metric, way)) for session in shown]
+        columns = ["id", "status", "model", *params, "age"]
         rows = [
-            {
-                metric: tables.text(value),
-                "epoch": tables.text(_epoch_of(session, metric, way)),
-                **_row(session, ["id", "status", "model", *params, "age"]),
-            }
-            for value, session in shown
+            {**row, metric: value, "epoch": epoch}
+            for row, value, epoch in zip(_rows(shown, columns, names), values, epochs, strict=True)
         ]
-        columns = [metric, "epoch", "id", "status", "model", *params, "age"]
-        click.echo(tables.table(rows, columns, keep=(metric, "id"), widest=WIDEST))
+        head = [metric, "epoch", *columns]
+        click.echo(tables.table(rows, head, keep=(metric, "id"), widest=WIDEST))
 
 
-def listing(sessions: Sequence[SessionView], columns: Sequence[str]) -> str:
+def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Names) -> str:
     """Return sessions as a table, with the columns that tell them apart if none are named."""
     if columns:
-        return tables.table([_row(session, columns) for session in sessions], columns)
+        return tables.table(_rows(sessions, columns, names), columns)
     heads = [{"experiment": each.experiment, "model": each.model} for each in sessions]
     apart = varying(heads)
     shares = _shares(sessions)
@@ -190,17 +190,16 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str]) -> str:
     found = [*sorted(varied, key=lambda name: -shares[name]), *measured]
     chosen = [name for name in found if shares[name] >= FEW]
     metrics = [name for name in chosen if name in measured]
-    names = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
+    shown = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
     if any(session.tags for session in sessions):
-        names.insert(2, "tags")
-    rows = []
-    for session in sessions:
-        row = _row(session, [name for name in names if name not in metrics])
-        rows.append({**row, **_metric_cells(session, metrics)})
+        shown.insert(2, "tags")
+    rows = _rows(sessions, [name for name in shown if name not in metrics], names)
+    for row, cells in zip(rows, _metric_cells(sessions, metrics), strict=True):
+        row.update(cells)
     headers = {name: name.removeprefix("params.") for name in varied}
     partial = [name for name in reversed(chosen) if shares[name] < MOST]
     least = sorted(partial, key=lambda name: shares[name])
-    text = tables.table(rows, names, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
+    text = tables.table(rows, shown, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
     same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
     rare = [headers.get(name, name) for name in found if name not in chosen]
     hint = [tables.left_out("only few sessions have", rare)] if rare else []
@@ -216,16 +215,19 @@ def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
     return {name: count / len(sessions) for name, count in counts.items()}
 
 
-def sorted_by(sessions: Iterable[SessionView], key: str) -> list[SessionView]:
+def sorted_by(sessions: Iterable[SessionView], key: str, names: Names) -> list[SessionView]:
     """Return sessions in the order of a name, those without a value last.
 
     Args:
         sessions: the sessions.
-        key: a name as in a `where` expression, or `best.METRIC`; with `-` before it: the largest
-            first.
+        key: a name as in a `where` expression; with `-` before it: the largest first.
+        names: the meanings of names.
+
+    Raises:
+        BadExpression: no session has the name.
     """
-    name = key.removeprefix("-")
-    valued = [(_value(session, name), session) for session in sessions]
+    parts = names.parts(key.removeprefix("-"))
+    valued = [(names.given(session, parts), session) for session in sessions]
     numbers = [pair for pair in valued if is_number(pair[0])]
     others = [pair for pair in valued if not is_number(pair[0]) and not _is_nothing(pair[0])]
     nothing = [session for value, session in valued if _is_nothing(value)]
@@ -239,43 +241,56 @@ def _is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _value(session: SessionView, name: str) -> Any:
-    if name.startswith("best."):
-        return best_values(session).get(name.removeprefix("best."))
-    if name == "epochs":
-        return epoch_count(session)
-    return value_of(session, name)
-
-
 def _limited(sessions: list[SessionView], count: int, *, is_sorted: bool) -> list[SessionView]:
     if not count:
         return sessions
     return sessions[:count] if is_sorted else sessions[-count:]
 
 
-def _row(session: SessionView, names: Iterable[str]) -> dict[str, str]:
-    return {
-        name: CELLS[name](session) if name in CELLS else tables.text(_value(session, name))
-        for name in names
+def _rows(
+    sessions: Sequence[SessionView], columns: Sequence[str], names: Names
+) -> list[dict[str, str]]:
+    """Return a row of cells for each session.
+
+    Raises:
+        BadExpression: no session has one of the columns.
+    """
+    cells = [_column(sessions, name, names) for name in columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _column(sessions: Sequence[SessionView], name: str, names: Names) -> list[str]:
+    if name in CELLS:
+        return [CELLS[name](session) for session in sessions]
+    parts = names.parts(name)
+    return tables.column([names.given(session, parts) for session in sessions])
+
+
+def _metric_cells(
+    sessions: Sequence[SessionView], metrics: Iterable[str]
+) -> Iterator[dict[str, str]]:
+    """Yield the latest values of metrics, with the best in brackets where it is another."""
+    bests = [best_values(session) for session in sessions]
+    digits = {
+        name: digits_apart(
+            [*(session.last.get(name) for session in sessions), *(each.get(name) for each in bests)]
+        )
+        for name in metrics
     }
-
-
-def _metric_cells(session: SessionView, metrics: Iterable[str]) -> dict[str, str]:
-    """Return the latest value of each metric, with the best in brackets where it is another."""
-    bests = best_values(session)
-    cells = {}
-    for name in metrics:
-        latest = session.last.get(name)
-        cells[name] = tables.text(latest)
-        if name in bests and bests[name] != latest:
-            cells[name] += f" ({tables.text(bests[name])})"
-    return cells
+    for session, best in zip(sessions, bests, strict=True):
+        cells = {}
+        for name in digits:
+            latest = session.last.get(name)
+            cells[name] = tables.text(latest, digits[name])
+            if name in best and best[name] != latest:
+                cells[name] += f" ({tables.text(best[name], digits[name])})"
+        yield cells
 
 
 def _metric_columns(sessions: Iterable[SessionView]) -> list[str]:
     """Return the names of all metrics, those of held-out data first."""
     names = dict.fromkeys(chain.from_iterable(map(numeric_metrics, sessions)))
-    return sorted(names, key=lambda name: not name.startswith(HELD_OUT))
+    return sorted(names, key=lambda name: not is_held_out(name))
 
 
 def _varying_params(sessions: Iterable[SessionView]) -> list[str]:
@@ -328,11 +343,11 @@ def _show_groups(found: list[Group], *, as_csv: bool, as_json: bool) -> None:
         click.echo(_csv(rows), nl=False)
         return
     shown = []
-    for group in found:
-        cells = {name: tables.text(value) for name, value in group.values.items()}
+    shared = {name: tables.column([group.values[name] for group in found]) for name in names}
+    for i, group in enumerate(found):
+        cells = {name: texts[i] for name, texts in shared.items()}
         means = {
-            name: tables.with_margin(each.mean, each.margin)
-            for name, each in group.metrics().items()
+            name: with_margin(each.mean, each.margin) for name, each in group.metrics().items()
         }
         shown.append({**cells, "n": str(len(group.sessions)), **means})
     click.echo(tables.table(shown, [*names, "n", *metrics], keep=(*names, "n")))

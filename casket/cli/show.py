@@ -14,6 +14,7 @@ import plotille  # type: ignore[import-untyped]  # has no types
 from casket.cli import options, tables
 from casket.cli.wording import size
 from casket.metrics import better
+from casket.query import Names
 from casket.rows import Rows, flatten, is_number
 from casket.summary import details
 from casket.views import SessionView
@@ -41,8 +42,11 @@ def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> 
         if as_json:
             options.write_json(details(found))
             return
+        wanted = options.names(metrics)
+        for name in wanted:
+            Names([found]).check_metric(name)
         click.echo("\n".join([*_head(found), *_facts(found), *_results(found)]))
-        for lines in _curves(found, options.names(metrics)):
+        for lines in _curves(found, wanted):
             click.echo(lines)
 
 
@@ -98,8 +102,8 @@ def _one_line(value: Any) -> str:
         parts = (f"{name}={_one_line(each)}" for name, each in flatten(value).items())
         return ", ".join(parts)
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(tables.text, value))}]"
-    return " ".join(tables.text(value).split())
+        return f"[{', '.join(map(tables.exact, value))}]"
+    return " ".join(tables.exact(value).split())
 
 
 def _cut(line: str) -> str:
@@ -169,5 +173,5 @@ def _said(name: str, points: Points) -> str:
     values = [value for _, value in points]
     mode = better(name)
     best = {"min": min, "max": max}[mode](values) if mode else None
-    text = f"{click.style(name, bold=True)} {tables.text(values[-1])}"
-    return text if best in {None, values[-1]} else f"{text} (best {tables.text(best)})"
+    text = f"{click.style(name, bold=True)} {tables.exact(values[-1])}"
+    return text if best in {None, values[-1]} else f"{text} (best {tables.exact(best)})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,6 +9,8 @@ from typing import Any
 
 import click
 from tabulate import tabulate
+
+from casket.numbers import MOST_DIGITS, digits_apart, shown_number
 
 STATUS_COLOURS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
 LONGEST = 24
@@ -21,25 +22,24 @@ NAMED = 6
 Rows = Sequence[Mapping[str, Any]]
 
 
-def text(value: Any) -> str:
-    """Return a value as it stands in a table."""
+def text(value: Any, digits: int = MOST_DIGITS) -> str:
+    """Return a value as it stands in a table, a float with so many significant digits at most."""
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, float):
-        return str(value)
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:.4g}" if abs(value) < 1e16 else f"{value:.3e}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return shown_number(value, digits) if is_number else str(value)
 
 
-def with_margin(mean: float, margin: float) -> str:
-    """Return a mean and its margin with the digits that the margin leaves."""
-    if not math.isfinite(margin):
-        return text(mean)
-    if margin == 0:
-        return f"{text(mean)} ± 0"
-    digits = max(0, 1 - math.floor(math.log10(margin)))
-    return f"{mean:.{digits}f} ± {margin:.{digits}f}"
+def exact(value: Any) -> str:
+    """Return a value with all its digits."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return text(value) if is_whole or value is None else str(value)
+
+
+def column(values: Sequence[Any]) -> list[str]:
+    """Return the values of a column as they stand in a table, told apart by their digits."""
+    digits = digits_apart(values)
+    return [text(value, digits) for value in values]
 
 
 def span(seconds: float) -> str:

@@ -17,6 +17,7 @@ from casket.dashboard.answers import contents, curves, details, heatmap, overvie
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
 from casket.errors import NotFound
+from casket.metrics import facts_of
 from casket.summary import facts
 from casket.views import ExperimentView, SessionView
 
@@ -62,6 +63,9 @@ def report(
             "files": [{"name": name, "place": name, "state": "ready", "error": None}],
             "experiments": [overview.experiment(e, 0) for e in experiments if e.id in known],
             "sessions": rows,
+            "metrics": {
+                name: facts_of(name) for name in frozenset().union(*map(overview.metrics_of, rows))
+            },
         },
         "sessions": shown,
         "curves": {kind: _curves(keyed, kind, points) for kind in ("epoch", "batch")},

@@ -212,7 +212,13 @@ class Translator:
         fields: dict[str, Any] = _mark(is_extended or is_meta_extended)
         if run.status == "completed":
             fields["claim"] = claim_key(maker.owner["experiment"], maker.owner["model"], params)
-        body = {"params": params, "meta": {**meta, "imported": imported}, "process": {}}
+        body = {
+            "params": params,
+            "meta": {**meta, "imported": imported},
+            "process": {},
+            # If the run has grown when it is imported again, the start with more entries counts.
+            "entries": len(run.entries) + len(run.params),
+        }
         return maker.session_record("session", body, run.started, facts, **fields)
 
     def _entry(self, maker: _Maker, entry: Entry, time: datetime) -> Iterator[Record]:
@@ -241,11 +247,15 @@ class Translator:
                 yield maker.session_record("artifact", body, time)
 
     def _end(self, maker: _Maker, run: Run, time: datetime) -> Record:
-        body: dict[str, Any] = {"status": run.status, "of": maker.writer}
+        # If the run has grown when it is imported again, the end with more entries counts.
+        body: dict[str, Any] = {
+            "status": run.status,
+            "of": maker.writer,
+            "entries": len(run.entries),
+        }
         if run.error is not None:
             body["error"] = run.error
-        # Of a run that has grown there is another end, and it is the last.
-        return maker.session_record("end", body, time, [body, len(run.entries)])
+        return maker.session_record("end", body, time)
 
     def _encoded(self, values: dict[str, Any], what: str) -> tuple[dict[str, Any], bool]:
         """Encode what can be stored, and note what cannot."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
 from casket.errors import BadLocation, StoreFull, StoreUnavailable
+from casket.lifecycle import Life
 from casket.records import Record
 
 Sync = Literal["session", "always"]
@@ -73,10 +74,11 @@ class Store(Protocol):
         Args:
             records: at least one record.
             claim: append only if nothing stored holds this key. A record that carries it as its
-                `claim` holds it until it is pruned; the start of a session only until a record
-                of kind `end` with a status other than `completed` gives it up, naming the
-                start's writer as `of`. Of several processes that append with the same claim at
-                once, one succeeds. Ends among `records` count first.
+                `claim` holds it until it is pruned. The start of a session holds it while a
+                writer of the session has no end (a record of kind `end` that names the writer
+                as `of`), and afterwards if the last writer's end is `completed`
+                (`casket.lifecycle.Life`). Of several processes that append with the same claim
+                at once, one succeeds. Ends among `records` count first.
 
         Returns:
             The number of the last record. Numbers grow and are never used again.
@@ -172,18 +174,13 @@ def _claimants(claiming: Iterable[Numbered]) -> list[str]:
 
 
 def is_holding(starts_and_ends: Iterable[Record]) -> bool:
-    """Tell whether a session still holds its claim.
+    """Return whether a session still holds its claim, given its starts and ends."""
+    return Life(record for record in starts_and_ends if _says_whose(record)).is_holding
 
-    Several writers may have started it (one that was continued): each holds the claim until it
-    ends otherwise than completed.
-    """
-    holding: set[str] = set()
-    for record in starts_and_ends:
-        if record["kind"] == "session":
-            holding.add(record["writer"])
-        elif record["body"].get("status") != "completed":
-            holding.discard(record["body"].get("of", ""))
-    return bool(holding)
+
+def _says_whose(record: Record) -> bool:
+    """Return whether a record is a start, or an end that names its writer."""
+    return record["kind"] == "session" or "of" in record["body"]
 
 
 def unavailable(path: Path | str, number: int | None, consequence: str) -> StoreUnavailable:

@@ -25,7 +25,7 @@ from casket.errors import (
     NotFound,
 )
 from casket.records import Record, covering, names_nothing
-from casket.stores import base, layout, scan
+from casket.stores import base, heads, layout, scan
 from casket.stores.files import FilePort, LocalFile
 
 TAIL_LENGTH = len(layout.TAIL)
@@ -43,6 +43,17 @@ class _Mark(NamedTuple):
 
     at: int
     number: int
+
+
+class _Wanted(NamedTuple):
+    """Filters of `Store.records` that the document is searched by."""
+
+    session: str | None = None
+    claim: str | None = None
+    kinds: Collection[str] | None = None
+
+
+_ALL = _Wanted()
 
 
 class JsonStore:
@@ -81,6 +92,7 @@ class JsonStore:
         self._is_busy = False
         self._reopen()
         self._looked = 0.0
+        self._heads = heads.Heads()
         # How the file ends, as this handle left it or found it; empty: not looked at, or empty.
         self._end = b""
         self._start = self._stop = self._last = 0
@@ -109,8 +121,8 @@ class JsonStore:
         kinds: Collection[str] | None = None,
         after: int = 0,
     ) -> Iterator[base.Numbered]:
-        needles = scan.needles(session, claim, kinds)
-        for number, document in self._read(lambda file: self._documents(file, needles, after)):
+        wanted = _Wanted(session, claim, kinds)
+        for number, document in self._read(lambda file: self._documents(file, wanted, after)):
             is_record = layout.is_record(document)
             records: Any = (document,) if is_record else unfolded(document)
             for record in records:
@@ -120,7 +132,7 @@ class JsonStore:
 
     def documents(self) -> Iterator[layout.Document]:
         """Yield what a TinyDB sees: numbers and documents, nested ones as they stand."""
-        yield from self._read(lambda file: self._documents(file, None, 0))
+        yield from self._read(lambda file: self._documents(file, _ALL, 0))
 
     def prune(self, tombstone: Record, /) -> None:
         with self._mutex:
@@ -351,7 +363,7 @@ class JsonStore:
     def _pruned(self, file: FilePort, tombstone: Record) -> Iterator[bytes]:
         yield file.read_at(0, self._start) if self._end else layout.HEAD
         is_covered = covering(tombstone)
-        remains = ((n, _less(doc, is_covered)) for n, doc in self._documents(file, None, 0))
+        remains = ((n, _less(doc, is_covered)) for n, doc in self._documents(file, _ALL, 0))
         kept = (layout.line(number, rest) for number, rest in remains if rest is not None)
         own = [] if names_nothing(tombstone) else [layout.line(self._last + 1, tombstone)]
         yield from joined(chain(kept, own))
@@ -381,19 +393,29 @@ class JsonStore:
         except OSError as error:
             raise base.unreadable(self._path, error.errno) from error
 
-    def _documents(
-        self, file: FilePort, needles: scan.Needles | None, after: int
-    ) -> Iterator[layout.Document]:
+    def _documents(self, file: FilePort, wanted: _Wanted, after: int) -> Iterator[layout.Document]:
         extent = scan.find_extent(file)
         if extent is not None and not self._is_ours:
             self._refuse_foreign(file, extent)
         if extent is None:
             documents = iter(self._other_documents(file))
-        elif needles is None:
-            documents = self._lines(file, extent, after)
         else:
-            documents = self._matching_lines(file, extent, needles)
+            documents = self._chosen_lines(file, extent, wanted, after)
         return (document for document in documents if document[0] > after)
+
+    def _chosen_lines(
+        self, file: FilePort, extent: scan.Extent, wanted: _Wanted, after: int
+    ) -> Iterator[layout.Document]:
+        """Yield the documents that may be wanted, by the quickest way there is to them."""
+        needles = scan.needles(*wanted)
+        if needles is None:
+            return self._lines(file, extent, after)
+        places = None
+        if not extent.is_cut and (wanted.claim is not None or scan.are_heads(wanted.kinds)):
+            places = self._heads.places(file, extent, *wanted)
+        if places is None:
+            return self._matching_lines(file, extent, scan.found(file, extent, needles))
+        return self._matching_lines(file, extent, heads.documents(file, places))
 
     def _other_documents(self, file: FilePort) -> list[layout.Document]:
         text = file.read_at(0, file.size())
@@ -422,17 +444,20 @@ class JsonStore:
     def _resume_at(self, file: FilePort, extent: scan.Extent, after: int) -> int:
         """Return where to read from: the last line this handle read, if it still stands there."""
         mark = self._mark
-        if mark is None or not 0 < mark.number <= after or mark.at > extent.at:
+        if mark is None or not 0 < mark.number <= after + 1 or mark.at > extent.at:
             return extent.start + 1
-        line = b'\n"%d": {' % mark.number
+        line = b'\n"%d":' % mark.number
         is_there = file.read_at(mark.at - 1, len(line)) == line
         return mark.at if is_there else extent.start + 1
 
     def _matching_lines(
-        self, file: FilePort, extent: scan.Extent, needles: scan.Needles
+        self,
+        file: FilePort,
+        extent: scan.Extent,
+        matching: Iterator[layout.Document | layout.Damage],
     ) -> Iterator[layout.Document]:
         last = 0
-        for found in chain(scan.found(file, extent, needles), extent.end().damages):
+        for found in chain(matching, extent.end().damages):
             if isinstance(found, layout.Damage):
                 # It is damaged, or somebody laid it out anew: look at all lines.
                 yield from (one for one in self._lines(file, extent, last) if one[0] > last)

@@ -1,9 +1,13 @@
 r"""How records stand in the JSON document.
 
     {"_default": {
-    "1": {"kind":"experiment", ...},
-    "2": {"kind":"session", ...}
+    "1":	{"kind":"experiment", ...},
+    "2":	{"kind":"session", ...},
+    "3": {"kind":"epoch", ...}
     }}
+
+A tab before the document marks a head, a record that is no epoch, batch or result: finding the
+few heads of a large file is then a search for one byte, which no other line of casket's holds.
 
 One valid JSON document, a TinyDB file with one table, one record a line: `HEAD`, then the lines
 joined with `,\n`, then `TAIL`. Tables of TinyDB other than the default one are kept on the first
@@ -25,12 +29,16 @@ from casket.values import Encoder
 
 HEAD = b'{"_default": {'
 TAIL = b"\n}}\n"
+MARK = b"\t"
+"""Stands before the document of a head; JSON takes it for white space."""
+
 FIRST, NEXT = b"\n", b",\n"
 """What stands before the first record's line and before every other."""
 
-_LINE = re.compile(rb'"(\d+)": (\{.*\}),*', re.DOTALL)
+_LINE = re.compile(rb'"(\d+)":[ \t](\{.*\}),*', re.DOTALL)
 _CLOSING = re.compile(rb"\n\}{1,2}\s*\Z")
 
+_MANY = frozenset({"epoch", "batch", "result"})
 _OF_A_RECORD = frozenset({"kind", "v", "writer", "n", "body"})
 
 Document = tuple[int, dict[str, Any]]
@@ -57,7 +65,7 @@ def encode_batch(records: Sequence[Record], last: int) -> list[bytes]:
     """
     count = len(records)
     encoded = [
-        b'"%d": %b,"more":%d}' % (last + i, orjson.dumps(record)[:-1], count - i)
+        line(last + i, record)[:-1] + b',"more":%d}' % (count - i)
         for i, record in enumerate(records[:-1], 1)
     ]
     return [*encoded, *(line(last + count, record) for record in records[-1:])]
@@ -71,7 +79,8 @@ def more_after(document: dict[str, Any]) -> int:
 
 def line(number: int, document: Any) -> bytes:
     """Return the line of one document, without what joins it to others."""
-    return b'"%d": %b' % (number, orjson.dumps(document))
+    is_head = document.get("kind") not in _MANY or "claim" in document
+    return b'"%d":%b%b' % (number, MARK if is_head else b" ", orjson.dumps(document))
 
 
 def parse_line(text: bytes) -> Document | None:

@@ -205,11 +205,16 @@ def needles(
     of_session = [orjson.dumps(session)] if session is not None else []
     if claim is not None:
         return Needles([orjson.dumps(claim)], [_NESTED], of_session)
-    if kinds is not None and base.HEADS.issuperset(kinds):
+    if kinds is not None and are_heads(kinds):
         own = [b'"kind":"%b"' % kind.encode() for kind in kinds]
         spaced = [b'"kind": "%b"' % kind.encode() for kind in kinds]
         return Needles(own, [*spaced, _NESTED], of_session)
     return Needles(of_session, [_NESTED], []) if of_session else None
+
+
+def are_heads(kinds: Collection[str] | None) -> bool:
+    """Return whether only heads are asked for."""
+    return kinds is not None and base.HEADS.issuperset(kinds)
 
 
 _NESTED = b'"models":['

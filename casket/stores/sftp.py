@@ -559,7 +559,7 @@ def _rest(file: FilePort, extent: scan.Extent, since: _Mark | None) -> scan.Exte
     """Return what follows a line, which is read again; all, if the line is not there any more."""
     if since is None or not extent.start < since.at <= extent.at:
         return extent
-    line = b'\n"%d": {' % since.number
+    line = b'\n"%d":' % since.number
     is_there = file.read_at(since.at - 1, len(line)) == line
     return extent._replace(start=since.at - 1) if is_there else extent
 

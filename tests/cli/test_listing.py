@@ -21,7 +21,7 @@ def test_a_listing_shows_what_differs_and_the_last_and_best_metrics(run, filled)
     assert len(rows) == 4
     assert re.search(r"completed  thesis  0.1 +0 +adam +0.8333 +0.5 +3", rows[0])
     assert "failed" in rows[3]
-    assert "nan" in rows[3]
+    assert "NaN" in rows[3]
 
 
 def test_a_best_value_that_is_not_the_last_stands_in_brackets(run, tmp_path):
@@ -128,7 +128,7 @@ def test_limit_takes_the_newest_or_the_first_of_what_is_sorted(run, filled):
         ("status", [0.1, 0.01, 0.01, 10.0]),
         ("-status", [10.0, 0.1, 0.01, 0.01]),
         ("epochs", [10.0, 0.1, 0.01, 0.01]),
-        ("nothing", [0.1, 0.01, 0.01, 10.0]),
+        ("lr", [0.01, 0.01, 0.1, 10.0]),
     ],
 )
 def test_sorting(run, filled, key, order):
@@ -268,8 +268,99 @@ def test_best_goes_the_way_it_is_told(run, filled):
 
 
 def test_best_of_an_unknown_metric_names_those_there_are(run, filled):
-    said = run.error("best", "val_loss", filled, code=1)
-    assert "no session has numbers named 'val_loss'; there are: loss, val_acc" in said
+    said = run.error("best", "vall_acc", filled, code=2)
+    assert "no session has vall_acc; did you mean val_acc?" in said
+    said = run.error("best", "unlike", filled, code=2)
+    assert "there are loss, val_acc" in said
+    said = run.error("best", "val_acc", filled, "--where", "params.lr > 100", code=1)
+    assert "no session that fits has numbers named 'val_acc'" in said
+
+
+def test_best_asks_for_the_mode_of_a_metric_whose_name_implies_none(run, tmp_path):
+    path = tmp_path / "runs.json"
+    with Experiment.use(path, exp_id="x").model("m").session() as session:
+        for epoch, speed in enumerate((1, 3, 2)):
+            session.add_epoch(epoch, {"speed": speed})
+    assert "does not imply which way is better: give --mode" in run.error("best", "speed", path)
+    assert run.json("best", "speed", path, "--mode", "max")[0]["value"] == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ls", "--where", "vall_acc > 0"),
+        ("ls", "--sort", "vall_acc"),
+        ("ls", "--sort", "-vall_acc"),
+        ("ls", "--group-by", "vall_acc"),
+        ("ls", "--group-by", "params.lr,vall_acc", "--json"),
+        ("ls", "--columns", "id,vall_acc"),
+        ("export", "--format", "csv", "--where", "vall_acc > 0"),
+        ("export", "--format", "csv", "--columns", "vall_acc"),
+        ("export", "--format", "markdown", "--columns", "vall_acc"),
+        ("export", "--format", "latex", "--group-by", "vall_acc"),
+        ("export", "--format", "latex", "--group-by", "params.lr", "--columns", "vall_acc"),
+    ],
+)
+def test_a_name_that_no_session_has_is_refused_with_the_nearest(run, filled, arguments):
+    command, *options = arguments
+    said = run.error(command, filled, *options, code=2)
+    assert "no session has vall_acc; did you mean" in said
+    assert "val_acc" in said.partition("did you mean")[2]
+
+
+def test_show_best_and_diff_refuse_a_name_that_no_session_has(run, filled):
+    said = run.error("best", "loss", filled, "--where", "vall_acc > 0", code=2)
+    assert "no session has vall_acc; did you mean val_acc" in said
+    said = run.error("show", "@last", filled, "--metrics", "los", code=2)
+    assert "no session has los; did you mean loss?" in said
+    said = run.error("diff", "param.lr == 0.1", "params.lr == 10", filled, code=2)
+    assert "did you mean params.lr?" in said
+
+
+def test_names_with_a_slash_stand_alone_without_backquotes(run, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x").model("m")
+    for acc in (0.5, 0.9):
+        model.add_result({"val/acc": acc}, params={"max depth": acc})
+    for name in ("val/acc", "`val/acc`", 'last["val/acc"]'):
+        first, _ = run.json("ls", path, "--sort", f"-{name}")
+        assert first["last"]["val/acc"] == 0.9
+    text = run("ls", path, "--columns", "val/acc,params.max depth")
+    assert text.split()[-4:] == ["0.5", "0.5", "0.9", "0.9"]
+    assert len(run.json("ls", path, "--where", "`val/acc` > 0.6 and `max depth` > 0.6")) == 1
+    assert "did you mean `val/acc`?" in run.error("ls", path, "--where", "val/acc > 0.6", code=2)
+
+
+def test_numbers_are_told_apart_and_never_rounded_before_the_point(run, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x").model("m")
+    for seed, loss in ((20260101123456, 12345.678), (20260101123457, 12345.671)):
+        model.add_result({"loss": loss, "same": 0.1}, params={"seed": seed})
+    text = run("ls", path)
+    assert "20260101123456" in text
+    assert "20260101123457" in text
+    assert "12345.68" in text
+    assert "12345.67" in text
+    grouped = run("ls", path, "--group-by", "experiment")
+    assert "0.1 ± 0" in grouped
+    assert run.json("ls", path)[0]["last"]["loss"] == 12345.678
+    assert "loss=12345.678" in run("show", "@last", path).replace("12345.671", "12345.678")
+
+
+def test_statistics_never_raise(run, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x").model("m")
+    for i, loss in enumerate((0.5, 1e200, 10**400, float("nan"), -float("inf"))):
+        with model.session({"i": i}) as session:
+            session.add_epoch(1, {"loss": loss, "big": 1e308 * (-1) ** i})
+            session.add_epoch(2, {"loss": 0.25, "big": loss})
+    for arguments in (
+        ("ls", path), ("ls", path, "--group-by", "experiment"), ("best", "loss", path),
+        ("ls", path, "--group-by", "experiment", "--json"), ("show", "@last", path),
+        ("ls", path, "--group-by", "params.i", "--csv"), ("ls", path, "--sort", "best.loss"),
+        ("export", path, "--format", "latex", "--group-by", "experiment"),
+    ):  # fmt: skip
+        run(*arguments)
 
 
 def test_every_kind_of_value_is_json(run, tmp_path):

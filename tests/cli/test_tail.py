@@ -36,7 +36,7 @@ def test_running_sessions_with_rate_and_expected_end(run, running):
     url, session = running
     header, row = run("tail", url).splitlines()
     assert header.split()[:4] == ["session", "model", "epoch", "metrics"]
-    assert row.split()[:4] == [session.id[:8], "net", "3/10", "loss=0.3333"]
+    assert row.split()[:4] == [session.id[:8], "net", "3/10", "loss=0.3333333"]
     assert "epochs/s" in row
     (found,) = run.json("tail", url)
     pace = found["epochs_per_second"]

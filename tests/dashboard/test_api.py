@@ -18,7 +18,9 @@ from PIL import Image
 import casket
 from casket.dashboard.answers import requests
 from casket.dashboard.live.files import WatchedFile
+from casket.metrics import facts_of
 from tests.dashboard.asking import (
+    Listener,
     curves,
     filled,
     new_model,
@@ -64,6 +66,39 @@ def test_a_short_curve_comes_whole(log):
     assert [curve[name] for name in ("metric", "count", "shown", "left_out", "seen")] == [
         "loss", 3, 3, 0, 3,
     ]  # fmt: skip
+
+
+def test_whole_numbers_that_a_browser_would_round_come_as_text(ask, tmp_path):
+    seeds = [2**53, 2**53 + 1, -(2**60) - 1, 2**128 + 1]
+    with new_model(tmp_path / "runs.json").session({"seeds": seeds}) as session:
+        session.add_meta({"seed": seeds[1]})
+        session.add_result({"seed": seeds[2]})
+    client = ask(tmp_path / "runs.json")
+    texts = [2**53, *map(str, seeds[1:])]
+    (row,) = overview(client)["sessions"]
+    details = client.get(f"/api/session/{row['key']}").json()
+    for shown in (row, details):
+        assert shown["params"]["seeds"] == texts
+        assert shown["meta"]["seed"] == texts[1]
+    assert details["last"]["seed"] == texts[2]
+    assert details["results"][0]["result"]["seed"] == texts[2]
+
+
+def test_the_overview_and_events_have_what_the_name_of_each_metric_implies(ask, tmp_path):
+    model = new_model(tmp_path / "runs.json")
+    with model.session({"seed": 0}) as session:
+        session.add_epoch(1, {"val_loss": 0.5, "speed": 3})
+    client = ask(tmp_path / "runs.json")
+    first = overview(client)
+    assert first["metrics"] == {name: facts_of(name) for name in ("val_loss", "speed")}
+    listener = Listener(client, first["cursor"])
+    try:
+        with model.session({"seed": 1}) as session:
+            session.add_epoch(1, {"val_loss": 0.5, "test_acc": 0.9})
+            event = listener.until(lambda event: event.kind == "sessions" and event.data["metrics"])
+    finally:
+        listener.stop()
+    assert event.data["metrics"] == {"test_acc": facts_of("test_acc")}
 
 
 def test_curves_over_the_same_numbers_share_them(ask, tmp_path):

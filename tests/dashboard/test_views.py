@@ -138,7 +138,7 @@ def test_groups_are_compared_by_mean_and_interval(serve, page, file, runs):
     expect(heads.nth(3)).to_contain_text("lr = 0.001")
     expect(heads.nth(1)).to_contain_text("4 sessions")
     acc = row_of(page, re.compile("^acc$")).first.get_by_role("cell")
-    expect(acc.nth(2)).to_have_text(re.compile(r"0\.835 ± 0\.0092 \(n=4\)"))
+    expect(acc.nth(2)).to_have_text(re.compile(r"0\.8350 ± 0\.0092 \(n=4\)"))
     expect(row_of(page, re.compile("^seed$"))).to_have_count(0)
 
 

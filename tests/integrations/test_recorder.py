@@ -710,7 +710,8 @@ def test_a_copy_made_in_a_training_goes_on_with_its_session(file_url, how):
     assert only(model).status == "running"
     recorder.epoch(3, {"loss": 0.3})
     recorder.end()
-    assert numbers(only(model)) == [1, 2, 3]
+    # By the start of their writers: the copy went on with the session later.
+    assert numbers(only(model)) == [1, 3, 2]
     assert only(model).status == "completed"
 
 

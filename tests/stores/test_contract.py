@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from casket.stores import scan
 from casket.stores.jsonfile import JsonStore
 from casket.stores.memory import MemoryStore
 from casket.stores.sqlite import SqliteStore
@@ -23,6 +24,15 @@ class TestMemory(StoreContract):
 class TestJson(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
+        return partial(JsonStore, tmp_path / "runs.json")
+
+
+class TestLargeJson(StoreContract):
+    """A large file, in which heads are found by their mark alone."""
+
+    @pytest.fixture
+    def reopen(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reopen:
+        monkeypatch.setattr(scan, "EDITED", 0)
         return partial(JsonStore, tmp_path / "runs.json")
 
 

@@ -30,7 +30,8 @@ IN_MEMORY: Catches = {
         "test_a_completed_session_holds_its_claim",
         "test_an_end_of_another_writer_gives_nothing_up",
         "test_each_writer_of_a_session_holds_its_claim",
-        "test_a_session_that_one_writer_completed_holds_its_claim",
+        "test_a_session_whose_last_writer_completed_holds_its_claim",
+        "test_a_late_end_releases_nothing",
         "test_a_session_that_starts_again_after_it_failed_holds_its_claim_again",
     },
     "WritesBatchesInParts": {

@@ -483,7 +483,7 @@ def sorted_by_jq(text: bytes) -> bytes:
 
 def one_record_laid_out(text: bytes) -> bytes:
     lines = text.splitlines(keepends=True)
-    number, _, document = lines[2].decode().rstrip(",\n").partition(": ")
+    number, _, document = lines[2].decode().rstrip(",\n").partition(":")
     lines[2] = f"{number}: {json.dumps(json.loads(document), indent=4)},\n".encode()
     return b"".join(lines)
 
@@ -503,7 +503,7 @@ def first_line_kept(text: bytes) -> bytes:
 def spaced(text: bytes) -> bytes:
     lines = text.splitlines()
     for i, line in enumerate(lines[1:-1], 1):
-        number, _, document = line.decode().rstrip(",").partition(": ")
+        number, _, document = line.decode().rstrip(",").partition(":")
         comma = "," if line.endswith(b",") else ""
         lines[i] = f"{number}: {json.dumps(json.loads(document))}{comma}".encode()
     return b"\n".join(lines) + b"\n"
@@ -569,7 +569,7 @@ def test_a_file_laid_out_by_hand_is_read_and_appended_to(
     is_unnoticed = is_open and lay_out is one_record_laid_out
     if lay_out is not spaced and not is_unnoticed:  # both do no harm
         lines = path.read_bytes().splitlines()[1:-1]
-        assert all(re.match(rb'"\d+": {"kind":"', line) for line in lines)
+        assert all(re.match(rb'"\d+":[ \t]{"kind":"', line) for line in lines)
 
 
 def test_a_file_of_the_first_casket_keeps_its_nan_when_it_is_appended_to(path: Path) -> None:

@@ -20,6 +20,9 @@ from casket.errors import NotFound
 from casket.summary import as_json
 
 LONGEST_TEXT = 500
+LARGEST_EXACT = 2**53
+"""Beyond it a browser has not all whole numbers."""
+
 MOST_VALUES = 2_000
 LONGEST_LIST = 500
 """Numbers; a longer list is shown as an array: by its shape and range."""
@@ -138,7 +141,7 @@ class _Budget:
         if isinstance(plain, str) and len(plain) > LONGEST_TEXT:
             self.is_over = True
             return f"{plain[:LONGEST_TEXT]}…"
-        return plain
+        return _whole(plain)
 
     def _some(self, items: Any) -> Iterator[Any]:
         for item in items:
@@ -166,7 +169,12 @@ def shown(value: Any, *, tables: bool = True) -> Any:
         return table or {str(key): shown(item, tables=tables) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return _shown_list(list(value), tables=tables)
-    return as_json(value)
+    return _whole(as_json(value))
+
+
+def _whole(plain: Any) -> Any:
+    """Return a whole number that a browser would round, such as a seed, as text."""
+    return str(plain) if type(plain) is int and abs(plain) > LARGEST_EXACT else plain
 
 
 def _shown_list(items: list[Any], *, tables: bool) -> Any:

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from casket.dashboard.answers.encoding import (
     DIGITS,
     DIGITS_DOWN_SAMPLED,
-    as_float,
     csv_of,
     shortened,
 )
 from casket.dashboard.answers.requests import CurvesRequest
+from casket.metrics import as_float
 from casket.rows import NUMBERS, Logged
 from casket.summary import as_json
 from casket.views import SessionView

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
+from casket.metrics import as_float
 from casket.summary import as_json
 
 LARGEST_WHOLE = 2**63
@@ -50,14 +50,6 @@ def csv_of(rows: Iterable[Iterable[Any]]) -> str:
 def shortened(number: Any, digits: int = DIGITS) -> Any:
     """Return a float with so many significant digits; anything else as it is."""
     return float(f"{number:.{digits}g}") if type(number) is float else number
-
-
-def as_float(number: float) -> float:
-    """Return a number as a float, one that is too large as infinite."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
 
 
 def _made_fit(value: Any) -> Any:

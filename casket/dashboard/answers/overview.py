@@ -42,6 +42,11 @@ def values(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def metrics_of(found: Mapping[str, Any]) -> frozenset[str]:
+    """Return the flat names of the metrics of a row."""
+    return frozenset().union(found["last"], *found["metrics"].values())
+
+
 def described(session: SessionView) -> dict[str, Any]:
     """Return what a row has besides its key, with nothing cut."""
     found = facts(session)

@@ -36,6 +36,7 @@ from casket.dashboard.http.access import NOTHING_RUNS
 from casket.dashboard.http.responses import asset_response, csv_response, json_response
 from casket.dashboard.live.board import PUBLISHING_INTERVAL, Board, Changes
 from casket.errors import NotFound
+from casket.metrics import facts_of
 from casket.rows import Kind
 from casket.views import SessionView
 
@@ -105,6 +106,7 @@ class Routes:
             "files": changes.files,
             "experiments": changes.experiments,
             "sessions": [orjson.Fragment(row) for row in changes.rows],
+            "metrics": {name: facts_of(name) for name in changes.metrics},
         }
 
     def values(self, request: Request) -> Response:
@@ -249,7 +251,10 @@ def _events_of(changes: Changes, before: str, board: Board) -> list[bytes]:
         events.append(("experiments", changes.experiments))
     if changes.rows or changes.removed:
         rows = [orjson.Fragment(row) for row in changes.rows]
-        events.append(("sessions", {"sessions": rows, "removed": changes.removed}))
+        metrics = {name: facts_of(name) for name in changes.metrics}
+        events.append(
+            ("sessions", {"sessions": rows, "removed": changes.removed, "metrics": metrics})
+        )
     after = board.cursor(changes.version)
     last = len(events) - 1
     return [

@@ -47,11 +47,13 @@ class Published(NamedTuple):
         version: the number of its last change.
         status: how the session stood.
         text: the row.
+        metrics: the flat names of its metrics.
     """
 
     version: int
     status: str
     text: bytes
+    metrics: frozenset[str]
 
 
 class Changes(NamedTuple):
@@ -60,6 +62,7 @@ class Changes(NamedTuple):
     Attributes:
         version: the number of the last change in it.
         rows: the rows that changed, as JSON.
+        metrics: the flat names of metrics that no row before had.
         removed: the keys of the sessions that are gone.
         files: what is shown of the files; None if nothing changed.
         experiments: what is shown of the experiments; None if nothing changed.
@@ -67,6 +70,7 @@ class Changes(NamedTuple):
 
     version: int
     rows: list[bytes]
+    metrics: list[str]
     removed: list[str]
     files: list[dict[str, Any]] | None
     experiments: list[dict[str, Any]] | None
@@ -95,6 +99,7 @@ class Board:
         self._said: dict[str, str] = {}
         self._rows: dict[str, Published] = {}
         self._removed: dict[str, int] = {}
+        self._metrics: dict[str, int] = {}
         self._experiments: dict[int, list[dict[str, Any]]] = {}
         # As published: what is said of a file follows the rows that were read from it.
         self._described = [file.described() for file in self.files]
@@ -162,6 +167,7 @@ class Board:
             return Changes(
                 self.version,
                 [row.text for row in self._rows.values() if row.version > after],
+                [name for name, version in self._metrics.items() if version > after],
                 [key for key, version in self._removed.items() if version > after],
                 list(self._described) if self._files_version > after else None,
                 [one for file in self.files for one in self._experiments.get(file.index, [])]
@@ -295,6 +301,8 @@ class Board:
         for key, row in rows.items():
             self._rows[key] = row._replace(version=self.version)
             self._removed.pop(key, None)
+            for name in row.metrics - self._metrics.keys():
+                self._metrics[name] = self.version
         start = f"{file.index}."
         for key in [key for key in self._rows if key.startswith(start) and key not in kept]:
             del self._rows[key]
@@ -353,4 +361,4 @@ def _values(session: SessionView, _key: str, _file: int) -> dict[str, Any]:
 
 def _as_json(session: SessionView, key: str, file: int) -> Published:
     row = overview.row(session, key, file)
-    return Published(0, row["status"], json_of(row))
+    return Published(0, row["status"], json_of(row), overview.metrics_of(row))

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from casket.dashboard.answers.contents import ShownFolder
 from casket.errors import CasketError, NotFound
-from casket.fold import Fold, in_chunks
+from casket.fold import Fold
 from casket.locate import locate
+from casket.reader import Reader
 from casket.records import Record
 from casket.stores.base import Store, StoreOptions
 from casket.views import SessionView
@@ -20,13 +21,6 @@ Looks = dict[str, tuple[int, int, int]]
 """Inode, size and time of a file, and of what a database has beside it."""
 
 State = Literal["reading", "ready", "broken", "lost"]
-
-CHECKED_AT_START = 512
-CHECKED_AT_END = 48
-"""Bytes that tell whether a file that grew is still the one that was read."""
-
-WRITTEN_OVER = 16
-"""Bytes at the end of a file that an append may change: it opens the document's braces."""
 
 
 class WatchedFile:
@@ -67,9 +61,8 @@ class WatchedFile:
         self._changed: set[str] = set()
         self._fold = self._new_fold()
         self._store: Store | None = None
-        self._last = 0
+        self._reader: Reader | None = None
         self._seen: Looks | None = None
-        self._ends = b""
 
     def _new_fold(self) -> Fold:
         return Fold(ShownFolder(self.place.artifacts().path))
@@ -99,45 +92,36 @@ class WatchedFile:
         }
 
     def read(self) -> Iterator[None]:
-        """Take what was added; pause after every so many records.
-
-        A file that took the place of the one read before is read from its beginning.
-        """
+        """Read what was added; pause after every so many records."""
         seen = self._look()
-        if seen is None or seen != self._seen:
-            yield from self._read(seen)
+        if seen is None or seen != self._seen or self._fold.find_gone():
+            # Before it is read: one that does not change is not tried again if that fails.
+            self._seen = seen
+            yield from self._read()
+            self.state, self.error = "ready", None
         self.looks += 1
 
-    def _read(self, seen: Looks | None) -> Iterator[None]:
-        store = None if self._is_another(seen) else self._store
-        # Before it is read: one that does not change is not tried again if that fails, and one
-        # that is replaced meanwhile is found out.
-        self._seen, self._ends = seen, self._ends_of(seen)
-        if store is None:
-            yield from self._read_anew()
-        else:
-            yield from self._read_on(store, self._fold)
-        self.state, self.error = "ready", None
+    def _read(self) -> Iterator[None]:
+        """Read to the end; what was shown of another file at this place stays until then."""
+        reader = self._reader or self._opened()
+        for new in reader.chunks():
+            with self.lock:
+                for record in new:
+                    self.note(_about(record, reader.fold))
+            yield
+        with self.lock:
+            if self._fold is not reader.fold:
+                self._fold = reader.fold
+                self.note(self._fold.sessions.keys())
 
-    def _is_another(self, now: Looks | None) -> bool:
-        """Return whether another file took the place of the one read: one is only appended to."""
-        if self._seen is None or now is None:
-            return False
-        (inode, size, _), (inode_now, size_now, _) = self._seen["file"], now["file"]
-        return inode != inode_now or size_now < size or self._ends_of(self._seen) != self._ends
-
-    def _ends_of(self, seen: Looks | None) -> bytes:
-        """Return what appending to the file as it was seen leaves as it is; empty if unknown."""
-        if seen is None or self.place.kind != "json":
-            return b""
-        stop = max(seen["file"][1] - WRITTEN_OVER, 0)
-        try:
-            with self.place.path.open("rb") as file:
-                start = file.read(min(stop, CHECKED_AT_START))
-                file.seek(max(stop - CHECKED_AT_END, 0))
-                return start + file.read(min(stop, CHECKED_AT_END))
-        except OSError:
-            return b""  # the store says so, and what to do
+    def _opened(self) -> Reader:
+        # Located again: the content of a file says which store it is.
+        self.place = locate(self._url)
+        self._store = self.place.open(StoreOptions(), writing=False)
+        reader = self._reader = Reader(self._store, self._new_fold, lock=self.lock)
+        if not self.sessions:
+            self._fold = reader.fold
+        return reader
 
     @property
     def obstacle(self) -> str | None:
@@ -157,31 +141,6 @@ class WatchedFile:
         except FileNotFoundError:
             advice = "it is shown here as soon as it is there"
             raise NotFound(str(self.place), advice) from None
-
-    def _read_anew(self) -> Iterator[None]:
-        self.close()
-        # Found again: what a file holds says which store it is.
-        self.place = locate(self._url)
-        store = self._store = self.place.open(StoreOptions(), writing=False)
-        self._last = 0
-        fold = self._new_fold()
-        is_first = not self.sessions
-        if is_first:
-            self._fold = fold
-        yield from self._read_on(store, fold)
-        with self.lock:
-            self._fold = fold
-            self.note(fold.sessions.keys())
-
-    def _read_on(self, store: Store, fold: Fold) -> Iterator[None]:
-        last = self._last
-        for chunk in in_chunks(store.records(after=last)):
-            last = chunk[-1][0]
-            with self.lock:
-                for record in fold.take(record for _, record in chunk):
-                    self.note(_about(record, fold))
-            yield
-        self._last = last
 
     def note(self, sessions: Iterable[str]) -> None:
         """Note the ids of sessions that changed."""
@@ -206,7 +165,7 @@ class WatchedFile:
         """Free what is open; what was read stays."""
         if self._store is not None:
             self._store.close()
-            self._store = None
+            self._store = self._reader = None
 
 
 def _about(record: Record, fold: Fold) -> Iterable[str]:

@@ -1,4 +1,4 @@
-// Says of each expression in a file whether its row meets it, or that it is refused.
+// Answers for each expression in a file whether its row meets it, or where and why it is refused.
 
 import "./modules.mjs";
 
@@ -9,10 +9,10 @@ const { row, expressions } = JSON.parse(readFileSync(process.argv[2]));
 
 function answer(expression) {
   try {
-    return compile(expression)(row);
+    return [compile(expression)(row)];
   } catch (error) {
-    if (error instanceof Mistake) return "refused";
-    throw error;
+    if (!(error instanceof Mistake)) throw error;
+    return [Array.from(expression.slice(0, error.position)).length, error.message];
   }
 }
 

@@ -3,12 +3,16 @@
 import "./modules.mjs";
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 
+const { learnMetrics } = await import("casket/model/facts");
 const { drawnGroups, drawnRows } = await import("casket/model/arrange");
 const { drawingOf } = await import("casket/curves/drawing");
 const { charts, mainMetric } = await import("casket/model/metrics");
 const { account, logRange, logTicks, placed, scaleOf } = await import("casket/model/points");
+const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
+learnMetrics(Object.fromEntries(decided.facts));
 
 const PLAIN = { smooth: 0, isLog: false, band: "interval", range: null, x: "number" };
 const SHOWN = { hidden: [], selected: [], pinned: [], group: [], sort: "", show: "10" };

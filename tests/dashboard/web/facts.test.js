@@ -6,14 +6,45 @@ import test from "node:test";
 
 const facts = await import("casket/model/facts");
 const { compile } = await import("casket/where/where");
-const metrics = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
+const numbers = JSON.parse(readFileSync(new URL("../number_cases.json", import.meta.url)));
 
 const empty = { params: {}, config: {}, meta: {}, last: {}, best: {} };
 const row = (params, last = {}, more = {}) => ({ ...empty, params, last, ...more });
 
-for (const [name, mode] of metrics.better) {
-  test(`${name} is better ${mode ?? "neither way"}`, () => assert.equal(facts.better(name), mode));
+test("which way a metric is better is what the server sent", () => {
+  assert.equal(facts.better("val_loss"), null);
+  facts.learnMetrics({ val_loss: { better: "min", held_out: true, weight: 4, base: "loss" } });
+  assert.equal(facts.better("val_loss"), "min");
+  assert.equal(facts.better("best.val_loss"), "min");
+  assert.equal(facts.factsOf("val_loss").base, "loss");
+  assert.equal(facts.factsOf("other").base, "other");
+});
+
+for (const [value, text] of numbers.numbers) {
+  test(`${value} is shown as ${text}`, () => {
+    assert.equal(facts.shownNumber(facts.restored(value)), text);
+  });
 }
+
+for (const [values, texts] of numbers.columns) {
+  test(`a column of ${values} is shown as ${texts}`, () => {
+    const digits = facts.digitsApart(values.map(facts.restored));
+    const shown = values.map((value, i) =>
+      texts[i] === null ? null : facts.shown(facts.restored(value), "", digits),
+    );
+    assert.deepEqual(shown, texts);
+  });
+}
+
+for (const [mean, margin, text] of numbers.margins) {
+  test(`${mean} and ${margin} are shown as ${text}`, () => {
+    assert.equal(facts.withMargin(mean, facts.restored(margin)), text);
+  });
+}
+
+test("the exact value has all digits", () => {
+  assert.equal(facts.shown([0.30000000000000004], "", facts.EXACT), "[0.30000000000000004]");
+});
 
 test("a name means a param, a metric or a fact of the session", () => {
   const known = row({ lr: 0.1, opt: { name: "adam" } }, { "test.acc": 0.9 }, { status: "failed" });
@@ -74,9 +105,9 @@ test("a name is written so that the where language reads it", () => {
 });
 
 test("cells are short", () => {
-  assert.equal(facts.shown(0.123456789), "0.12346");
+  assert.equal(facts.shown(0.123456789), "0.1234568");
   assert.equal(facts.shown(1234567), "1234567");
-  assert.equal(facts.shown(0.0000123456), "1.2346e-5");
+  assert.equal(facts.shown(0.0000123456), "1.23456e-5");
   assert.equal(facts.shown(NaN), "NaN");
   assert.equal(facts.shown(null), "");
   assert.equal(facts.shown([1, "a", null, { b: true }]), "[1, a, null, {b: true}]");

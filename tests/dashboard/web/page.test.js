@@ -1,8 +1,10 @@
 import "./modules.mjs";
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 
+const { learnMetrics } = await import("casket/model/facts");
 const address = await import("casket/model/address");
 const { bandOf } = await import("casket/curves/align");
 const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
@@ -13,6 +15,8 @@ const { charts, mainMetric } = await import("casket/model/metrics");
 const { scales, traced } = await import("casket/curves/painter");
 const { smoothed } = await import("casket/curves/smoothing");
 const { EmbeddedSource } = await import("casket/model/source");
+const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
+learnMetrics(Object.fromEntries(decided.facts));
 
 const BOX = { left: 0, top: 0, width: 100, height: 100 };
 const PLAIN = { smooth: 0, isLog: false, band: "range", range: null, x: "number" };

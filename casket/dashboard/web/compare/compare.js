@@ -2,12 +2,13 @@ import { groupsInOrder, groupsOf, headOf } from "casket/model/arrange";
 import {
   better,
   flatten,
+  digitsApart,
   isNumber,
   own,
   restored,
   shown,
-  shownNumber,
   shownTime,
+  withMargin,
 } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { SessionLink } from "casket/session/session_link";
@@ -137,9 +138,9 @@ function linesOf(columns, tableOf) {
   const tables = columns.map(({ rows }) => rows.map(tableOf));
   const names = new Set(tables.flat().flatMap(Object.keys));
   const lines = [...names].map((name) => {
-    const cells = tables.map((table) =>
-      factCell(table.map((facts) => restored(own(facts, name))), name),
-    );
+    const values = tables.map((table) => table.map((facts) => restored(own(facts, name))));
+    const digits = digitsApart(values.flat());
+    const cells = values.map((each) => factCell(each, name, digits));
     const missing = cells.filter(({ text }) => text === "").length;
     return { name, differs: differ(cells), cells: tinted(cells), missing };
   });
@@ -150,10 +151,10 @@ function differ(cells) {
   return new Set(cells.map(({ key }) => key)).size > 1;
 }
 
-function factCell(values, name) {
+function factCell(values, name, digits) {
   const sorted = [...values].sort(byValue);
   const key = [...new Set(sorted.map((value) => JSON.stringify(value) ?? ""))].join();
-  const texts = [...new Set(sorted.map((value) => shown(value, name)))];
+  const texts = [...new Set(sorted.map((value) => shown(value, name, digits)))];
   const [number] = values;
   if (texts.length === 1) {
     return { key, text: texts[0], number: typeof number === "number" ? number : undefined };
@@ -166,21 +167,22 @@ function factCell(values, name) {
 function metricLines(columns, group) {
   const names = new Set(columns.flatMap(({ rows }) => rows.flatMap((r) => Object.keys(r[group]))));
   return [...names].map((name) => {
-    const cells = columns.map(({ rows }) => metricCell(rows.map((row) => own(row[group], name))));
+    const values = columns.map(({ rows }) => rows.map((row) => restored(own(row[group], name))));
+    const digits = digitsApart(values.flat());
+    const cells = values.map((each) => metricCell(each, digits));
     const marked = withBest(tinted(cells), better(name));
     return { name, cells: marked, differs: differ(cells) };
   });
 }
 
-function metricCell(values) {
-  const given = values.filter((value) => value !== undefined && value !== null).map(restored);
+function metricCell(values, digits) {
+  const given = values.filter((value) => value !== undefined && value !== null);
   const numbers = given.filter((value) => typeof value === "number");
   if (values.length === 1 || numbers.length < given.length || !numbers.length) {
-    return factCell(values.map(restored), "");
+    return factCell(values, "", digits);
   }
   const { mean, margin, n } = interval(numbers);
-  const spread = Number.isNaN(margin) ? "" : ` ± ${shownNumber(Number(margin.toPrecision(2)))}`;
-  const text = `${shownNumber(mean)}${spread} (n=${n})`;
+  const text = `${withMargin(mean, margin)} (n=${n})`;
   return { key: `${mean} ${margin} ${n}`, text, number: mean };
 }
 

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 
 import { indexAt, shownX } from "casket/curves/chart";
-import { better, shownNumber } from "casket/model/facts";
+import { better, digitsApart, shownNumber } from "casket/model/facts";
 import { cursor } from "casket/model/page";
 import { html } from "casket/shell/html";
 
@@ -22,6 +22,8 @@ export function Values({ drawing, metrics, parts, kind, x }) {
   const known = new Set(order);
   const rest = [...byKey.keys()].filter((key) => !known.has(key));
   const keys = [...order, ...rest].slice(0, isWhole ? undefined : MOST);
+  const valuesOf = (metric) => keys.map((key) => valueAt(byKey.get(key).get(metric), place));
+  const digits = new Map(metrics.map((metric) => [metric, digitsApart(valuesOf(metric))]));
   const left = byKey.size - MOST;
   const height = Math.min(parts.length, MOST) + 1;
   if (!keys.length) return null;
@@ -46,7 +48,7 @@ export function Values({ drawing, metrics, parts, kind, x }) {
             </th>
             ${metrics.map(
               (metric) => html`<td class="number">
-                ${shownAt(byKey.get(key).get(metric), place)}
+                ${shownAt(byKey.get(key).get(metric), place, digits.get(metric))}
               </td>`,
             )}
           </tr>`;
@@ -70,11 +72,18 @@ export function Swatch({ colour }) {
   return html`<span class="swatch" style=${{ background: colour }} aria-hidden="true"></span>`;
 }
 
-function shownAt(line, place) {
-  if (!line) return "–";
-  const at = place ? indexAt(line, place.x) : line.xs.length - 1;
+function placeOf(line, place) {
+  return place ? indexAt(line, place.x) : line.xs.length - 1;
+}
+
+function valueAt(line, place) {
+  return line?.ys?.[placeOf(line, place)];
+}
+
+function shownAt(line, place, digits) {
+  const at = line && placeOf(line, place);
   if (at === undefined) return "–";
-  return line.mean ? shownBand(line, at) : shownNumber(line.ys[at]);
+  return line.mean ? shownBand(line, at) : shownNumber(line.ys[at], digits);
 }
 
 /** An interval or a range needs a wider column, which a table of many metrics has no room for. */
@@ -97,7 +106,7 @@ function shownBand({ mean, low, high, n, band }, at) {
   if (!n[at]) return "–";
   const spread = band === "range"
     ? `${shownNumber(low[at])} to ${shownNumber(high[at])}`
-    : `± ${shownNumber(Number((high[at] - mean[at]).toPrecision(2)))}`;
+    : `± ${shownNumber(high[at] - mean[at], 2)}`;
   return html`${shownNumber(mean[at])}${n[at] > 1 && html` <small class="dim">${spread}</small>`}`;
 }
 

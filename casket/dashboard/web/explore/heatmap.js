@@ -120,8 +120,8 @@ function HeatCell({ cell, order }) {
     style=${{ "--strength": strength }}
     title=${params.join("\n")}
   >
-    ${shownNumber(Number(cell.mean.toPrecision(4)))}
-    ${isNumber(cell.std) && html`<small> ± ${shownNumber(Number(cell.std.toPrecision(2)))}</small>`}
+    ${shownNumber(cell.mean, 4)}
+    ${isNumber(cell.std) && html`<small> ± ${shownNumber(cell.std, 2)}</small>`}
     ${cell.mean === order.at(-1) && html` <span class="best">★ best</span>`}
   </td>`;
 }

@@ -1,5 +1,5 @@
 import { EChart, categoryAxis, clipped } from "casket/explore/echart";
-import { isNumber, own, quoted, valueOf, written } from "casket/model/facts";
+import { isNumber, metricsOf, own, quoted, valueOf, written } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { account, placed, scaleOf } from "casket/model/points";
 import { compile } from "casket/where/where";
@@ -102,7 +102,7 @@ function text(value) {
 function fitting(rows, where) {
   if (!where.trim()) return rows;
   try {
-    return rows.filter(compile(where));
+    return rows.filter(compile(where, metricsOf(rows)));
   } catch {
     return rows;
   }

@@ -2,6 +2,8 @@
 
 import { computed, effect, signal } from "@preact/signals";
 
+import { metricsOf } from "casket/model/facts";
+import { data } from "casket/model/page";
 import { fields } from "casket/model/view";
 
 const PAUSE_IN_WRITING = 1000;
@@ -19,7 +21,7 @@ export const isWriting = signal(false);
 export const condition = computed(() => {
   const { where } = text.value;
   if (!where.trim()) return ANY;
-  if (language.value) return read(where, language.value);
+  if (language.value) return read(where, data.rows.value, language.value);
   return problem.value ? { ...UNREAD, mistake: { message: problem.value, position: 0 } } : UNREAD;
 });
 
@@ -43,9 +45,10 @@ effect(() => {
   return () => clearTimeout(timer);
 });
 
-function read(where, { Mistake, compile, namesIn }) {
+function read(where, rows, { Mistake, compile }) {
   try {
-    return { fits: compile(where), mistake: null, names: namesIn(where) };
+    const fits = compile(where, metricsOf(rows));
+    return { fits, mistake: null, names: fits.names };
   } catch (error) {
     if (!(error instanceof Mistake)) throw error;
     return { ...UNREAD, mistake: error };

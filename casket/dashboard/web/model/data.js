@@ -1,5 +1,7 @@
 import { batch, computed, signal } from "@preact/signals";
 
+import { learnMetrics } from "casket/model/facts";
+
 /** @typedef {import("casket/types").Row} Row */
 /** @typedef {import("casket/types").Source} Source */
 
@@ -67,7 +69,8 @@ export class Data {
     });
   }
 
-  #takeAll({ max_points: maxPoints, files, experiments, sessions }) {
+  #takeAll({ max_points: maxPoints, files, experiments, sessions, metrics }) {
+    learnMetrics(metrics);
     batch(() => {
       this.maxPoints.value = maxPoints;
       this.files.value = files;
@@ -85,7 +88,10 @@ export class Data {
 
   #take({ type, data }) {
     if (type === "reload") this.start();
-    else if (type === "sessions") this.takeRows(data.sessions, data.removed);
+    else if (type === "sessions") {
+      learnMetrics(data.metrics);
+      this.takeRows(data.sessions, data.removed);
+    }
     else if (type === "lost") this.connection.value = "lost";
     else if (type === "found") this.connection.value = "live";
     else this[type].value = data[type] ?? data;

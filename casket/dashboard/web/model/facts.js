@@ -4,24 +4,16 @@ const GROUPS = ["params", "config", "meta", "last", "best"];
 const WORDS = { NaN, Infinity, "-Infinity": -Infinity };
 const OWN_NUMBERS = ["epochs", "duration"];
 const KEYWORDS = new Set(
-  (
-    "False None True and as assert async await break class continue def del elif else except " +
-    "finally for from global if import in is lambda nonlocal not or pass raise return try while " +
-    "with yield"
-  ).split(" "),
+  "False false None null True true and in is not or AND OR NOT".split(" "),
+);
+const META_AT_TIMES = new Set(
+  ["capture", "clash", "data", "job", "pruned", "repeat", "rerun_of", "starts"],
 );
 
-const LOWER = new RegExp(
-  "(^|[._/ -])(loss|error|err|mse|mae|rmse|mape|nll|bce|wer|cer|ppl|perplexity|fid|eer|" +
-    "regret|brier|divergence|kl)($|[._/ -])|(loss|error|distance)$",
-);
-const HIGHER = new RegExp(
-  "(^|[._/ -])(acc|accuracy|auc|auroc|ap|map|f1|fbeta|precision|recall|score|r2|iou|dice|bleu|" +
-    "rouge|reward|return|psnr|ssim|mcc|kappa|top\\d+)($|[._/ -])|" +
-    "(accuracy|score|precision|recall)$",
-);
-
-const NEITHER = /(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$/;
+const metricFacts = new Map();
+const UNKNOWN_METRIC = { better: null, held_out: false, weight: 1 };
+const [LEAST_DIGITS, MOST_DIGITS, MARGIN_DIGITS, MOST_PLACES] = [4, 7, 2, 12];
+const [SMALLEST, LARGEST] = [1e-4, 1e16];
 
 const finders = new Map();
 const MOST_FINDERS = 10_000;
@@ -46,12 +38,20 @@ const OWN = {
   meta: (row) => row.meta,
 };
 
-/** Tells which way a metric is better, as far as its name says: "min", "max" or null. */
+/** Takes what the server decided of metrics, by flat name: see docs/dashboard-api.md. */
+export function learnMetrics(facts) {
+  for (const [name, decided] of Object.entries(facts ?? {})) metricFacts.set(name, decided);
+}
+
+/** Returns what the server decided of a metric: `{better, held_out, weight, base}`. */
+export function factsOf(metric) {
+  const bare = metric.replace(/^(last|best)\./, "");
+  return metricFacts.get(metric) ?? metricFacts.get(bare) ?? { ...UNKNOWN_METRIC, base: metric };
+}
+
+/** Returns which way a metric is better: "min", "max" or null. */
 export function better(metric) {
-  const name = metric.toLowerCase();
-  if (NEITHER.test(name)) return null;
-  if (LOWER.test(name)) return "min";
-  return HIGHER.test(name) ? "max" : null;
+  return factsOf(metric).better;
 }
 
 /** Returns what a name, such as `params.lr` or `val_loss`, means for a row; else undefined. */
@@ -64,22 +64,45 @@ export function valueOf(row, name) {
   return value === undefined ? valueOfOddKey(row, name) : value;
 }
 
-/** Tells whether a name, given as its parts, can mean something for any of some rows. */
+/** Returns whether a name, given as its parts, means something for any of some rows. */
 export function isKnown(parts, rows) {
-  const [group] = parts;
-  if (parts.length === 1 && group in OWN) return true;
+  const [group, ...rest] = parts;
+  if (!rest.length && group in OWN) return true;
+  if (group === "meta" && META_AT_TIMES.has(rest[0])) return true;
   const find = finder(parts);
-  // What a row does not hold because it is long may be there all the same.
-  return rows.some((row) => find(row) !== undefined || row.partial?.includes(group));
+  // A row may have left out the rest of a group that is long.
+  if (rows.some((row) => find(row) !== undefined || row.partial?.includes(group))) return true;
+  const isNoMetric = rest.length > 0 && ["params", "config", "meta"].includes(group);
+  return !isNoMetric && !rows.some((row) => Object.keys(row.last).length);
 }
 
-/** Turns a name, given as its parts, into a function that finds what it means for a row. */
-export function finder(parts) {
+/** Returns a function of a flat name: whether any of some rows has a metric of that name. */
+export function metricsOf(rows) {
+  const known = new Map();
+  return (name) => {
+    if (!known.has(name)) known.set(name, rows.some((row) => own(row.last, name) !== undefined));
+    return known.get(name);
+  };
+}
+
+/**
+ * Turns a name, given as its parts, into a function that returns what it means for a row.
+ *
+ * A bare name is a metric, else a param: `isMetric` decides which for all rows alike.
+ */
+export function finder(parts, isMetric) {
   const [first, ...rest] = parts;
   const flat = parts.join(".");
   const metric = (row) => restored(own(row.last, flat));
-  if (!rest.length) return OWN[first] ?? metric;
-  if (!GROUPS.includes(first)) return metric;
+  const param = (row) => restored(inside(row.params, parts, flat));
+  if (!rest.length && OWN[first]) return OWN[first];
+  if (!rest.length || !GROUPS.includes(first)) {
+    if (isMetric) return isMetric(flat) ? metric : param;
+    return (row) => {
+      const value = metric(row);
+      return value === undefined ? param(row) : value;
+    };
+  }
   const flatRest = rest.join(".");
   const member = (row) => restored(inside(row[first], rest, flatRest));
   // A metric may itself be called "best.acc".
@@ -163,10 +186,16 @@ export function numericNames(rows) {
   return [...params, ...metrics, ...best, ...OWN_NUMBERS];
 }
 
-/** Returns a name as a `where` expression must write it, such as `params["weird key"]`. */
+/** Returns a name as a `where` expression must have it, such as "params.`weird key`". */
 export function written(name, rows) {
   const [first, ...rest] = pathOf(name, rows);
-  return first + rest.map((key) => (isPlain(key) ? `.${key}` : `[${quoted(key)}]`)).join("");
+  return word(first, true) + rest.map((key) => word(key, false)).join("");
+}
+
+function word(key, isFirst) {
+  if (isPlain(key) && !(isFirst && KEYWORDS.has(key))) return isFirst ? key : `.${key}`;
+  if (!key || key.includes("`")) return `${isFirst ? "last" : ""}[${quoted(key)}]`;
+  return isFirst ? `\`${key}\`` : `.\`${key}\``;
 }
 
 /** Returns text in quotes, as a `where` expression must write it. */
@@ -177,24 +206,68 @@ export function quoted(text) {
   );
 }
 
-/** Returns the text of a cell. */
-export function shown(value, name = "") {
+/** As the digits of `shown`: all that a number has. */
+export const EXACT = Infinity;
+
+/** Returns the text of a cell, floats with so many significant digits at most. */
+export function shown(value, name = "", digits = MOST_DIGITS) {
   if (value === undefined || value === null) return "";
   if (name === "duration" || name === "age") return shownDuration(value);
-  if (typeof value === "number") return shownNumber(value);
+  if (typeof value === "number") return shownNumber(value, digits);
   if (typeof value === "string") return shownText(value);
-  if (Array.isArray(value)) return `[${value.map(shownInside).join(", ")}]`;
+  if (Array.isArray(value)) return `[${value.map((item) => shownInside(item, digits)).join(", ")}]`;
   if (typeof value !== "object") return String(value);
-  const items = Object.entries(value).map(([key, item]) => `${key}: ${shownInside(item)}`);
+  const items = Object.entries(value).map(([key, item]) => `${key}: ${shownInside(item, digits)}`);
   return `{${items.join(", ")}}`;
 }
 
-/** Returns a number in five significant digits at most; a whole one in full. */
-export function shownNumber(number) {
-  if (!isNumber(number) || Number.isInteger(number)) return String(number);
+// How numbers are shown: as in casket/numbers.py; tests/dashboard/number_cases.json has the cases.
+
+/** Returns a number: a whole one in full, others in so many significant digits. */
+export function shownNumber(number, digits = MOST_DIGITS) {
+  if (!isNumber(number) || digits === EXACT) return String(number);
   const size = Math.abs(number);
-  if (size >= 1e-4 && size < 1e15) return String(Number(number.toPrecision(5)));
-  return String(number.toExponential(4)).replace(/\.?0*e/, "e");
+  if (size < LARGEST && Number.isInteger(number)) return String(number);
+  if (size < SMALLEST || size >= LARGEST) {
+    return number.toExponential(digits - 1).replace(/\.?0*e/, "e");
+  }
+  const wholeDigits = String(Math.trunc(size)).length;
+  return String(Number(number.toPrecision(Math.max(digits, wholeDigits))));
+}
+
+/** Returns how many significant digits tell the numbers among values apart. */
+export function digitsApart(values) {
+  const numbers = [...new Set(values.filter(isNumber))];
+  if (numbers.length < 2) return MOST_DIGITS;
+  let digits = LEAST_DIGITS;
+  while (digits < MOST_DIGITS && !areApart(numbers, digits)) digits += 1;
+  return digits;
+}
+
+/** Returns a mean and its margin, with the digits that the margin leaves to the mean. */
+export function withMargin(mean, margin) {
+  if (!isNumber(margin)) return shownNumber(mean);
+  if (margin === 0) return `${shownNumber(mean)} ± 0`;
+  const places = MARGIN_DIGITS - 1 - exponentOf(margin, MARGIN_DIGITS);
+  const meant = mean ? MOST_DIGITS - 1 - exponentOf(mean, MOST_DIGITS) : places;
+  if (places > Math.min(meant, MOST_PLACES) || Math.max(Math.abs(mean), margin) >= LARGEST) {
+    return `${shownNumber(mean)} ± ${shownNumber(margin, MARGIN_DIGITS)}`;
+  }
+  return [mean, margin].map((number) => number.toFixed(Math.max(places, 0))).join(" ± ");
+}
+
+function areApart(numbers, digits) {
+  const seen = new Set();
+  for (const number of numbers) {
+    const text = shownNumber(number, digits);
+    if (seen.has(text)) return false;
+    seen.add(text);
+  }
+  return true;
+}
+
+function exponentOf(number, digits) {
+  return Number(number.toExponential(digits - 1).split("e")[1]);
 }
 
 /** Returns seconds as people say them: `41 s`, `2 min 5 s`, `3 h 20 min`, `4 d 1 h`. */
@@ -255,8 +328,7 @@ function pathOf(name, rows) {
   const parts = name.split(".");
   const [group] = parts;
   const rest = name.slice(group.length + 1);
-  if (!rest && name in OWN) return parts;
-  if (!rest || !GROUPS.includes(group)) return parts.every(isPlain) ? parts : ["last", name];
+  if (!rest || !GROUPS.includes(group)) return parts;
   for (const row of rows) {
     if (own(row[group], rest) !== undefined) return [group, rest];
     const [path] = oddPath(row, name) ?? [];
@@ -266,7 +338,7 @@ function pathOf(name, rows) {
 }
 
 function isPlain(key) {
-  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(key) && !key.startsWith("__") && !KEYWORDS.has(key);
+  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(key);
 }
 
 function addNumeric(names, table, prefix = "") {
@@ -275,8 +347,8 @@ function addNumeric(names, table, prefix = "") {
   }
 }
 
-function shownInside(value) {
-  return value === null ? "null" : shown(value);
+function shownInside(value, digits) {
+  return value === null ? "null" : shown(value, "", digits);
 }
 
 function shownText(text) {

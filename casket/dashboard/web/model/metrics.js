@@ -1,21 +1,4 @@
-import { better, isNumber } from "casket/model/facts";
-
-const PART = /^(train(?:ing)?|val(?:id(?:ation)?)?|test|dev|eval)(?:[_./ -])(.+)$/i;
-const UNSEEN = /(^|[_./ -])(val|valid|validation|test|dev|eval)([_./ -]|$)/i;
-const TRAINING = /(^|[_./ -])train(ing)?([_./ -]|$)/i;
-const PLUMBING = new RegExp(
-  "(^|[./ ])((n|num|std|rank|split\\d*)_[^./ ]*|" +
-    "[^./ ]*_(time|seconds|duration|samples|count|index|idx|std)s?|" +
-    "time|seconds|duration|timestamp|candidate|split|fold|rank|index|idx|count|" +
-    "(global_)?step|iteration|epoch|batch)$",
-  "i",
-);
-
-/** Splits "val_loss" into what is measured and on which part of the data. */
-export function split(metric) {
-  const found = PART.exec(metric);
-  return found ? { base: found[2], part: found[1] } : { base: metric, part: "" };
-}
+import { better, factsOf, isNumber } from "casket/model/facts";
 
 /** Returns the flat names of the metrics that sessions logged as numbers, those of most first. */
 export function namesOf(rows, kind) {
@@ -38,7 +21,7 @@ export function mainMetric(rows) {
     for (const name of Object.keys(row.best ?? {})) counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const most = Math.max(0, ...counts.values());
-  const rate = (name) => 2 * weight(name) + Number(better(name) === "max");
+  const rate = (name) => 2 * factsOf(name).weight + Number(better(name) === "max");
   const common = [...counts.keys()].filter((name) => counts.get(name) >= most / 2);
   return common.sort((a, b) => rate(b) - rate(a) || (a < b ? -1 : 1))[0] ?? "";
 }
@@ -63,29 +46,21 @@ export function isBetter(value, other, mode) {
 /** Puts metrics into charts: one measured on several parts of the data has one chart. */
 export function charts(metrics, main) {
   const found = new Map();
-  const bases = new Set(metrics.map((name) => split(name).base));
+  const bases = new Set(metrics.map((name) => factsOf(name).base));
   for (const metric of metrics) {
-    const { base, part } = split(metric);
-    const paired = metrics.some((other) => other !== metric && split(other).base === base);
-    const title = part && !paired && bases.size > 1 ? metric : base;
+    const { base } = factsOf(metric);
+    const paired = metrics.some((other) => other !== metric && factsOf(other).base === base);
+    const title = base !== metric && !paired && bases.size > 1 ? metric : base;
     if (!found.has(title)) found.set(title, []);
     found.get(title).push(metric);
   }
   const list = [...found].map(([title, names]) => ({ title, metrics: names.sort(byPart) }));
   const rate = ({ metrics: names }) =>
-    names.includes(main) ? Infinity : Math.max(...names.map(weight));
+    names.includes(main) ? Infinity : Math.max(...names.map((name) => factsOf(name).weight));
   const rates = new Map(list.map((chart) => [chart, rate(chart)]));
   return list.sort((a, b) => rates.get(b) - rates.get(a));
 }
 
-/** Returns how much a metric tells of how good a session is, as far as its name says. */
-function weight(metric) {
-  if (PLUMBING.test(metric)) return 0;
-  if (!better(metric)) return 1;
-  if (UNSEEN.test(metric)) return 4;
-  return TRAINING.test(metric) ? 2 : 3;
-}
-
 function byPart(a, b) {
-  return Number(UNSEEN.test(a)) - Number(UNSEEN.test(b)) || (a < b ? -1 : 1);
+  return Number(factsOf(a).held_out) - Number(factsOf(b).held_out) || (a < b ? -1 : 1);
 }

@@ -6,13 +6,32 @@ const NORMAL_QUANTILE = 1.959963984540054;
 const MOST_GROUPS = 8;
 const FEWEST = 6;
 
-/** Returns `{mean, margin, n}` of at least one number: its 95 % interval by Student's t. */
+/** Returns `{mean, margin, n}` of a sample: its 95 % interval by Student's t, of scaled sums. */
 export function interval(numbers) {
   const n = numbers.length;
-  const mean = sum(numbers) / n;
-  if (n === 1 || !numbers.every(isNumber)) return { mean, margin: NaN, n };
-  const deviation = Math.sqrt(sum(numbers.map((value) => (value - mean) ** 2)) / (n - 1));
-  return { mean, margin: (studentT(n - 1) * deviation) / Math.sqrt(n), n };
+  if (!n || !numbers.every(isNumber)) return { mean: n ? sum(numbers) / n : NaN, margin: NaN, n };
+  const [least, most] = [numbers.reduce(lower), numbers.reduce(higher)];
+  if (least === most) return { mean: least, margin: n > 1 ? 0 : NaN, n };
+  // A power of two loses no digits.
+  const scale = powerOfTwo(Math.max(most, -least));
+  const scaled = numbers.map((value) => value / scale);
+  const mean = sum(scaled) / n;
+  const deviation = Math.sqrt(sum(scaled.map((value) => (value - mean) ** 2)) / (n - 1));
+  const margin = (studentT(n - 1) * deviation) / Math.sqrt(n);
+  return { mean: mean * scale, margin: margin * scale, n };
+}
+
+function lower(a, b) {
+  return a < b ? a : b;
+}
+
+function higher(a, b) {
+  return a > b ? a : b;
+}
+
+/** Returns a power of two that is about as large as a number. */
+function powerOfTwo(number) {
+  return 2 ** Math.max(Math.min(Math.floor(Math.log2(number)), 1023), -1022);
 }
 
 /**

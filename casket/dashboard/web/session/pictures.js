@@ -1,6 +1,6 @@
 // What was logged, shown as what it is: an image, an array, a table, or values inside values.
 
-import { isDict, restored, shown, shownNumber } from "casket/model/facts";
+import { EXACT, isDict, restored, shown, shownNumber } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { useState } from "preact/hooks";
 
@@ -25,7 +25,7 @@ export function Value({ value, name = "", level = 0 }) {
   if (Array.isArray(value)) return html`<${List} items=${value} name=${name} level=${level} />`;
   if (value === null || value === undefined) return html`<span class="muted">null</span>`;
   if (typeof value === "string") return html`<${Text} text=${value} />`;
-  return html`<span class="number">${shown(value, name)}</span>`;
+  return html`<span class="number">${shown(value, name, EXACT)}</span>`;
 }
 
 /** Names and their values; many are folded. */
@@ -85,7 +85,7 @@ export function TableOf({ columns, rows, count = rows.length, name }) {
 function TableCell({ value }) {
   const isPlain = !isDict(value) || value.casket === undefined;
   return html`<td class=${typeof value === "number" ? "number" : ""}>
-    ${isPlain ? shown(value) : html`<${Value} value=${value} />`}
+    ${isPlain ? shown(value, "", EXACT) : html`<${Value} value=${value} />`}
   </td>`;
 }
 
@@ -109,9 +109,9 @@ function List({ items, name, level }) {
   }
   const isPlain = items.every((item) => item === null || typeof item !== "object");
   if (isPlain && (isOpen || items.length <= SHORT_LIST)) {
-    return html`<${Text} text=${shown(items.map(restored))} />`;
+    return html`<${Text} text=${shown(items.map(restored), "", EXACT)} />`;
   }
-  const first = items.slice(0, 4).map((item) => shown(restored(item)));
+  const first = items.slice(0, 4).map((item) => shown(restored(item), "", EXACT));
   const summary = `${items.length} values: ${first.join(", ")}, …`;
   return html`<details onToggle=${(event) => setOpen(event.target.open)}>
     <summary>${isPlain ? summary : `${items.length} values`}</summary>

@@ -14,6 +14,8 @@ import { data, source } from "casket/model/page";
 
 const PAGE = 50;
 const MOST_METRICS = 200;
+/** Significant digits of the numbers of a row: see docs/dashboard-api.md. */
+const DIGITS = 9;
 
 /** Everything about one session. */
 export function SessionPage({ row }) {
@@ -28,7 +30,7 @@ export function SessionPage({ row }) {
     <${Notes} key=${row.key} row=${row} />
     <div class="pair">
       <${Facts} title="Params" table=${all.params} />
-      <${Metrics} row=${row} />
+      <${Metrics} row=${row} details=${details} />
     </div>
     ${row.counts.epoch + row.counts.batch > 0 &&
     html`<${Curves} parts=${parts} kind=${row.counts.epoch ? undefined : "batch"} />`}
@@ -139,16 +141,16 @@ function Facts({ title, table }) {
   </section>`;
 }
 
-function Metrics({ row }) {
+function Metrics({ row, details }) {
   const [most, setMost] = useState(MOST_METRICS);
   const isNumeric = (name) => typeof restored(row.last[name]) === "number";
   const names = Object.keys(row.last).filter(isNumeric);
   if (!names.length) return null;
   const columns = ["metric", "last", "best"];
   const rows = names.map((name) => {
-    const best = restored(row.best[name]);
+    const best = exact(row.best[name], details?.best[name]);
     const way = { min: " (lowest)", max: " (highest)" }[better(name)] ?? "";
-    return [name, restored(row.last[name]), isNumber(best) ? `${shown(best)}${way}` : ""];
+    return [name, exact(row.last[name], details?.last[name]), isNumber(best) ? `${best}${way}` : ""];
   });
   return html`<section class="card" aria-label="Metrics">
     <h2>Metrics <small class="muted">${names.length}</small></h2>
@@ -158,6 +160,13 @@ function Metrics({ row }) {
       and ${rows.length - most} more
     </button>`}
   </section>`;
+}
+
+/** Returns a value of a row with all its digits, unless it has changed since those were read. */
+function exact(value, whole) {
+  // Whole numbers that a browser would round come as text.
+  const isSame = Number(Number(whole).toPrecision(DIGITS)) === Number(value) || whole === value;
+  return restored(isSame ? whole : value);
 }
 
 function Pictures({ artifacts }) {

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { bestValues, cellOfGroup, headOf, isMetric } from "casket/model/arrange";
-import { better, isNumber, shown, shownNumber, shownTime, valueOf } from "casket/model/facts";
+import { better, digitsApart, shown, shownTime, valueOf, withMargin } from "casket/model/facts";
 import * as listing from "casket/model/listing";
 import { cursor } from "casket/model/page";
 import { shortNames, state, update } from "casket/model/view";
@@ -32,7 +32,11 @@ export function Table() {
   const [place, setPlace] = useState({ top: 0, height: 600 });
   const hasGroups = Boolean(items[0]?.group);
   const rowHeight = isCoarse ? 42 : 29;
-  const widths = useMemo(() => widthsOf(columns, rows, items), [columns, rows.length, hasGroups]);
+  const digits = useMemo(() => digitsOf(columns, rows), [rows, columns]);
+  const widths = useMemo(
+    () => widthsOf(columns, rows, items, digits),
+    [columns, rows.length, hasGroups],
+  );
   const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
   const index = items.findIndex((item) => item.key === active);
 
@@ -118,7 +122,9 @@ export function Table() {
   const grid = `${LEAD}px ${widths.map((width) => `${width}px`).join(" ")}`;
   const total = LEAD + widths.reduce((sum, width) => sum + width, 0);
   const selected = useMemo(() => new Set(chosen), [chosen]);
-  const context = { columns, best, selected, drawn, pinned, isGrouped: group.length > 0 };
+  const context = {
+    columns, best, digits, selected, drawn, pinned, isGrouped: group.length > 0,
+  };
   return html`<div
     class=${isHeld ? "table is-held" : "table"}
     role=${hasGroups ? "treegrid" : "grid"}
@@ -329,7 +335,7 @@ function Cell({ item, name, context, column }) {
       ${row.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </div>`;
   }
-  const text = shownCell(name, value);
+  const text = shownCell(name, value, context.digits.get(name));
   return html`<div
     role="gridcell"
     class=${kinds.filter(Boolean).join(" ")}
@@ -341,8 +347,9 @@ function Cell({ item, name, context, column }) {
 }
 
 function Interval({ mean, margin, n, of }) {
+  const [shownMean, spread] = withMargin(mean, margin).split(" ± ");
   return html`<span title=${`mean ± 95 % interval over ${n} sessions`}>
-    ${shownNumber(mean)}<span class="dim">${shownMargin(margin)}</span>
+    ${shownMean}<span class="dim">${spread && ` ± ${spread}`}</span>
     ${n < of && html` <span class="dim">(${n})</span>`}
   </span>`;
 }
@@ -356,11 +363,11 @@ export function Status({ status }) {
 }
 
 /** Returns the text of a cell of the table. */
-export function shownCell(name, value) {
+export function shownCell(name, value, digits) {
   if ((name === "started" || name === "ended") && typeof value === "string") {
     return shownTime(value).slice(5, 16);
   }
-  return shown(value, name);
+  return shown(value, name, digits);
 }
 
 function titleOf(name, value, text, isBest) {
@@ -378,11 +385,17 @@ function isRight(name, rows) {
   return rows.slice(0, SAMPLE).some((row) => typeof valueOf(row, name) === "number");
 }
 
-function widthsOf(columns, rows, items) {
+/** Returns by column how many digits tell its numbers apart. */
+function digitsOf(columns, rows) {
+  const valuesOf = (name) => rows.map((row) => valueOf(row, name));
+  return new Map(columns.map((name) => [name, digitsApart(valuesOf(name))]));
+}
+
+function widthsOf(columns, rows, items, digits) {
   const sample = rows.slice(0, SAMPLE);
   const groups = items.filter((item) => item.group).slice(0, SAMPLE);
   return columns.map((name) => {
-    const texts = sample.map((row) => shownCell(name, valueOf(row, name)));
+    const texts = sample.map((row) => shownCell(name, valueOf(row, name), digits.get(name)));
     texts.push(...groups.map((item) => textOfGroup(cellOfGroup(item.group, name), name)));
     if (name === "tags") texts.push(...sample.map((row) => row.tags.join("WW") + "WW"));
     if (name === "status") texts.push("● completed");
@@ -434,9 +447,5 @@ function eyed(item, { hidden, selected, pinned }, drawn) {
 
 function textOfGroup(value, name) {
   if (value?.mean === undefined) return shownCell(name, value);
-  return shownNumber(value.mean) + shownMargin(value.margin);
-}
-
-function shownMargin(margin) {
-  return isNumber(margin) ? ` ± ${Number(margin.toPrecision(2))}` : "";
+  return withMargin(value.mean, value.margin);
 }

@@ -6,7 +6,7 @@ import * as listing from "casket/model/listing";
 import { data } from "casket/model/page";
 import { fields, update } from "casket/model/view";
 import { html } from "casket/shell/html";
-import { fittingNames, meantName, offeredNames } from "casket/where/names";
+import { fittingNames, hintOf, offeredNames } from "casket/where/names";
 
 const filter = fields("where");
 
@@ -20,14 +20,14 @@ export function Filter() {
   const input = useRef(null);
   const [word, setWord] = useState(null);
   const isAsking = word !== null;
-  const unknown = useMemo(() => names.find((parts) => !isKnown(parts, rows)), [names, rows]);
+  const unknown = useMemo(() => names.find(({ parts }) => !isKnown(parts, rows)), [names, rows]);
   const isNeeded = isAsking || Boolean(unknown);
   const offered = useMemo(
     () => (isNeeded ? offeredNames(rows, columns) : []),
     [isNeeded, rows, columns],
   );
   const fitting = isAsking ? fittingNames(offered, word.text) : [];
-  const doubt = unknown && !fitting.length ? doubtOf(unknown.join("."), offered) : "";
+  const doubt = unknown && !fitting.length ? hintOf(unknown, where, offered) : "";
 
   const look = () => setWord(wordAt(input.current));
   const take = (name) => {
@@ -106,11 +106,6 @@ export function Filter() {
       )}
     </div>`}
   </div>`;
-}
-
-function doubtOf(unknown, offered) {
-  const meant = meantName(offered, unknown);
-  return `No session has ${unknown}${meant ? `; did you mean ${meant}?` : "."}`;
 }
 
 /** The text again, unseen, with a line under the place where the mistake is. */

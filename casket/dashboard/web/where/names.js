@@ -9,7 +9,7 @@ const MOST = 8;
 /** Returns all names as they are written: columns of the table, params and metrics, meta last. */
 export function offeredNames(rows, columns) {
   const rank = (name) => {
-    const group = GROUPS.indexOf(groupOf(name));
+    const group = GROUPS.indexOf(name.startsWith("last.") ? "last" : groupOf(name));
     return columns.includes(name) ? columns.indexOf(name) : columns.length + group;
   };
   const names = possibleColumns(rows).filter((name) => name !== "file");
@@ -27,28 +27,57 @@ export function fittingNames(names, word) {
   return found.length === 1 && found[0] === word ? [] : found;
 }
 
-/** Returns the offered name that is most like one that nothing has; undefined if none is. */
+/** Returns the name nearest to one that is unknown, of its own group if one is near. */
 export function meantName(names, unknown) {
-  const wanted = unknown.toLowerCase();
+  const wanted = tailOf(unknown).toLowerCase();
+  const own = names.filter((name) => groupOf(name) === groupOf(unknown));
+  const whole = unknown.toLowerCase();
+  return nearest(own, wanted) ?? nearest(names, wanted) ?? nearest(names, whole, (name) => name);
+}
+
+function nearest(names, wanted, formOf = tailOf) {
   let best;
   let least = wanted.length / 3;
   for (const name of names) {
-    const ways = [name, tailOf(name)].map((way) => distance(wanted, way.toLowerCase(), least));
-    const found = Math.min(...ways);
+    const found = distance(wanted, formOf(name).toLowerCase(), least);
     if (found > least || (found === least && best)) continue;
     [best, least] = [name, found];
   }
-  return best;
+  return best ?? names.find((name) => formOf(name).toLowerCase().includes(wanted));
+}
+
+/** Returns the hint about a name of a condition that no session has. */
+export function hintOf({ start, stop }, text, names) {
+  const unknown = text.slice(start, stop);
+  const meant = misread(text.slice(start), names) ?? meantName(names, unknown);
+  if (meant) return `no session has ${unknown}; did you mean ${meant}?`;
+  const more = names.length > MOST ? ` and ${names.length - MOST} more` : "";
+  return `no session has ${unknown}; there are ${names.slice(0, MOST).join(", ")}${more}`;
+}
+
+/** Returns the name in backquotes that stands, without them, at the start of a text. */
+function misread(text, names) {
+  const rest = bare(text);
+  const matches = names
+    .filter((name) => name.includes("`"))
+    .flatMap((name) => [name, tailOf(name)].map((form) => ({ name, form: bare(form) })))
+    .filter(({ form }) => rest.startsWith(form));
+  matches.sort((a, b) => b.form.length - a.form.length || a.name.length - b.name.length);
+  return matches[0]?.name;
+}
+
+function bare(name) {
+  return name.replaceAll("`", "").replaceAll(" ", "");
 }
 
 function groupOf(name) {
   const [group, ...rest] = name.split(".");
-  return rest.length && GROUPS.includes(group) ? group : "";
+  return rest.length && group !== "last" && GROUPS.includes(group) ? group : "";
 }
 
 function tailOf(name) {
   const group = groupOf(name);
-  return group ? name.slice(group.length + 1) : name;
+  return group ? name.slice(group.length + 1) : name.replace(/^last\./, "");
 }
 
 /** Returns how many letters are put in, left out or changed; Infinity if far more than `most`. */

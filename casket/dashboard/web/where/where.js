@@ -1,17 +1,51 @@
 // The `where` language: conditions such as `params.lr < 0.1 and 'svm' in tags`.
 //
-// The meaning is that of casket/where.py, which reads with Python's parser; the same cases
+// docs/where.md is the reference, casket/where.py the same in Python; the same cases
 // (tests/dashboard/where_cases.json) go through both.
 
-import { finder, isDict, restored } from "casket/model/facts";
-import { Refused, parse } from "casket/where/where_parser";
-import { TESTS, isTrue, setOf, timeOf } from "casket/where/where_values";
+import { finder } from "casket/model/facts";
+import { ARITHMETIC, FUNCTIONS, TESTS, isTrue, item, negative, timeOf, wholeOf } from "casket/where/where_values";
 
-const LENGTH_LIMIT = 10_000;
-const DEPTH_LIMIT = 50;
-const WORDS = { true: true, false: false, null: null };
+const LONGEST = 10_000;
+const DEEPEST = 30;
+const WORDS = { __proto__: null, True: true, true: true, False: false, false: false };
+Object.assign(WORDS, { None: null, null: null });
+const KEYWORDS = new Set([...Object.keys(WORDS), "and", "or", "not", "in", "is"]);
 const TIMES = ["started", "ended"];
-const TOO_DEEP = "this is nested too deeply; write a simpler expression";
+
+const EXAMPLE =
+  "write comparisons joined with and, or, not, such as params.lr < 0.1 and 'svm' in tags";
+const ADVICE = {
+  "==": "= := ===",
+  "!=": "<> !== ≠",
+  "<=": "=< ≤",
+  ">=": "=> ≥",
+  and: "& && AND",
+  or: "| || OR",
+  not: "! ~ NOT",
+  "-": "−",
+  "straight quotes": "‘ ’ “ ”",
+  "a product, such as x * x": "**",
+  "a list, such as [1, 2]": "{ }",
+  "the name in backquotes, such as params.`a#b`": "# $ : ; ? @ ^ \\",
+  "the closing quote, too": "' \" `",
+};
+const FOREIGN = new Map(
+  Object.entries(ADVICE).flatMap(([advice, signs]) => signs.split(" ").map((s) => [s, advice])),
+);
+const SPACE = "\\u00a0\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\ufeff";
+const TOKEN = new RegExp(
+  `(?<space>[ \\t\\r\\n${SPACE}]+)` +
+    "|(?<number>(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][+-]?[0-9]+)?)" +
+    // A letter is also all that is not ASCII, but for spaces and a word processor's signs.
+    `|(?<name>[^\\x00-/:-@\\[-^\`{-\\x7f${SPACE}≠≤≥−‘’“”\\ud800-\\udfff]+)` +
+    "|(?<quoted>`[^`]+`)" +
+    `|(?<text>"(?:[^"\\\\]|\\\\.)*"|'(?:[^'\\\\]|\\\\.)*')` +
+    "|(?<foreign>[!=]==|<>|=[<>]|:=|&&|\\|\\||\\*\\*)" +
+    "|(?<sign>[<>=!]=|//|[-+*/%<>()\\[\\],.])",
+  "suy",
+);
+const ESCAPE = /(?:\\u[0-9a-fA-F]{4})+|\\./gsu;
 
 /** What is wrong with an expression, and where: an index into it. */
 export class Mistake extends Error {
@@ -21,156 +55,247 @@ export class Mistake extends Error {
   }
 }
 
-/** Turns an expression into a function that tells whether a row of the table meets it. */
-export function compile(expression) {
-  if (expression.length > LENGTH_LIMIT) {
-    const message = `write a shorter expression, of at most ${LENGTH_LIMIT} characters`;
-    throw new Mistake(message, 0);
+/**
+ * Compiles an expression to a function of a row of the table.
+ *
+ * `isMetric` returns whether any session has a metric of a flat name: a bare name is that, else a
+ * param. The function has `names`: of each name its parts, and where it stands.
+ */
+export function compile(expression, isMetric) {
+  if (expression.length > LONGEST) {
+    throw new Mistake(`write a shorter expression, of at most ${LONGEST} characters`, 0);
   }
-  const text = expression.trim();
-  try {
-    const tree = parse(text);
-    if (depth(tree) > DEPTH_LIMIT) throw new RangeError();
-    const value = reader(tree);
-    return (row) => isTrue(value(row));
-  } catch (error) {
-    // A RangeError is thrown by the engine itself when its stack is full.
-    if (error instanceof RangeError) throw new Mistake(TOO_DEEP, 0);
-    if (!(error instanceof Refused)) throw error;
-    throw new Mistake(error.message, expression.indexOf(text) + error.at);
+  const parser = new Parser(tokensOf(expression), isMetric);
+  const read = parser.whole();
+  return Object.assign((row) => isTrue(read(row)), { names: parser.names });
+}
+
+function tokensOf(text) {
+  const tokens = [];
+  let at = 0;
+  while (at < text.length) {
+    TOKEN.lastIndex = at;
+    const match = TOKEN.exec(text);
+    const kind = match ? Object.keys(match.groups).find((name) => match.groups[name]) : "foreign";
+    const sign = match ? match[0] : String.fromCodePoint(text.codePointAt(at));
+    const isMember = tokens.at(-1)?.text === ".";
+    if (kind === "foreign" || (kind === "name" && FOREIGN.has(sign) && !isMember)) {
+      const advice = FOREIGN.get(sign) ?? "plain text";
+      throw new Mistake(`${sign} is not read here; write ${advice}`, at);
+    }
+    if (kind !== "space") {
+      tokens.push({ kind, text: sign, start: at, value: valueOf(kind, sign, at) });
+    }
+    at += sign.length;
+  }
+  return [...tokens, { kind: "end", text: "", start: at }];
+}
+
+function valueOf(kind, text, start) {
+  if (kind === "number") return wholeOf(text) ?? Number(text);
+  if (kind === "quoted") return text.slice(1, -1);
+  if (kind !== "text") return text;
+  return text.slice(1, -1).replace(ESCAPE, (escape, at) => {
+    try {
+      return escape === "\\'" ? "'" : JSON.parse(`"${escape}"`);
+    } catch {
+      const message = "this escape is not read; write \\\\ for a backslash";
+      throw new Mistake(message, start + 1 + at);
+    }
+  });
+}
+
+/** Recursive descent over LEVELS, the loosest first. */
+class Parser {
+  names = [];
+  #tokens;
+  #isMetric;
+  #at = 0;
+  #depth = 0;
+
+  constructor(tokens, isMetric) {
+    this.#tokens = tokens;
+    this.#isMetric = isMetric;
+  }
+
+  get #token() {
+    return this.#tokens[this.#at];
+  }
+
+  #next() {
+    this.#at += 1;
+    return this.#tokens[this.#at - 1];
+  }
+
+  #take(...texts) {
+    const { kind, text } = this.#token;
+    return (kind === "sign" || kind === "name") && texts.includes(text) ? this.#next().text : "";
+  }
+
+  #unexpected() {
+    const { text, start } = this.#token;
+    const problem = text ? `${text} is not expected here` : "the condition is incomplete";
+    return new Mistake(`${problem}; ${EXAMPLE}`, start);
+  }
+
+  whole() {
+    const read = this.#level(0);
+    if (this.#token.kind !== "end") throw this.#unexpected();
+    return read;
+  }
+
+  #nested(level) {
+    this.#depth += 1;
+    if (this.#depth > DEEPEST) {
+      throw new Mistake("this is nested too deeply; write a simpler expression", this.#token.start);
+    }
+    const read = this.#level(level);
+    this.#depth -= 1;
+    return read;
+  }
+
+  #level(level) {
+    if (level === LEVELS.length) return this.#factor();
+    const { signs, join } = LEVELS[level];
+    if (!join) return this.#take("not") ? this.#negated(level) : this.#level(level + 1);
+    const start = this.#at;
+    const first = this.#level(level + 1);
+    const links = [];
+    for (let sign = this.#sign(signs); sign; sign = this.#sign(signs)) {
+      const operand = this.#at;
+      links.push([TESTS[sign] ?? ARITHMETIC[sign], this.#level(level + 1)]);
+      if (sign in ARITHMETIC) [start, operand].forEach((at) => this.#checkNumber(at));
+    }
+    return links.length ? join(first, links) : first;
+  }
+
+  #sign(signs) {
+    if (!signs.includes("is")) return this.#take(...signs);
+    if (this.#take("not")) {
+      if (!this.#take("in")) throw this.#unexpected();
+      return "not in";
+    }
+    const sign = this.#take(...signs);
+    if (sign !== "is") return sign;
+    const whole = this.#take("not") ? "is not" : "is";
+    if (["None", "null"].includes(this.#token.text)) return whole;
+    const message = "only None can follow is; write == or != to compare";
+    throw new Mistake(message, this.#token.start);
+  }
+
+  #negated(level) {
+    const read = this.#nested(level);
+    return (row) => !isTrue(read(row));
+  }
+
+  #factor() {
+    if (!this.#take("-")) return this.#primary();
+    this.#checkNumber(this.#at);
+    const read = this.#nested(LEVELS.length);
+    return (row) => negative(read(row));
+  }
+
+  #checkNumber(at) {
+    const { kind, text, start } = this.#tokens[at];
+    if (kind !== "text" && text !== "[" && !(text in WORDS)) return;
+    throw new Mistake("only numbers are calculated with; write a number", start);
+  }
+
+  #primary() {
+    const token = this.#token;
+    const { kind, text } = token;
+    const isWord = kind === "name" && text in WORDS;
+    if (isWord || kind === "number" || kind === "text") {
+      const value = isWord ? WORDS[this.#next().text] : this.#next().value;
+      return () => value;
+    }
+    if (kind === "quoted" || (kind === "name" && !KEYWORDS.has(text))) return this.#name();
+    const opening = this.#take("(", "[");
+    if (!opening) throw this.#unexpected();
+    const { items, hasComma } = this.#items(token, opening === "(" ? ")" : "]");
+    if (opening === "(" && items.length === 1 && !hasComma) return items[0];
+    return (row) => items.map((read) => read(row));
+  }
+
+  #items(opening, closing) {
+    const items = [];
+    let comma = "";
+    while (!this.#take(closing)) {
+      if (this.#token.kind === "end") {
+        throw new Mistake(`this ${opening.text} is never closed`, opening.start);
+      }
+      if (items.length && !comma) throw this.#unexpected();
+      items.push(this.#nested(0));
+      comma = this.#take(",");
+    }
+    return { items, hasComma: Boolean(comma) || items.length > 1 };
+  }
+
+  #name() {
+    const first = this.#next();
+    const steps = [first.value];
+    while (this.#token.text === "." || this.#token.text === "[") {
+      steps.push(this.#take(".") ? this.#member() : this.#key());
+    }
+    if (this.#token.text === "(") return this.#call(first, steps.length);
+    const end = steps.findIndex((step) => typeof step !== "string");
+    const parts = end < 0 ? steps : steps.slice(0, end);
+    const last = this.#tokens[this.#at - 1];
+    this.names.push({ parts, start: first.start, stop: last.start + last.text.length });
+    const find = finder(parts, this.#isMetric);
+    if (parts.length === 1 && TIMES.includes(parts[0])) return (row) => timeOf(find(row));
+    const keys = steps.slice(parts.length);
+    return keys.length ? (row) => keys.reduce(item, find(row)) : find;
+  }
+
+  #member() {
+    const { kind, start } = this.#token;
+    if (kind !== "name" && kind !== "quoted") throw new Mistake("write a name after the dot", start);
+    return this.#next().value;
+  }
+
+  #key() {
+    this.#next();
+    const { start } = this.#token;
+    const minus = this.#take("-");
+    const { kind, text, value } = this.#token;
+    const isWhole = kind === "number" && /^[0-9]+$/.test(text);
+    if (!isWhole && (minus || kind !== "text")) {
+      throw new Mistake("write quoted text or a whole number between the brackets", start);
+    }
+    this.#next();
+    if (!this.#take("]")) throw this.#unexpected();
+    return minus ? -value : value;
+  }
+
+  #call(name, length) {
+    const { usage, call } = FUNCTIONS[name.text] ?? {};
+    if (length > 1 || !call) {
+      const usages = Object.values(FUNCTIONS).map((each) => each.usage).join(", ");
+      throw new Mistake(`there is no such function; there are ${usages}`, name.start);
+    }
+    const { items } = this.#items(this.#next(), ")");
+    if (items.length !== usage.split(",").length) throw new Mistake(`write ${usage}`, name.start);
+    return (row) => call(...items.map((read) => read(row)));
   }
 }
 
-/** Returns the names in an expression that can be compiled, each as its parts. */
-export function namesIn(expression) {
-  return namesOf(parse(expression.trim()));
-}
-
-// Counted as Python's syntax tree is, in which names and operators are nodes, too.
-function depth(node) {
-  if (node.type === "Constant") return 1;
-  if (node.type === "Name") return 2;
-  return 1 + Math.max(1, ...node.children.map(depth));
-}
-
-// What a node of the tree becomes: a function from a row to its value.
-
-function reader(node) {
-  if (node.type === "Or" || node.type === "And") return junction(node);
-  if (node.type === "Not") return negation(reader(node.children[0]));
-  if (node.type === "Negative") return calculation((a) => -a, node.children);
-  if (node.type === "Arithmetic") return calculation(ARITHMETIC[node.sign], node.children);
-  if (node.type === "Comparison") return comparison(node);
-  if (isName(node)) return name(steps(node));
-  const value = constant(node);
-  return () => value;
-}
-
-function isName(node) {
-  return ["Name", "Attribute", "Subscript"].includes(node.type) && !isWord(node);
-}
-
-function isWord(node) {
-  return node.type === "Name" && Object.hasOwn(WORDS, node.name);
-}
-
-function constant(node) {
-  const { type, children } = node;
-  if (type === "Constant") return node.value;
-  if (isWord(node)) return WORDS[node.name];
-  if (type === "Negative" && typeof children[0].value === "number") return -children[0].value;
-  if (type === "List" || type === "Tuple") return children.map(constant);
-  if (type === "Set" && !children.some(isLiteral)) return setOf(children.map(constant));
-  throw new Refused(
-    type === "Call"
-      ? "functions cannot be called; compare a value, such as params.lr < 0.1"
-      : "this is not read; write a number or plain quoted text, or join with and, or, not",
-    node.at,
-  );
-}
-
-function isLiteral(node) {
-  return ["List", "Tuple", "Set"].includes(node.type);
-}
-
-function steps(node) {
-  if (node.type === "Name") return [plain(node)];
-  if (node.type === "Attribute") return [...steps(node.children[0]), plain(node)];
-  if (node.type === "Subscript") return [...steps(node.children[0]), key(node.children[1])];
-  throw new Refused("write a name before a dot or brackets", node.at);
-}
-
-function plain({ name, nameAt }) {
-  if (!name.startsWith("__")) return name;
-  throw new Refused(`write a key that begins with __ in brackets: params["${name}"]`, nameAt);
-}
-
-function key(node) {
-  const value = constant(node);
-  if (typeof value === "string" || (typeof value === "number" && !isFloat(node))) return value;
-  throw new Refused("write quoted text or a whole number between the brackets", node.at);
-}
-
-function isFloat(node) {
-  return node.type === "Negative" ? node.children[0].isFloat : node.isFloat;
-}
-
-function namesOf(node) {
-  if (isName(node)) return [partsOf(steps(node))];
-  return (node.children ?? []).flatMap(namesOf);
-}
-
-// What follows a whole number is looked for inside the value that the name means.
-function partsOf(path) {
-  const end = path.findIndex((step) => typeof step === "number");
-  return end < 0 ? path : path.slice(0, end);
-}
-
-function name(path) {
-  const parts = partsOf(path);
-  const rest = path.slice(parts.length);
-  const find = finder(parts);
-  if (parts.length === 1 && TIMES.includes(parts[0])) return (row) => timeOf(find(row));
-  return rest.length ? (row) => rest.reduce(item, find(row)) : find;
-}
-
-function item(value, step) {
-  if (isDict(value)) return Object.hasOwn(value, step) ? restored(value[step]) : undefined;
-  if (typeof step === "string") return undefined;
-  if (Array.isArray(value)) return restored(value.at(step));
-  return typeof value === "string" ? Array.from(value).at(step) : undefined;
-}
-
-function junction({ type, children }) {
-  const parts = children.map(reader);
-  const decisive = type === "Or";
-  return (row) => {
-    let value;
-    for (const part of parts) {
-      value = part(row);
+function junction(decisive) {
+  return (first, links) => (row) => {
+    let value = first(row);
+    for (const [, part] of links) {
       if (isTrue(value) === decisive) break;
+      value = part(row);
     }
     return value;
   };
 }
 
-function negation(read) {
-  return (row) => !isTrue(read(row));
-}
-
-function comparison({ signs, children }) {
-  signs.forEach((sign, i) => {
-    const operand = children[i + 1];
-    const isNone = operand.value === null || (isWord(operand) && operand.name === "null");
-    if (!sign.startsWith("is") || isNone) return;
-    throw new Refused("only None can follow is; write == or != to compare", operand.at);
-  });
-  const [first, ...others] = children.map(reader);
-  const links = others.map((read, i) => [TESTS[signs[i]], read]);
+function comparison(first, links) {
   return (row) => {
     let left = first(row);
-    for (const [test, read] of links) {
-      const right = read(row);
+    for (const [test, part] of links) {
+      const right = part(row);
       if (!test(left, right)) return false;
       left = right;
     }
@@ -178,46 +303,15 @@ function comparison({ signs, children }) {
   };
 }
 
-function calculation(operation, nodes) {
-  const readers = nodes.map(operand);
-  return (row) => {
-    const numbers = readers.map((read) => read(row));
-    if (!numbers.every((value) => typeof value === "number")) return undefined;
-    const result = operation(...numbers);
-    const hasOverflown = isInfinite(result) && !numbers.some(isInfinite);
-    return hasOverflown ? undefined : result;
-  };
+function calculation(first, links) {
+  return (row) => links.reduce((value, [operate, part]) => operate(value, part(row)), first(row));
 }
 
-function isInfinite(number) {
-  return Math.abs(number) === Infinity;
-}
-
-function operand(node) {
-  const read = reader(node);
-  const isConstant = node.type === "Constant" || isLiteral(node) || isWord(node);
-  if (isConstant && typeof constant(node) !== "number") {
-    throw new Refused("only numbers are calculated with; write a number", node.at);
-  }
-  return read;
-}
-
-const ARITHMETIC = {
-  "+": (a, b) => a + b,
-  "-": (a, b) => a - b,
-  "*": (a, b) => a * b,
-  "/": (a, b) => (b === 0 ? undefined : a / b),
-  "//": (a, b) => (b === 0 ? undefined : quotient(a, b)),
-  "%": (a, b) => (b === 0 ? undefined : remainder(a, b)),
-};
-
-// A remainder has the sign of the divisor, as in Python.
-function remainder(a, b) {
-  const rest = a % b;
-  return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
-}
-
-function quotient(a, b) {
-  const exact = (a - remainder(a, b)) / b;
-  return Number.isFinite(exact) ? Math.round(exact) : exact;
-}
+const LEVELS = [
+  { signs: ["or"], join: junction(true) },
+  { signs: ["and"], join: junction(false) },
+  { signs: ["not"] },
+  { signs: ["<", "<=", ">", ">=", "==", "!=", "in", "is"], join: comparison },
+  { signs: ["+", "-"], join: calculation },
+  { signs: ["*", "/", "//", "%"], join: calculation },
+];

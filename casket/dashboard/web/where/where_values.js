@@ -1,18 +1,7 @@
-// What values in a `where` expression are and how they compare, as in Python.
-//
-// undefined is what is missing, a PlainSet a set, a Moment a time; the rest are JSON's.
+// How values compare and calculate in a `where` expression: undefined is what is missing, a Moment
+// a time, the rest are JSON's.
 
-import { isDict } from "casket/model/facts";
-
-class PlainSet {
-  constructor(items) {
-    this.items = items;
-  }
-
-  has(value) {
-    return this.items.some((item) => isSame(item, value));
-  }
-}
+import { isDict, restored } from "casket/model/facts";
 
 class Moment {
   constructor(microseconds) {
@@ -20,78 +9,60 @@ class Moment {
   }
 }
 
-class NotAlike extends Error {}
+const TIME = new RegExp(
+  "^(\\d{4}-\\d{2}-\\d{2})(?:[T ](\\d{2}:\\d{2})(?::(\\d{2})(?:\\.(\\d+))?)?" +
+    "(Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)?)?$",
+);
 
-/** Returns a set; in one there are neither lists nor dicts. */
-export function setOf(items) {
-  const found = new PlainSet([]);
-  for (const item of items) {
-    if (Array.isArray(item) || isDict(item)) throw new NotAlike();
-    if (!found.has(item)) found.items.push(item);
-  }
-  return found;
+/** Returns the whole number of a text if a browser would round it: the server sends it as text. */
+export function wholeOf(text) {
+  const isLong = /^-?[0-9]{16,299}$/.test(text) && !Number.isSafeInteger(Number(text));
+  return isLong ? BigInt(text) : undefined;
 }
 
-/** Returns the time that ISO 8601 text tells; anything else as it is. */
+/** Returns the time that ISO 8601 text means, in UTC where it has no offset; else the value. */
 export function timeOf(value) {
-  return typeof value === "string" ? momentOf(value) : value;
+  const match = typeof value === "string" && TIME.exec(value);
+  if (!match) return value;
+  const [, date, minutes = "00:00", seconds = "00", fraction = "", offset = "Z"] = match;
+  const local = new Date(`${date}T${minutes}:${seconds}Z`);
+  // A day or an hour that does not exist is another one to JavaScript.
+  const isReal = !Number.isNaN(local.getTime()) && local.toISOString().startsWith(date);
+  if (!isReal || date < "0001") return value;
+  const [hours, more] = offset === "Z" ? [0, 0] : offset.slice(1).split(":").map(Number);
+  const away = (offset[0] === "-" ? -1 : 1) * (hours * 60 + more) * 60_000;
+  return new Moment((local.getTime() - away) * 1000 + Number(fraction.slice(0, 6).padEnd(6, "0")));
 }
 
-/** Tells whether a value counts as true: nothing, zero and what is empty do not. */
+/** Returns whether a value counts as true: nothing, zero and what is empty do not. */
 export function isTrue(value) {
-  switch (kindOf(value)) {
-    case "list":
-      return value.length > 0;
-    case "set":
-      return value.items.length > 0;
-    case "dict":
-      return Object.keys(value).length > 0;
-    default:
-      return Number.isNaN(value) || Boolean(value);
-  }
+  if (Array.isArray(value)) return value.length > 0;
+  if (kindOf(value) === "dict") return Object.keys(value).length > 0;
+  return Number.isNaN(value) || Boolean(value);
 }
 
-/** Makes a test of two values, false where they are not alike. */
-function test(operation) {
-  return (left, right) => {
-    try {
-      return operation(...alike(left, right));
-    } catch (error) {
-      if (error instanceof NotAlike) return false;
-      throw error;
-    }
-  };
-}
-
-function alike(left = null, right = null) {
-  const kinds = [kindOf(left), kindOf(right)];
-  if (kinds[0] === kinds[1]) return [left, right];
-  if (kinds.includes("time")) return [timeOf(left), timeOf(right)];
-  return kinds.includes("set") && kinds.includes("list")
-    ? [asSet(left), asSet(right)]
-    : [left, right];
-}
-
-function asSet(value) {
-  return value instanceof PlainSet ? value : setOf(value);
+/** Returns what a list, a text or a dict has under a key; undefined if nothing. */
+export function item(value, key) {
+  if (isDict(value)) return Object.hasOwn(value, key) ? restored(value[key]) : undefined;
+  if (typeof key === "string") return undefined;
+  if (Array.isArray(value)) return restored(value.at(key));
+  return typeof value === "string" ? Array.from(value).at(key) : undefined;
 }
 
 // In Python true is 1.
 function kindOf(value) {
-  if (typeof value === "number" || typeof value === "boolean") return "number";
-  if (typeof value === "string") return "text";
   if (value === null || value === undefined) return "nothing";
-  if (Array.isArray(value)) return "list";
-  if (value instanceof PlainSet) return "set";
-  return value instanceof Moment ? "time" : "dict";
+  if (["number", "boolean", "bigint"].includes(typeof value)) return "number";
+  if (typeof value === "string") return "text";
+  if (value instanceof Moment) return "time";
+  return Array.isArray(value) ? "list" : "dict";
 }
 
 const SAME = {
   nothing: () => true,
-  number: (a, b) => Number(a) === Number(b),
+  number: (a, b) => orderOfNumbers(a, b) === 0,
   text: (a, b) => a === b,
   time: (a, b) => a.microseconds === b.microseconds,
-  set: (a, b) => a.items.length === b.items.length && isSubset(a, b),
   list: (a, b) => a.length === b.length && a.every((value, i) => isSame(value, b[i])),
   dict: (a, b) =>
     Object.keys(a).length === Object.keys(b).length &&
@@ -103,126 +74,122 @@ function isSame(left, right) {
   return kind === kindOf(right) && SAME[kind](left, right);
 }
 
-function isSubset(left, right) {
-  return left.items.every((value) => right.has(value));
+function alike(left, right) {
+  if (left instanceof Moment || right instanceof Moment) return [timeOf(left), timeOf(right)];
+  if (kindOf(left) === "number" && typeof right === "string") return [left, wholeOf(right) ?? right];
+  if (kindOf(right) === "number" && typeof left === "string") return [wholeOf(left) ?? left, right];
+  return [left, right];
+}
+
+function isEqual(left, right) {
+  return isSame(...alike(left, right));
 }
 
 // The order of two values: negative, 0 or positive; NaN if they are in none.
 const ORDER = {
-  number: (a, b) => (Number(a) === Number(b) ? 0 : a - b),
-  text: codePoints,
+  number: orderOfNumbers,
+  text: byCodePoints,
   time: (a, b) => a.microseconds - b.microseconds,
-  set: (a, b) => (isSubset(a, b) ? a.items.length - b.items.length : NaN),
-  list: orderOfLists,
 };
 
 function order(left, right) {
-  const kind = kindOf(left);
-  return kind === kindOf(right) && kind in ORDER ? ORDER[kind](left, right) : NaN;
+  const [a, b] = alike(left, right);
+  const kind = kindOf(a);
+  return kind === kindOf(b) && kind in ORDER ? ORDER[kind](a, b) : NaN;
 }
 
-function orderOfLists(left, right) {
-  const i = left.findIndex((value, at) => at >= right.length || !isSame(value, right[at]));
-  return i < 0 || i >= right.length ? left.length - right.length : order(left[i], right[i]);
+function orderOfNumbers(a, b) {
+  if (a < b) return -1;
+  if (a > b) return 1;
+  return Number.isNaN(a) || Number.isNaN(b) ? NaN : 0;
 }
 
 // JavaScript's own order is by halves of characters, Python's by characters.
-function codePoints(left, right) {
-  if (left === right) return 0;
-  const a = Array.from(left);
-  const b = Array.from(right);
-  const i = a.findIndex((sign, at) => sign !== b[at]);
-  if (i < 0) return -1;
-  return i < b.length ? a[i].codePointAt(0) - b[i].codePointAt(0) : 1;
+function byCodePoints(left, right) {
+  const [a, b] = [Array.from(left), Array.from(right)];
+  const at = a.findIndex((sign, i) => sign !== b[i]);
+  if (at < 0) return a.length - b.length;
+  return at < b.length ? a[at].codePointAt(0) - b[at].codePointAt(0) : 1;
 }
 
 function isMember(value, container) {
-  switch (kindOf(container)) {
-    case "list":
-      return container.some((each) => isEqual(value, each));
-    case "set":
-      return container.items.some((each) => isEqual(value, each));
-    case "text":
-      return typeof value === "string" && container.includes(value);
-    default:
-      return isDict(container) && typeof value === "string" && Object.hasOwn(container, value);
-  }
+  if (Array.isArray(container)) return container.some((each) => isEqual(value, each));
+  if (typeof value !== "string") return false;
+  if (typeof container === "string") return container.includes(value);
+  return isDict(container) && Object.hasOwn(container, value);
 }
-
-const isEqual = test(isSame);
-const isWithin = test(isMember);
-const isLess = test((a, b) => order(a, b) < 0);
-const isLessOrEqual = test((a, b) => order(a, b) <= 0);
 
 /** What the signs of comparisons test. */
 export const TESTS = {
+  "<": (a, b) => order(a, b) < 0,
+  "<=": (a, b) => order(a, b) <= 0,
+  ">": (a, b) => order(a, b) > 0,
+  ">=": (a, b) => order(a, b) >= 0,
   "==": isEqual,
   "!=": (a, b) => !isEqual(a, b),
   is: isEqual,
   "is not": (a, b) => !isEqual(a, b),
-  in: isWithin,
-  "not in": (a, b) => !isWithin(a, b),
-  "<": isLess,
-  "<=": isLessOrEqual,
-  ">": (a, b) => isLess(b, a),
-  ">=": (a, b) => isLessOrEqual(b, a),
+  in: isMember,
+  "not in": (a, b) => !isMember(a, b),
 };
 
-const DAY = 86_400_000;
-const DATE = /^(\d{4})(?:-(\d\d)-(\d\d)|(\d\d)(\d\d)|-?W(\d\d)(?:-?([1-7]))?)/;
-const CLOCK = /^(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(Z|[+-].+)?$/;
-const OFFSET = /^([+-])(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.\d+)?)?)?$/;
-
-/** Reads ISO 8601 text; UTC where it names no offset. */
-function momentOf(text) {
-  const date = DATE.exec(text);
-  if (!date) throw new NotAlike();
-  const rest = text.slice(date[0].length);
-  const day = date[6] ? dayOfWeek(date) : dayOf(date);
-  return new Moment(day * 1000 + (rest ? microsecondsOf(rest.slice(1)) : 0));
+function calculation(operation) {
+  return (...values) => {
+    const numbers = values.map((value) => (typeof value === "bigint" ? Number(value) : value));
+    if (!numbers.every((value) => typeof value === "number")) return undefined;
+    const result = operation(...numbers);
+    const hasOverflown = isInfinite(result) && !numbers.some(isInfinite);
+    return hasOverflown ? undefined : result;
+  };
 }
 
-/** @param {string[]} parts - of `DATE` */
-function dayOf([, year, month, day, shortMonth, shortDay]) {
-  const [m, d] = [Number(month ?? shortMonth), Number(day ?? shortDay)];
-  const found = utc(Number(year), m - 1, d);
-  if (Number(year) < 1 || found.getUTCMonth() !== m - 1 || d < 1) throw new NotAlike();
-  return found.getTime();
+function isInfinite(number) {
+  return Math.abs(number) === Infinity;
 }
 
-/** @param {any[]} parts - of `DATE` */
-function dayOfWeek([, year, , , , , week, weekday = 1]) {
-  // The fourth of January is in the first week.
-  const fourth = utc(Number(year), 0, 4);
-  const monday = fourth.getTime() - ((fourth.getUTCDay() + 6) % 7) * DAY;
-  const found = monday + ((Number(week) - 1) * 7 + Number(weekday) - 1) * DAY;
-  const thursday = new Date(monday + ((Number(week) - 1) * 7 + 3) * DAY);
-  if (Number(week) < 1 || thursday.getUTCFullYear() !== Number(year)) throw new NotAlike();
-  return found;
+// A remainder has the sign of the divisor, as in Python.
+function remainder(a, b) {
+  const rest = a % b;
+  return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
 }
 
-function utc(year, month, day) {
-  const date = new Date(0);
-  date.setUTCFullYear(year, month, day);
-  return date;
+function quotient(a, b) {
+  const exact = (a - remainder(a, b)) / b;
+  return Number.isFinite(exact) ? Math.round(exact) : exact;
 }
 
-function microsecondsOf(text) {
-  const clock = CLOCK.exec(text);
-  if (!clock) throw new NotAlike();
-  const [, hours, minutes = 0, seconds = 0, fraction = "", offset = "Z"] = clock;
-  if (Number(hours) > 23 || Number(minutes) > 59 || Number(seconds) > 59) throw new NotAlike();
-  const time = (Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds);
-  const micro = Number(fraction.slice(0, 6).padEnd(6, "0"));
-  return (time - secondsOf(offset)) * 1_000_000 + micro;
+function divided(operation) {
+  return calculation((a, b) => (b === 0 ? undefined : operation(a, b)));
 }
 
-function secondsOf(offset) {
-  if (offset === "Z") return 0;
-  const parts = OFFSET.exec(offset);
-  if (!parts) throw new NotAlike();
-  const [, sign, hours, minutes = 0, seconds = 0] = parts;
-  const size = (Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds);
-  if (size >= 86_400) throw new NotAlike();
-  return sign === "-" ? -size : size;
+export const negative = calculation((a) => -a);
+export const ARITHMETIC = {
+  "+": calculation((a, b) => a + b),
+  "-": calculation((a, b) => a - b),
+  "*": calculation((a, b) => a * b),
+  "/": divided((a, b) => a / b),
+  "//": divided(quotient),
+  "%": divided(remainder),
+};
+
+function ofTexts(operation) {
+  return (...texts) => {
+    return texts.every((text) => typeof text === "string") ? operation(...texts) : undefined;
+  };
 }
+
+function lengthOf(value) {
+  if (typeof value === "string") return Array.from(value).length;
+  if (Array.isArray(value)) return value.length;
+  return isDict(value) && !(value instanceof Moment) ? Object.keys(value).length : undefined;
+}
+
+export const FUNCTIONS = {
+  __proto__: null,
+  abs: { usage: "abs(x)", call: calculation(Math.abs) },
+  len: { usage: "len(x)", call: lengthOf },
+  lower: { usage: "lower(x)", call: ofTexts((x) => x.toLowerCase()) },
+  startswith: { usage: "startswith(x, y)", call: ofTexts((x, y) => x.startsWith(y)) },
+  endswith: { usage: "endswith(x, y)", call: ofTexts((x, y) => x.endsWith(y)) },
+  isfinite: { usage: "isfinite(x)", call: calculation(Number.isFinite) },
+};

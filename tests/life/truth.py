@@ -1,0 +1,77 @@
+"""What is true of the sessions of a world, told from what was appended and who lives."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from casket.records import Record
+
+
+class Truth:
+    """The model: each session's writers, their ends and epochs.
+
+    Args:
+        is_alive: tells of a pid whether the process runs, or may run for all that others know.
+    """
+
+    def __init__(self, is_alive: Callable[[int], bool]) -> None:
+        self._is_alive = is_alive
+        self.starts: dict[str, list[Record]] = defaultdict(list)
+        self.ends: dict[str, str] = {}
+        self.epochs: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self.repeats: dict[str, list[int]] = defaultdict(list)
+
+    def note(self, records: Sequence[Record], claim: str | None) -> None:
+        """Check what is appended, and take note of it."""
+        for record in records:
+            session, body = record.get("session", ""), record["body"]
+            if record["kind"] == "end":
+                self._note_end(record, body["of"], body["status"])
+            elif record["kind"] == "session":
+                if claim == record["claim"]:
+                    blocking = self.blocking(record["claim"])
+                    assert not blocking, f"{session} begins beside {blocking}"
+                self.starts[session].append(record)
+            elif record["kind"] == "epoch":
+                self.epochs[session][record["writer"]].append(body["epoch_num"])
+            elif "repeat" in body:
+                self.repeats[self.starts[session][0]["claim"]].append(body["repeat"])
+
+    def _note_end(self, end: Record, writer: str, status: str) -> None:
+        if end["writer"] != writer:
+            pid = next(s for each in self.starts.values() for s in each if s["writer"] == writer)
+            assert writer not in self.ends, "a writer that had ended was taken for dead"
+            assert not self._is_alive(pid["body"]["process"]["pid"]), "one that lives was"
+        self.ends.setdefault(writer, status)
+
+    def status(self, session: str) -> str:
+        """Return how a session stands."""
+        starts = sorted(
+            self.starts[session], key=lambda s: (s["body"].get("follows", 0), s["time"])
+        )
+        is_open = [s["writer"] not in self.ends for s in starts]
+        pids = [s["body"]["process"]["pid"] for s in starts]
+        if any(o and self._is_alive(pid) for o, pid in zip(is_open, pids, strict=True)):
+            return "running"
+        return self.ends.get(starts[-1]["writer"], "killed")
+
+    def statuses(self) -> dict[str, str]:
+        """Return how all sessions stand."""
+        return {session: self.status(session) for session in self.starts}
+
+    def blocking(self, claim: str) -> set[str]:
+        """Return the sessions with these params that run or completed."""
+        return {
+            session
+            for session, starts in self.starts.items()
+            if starts[0]["claim"] == claim and self.status(session) in {"running", "completed"}
+        }
+
+    def epochs_of(self, session: str) -> list[int]:
+        """Return the epochs of a session: by their writers' starts, then as each logged them."""
+        starts: list[Any] = sorted(
+            self.starts[session], key=lambda s: (s["body"].get("follows", 0), s["time"])
+        )
+        return [n for start in starts for n in self.epochs[session][start["writer"]]]
