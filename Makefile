@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 VERSIONS ?= 3.12 3.13
 
-.PHONY: help demo test lint bench conformance test-versions clean system-packages
+.PHONY: help demo test lint bench conformance test-versions clean system-packages page-check page-mend
 
 help:
 	@echo "make demo           install and run the digits grid search on real data"
@@ -20,7 +20,8 @@ help:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@
 
-VENDORED := hatch_build.py casket/dashboard/web/package-lock.json
+PAGE := casket/dashboard/web
+VENDORED := hatch_build.py $(PAGE)/package-lock.json $(wildcard $(PAGE)/libraries/*.js)
 
 .venv/demo: .venv/made pyproject.toml $(VENDORED)
 	$(BIN)/python -m pip install --quiet --editable . --group examples
@@ -40,12 +41,23 @@ test: system-packages .venv/tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory page-check
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report term-missing:skip-covered
 
 lint: .venv/tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory page-mend
+
+# The page's JavaScript: eslint, and the types in its comments by TypeScript.
+page-check page-mend: page-%: .venv/made
+	@if ! command -v npm >/dev/null; then echo "npm is not installed: the page's JavaScript is not checked"; \
+	else $(MAKE) --no-print-directory .venv/page && npm --prefix $(PAGE) run --silent $*; fi
+
+.venv/page: $(PAGE)/package-lock.json
+	npm --prefix $(PAGE) ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # Each framework in a process of its own, as a training is.
 CORE_BENCHMARKS := writing journal growth cold-start starts import reading command-line memory

@@ -11,6 +11,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in ("casket", "casket_integrations")
     for path in sorted((ROOT / package).rglob("*.py"))
+    if "node_modules" not in path.parts
 }
 CORE = [name for name in MODULES if name.split(".")[0] == "casket"]
 STORES = [name for name in CORE if name.startswith("casket.stores.")]
@@ -25,8 +26,13 @@ HOMES = {
     "psycopg": {"casket.stores.postgres"},
     "blitzdb": {"casket.stores.blitz"},
     "tinydb": {"casket.tinydb_view", "casket.sftp_storage"},
-    "starlette": {"casket.dashboard.server"},
-    "uvicorn": {"casket.dashboard.server"},
+    "starlette": {
+        "casket.dashboard.http.middleware",
+        "casket.dashboard.http.responses",
+        "casket.dashboard.http.routes",
+        "casket.dashboard.http.server",
+    },
+    "uvicorn": {"casket.dashboard.http.server"},
 }
 ON_USE = {
     *("numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", "yaml"),

@@ -16,8 +16,15 @@ ROOT = Path(__file__).parent.parent
 PAGE = {
     f"casket/dashboard/web/{name}"
     for name in (
-        *("index.html", "app.js", "vendor/preact.js", "vendor/preact-hooks.js", "vendor/htm.js"),
-        *("vendor/uPlot.js", "vendor/uPlot.min.css", "vendor/echarts.js", "vendor/licences.txt"),
+        *("index.html", "shell/app.js", "shell/base.css", "vendor/preact.js"),
+        *(
+            "vendor/preact/hooks.js",
+            "vendor/@preact/signals.js",
+            "vendor/htm.js",
+            "vendor/uplot.js",
+            "vendor/uplot.css",
+        ),
+        *("vendor/echarts.js", "vendor/licences.txt"),
     )
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -100,6 +107,7 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"pyproject.toml", "README.md", "LICENSE", "tests/test_packaging.py", "Makefile"}
     assert wanted | PAGE | {"hatch_build.py"} <= names
+    assert not [name for name in names if "node_modules" in name]
 
 
 def test_a_wheel_of_the_sdist_needs_no_npm_and_holds_the_same_page(built, tmp_path):

@@ -48,26 +48,27 @@ def dashboard(
     """
     urls = files or (options.chosen_file(None),)
     try:
-        from casket.dashboard import page, security, server
-        from casket.dashboard.board import Board
+        from casket.dashboard import page
+        from casket.dashboard.http import access, server
+        from casket.dashboard.live.board import Board
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     page.check()
     _check(urls)
-    access = security.Access.to(host, token)
+    allowed = access.Access.to(host, token)
     board = Board(urls, say=lambda text: click.echo(text, err=True))
     listener = server.listen(host, PORT if port is None else port, is_chosen=port is not None)
     bound = listener.getsockname()[1]
-    address = server.address(host, bound, access.token)
+    address = server.address(host, bound, allowed.token)
     board.start()
     click.echo(f"{address}  (Ctrl-C ends it)")
-    if security.is_any(host):
-        elsewhere = server.address(security.own_name(), bound, access.token)
+    if access.is_any(host):
+        elsewhere = server.address(access.own_name(), bound, allowed.token)
         click.echo(f"{elsewhere}  (from other machines)")
     if not no_open:
         _open(address)
     try:
-        server.Server(board, access, editing=edit).run(sockets=[listener])
+        server.Server(board, allowed, editing=edit).run(sockets=[listener])
     except KeyboardInterrupt:
         click.echo()
     finally:

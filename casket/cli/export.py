@@ -120,7 +120,7 @@ def _opened(url: str, form: str) -> Casket:
     """Open a file; of arrays in files of their own a report shows no more than their range."""
     if form != "html":
         return options.open_file(url)
-    from casket.dashboard.contents import ShownFolder
+    from casket.dashboard.answers.contents import ShownFolder
 
     place = locate(url)
     files = ShownFolder(place.artifacts().path)

@@ -1,4 +1,8 @@
-"""The page's files, as they are sent and as a report holds them."""
+"""The page's files: as the server sends them, and as a report holds them.
+
+The page is `web/index.html`, a folder of modules and stylesheets for each part, and the libraries
+in `web/vendor/`. Its import map, its preload links and its one stylesheet are made from them.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,54 @@ import base64
 import gzip
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
+
 from casket.errors import CasketError
 
 WEB = Path(__file__).parent / "web"
-TYPES = {
+VENDOR = "vendor"
+PARTS = ("shell", "model", "where", "sessions", "curves", "compare", "explore", "session")
+"""The folders of the page; their stylesheets apply in this order."""
+
+MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
 }
-"""The kinds of files there are, and their media types; nothing else is sent."""
 
-_IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
+INDEX = "index.html"
+STYLE = "style.css"
+"""The name of all stylesheets together."""
+
+ENTRY = "casket/shell/app"
+"""The module that starts the page."""
+
+IMPORTS = "<!-- imports -->"
+STYLE_LINK = '<link rel="stylesheet" href="./static/style.css" />'
+ENTRY_SCRIPT = '<script type="module" src="./static/shell/app.js"></script>'
+"""The places in the page where a report puts the things themselves."""
+
+_IMPORTED = re.compile(r'\bfrom ?"([^"]+)"')
+_LOADED_AT_ONCE = re.compile(r'^const \w+ = import\("([^"]+)"\);$', re.MULTILINE)
+"""Modules that another one loads when it is evaluated, without waiting for them."""
+
+Stamps = tuple[tuple[str, int], ...]
+"""The files and when each was changed."""
 
 
 class Asset(NamedTuple):
     """A file of the page.
 
     Attributes:
-        content: what it holds.
-        compressed: the same by gzip.
+        content: its bytes.
+        compressed: its bytes, compressed by gzip.
         media_type: its media type.
-        tag: tells one content from another.
+        tag: its entity tag.
     """
 
     content: bytes
@@ -41,65 +67,138 @@ class Asset(NamedTuple):
 
 
 def asset(name: str) -> Asset | None:
-    """Return a file of the page, as it is now; None if there is none of that name."""
-    path = _files().get(name)
+    """Return a file of the page as it is now; None if there is none of that name."""
+    if name in (INDEX, STYLE):
+        return _made(name, _stamps())
+    path = _scripts().get(name)
     if path is None:
-        _files.cache_clear()  # in a checkout the page's files come and go
-        path = _files().get(name)
+        _scripts.cache_clear()  # in a checkout the page's files come and go
+        path = _scripts().get(name)
     if path is None or not path.is_file():
         return None
-    return _asset(path, path.stat().st_mtime_ns)
+    return _read(path, path.stat().st_mtime_ns)
 
 
 def check() -> None:
-    """Make sure that the page is whole.
+    """Make sure that the page is complete.
 
     Raises:
-        CasketError: the libraries that a build puts beside it are missing.
+        CasketError: the libraries, which a build puts beside it, are missing.
     """
-    if not (WEB / "vendor").is_dir():
+    if not (WEB / VENDOR).is_dir():
         raise CasketError(
-            f"{WEB / 'vendor'} is missing, which a build makes: `pip install .` in the checkout, "
+            f"{WEB / VENDOR} is missing, which a build makes: `pip install .` in the checkout, "
             "or `python hatch_build.py`"
         )
 
 
-def import_map(html: str) -> str:
-    """Return the text of the import map, the one script that stands in the page itself."""
-    match = _IMPORT_MAP.search(html)
-    return match[1] if match else ""
+def modules() -> dict[str, str]:
+    """Return the page's modules: from the names they are imported by to their files."""
+    return {_module_name(file): file for file in _scripts()}
 
 
-def policy(html: str) -> str:
-    """Return the content security policy of the page: nothing from elsewhere, nothing inline.
+def stylesheet() -> str:
+    """Return the stylesheets of the libraries and of all parts as one."""
+    return "\n".join(
+        path.read_text(encoding="utf-8")
+        for part in (VENDOR, *PARTS)
+        for path in sorted((WEB / part).glob("*.css"))
+    )
+
+
+def template() -> str:
+    """Return the page without its import map."""
+    return (WEB / INDEX).read_text(encoding="utf-8")
+
+
+def import_map(addresses: dict[str, str]) -> str:
+    """Return the text of an import map."""
+    return orjson.dumps({"imports": addresses}).decode()
+
+
+def import_map_script(text: str) -> str:
+    """Return the element that holds an import map."""
+    return f'<script type="importmap">{text}</script>'
+
+
+def policy() -> str:
+    """Return the page's content security policy: nothing from elsewhere, and nothing inline.
 
     The import map, the one script in the page itself, is named by its hash.
     """
     return (
-        f"default-src 'none'; script-src 'self' {digest(import_map(html))}; style-src 'self'; "
+        f"default-src 'none'; script-src 'self' {digest(_served_import_map())}; style-src 'self'; "
         "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
 
 
 def digest(script: str) -> str:
-    """Return how a content security policy names a script or style by what it says."""
+    """Return the source expression for an inline script or style in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
+def _served_import_map() -> str:
+    return import_map({name: f"./static/{file}" for name, file in modules().items()})
+
+
+def _index() -> str:
+    links = ['<link rel="preload" href="./api/overview" as="fetch" crossorigin="anonymous" />']
+    links += [f'<link rel="modulepreload" href="./static/{file}" />' for file in _needed_first()]
+    head = "\n    ".join([import_map_script(_served_import_map()), *links])
+    return template().replace(IMPORTS, head)
+
+
+def _needed_first() -> Iterable[str]:
+    """Return the files of the modules that the first view needs.
+
+    They are those that the entry imports, directly or not, and those that one of them loads at
+    once; a browser would find each of them only after it has read the one that imports it.
+    """
+    files = modules()
+    needed: dict[str, None] = {}
+    waiting = [ENTRY]
+    while waiting:
+        name = waiting.pop(0)
+        if name in needed or name not in files:
+            continue
+        needed[name] = None
+        text = (WEB / files[name]).read_text(encoding="utf-8")
+        waiting = [*_IMPORTED.findall(text), *waiting, *_LOADED_AT_ONCE.findall(text)]
+    return (files[name] for name in needed)
+
+
 @lru_cache(maxsize=1)
-def _files() -> dict[str, Path]:
-    """Return the files by the name they are asked for: no other path can be reached."""
-    return {
-        path.relative_to(WEB).as_posix(): path
-        for path in WEB.rglob("*")
-        if path.suffix in TYPES and "node_modules" not in path.parts
-    }
+def _scripts() -> dict[str, Path]:
+    """Return the modules by the name they are requested by: no other path can be reached."""
+    own = (path for part in PARTS for path in sorted((WEB / part).glob("*.js")))
+    vendored = sorted((WEB / VENDOR).rglob("*.js"))
+    return {path.relative_to(WEB).as_posix(): path for path in (*own, *vendored)}
+
+
+def _module_name(file: str) -> str:
+    stem = file.removesuffix(".js")
+    return stem.removeprefix(f"{VENDOR}/") if stem.startswith(f"{VENDOR}/") else f"casket/{stem}"
+
+
+def _stamps() -> Stamps:
+    _scripts.cache_clear()
+    files = [WEB / INDEX, *_scripts().values(), *(WEB / VENDOR).glob("*.css")]
+    files += [path for part in PARTS for path in (WEB / part).glob("*.css")]
+    return tuple((str(path), path.stat().st_mtime_ns) for path in files)
+
+
+@lru_cache(maxsize=4)
+def _made(name: str, _: Stamps) -> Asset:
+    return _as_asset(name, (_index() if name == INDEX else stylesheet()).encode())
 
 
 @lru_cache(maxsize=200)
-def _asset(path: Path, _changed: int) -> Asset:
-    content = path.read_bytes()
-    compressed = gzip.compress(content, mtime=0)
+def _read(path: Path, _changed: int) -> Asset:
+    return _as_asset(path.name, path.read_bytes())
+
+
+def _as_asset(name: str, content: bytes) -> Asset:
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return Asset(content, compressed, TYPES[path.suffix], tag)
+    media_type = MEDIA_TYPES[Path(name).suffix]
+    return Asset(content, gzip.compress(content, mtime=0), media_type, tag)

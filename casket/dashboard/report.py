@@ -12,21 +12,17 @@ import orjson
 
 from casket import __version__
 from casket.artifacts import Artifact
-from casket.dashboard import contents, curves, details, heatmap, overview, page
-from casket.dashboard.encoding import json_of
-from casket.dashboard.questions import CurveKind, CurvesQuestion, NotAnswered
-from casket.errors import CasketError, NotFound
+from casket.dashboard import page
+from casket.dashboard.answers import contents, curves, details, heatmap, overview
+from casket.dashboard.answers.encoding import json_of
+from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
+from casket.errors import NotFound
 from casket.metrics import facts_of
 from casket.summary import facts
 from casket.views import ExperimentView, SessionView
 
 LARGEST_IMAGE = 1 << 20
 """Bytes of an artifact that is an image: larger ones are named only."""
-
-_STYLESHEET = re.compile(r'<link rel="stylesheet" href="\./static/([^"]+)" ?/?>')
-_PRELOAD = re.compile(r'\s*<link rel="(?:module)?preload"[^>]*>')
-_MODULE = re.compile(r'<script type="module" src="(\./static/[^"]+)"></script>')
-_MAP = re.compile(r'(<script type="importmap">)(.*?)(</script>)', re.DOTALL)
 
 
 def report(
@@ -55,7 +51,7 @@ def report(
     for key, session in keyed.items():
         rows.append(overview.row(session, key, 0) | overview.values(facts(session)))
         shown[key] = _details(session, key)
-        with contextlib.suppress(NotAnswered):  # nearly no session is a grid search
+        with contextlib.suppress(RequestError):  # nearly no session is a grid search
             heatmaps[key] = heatmap.heatmap(session)
         advance(1)
     data = {
@@ -80,33 +76,24 @@ def report(
 
 def with_data(data: Mapping[str, Any]) -> bytes:
     """Return the page with its modules, its styles and data in it."""
-    text = _PRELOAD.sub("", page.WEB.joinpath("index.html").read_text(encoding="utf-8"))
-    allowed: dict[str, list[str]] = {"script": [], "style": []}
-
-    def inside(kind: str, content: str) -> str:
-        allowed[kind].append(page.digest(content))
-        return content
-
-    mapped = orjson.loads(page.import_map(text))["imports"]
-    imports = {bare: _as_data_url(address) for bare, address in mapped.items()}
-    inlined = orjson.dumps({"imports": imports}).decode()
-    text = _MAP.sub(lambda m: f"{m[1]}{inside('script', inlined)}{m[3]}", text)
-    text = _STYLESHEET.sub(lambda m: f"<style>{inside('style', _text(m[1]))}</style>", text)
-    bare_names = {address: bare for bare, address in mapped.items()}
-    text = _MODULE.sub(
-        lambda m: (
-            f'<script type="application/json" id="casket-data">{_embedded(data)}</script>\n'
-            '    <script type="module">'
-            f"{inside('script', f'import {orjson.dumps(bare_names[m[1]]).decode()};')}</script>"
-        ),
-        text,
-    )
+    style = page.stylesheet()
+    imports = page.import_map({name: _as_data_url(file) for name, file in page.modules().items()})
+    start = f"import {orjson.dumps(page.ENTRY).decode()};"
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; "
-        f"script-src data: {' '.join(allowed['script'])}; style-src {' '.join(allowed['style'])}"
+        f"script-src data: {page.digest(imports)} {page.digest(start)}; "
+        f"style-src {page.digest(style)}"
     )
-    head = f'<head>\n    <meta http-equiv="Content-Security-Policy" content="{policy}" />'
-    return text.replace("<head>", head, 1).encode()
+    parts = {
+        "<head>": f'<head>\n    <meta http-equiv="Content-Security-Policy" content="{policy}" />',
+        page.STYLE_LINK: f"<style>{style}</style>",
+        page.IMPORTS: page.import_map_script(imports),
+        page.ENTRY_SCRIPT: (
+            f'<script type="application/json" id="casket-data">{_embedded(data)}</script>\n'
+            f'    <script type="module">{start}</script>'
+        ),
+    }
+    return re.sub("|".join(map(re.escape, parts)), lambda m: parts[m[0]], page.template()).encode()
 
 
 def _embedded(data: Mapping[str, Any]) -> str:
@@ -117,15 +104,8 @@ def _embedded(data: Mapping[str, Any]) -> str:
     return text
 
 
-def _text(name: str) -> str:
-    found = page.asset(name)
-    if found is None:
-        raise CasketError(f"the page's {name} is missing: install casket again")
-    return found.content.decode()
-
-
-def _as_data_url(address: str) -> str:
-    content = _text(address.removeprefix("./static/")).encode()
+def _as_data_url(file: str) -> str:
+    content = (page.WEB / file).read_bytes()
     return f"data:text/javascript;base64,{base64.b64encode(content).decode()}"
 
 
@@ -152,5 +132,5 @@ def _artifact(one: Artifact) -> dict[str, Any]:
 def _curves(sessions: Mapping[str, SessionView], kind: CurveKind, points: int) -> dict[str, Any]:
     logged = [session.logged(kind) for session in sessions.values()]
     metrics = list(dict.fromkeys(name for each in logged for name in each.metrics()))
-    question = CurvesQuestion(metrics, list(sessions), kind, "number", points, None, {})
-    return curves.with_times(question, lambda key: contextlib.nullcontext(sessions[key]))
+    request = CurvesRequest(metrics, list(sessions), kind, "number", points, None, {})
+    return curves.with_times(request, lambda key: contextlib.nullcontext(sessions[key]))

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from casket.cli.app import app
-from casket.dashboard import server
+from casket.dashboard.http import server
+from casket.dashboard.http.access import Access
+from casket.dashboard.live.board import Board
 from tests.dashboard.asking import Listener, overview, wait_for
 from tests.services.network import steady_network
 
@@ -37,8 +39,8 @@ def serve(said):
     running = []
 
     def start(*files, edit=False, token=None, host="127.0.0.1", port=0):
-        access = server.Access.to(host, token)
-        board = server.Board([str(file) for file in files], say=said.append)
+        access = Access.to(host, token)
+        board = Board([str(file) for file in files], say=said.append)
         listener = server.listen(host, port, is_chosen=True)
         address = server.address(host, listener.getsockname()[1], access.token)
         serving = server.Server(board, access, editing=edit)

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import casket
-from casket.dashboard import questions
-from casket.dashboard.files import WatchedFile
+from casket.dashboard.answers import requests
+from casket.dashboard.live.files import WatchedFile
 from casket.metrics import facts_of
 from tests.dashboard.asking import (
     Listener,
@@ -522,7 +522,7 @@ def test_without_edit_nothing_is_written(log, tmp_path):
     ("change", "parameter"),
     [
         ({"note": 1}, "note"),
-        ({"note": "x" * (questions.MAX_NOTE + 1)}, "note"),
+        ({"note": "x" * (requests.MAX_NOTE + 1)}, "note"),
         ({"add": "x"}, "add"),
         ({"add": [str(i) for i in range(101)]}, "add"),
         ({"remove": [None]}, "remove"),

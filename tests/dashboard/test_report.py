@@ -5,7 +5,6 @@ import html.parser
 import io
 import json
 import os
-import re
 
 import numpy as np
 import pytest
@@ -111,17 +110,15 @@ def test_a_report_asks_nobody_for_anything(export, tmp_path):
             address = attributes.get("src") or attributes.get("href") or "data:"
             assert address.startswith("data:"), (tag, attributes)
     ((_, mapped),) = elements.of("script", type="importmap")
-    html_text = page_files.WEB.joinpath("index.html").read_text()
-    names = json.loads(page_files.import_map(html_text))["imports"]
+    files = page_files.modules()
     imports = json.loads(mapped)["imports"]
-    assert imports.keys() == names.keys()
+    assert imports.keys() == files.keys()
     for name, address in imports.items():
-        file = page_files.WEB / names[name].removeprefix("./static/")
         head, _, content = address.partition(",")
         assert head == "data:text/javascript;base64"
-        assert base64.b64decode(content) == file.read_bytes()
-    styles = [text for _, text in elements.of("style")]
-    assert len(styles) == len(re.findall('rel="stylesheet"', html_text))
+        assert base64.b64decode(content) == (page_files.WEB / files[name]).read_bytes()
+    ((_, style),) = elements.of("style")
+    assert style.strip() == page_files.stylesheet().strip()
     ((policy, _),) = elements.of("meta", **{"http-equiv": "Content-Security-Policy"})
     assert policy["content"].startswith("default-src 'none';")
     assert "'unsafe-inline'" not in policy["content"]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from casket import Experiment
 from casket.dashboard import page as page_files
-from casket.dashboard.security import Access, is_loopback
+from casket.dashboard.http.access import Access, is_loopback
 from tests.dashboard.asking import filled, new_model, only_key, overview, refusal, wait_for
 
 SCRIPT = "<script>alert(1)</script>"
@@ -60,7 +60,7 @@ def test_a_name_that_was_made_to_mean_this_machine_is_refused(host, address):
     status, _, body = raw(address, Host=host)
     assert (status, json.loads(body)["parameter"]) == (403, "Host")
     assert raw(address, path="/", Host=host)[0] == 403
-    assert raw(address, path="/static/app.js", Host=host)[0] == 403
+    assert raw(address, path="/static/shell/app.js", Host=host)[0] == 403
 
 
 JSON = {"Content_Type": "application/json"}
@@ -106,7 +106,7 @@ def test_this_machine_needs_no_token_and_any_other_gets_one():
 
 def test_without_the_token_nothing_is_told(serve, tmp_path):
     address = serve(filled(tmp_path / "runs.json"), token="right")
-    for path in ("/", "/static/app.js", "/api/overview", "/api/events", "/api/session/0.x"):
+    for path in ("/", "/static/shell/app.js", "/api/overview", "/api/events", "/api/session/0.x"):
         status, _, body = raw(address, path=path)
         assert (status, json.loads(body)["parameter"]) == (401, "token")
     assert raw(address, path="/?token=wrong")[0] == 401
@@ -201,7 +201,7 @@ def test_a_browser_opens_the_address_with_its_token(serve, page, tmp_path):
 
 
 def test_every_answer_says_what_a_browser_may_do(address):
-    for path in ("/", "/static/app.js", "/api/overview", "/nope", "/api/session/0.x"):
+    for path in ("/", "/static/shell/app.js", "/api/overview", "/nope", "/api/session/0.x"):
         _, headers, _ = raw(address, path=path)
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
@@ -255,7 +255,7 @@ def test_the_pages_files_are_asked_for_again_only_if_they_changed(address):
     "path",
     ["../server.py", "..%2fserver.py", "%2e%2e/server.py", "....//server.py", "vendor/../../x.py",
      "/etc/passwd", "%2fetc%2fpasswd", "package-lock.json", "vendor/licences.txt", "", "vendor",
-     "app.js%00", "\\..\\server.py"],
+     "shell/app.js%00", "\\..\\server.py"],
 )  # fmt: skip
 def test_only_the_pages_own_files_can_be_had(path, address):
     assert raw(address, path=f"/static/{path}")[0] == 404

@@ -529,8 +529,10 @@ def test_an_odd_address_leaves_the_view_whole(serve, page, file, runs, odd):
 
 
 FAILING = """
-export function Explore({ state }) {
-  if (state.explore.x === "lr") throw new Error("it broke <b>here</b>");
+import { state } from "casket/model/view";
+
+export function Explore() {
+  if (state.value.explore.x === "lr") throw new Error("it broke <b>here</b>");
   return "whole again";
 }
 """
@@ -540,7 +542,7 @@ export function Explore({ state }) {
 def failed(serve, page, file, runs, problems):
     """The page at a view that fails as long as the address has an axis of it."""
     script = {"body": FAILING, "content_type": "text/javascript"}
-    page.route("**/static/explore.js", lambda route: route.fulfill(**script))
+    page.route("**/static/explore/explore.js", lambda route: route.fulfill(**script))
     page.goto(f"{serve(file)}#view=explore&sort=lr&explore.x=lr")
     expect(page.get_by_role("alert")).to_contain_text("it broke <b>here</b>")
     wait = [problem for problem in problems if "it broke" in problem]

@@ -4,7 +4,7 @@ import "./modules.mjs";
 
 import { readFileSync } from "node:fs";
 
-const { Mistake, compile } = await import("casket/where");
+const { Mistake, compile } = await import("casket/where/where");
 const { row, expressions } = JSON.parse(readFileSync(process.argv[2]));
 
 function answer(expression) {

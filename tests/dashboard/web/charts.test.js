@@ -6,11 +6,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { learnMetrics } = await import("casket/facts");
-const { drawnGroups, drawnRows } = await import("casket/arrange");
-const { drawingOf } = await import("casket/drawing");
-const { charts, mainMetric } = await import("casket/metrics");
-const { account, logRange, logTicks, placed, scaleOf } = await import("casket/points");
+const { learnMetrics } = await import("casket/model/facts");
+const { drawnGroups, drawnRows } = await import("casket/model/arrange");
+const { drawingOf } = await import("casket/curves/drawing");
+const { charts, mainMetric } = await import("casket/model/metrics");
+const { account, logRange, logTicks, placed, scaleOf } = await import("casket/model/points");
 const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
 learnMetrics(Object.fromEntries(decided.facts));
 

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const facts = await import("casket/facts");
-const { compile } = await import("casket/where");
+const facts = await import("casket/model/facts");
+const { compile } = await import("casket/where/where");
 const numbers = JSON.parse(readFileSync(new URL("../number_cases.json", import.meta.url)));
 
 const empty = { params: {}, config: {}, meta: {}, last: {}, best: {} };

@@ -1,16 +1,14 @@
-// Lets Node find the page's modules by the names that index.html maps to them.
+// Lets Node find the page's modules by the names that the import map gives them.
 
 import { register } from "node:module";
 
 const source = `
+import { existsSync } from "node:fs";
 const web = new URL("../../../casket/dashboard/web/", "${import.meta.url}");
-const vendored = {
-  preact: "preact.js", "preact/hooks": "preact-hooks.js", htm: "htm.js", uplot: "uPlot.js",
-};
 export function resolve(name, context, next) {
-  const own = name.startsWith("casket/") && name.slice("casket/".length) + ".js";
-  const file = own || (vendored[name] && "vendor/" + vendored[name]);
-  return file ? { url: new URL(file, web).href, format: "module", shortCircuit: true }
+  const own = name.startsWith("casket/") && name.slice("casket/".length);
+  const url = new URL((own || "vendor/" + name) + ".js", web);
+  return own || existsSync(url) ? { url: url.href, format: "module", shortCircuit: true }
     : next(name, context);
 }
 export async function load(url, context, next) {

@@ -3,7 +3,7 @@ import "./modules.mjs";
 import assert from "node:assert/strict";
 import test from "node:test";
 
-const { fittingNames, meantName, offeredNames } = await import("casket/names");
+const { fittingNames, meantName, offeredNames } = await import("casket/where/names");
 
 const row = {
   params: { lr: 0.1, seed: 3 }, config: { units: 1 }, meta: { host: "a", language: "en" },

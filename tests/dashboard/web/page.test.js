@@ -4,17 +4,17 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { learnMetrics } = await import("casket/facts");
-const address = await import("casket/address");
-const { bandOf } = await import("casket/align");
-const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/arrange");
-const { Colours } = await import("casket/colours");
-const { drawingOf } = await import("casket/drawing");
-const { csv } = await import("casket/files");
-const { charts, mainMetric } = await import("casket/metrics");
-const { scales, traced } = await import("casket/painter");
-const { smoothed } = await import("casket/smoothing");
-const { EmbeddedSource } = await import("casket/source");
+const { learnMetrics } = await import("casket/model/facts");
+const address = await import("casket/model/address");
+const { bandOf } = await import("casket/curves/align");
+const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
+const { Colours } = await import("casket/shell/colours");
+const { drawingOf } = await import("casket/curves/drawing");
+const { csv } = await import("casket/model/files");
+const { charts, mainMetric } = await import("casket/model/metrics");
+const { scales, traced } = await import("casket/curves/painter");
+const { smoothed } = await import("casket/curves/smoothing");
+const { EmbeddedSource } = await import("casket/model/source");
 const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
 learnMetrics(Object.fromEntries(decided.facts));
 

@@ -3,7 +3,7 @@ import "./modules.mjs";
 import assert from "node:assert/strict";
 import test from "node:test";
 
-const { account, placed, scaleOf } = await import("casket/points");
+const { account, placed, scaleOf } = await import("casket/model/points");
 
 const rowsOf = (values) => values.map((x) => ({ params: x === undefined ? {} : { x }, last: {} }));
 const isLog = (values) => scaleOf(rowsOf(values), "params.x").isLog;

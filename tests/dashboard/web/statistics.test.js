@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { importance, interval, ranks } = await import("casket/statistics");
+const { importance, interval, ranks } = await import("casket/model/statistics");
 const shared = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
 
 for (const [sample, mean, margin] of shared.interval) {

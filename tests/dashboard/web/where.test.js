@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { isKnown, metricsOf } = await import("casket/facts");
-const { hintOf, offeredNames } = await import("casket/names");
-const { Mistake, compile } = await import("casket/where");
+const { isKnown, metricsOf } = await import("casket/model/facts");
+const { hintOf, offeredNames } = await import("casket/where/names");
+const { Mistake, compile } = await import("casket/where/where");
 const shared = JSON.parse(readFileSync(new URL("../where_cases.json", import.meta.url)));
 
 for (const [expression, expected, message] of shared.cases) {

@@ -1,0 +1,1 @@
+"""The answers to the page's requests: pure functions from views to JSON."""

@@ -1,0 +1,108 @@
+"""The details of one session, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from casket.artifacts import Artifact
+from casket.dashboard.answers import contents, overview
+from casket.dashboard.answers.encoding import csv_of
+from casket.dashboard.answers.requests import RequestError, RowsRequest
+from casket.rows import Kind, Logged
+from casket.summary import as_json
+from casket.views import SessionView
+
+MOST_RESULTS = 500
+ROWS_AT_ONCE = 10_000
+
+
+def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
+    """Return everything about a session except its epochs and batches."""
+    found = {"key": key, "file": file, **overview.described(session)}
+    for name in ("params", "config", "meta", "last"):
+        values = getattr(session, name)
+        tables = name == "last"
+        found[name] = {each: contents.shown(value, tables=tables) for each, value in values.items()}
+    address = f"api/session/{quote(key, safe='')}"
+    return {
+        **found,
+        "partial": [],
+        "results": results(session),
+        "artifacts": [
+            _artifact(one, position, address)
+            for position, one in enumerate(session.artifacts.values())
+        ],
+    }
+
+
+def results(session: SessionView) -> list[dict[str, Any]]:
+    """Return the first results, with images, long arrays and tables told as such."""
+    logged = session.logged("result")
+    columns = zip(logged.numbers["index"], logged.results(), logged.times, strict=True)
+    return [
+        {"index": as_json(index), "result": contents.shown(result), "time": time}
+        for (index, result, time), _ in zip(columns, range(MOST_RESULTS), strict=False)
+    ]
+
+
+def rows(session: SessionView, request: RowsRequest) -> dict[str, Any]:
+    """Return some of the rows of a session; of epochs and batches by flat names."""
+    logged = session.logged(request.kind)
+    count = len(logged)
+    start, stop = min(request.start, count), min(request.start + request.limit, count)
+    if request.kind == "result":
+        found: list[dict[str, Any]] = logged.rows()[start:stop]
+    else:
+        found = list(_window(_columns(logged), start, stop))
+    return {"rows": [contents.cut(row)[0] for row in found], "count": count}
+
+
+def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
+    """Yield all rows of a session, as CSV."""
+    logged = session.logged(kind)
+    count, columns = len(logged), _columns(logged)
+    yield csv_of([columns])
+    for start in range(0, count, ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, count)
+        some = (column[start:stop] for column in columns.values())
+        yield csv_of(zip(*some, strict=True))
+
+
+def _columns(logged: Logged) -> dict[str, Sequence[Any]]:
+    """Return what numbers the records, what was logged, and when, by flat names."""
+    return {"timestamp": logged.times, **logged.numbers, **logged.table()}
+
+
+def _window(columns: dict[str, Sequence[Any]], start: int, stop: int) -> Iterator[dict[str, Any]]:
+    for values in zip(*(column[start:stop] for column in columns.values()), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        yield {name: value for name, value in row.items() if value is not None}
+
+
+def artifact(session: SessionView, position: str) -> Artifact:
+    """Return an artifact by its position, for its name may be one that no address can hold.
+
+    Raises:
+        RequestError: the session has none there.
+    """
+    artifacts = list(session.artifacts.values())
+    if not position.isdecimal() or len(position) > 6 or int(position) >= len(artifacts):
+        raise RequestError(
+            f"the session has no artifact {position!r}: give its position", "artifact", 404
+        )
+    return artifacts[int(position)]
+
+
+def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
+    path = one.folder.path / one.file
+    image = contents.image_type_of(path)
+    return {
+        "name": one.name,
+        "path": str(path),
+        "size": one.size,
+        "media_type": one.media_type,
+        "href": f"{address}/artifact/{position}",
+        **({"image": f"{address}/image/{position}"} if image else {}),
+    }

@@ -1,0 +1,78 @@
+"""The row of a session: what the page's table, filters and comparisons work with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from casket.dashboard.answers import contents
+from casket.dashboard.answers.encoding import shortened
+from casket.rows import Kind
+from casket.summary import facts
+from casket.views import ExperimentView, SessionView
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+CUT = ("params", "config", "meta")
+RESULTS_LOOKED_INTO = 500
+
+
+def row(session: SessionView, key: str, file: int) -> dict[str, Any]:
+    """Return what the page's table shows of a session."""
+    found = {"key": key, "file": file, **described(session)}
+    partial = []
+    for name in CUT:
+        found[name], is_partial = contents.cut(getattr(session, name))
+        if is_partial:
+            partial.append(name)
+    for name, table in values(found).items():
+        found[name] = {n: shortened(value) for n, value in table.items()}
+    # Derivable fields; dropping them saves 10 % of the payload.
+    for name in ("id", "duration"):
+        del found[name]
+    if found["last_seen"] == found["ended"]:
+        del found["last_seen"]
+    return {**found, "partial": partial}
+
+
+def values(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the last and best values of a row, or of a session's facts, with all their digits."""
+    return {
+        name: {n: value for n, value in found[name].items() if _is_single(value)}
+        for name in ("last", "best")
+    }
+
+
+def metrics_of(found: Mapping[str, Any]) -> frozenset[str]:
+    """Return the flat names of the metrics of a row."""
+    return frozenset().union(found["last"], *found["metrics"].values())
+
+
+def described(session: SessionView) -> dict[str, Any]:
+    """Return what a row has besides its key, with nothing cut."""
+    found = facts(session)
+    del found["age"]
+    return {
+        **found,
+        "last_seen": session.last_seen.isoformat(),
+        "metrics": {kind: session.logged(kind).metrics() for kind in KINDS},
+        "counts": {kind: len(session.logged(kind)) for kind in KINDS},
+        "images": _has_images(session),
+    }
+
+
+def experiment(view: ExperimentView, file: int) -> dict[str, Any]:
+    """Return what the page shows of an experiment."""
+    return {"file": file, "id": view.id, "tags": list(view.tags), "note": view.note}
+
+
+def _is_single(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= contents.LONGEST_TEXT
+    return not isinstance(value, (list, dict))
+
+
+def _has_images(session: SessionView) -> bool:
+    artifacts = session.artifacts.values()
+    if any(artifact.media_type in contents.IMAGES for artifact in artifacts):
+        return True
+    return any(map(contents.has_image, session.logged("result").results()[:RESULTS_LOOKED_INTO]))

@@ -1,0 +1,53 @@
+"""Headers under which logged files are sent, so that a browser saves them and never runs them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from casket.artifacts import Artifact
+from casket.dashboard.answers import contents
+from casket.dashboard.answers.requests import RequestError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
+
+_RESERVED = re.compile(
+    r'[<>:"|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^\.+'
+)
+"""What names of files may not hold on some system, and what hides how a name ends."""
+
+LONGEST_NAME = 150
+LONGEST_SUFFIX = 20
+"""Bytes."""
+
+
+def headers(name: str) -> dict[str, str]:
+    """Return the headers that make a browser keep a file under a harmless form of its name."""
+    # What stands before a slash is a folder, and control characters could end the header.
+    last = _cut(re.split(r"[/\\]", name)[-1] or "artifact")
+    plain = _UNSAFE.sub("_", last)
+    exact = quote(_RESERVED.sub("_", last), safe="")
+    return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"}
+
+
+def _cut(name: str) -> str:
+    """Cut a name to what every file system takes; how it ends stays."""
+    suffix = PurePosixPath(name).suffix.encode()
+    if len(suffix) > LONGEST_SUFFIX:
+        suffix = b""
+    stem = name.encode().removesuffix(suffix)[: LONGEST_NAME - len(suffix)]
+    return (stem + suffix).decode(errors="ignore")
+
+
+def image_type(artifact: Artifact) -> str:
+    """Return the media type of an artifact that is an image, as its first bytes say.
+
+    Raises:
+        RequestError: it is none of the kinds that are shown.
+    """
+    found = contents.image_type_of(artifact.path)
+    if found is None:
+        kinds = ", ".join(contents.IMAGES)
+        raise RequestError(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
+    return found

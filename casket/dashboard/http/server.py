@@ -1,0 +1,124 @@
+"""The server process: the application on uvicorn, and the socket it listens at."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from types import FrameType
+from urllib.parse import urlencode
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from casket.dashboard.answers.requests import RequestError
+from casket.dashboard.http import responses
+from casket.dashboard.http.access import Access
+from casket.dashboard.http.middleware import AccessMiddleware
+from casket.dashboard.http.routes import Routes
+from casket.dashboard.live.board import Board
+from casket.errors import BadLocation, CasketError
+
+PORTS_TRIED = 20
+BACKLOG = 128
+PATIENCE_AT_THE_END = 2
+"""Seconds that a download may go on after Ctrl-C."""
+
+
+def application(board: Board, access: Access, *, editing: bool = False) -> ASGIApp:
+    """Return the application that serves a board.
+
+    Args:
+        board: the files.
+        access: which requests are allowed.
+        editing: whether notes and tags may be written.
+    """
+    app = Starlette(
+        routes=Routes(board, editing=editing).all(),
+        exception_handlers={
+            RequestError: responses.refused,
+            CasketError: responses.failed,
+            HTTPException: responses.not_found,
+        },
+    )
+    return AccessMiddleware(app, access)
+
+
+class Server(uvicorn.Server):
+    """A server that stops at once, even while pages are connected to the stream of changes.
+
+    Args:
+        board: the files.
+        access: which requests are allowed.
+        editing: whether notes and tags may be written.
+    """
+
+    def __init__(self, board: Board, access: Access, *, editing: bool = False) -> None:
+        self._board = board
+        super().__init__(
+            uvicorn.Config(
+                application(board, access, editing=editing),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                proxy_headers=False,
+                timeout_graceful_shutdown=PATIENCE_AT_THE_END,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the streams, then the server."""
+        # Streams that are cut off at the end are no error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._board.close()
+        super().handle_exit(sig, frame)
+
+    def end(self) -> None:
+        """Stop the server, from another thread."""
+        self._board.close()
+        self.should_exit = True
+
+
+def listen(host: str, port: int, *, is_chosen: bool) -> socket.socket:
+    """Listen at an address; unless the port was chosen, at the next one that is free.
+
+    Raises:
+        BadLocation: it cannot be listened at.
+    """
+    last = port if is_chosen or port == 0 else port + PORTS_TRIED
+    for tried in range(port, last + 1):
+        try:
+            return _listener(host, tried)
+        except OSError as error:
+            if tried == last:
+                reason = error.strerror or error
+                raise BadLocation(f"--host {host} --port {port}: {reason}") from error
+    raise AssertionError("a range of at least one port")
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    # With its protocol named: without, asyncio leaves Nagle's delay on, 40 ms for each answer.
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    family, kind, protocol, _, place = addresses[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def address(host: str, port: int, token: str | None) -> str:
+    """Return the URL to open in a browser on this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host)  # noqa: S104 - named, not bound
+    name = name or (f"[{host}]" if ":" in host else host)
+    query = f"?{urlencode({'token': token})}" if token else ""
+    return f"http://{name}:{port}/{query}"

@@ -1,0 +1,56 @@
+import { interval } from "casket/model/statistics";
+
+const GRID = 240;
+
+/**
+ * Returns the mean of curves over a common grid, a band of "interval" or "range" around it, and
+ * `n`: how many of the curves have a value there. Between points farther apart than a curve's
+ * `reach` it has none.
+ */
+export function bandOf(curves, kind) {
+  const xs = gridOf(curves);
+  const mean = new Float64Array(xs.length).fill(NaN);
+  const low = mean.slice();
+  const high = mean.slice();
+  const n = new Uint32Array(xs.length);
+  const readers = curves.map(reader);
+  xs.forEach((x, i) => {
+    const values = readers.map((read) => read(x)).filter(Number.isFinite);
+    if (!values.length) return;
+    const found = interval(values);
+    const margin = Number.isFinite(found.margin) ? found.margin : 0;
+    n[i] = found.n;
+    mean[i] = found.mean;
+    low[i] = kind === "range" ? Math.min(...values) : found.mean - margin;
+    high[i] = kind === "range" ? Math.max(...values) : found.mean + margin;
+  });
+  return { xs, mean, low, high, n };
+}
+
+function gridOf(curves) {
+  const longest = curves.reduce((a, b) => (b.xs.length > a.xs.length ? b : a));
+  const shared = curves.every(({ xs }) => xs === longest.xs || isStartOf(xs, longest.xs));
+  if (shared) return longest.xs;
+  const all = [...new Set(curves.flatMap(({ xs }) => [...xs]))];
+  if (all.length <= GRID) return Float64Array.from(all).sort();
+  const from = Math.min(...curves.map(({ xs }) => xs[0]));
+  const to = Math.max(...curves.map(({ xs }) => xs[xs.length - 1]));
+  return Float64Array.from({ length: GRID }, (_, i) => from + ((to - from) * i) / (GRID - 1));
+}
+
+function isStartOf(xs, longer) {
+  return xs.every((x, i) => x === longer[i]);
+}
+
+/** Returns a function of growing x that gives the value between points, NaN where there is none. */
+function reader({ xs, ys, reach = Infinity }) {
+  let i = 0;
+  return (x) => {
+    if (x < xs[0] || x > xs[xs.length - 1]) return NaN;
+    while (i < xs.length - 1 && xs[i + 1] <= x) i += 1;
+    if (xs[i] === x || i === xs.length - 1) return ys[i];
+    if (xs[i + 1] - xs[i] > reach) return NaN;
+    const share = (x - xs[i]) / (xs[i + 1] - xs[i]);
+    return ys[i] + (ys[i + 1] - ys[i]) * share;
+  };
+}

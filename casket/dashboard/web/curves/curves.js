@@ -1,0 +1,382 @@
+import { useSignalEffect } from "@preact/signals";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { Chart } from "casket/curves/chart";
+import { drawingOf } from "casket/curves/drawing";
+import { Values } from "casket/curves/values";
+import { download } from "casket/model/files";
+import { goal as mainGoal } from "casket/model/listing";
+import { charts, hasSearch, namesOf } from "casket/model/metrics";
+import { cursor, data, source, store } from "casket/model/page";
+import { fields, state, update } from "casket/model/view";
+import { Menu, Segments } from "casket/shell/controls";
+import { html } from "casket/shell/html";
+import { Icon } from "casket/shell/icons";
+import { painted } from "casket/shell/marks";
+import { colourOf, colours, scheme } from "casket/shell/paint";
+
+const POINTS = [[20, 280], [100, 200], [300, 120], [Infinity, 80]];
+const NEAR = 24;
+const KINDS = ["epoch", "batch"];
+
+const choice = fields("kind", "x", "smooth", "log", "band", "range", "metrics", "group");
+
+/** The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. */
+export function Curves({ parts, kind: firstKind }) {
+  const goal = mainGoal.value;
+  const given = choice.value;
+  const maxPoints = data.maxPoints.value;
+  const rows = useMemo(() => parts.flatMap((part) => part.rows), [parts]);
+  const logged = useMemo(() => KINDS.filter((kind) => namesOf(rows, kind).length > 0), [rows]);
+  const options = useMemo(
+    () => withLogged({ ...given, kind: firstKind ?? given.kind }, logged),
+    [given, firstKind, logged],
+  );
+  const { kind, x, range, metrics, group } = options;
+  const names = useMemo(() => namesOf(rows, kind), [rows, kind]);
+  const wanted = metrics ? names.filter((name) => metrics.includes(name)) : names;
+  const list = useMemo(() => charts(wanted, goal), [wanted.join("\n"), goal]);
+  const points = Math.min(pointsFor(rows.length), maxPoints);
+  const view = useMemo(() => ({ kind, x, points, range }), [kind, x, points, range]);
+  const [wide, widen] = useState("");
+
+  return html`<section class="curves" aria-label="Curves">
+    <${Controls} ...${{ options, names, logged, isGrouped: group.length > 0 }} />
+    ${list.length === 0 && html`<${NoCurves} ...${{ rows, options }} />`}
+    <div class="charts">
+      ${list.map(
+        (chart) => html`<${ChartCard}
+          key=${chart.title}
+          ...${{ chart, parts, rows, view, options, most: maxPoints }}
+          isWide=${wide === chart.title}
+          onWiden=${() => widen(wide === chart.title ? "" : chart.title)}
+        />`,
+      )}
+    </div>
+  </section>`;
+}
+
+/** What was logged by batch only is shown by batch, as nobody would look for it there. */
+function withLogged(options, logged) {
+  const kind = logged.includes(options.kind) ? options.kind : (logged[0] ?? options.kind);
+  return { ...options, kind };
+}
+
+function NoCurves({ rows, options }) {
+  if (!rows.length) {
+    return html`<p class="nothing">No session is drawn: ${emptyBecause(state.value)}.</p>`;
+  }
+  if (options.metrics) {
+    return html`<p class="nothing">
+      None of the chosen metrics was logged by these sessions.
+      <button type="button" onClick=${() => update({ metrics: null })}>Show all metrics</button>
+    </p>`;
+  }
+  if (rows.some(hasSearch)) {
+    return html`<p class="nothing">
+      These sessions logged the results of a grid search, and no curves.${" "}
+      <button type="button" onClick=${() => update({ view: "explore" })}>Explore the search</button>
+    </p>`;
+  }
+  return html`<p class="nothing">
+    These sessions logged no numbers by ${options.kind}: call${" "}
+    <code>session.add_${options.kind}(1, {"loss": 0.5})</code> and they appear here.
+  </p>`;
+}
+
+function emptyBecause({ where, unfinished, hidden }) {
+  if (unfinished) return "none of these runs now, and what is finished is hidden";
+  if (hidden.length) return "open an eye in the table";
+  return where ? "nothing fits the filter" : "select one in the table";
+}
+
+function Controls({ options, names, logged, isGrouped }) {
+  const { kind, metrics, smooth } = options;
+  const toggle = (name) => {
+    const chosen = metrics ?? names;
+    const left = chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name];
+    update({ metrics: names.every((n) => left.includes(n)) ? null : left });
+  };
+  return html`<div class="bar" role="group" aria-label="How curves are drawn">
+    ${logged.length > 1 &&
+    html`<${Segments}
+      label="By"
+      value=${kind}
+      options=${{ epoch: "epoch", batch: "batch" }}
+      onChange=${(other) => update({ kind: other, range: null })}
+    />`}
+    <${Segments}
+      label="Over"
+      value=${options.x}
+      options=${{ number: kind, time: "time", wall: "clock" }}
+      onChange=${(x) => update({ x, range: null })}
+    />
+    <label class="field" title="An average that forgets; the raw line stays behind it">
+      Smooth
+      <input
+        type="range"
+        min="0"
+        max="0.99"
+        step="0.01"
+        value=${smooth}
+        onInput=${(event) => update({ smooth: Number(event.target.value) })}
+      />
+      <output class="number">${smooth ? smooth.toFixed(2) : "off"}</output>
+    </label>
+    <label class="field">
+      <input
+        type="checkbox"
+        checked=${options.log}
+        onChange=${(event) => update({ log: event.target.checked })}
+      />
+      Log axis
+    </label>
+    ${isGrouped &&
+    html`<${Segments}
+      label="Band"
+      value=${options.band}
+      options=${{ interval: "95 % interval", range: "lowest to highest" }}
+      onChange=${(band) => update({ band })}
+    />`}
+    ${names.length > 1 &&
+    html`<${Menu} label=${metrics ? `Metrics ${metrics.length}` : "Metrics"}>
+      <fieldset>
+        <legend>Metrics that are drawn</legend>
+        ${names.slice(0, 200).map(
+          (name) => html`<label class="choice">
+            <input
+              type="checkbox"
+              checked=${!metrics || metrics.includes(name)}
+              onChange=${() => toggle(name)}
+            />
+            <span>${name}</span>
+          </label>`,
+        )}
+        ${metrics &&
+        html`<button type="button" onClick=${() => update({ metrics: null })}>All</button>`}
+      </fieldset>
+    <//>`}
+    ${options.range &&
+    html`<button type="button" class="chip" onClick=${() => update({ range: null })}>
+      zoomed <${Icon} name="close" /><span class="hint">show all</span>
+    </button>`}
+  </div>`;
+}
+
+function ChartCard(props) {
+  const { chart, parts, rows, options, most } = props;
+  const arrivals = store.arrivals.value;
+  const [theme, chartColours] = [scheme.value, colours.value];
+  const host = useRef(null);
+  const made = useRef(null);
+  const isSeen = useSeen(host);
+  const [shownOnce, remember] = useState(null);
+  const isGrouped = options.group.length > 0;
+  const view = useMemo(() => {
+    const points = Math.min(props.view.points * (props.isWide ? 4 : 1), most);
+    return { ...props.view, points };
+  }, [props.view, props.isWide, most]);
+
+  const drawing = useMemo(() => {
+    if (!isSeen) return null;
+    const read = store.reader(view);
+    const filled = parts.map((part) => ({
+      ...part,
+      colour: colourOf(part.key),
+      curves: curvesOf(read, chart.metrics, part.rows),
+    }));
+    const { smooth, log: isLog, band, range, x } = options;
+    const found = drawingOf(filled, chart.metrics, { smooth, isLog, band, range, x, isGrouped });
+    return { ...found, scheme: theme, colours: chartColours };
+  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColours, arrivals]);
+
+  const missing = useMemo(() => {
+    const read = store.reader(view);
+    const isMissing = (row, metric) => logs(row, view, metric) && !read(row.key, metric)?.isHere;
+    return isSeen && rows.some((row) => chart.metrics.some((metric) => isMissing(row, metric)));
+  }, [isSeen, rows, view, chart, arrivals]);
+  // While the detail of a zoom is on its way, what is here already is shown larger.
+  const visible = drawing && missing && shownOnce && !drawing.tally.curves ? shownOnce : drawing;
+
+  useEffect(() => {
+    if (!isSeen) return;
+    const logged = rows.filter((row) => chart.metrics.some((metric) => logs(row, view, metric)));
+    store.want(view, chart.metrics, logged);
+  }, [isSeen, rows, view, chart, arrivals]);
+
+  useEffect(() => {
+    if (!visible) return;
+    made.current ??= new Chart(host.current, {
+      onZoom: (range) => update({ range: range && narrowed(range, view.x) }),
+      onCursor: (at) => cursor.move(at && placeOf(at, made.current)),
+    });
+    const stretched = options.range ? { ...visible.extent, x: options.range } : visible.extent;
+    made.current.show({ ...visible, extent: stretched });
+    if (visible === drawing && !missing && drawing.tally.curves) {
+      remember(drawing);
+      // The chart draws when this task is done.
+      setTimeout(painted, 0, "curves");
+    }
+  }, [visible, missing]);
+
+  useSignalEffect(() => {
+    const { place, lifted } = cursor.now.value;
+    if (place?.chart !== made.current) made.current?.follow(place ? place.x : null);
+    made.current?.lift(lifted);
+  });
+  useEffect(() => () => made.current?.destroy(), []);
+
+  const problem = store.problem(view);
+  return html`<figure class=${props.isWide ? "chart wide" : "chart"}>
+    <figcaption>
+      <strong title=${chart.title}>${chart.title}</strong>
+      ${chart.metrics.length > 1 && html`<${Key} metrics=${chart.metrics} />`}
+      <span class="space"></span>
+      <${Saving} ...${{ ...props, view }} drawing=${visible} chartOf=${() => made.current} />
+      <button
+        type="button"
+        class="quiet"
+        aria-pressed=${props.isWide}
+        aria-label=${`${chart.title} in full width`}
+        title="Full width"
+        onClick=${props.onWiden}
+      >
+        <${Icon} name="wide" />
+      </button>
+    </figcaption>
+    <div
+      class="plot"
+      ref=${host}
+      tabindex="0"
+      role="img"
+      aria-label=${`${chart.title}, ${parts.length} curves; arrow keys move the cursor, + zooms in, 0 shows all`}
+    ></div>
+    ${missing && !problem && html`<p class="loading" role="status">Reading curves…</p>`}
+    ${problem && html`<p class="trouble" role="status">${problem}</p>`}
+    ${visible &&
+    html`
+      <${Notes} tally=${visible.tally} isLog=${options.log} isGrouped=${isGrouped} />
+      <${Values}
+        ...${{ parts, kind: view.kind, x: view.x }}
+        drawing=${visible}
+        metrics=${chart.metrics}
+      />
+    `}
+  </figure>`;
+}
+
+function Key({ metrics }) {
+  return html`<span class="key">
+    ${metrics.map(
+      (metric, i) => html`<span>
+        <svg class="dash" viewBox="0 0 22 6" aria-hidden="true">
+          <line x1="0" x2="22" y1="3" y2="3" class=${`dash-${metrics.length - 1 - i}`} />
+        </svg>
+        ${metric}
+      </span>`,
+    )}
+  </span>`;
+}
+
+function Notes({ tally, isLog, isGrouped }) {
+  const notes = [];
+  if (tally.down) {
+    const { shown, count } = tally.widest;
+    const whole = `${shown.toLocaleString("en")} of ${count.toLocaleString("en")} values`;
+    const few = `${tally.down} of ${tally.curves} curves down-sampled`;
+    const what = tally.curves === 1 ? "down-sampled" : few;
+    notes.push(`${what} (${whole}), no spike lost; zoom for detail`);
+  }
+  if (isLog && tally.below) {
+    notes.push(`${tally.below.toLocaleString("en")} values ≤ 0 cannot stand on a log axis`);
+  }
+  if (tally.odd) {
+    const shape = isGrouped ? "left out of the mean" : "shown as × and arrows";
+    const isAll = tally.odd === tally.values;
+    const what = isAll ? "Every value is" : tally.odd.toLocaleString("en");
+    notes.push(`${what} NaN or infinite, ${shape}`);
+  }
+  if (tally.left) notes.push(`${tally.left.toLocaleString("en")} values are no numbers`);
+  return notes.length > 0 && html`<p class="notes">${notes.join(" · ")}</p>`;
+}
+
+async function pictureOf(drawing, title) {
+  const { picture } = await import("casket/curves/picture");
+  return picture(drawing, title);
+}
+
+function Saving({ chart, rows, view, drawing, chartOf }) {
+  const name = chart.title;
+  const [problem, setProblem] = useState("");
+  const png = async () => {
+    const { png: draw } = await pictureOf(drawing, name);
+    draw(chartOf().canvas, (blob) => download(`${name}.png`, blob));
+  };
+  const svg = async () => {
+    const { svg: write } = await pictureOf(drawing, name);
+    download(`${name}.svg`, write(), "image/svg+xml");
+  };
+  const raw = async () => {
+    try {
+      const sessions = rows.map((row) => row.key);
+      const question = { ...view, metrics: chart.metrics, sessions };
+      download(`${name}.csv`, await source.csvOfCurves(question));
+      setProblem("");
+    } catch (error) {
+      setProblem(error.message);
+    }
+  };
+  return html`<${Menu} isQuiet label=${html`<${Icon} name="down" />`} name=${`Save ${name}`}>
+    <div class="actions">
+      <button type="button" onClick=${png}>PNG picture</button>
+      <button type="button" onClick=${svg}>SVG picture</button>
+      <button type="button" onClick=${raw}>
+        ${source.isLive ? "CSV, every value" : "CSV of what this report holds"}
+      </button>
+      ${problem && html`<p class="trouble">${problem}</p>`}
+    </div>
+  <//>`;
+}
+
+function curvesOf(read, metrics, rows) {
+  const found = {};
+  for (const metric of metrics) found[metric] = rows.map((row) => read(row.key, metric));
+  return found;
+}
+
+function logs(row, { kind }, metric) {
+  return Boolean(row.metrics?.[kind]?.includes(metric));
+}
+
+function pointsFor(count) {
+  return POINTS.find(([most]) => count <= most)[1];
+}
+
+function placeOf({ x, y }, chart) {
+  const near = chart.nearest({ x, y });
+  const isNear = near[0]?.[1] < NEAR * devicePixelRatio;
+  return { x, chart, order: near.map(([key]) => key), isNear };
+}
+
+/**
+ * Whole numbers make a shorter address; times need few decimals.
+ *
+ * @returns {[number, number]}
+ */
+function narrowed([from, to], x) {
+  if (x !== "number") return [Number(from.toFixed(2)), Number(to.toFixed(2))];
+  const low = Math.floor(from);
+  return [low, Math.max(Math.ceil(to), low + 1)];
+}
+
+/** Tells whether an element is near what is seen, or was once. */
+function useSeen(ref) {
+  const [isSeen, see] = useState(false);
+  useEffect(() => {
+    const look = (entries) => entries[0].isIntersecting && see(true);
+    const watcher = new IntersectionObserver(look, { rootMargin: "200px" });
+    watcher.observe(ref.current);
+    return () => watcher.disconnect();
+  }, []);
+  return isSeen;
+}

@@ -1,0 +1,135 @@
+// From curves to what a chart draws: lines or bands, their extent, and what must be said of them.
+
+import { bandOf } from "casket/curves/align";
+import { smoothed } from "casket/curves/smoothing";
+
+const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
+const WIDE_GAP = 3.5;
+const ROOM = 0.25;
+const EDGE = 0.02;
+const MISSED = 1.5;
+
+/**
+ * Returns what to draw.
+ *
+ * `parts` are the sessions or groups: `{key, label, colour, curves: {metric: [curve, ...]}}`, of a
+ * session one curve each, of a group those of its sessions.
+ */
+export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGrouped }) {
+  const drawing = { lines: [], bands: [], isLog, x };
+  const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0 };
+  metrics.forEach((metric, i) => {
+    // What was measured on unseen data comes last, and has the full line.
+    const dash = DASHES[Math.min(metrics.length - 1 - i, DASHES.length - 1)];
+    for (const part of parts) {
+      const curves = (part.curves[metric] ?? []).filter((curve) => curve?.xs.length);
+      if (!curves.length) continue;
+      for (const curve of curves) count(tally, curve, isLog);
+      const { key, label, name = label, colour } = part;
+      const shape = { key, label, name, colour, metric, dash };
+      const drawn = curves.map((curve) => lineOf(curve, smooth));
+      if (isGrouped) {
+        const readable = drawn.map((line, i) => ({ ...line, reach: reachOf(curves[i], line, x) }));
+        drawing.bands.push({ ...shape, ...bandOf(readable, band), band });
+      }
+      else drawing.lines.push({ ...shape, ...drawn[0] });
+    }
+  });
+  return { ...drawing, extent: extentOf(drawing, range), tally };
+}
+
+function lineOf(curve, smooth) {
+  const { xs, ys, count: all, shown } = curve;
+  const gap = gapOf(xs, shown < all);
+  if (!smooth || xs.length < 3) return { xs, ys, raw: null, gap };
+  return { xs, ys: smoothed(xs, ys, smooth, Math.max(all - 1, 1)), raw: ys, gap };
+}
+
+/** Returns how far apart two neighbours may be for a value to be read between them. */
+function reachOf({ count: all, shown }, { gap }, x) {
+  // An epoch that a curve usually has is missing; a time at which it logged nothing is not.
+  return x === "number" && shown === all ? (gap / WIDE_GAP) * MISSED : gap;
+}
+
+/** Returns the distance from which on two neighbours have a gap between them. */
+function gapOf(xs, isDownSampled) {
+  if (xs.length < 3) return Infinity;
+  const part = (xs[xs.length - 1] - xs[0]) / (xs.length / 2);
+  if (isDownSampled) return WIDE_GAP * part;
+  const steps = Array.from(xs.subarray(1), (x, i) => x - xs[i]).sort((a, b) => a - b);
+  return WIDE_GAP * steps[Math.floor((steps.length - 1) * 0.75)];
+}
+
+function count(tally, curve, isLog) {
+  tally.curves += 1;
+  tally.left += curve.leftOut;
+  tally.values += curve.ys.length;
+  if (curve.shown < curve.count) {
+    tally.down += 1;
+    if (curve.count > (tally.widest?.count ?? 0)) tally.widest = curve;
+  }
+  for (const y of curve.ys) {
+    if (!Number.isFinite(y)) tally.odd += 1;
+    else if (isLog && y <= 0) tally.below += 1;
+  }
+}
+
+function extentOf({ lines, bands, isLog }, range) {
+  const ends = lines.concat(bands).flatMap(({ xs }) => [xs[0], xs[xs.length - 1]]);
+  const x = range ?? withEdge(spread(ends));
+  const y = [Infinity, -Infinity];
+  const see = (xs, ys) => {
+    for (let i = 0; i < xs.length; i += 1) {
+      const value = ys[i];
+      if (xs[i] < x[0] || xs[i] > x[1] || !Number.isFinite(value)) continue;
+      if (isLog && value <= 0) continue;
+      if (value < y[0]) y[0] = value;
+      if (value > y[1]) y[1] = value;
+    }
+  };
+  for (const { xs, ys, raw } of lines) {
+    see(xs, ys);
+    if (raw) see(xs, raw);
+  }
+  for (const { xs, mean } of bands) see(xs, mean);
+  const [low, high] = y;
+  for (const band of bands) {
+    // An interval may reach down to zero, which is endlessly far away on a log axis.
+    if (!isLog) see(band.xs, band.low);
+    see(band.xs, band.high);
+  }
+  // The interval of two sessions can be so wide that nothing else would be seen.
+  const room = isLog ? 0 : (high - low) * ROOM;
+  const limit = [low - room, isLog ? high * 2 : high + room];
+  const seen = bands.length ? [Math.max(y[0], limit[0]), Math.min(y[1], limit[1])] : y;
+  return { x, y: padded(seen, isLog) };
+}
+
+function spread(numbers) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const number of numbers) {
+    if (number < low) low = number;
+    if (number > high) high = number;
+  }
+  if (low > high) return [0, 1];
+  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+/** Leaves room for what is drawn at the first and at the last point. */
+/** @param {number[]} ends */
+function withEdge([low, high]) {
+  const edge = (high - low) * EDGE;
+  return [low - edge, high + edge];
+}
+
+/**
+ * @param {number[]} ends
+ * @param {boolean} isLog
+ */
+function padded([low, high], isLog) {
+  if (low > high) return isLog ? [0.1, 1] : [0, 1];
+  if (isLog) return low === high ? [low / 2, high * 2] : [low / 1.08, high * 1.08];
+  const pad = (high - low) * 0.04 || Math.abs(low) * 0.1 || 0.5;
+  return [low - pad, high + pad];
+}

@@ -1,0 +1,121 @@
+// Charts drawn by ECharts, which is loaded only once one is to be seen.
+
+import { html } from "casket/shell/html";
+import { scheme as systemScheme } from "casket/shell/paint";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+const NAMES = ["text", "muted", "line", "surface", "accent", "good", "bad", "warn"];
+const LIGHT_SERIES = ["#2563c9", "#c8500a", "#118246", "#b0279c", "#8a6a00", "#0b8394"];
+const DARK_SERIES = ["#6ea8ff", "#ff9a52", "#4fd08a", "#f07fe0", "#e0bd3c", "#4fd0e0"];
+const LIGHT_SCALE = ["#b9a52b", "#4f9d5f", "#23758c", "#3b3f86", "#3a0f54"];
+const DARK_SCALE = ["#5c55c9", "#3f8fd0", "#35b39a", "#9fd356", "#fbe94b"];
+
+/**
+ * A chart of ECharts. `option` is a function of the colours; `on` holds what to do at its events,
+ * each with the chart as second argument; `onReady` gets the chart whenever it was drawn anew.
+ */
+export function EChart({ option, on = {}, onReady, label, height = 320 }) {
+  const element = useRef(null);
+  const chart = useRef(null);
+  const actions = useRef(on);
+  const [problem, setProblem] = useState("");
+  const [isReady, setReady] = useState(false);
+  const scheme = systemScheme.value;
+  actions.current = on;
+
+  useEffect(() => {
+    let isGone = false;
+    let observer;
+    import("echarts").then(
+      (echarts) => {
+        if (isGone) return;
+        chart.current = echarts.init(element.current);
+        for (const name of Object.keys(actions.current)) {
+          chart.current.on(name, (event) => actions.current[name](event, chart.current));
+        }
+        observer = new ResizeObserver(() => chart.current.resize());
+        observer.observe(element.current);
+        setReady(true);
+      },
+      () => setProblem("The chart's library could not be loaded; reload the page."),
+    );
+    return () => {
+      isGone = true;
+      observer?.disconnect();
+      chart.current?.dispose();
+      chart.current = null;
+    };
+  }, []);
+
+  useEffect(() => {
+    if (!isReady) return;
+    chart.current.setOption({ ...basics(scheme), ...option(colours(scheme)) }, { notMerge: true });
+    onReady?.(chart.current);
+  }, [isReady, option, scheme]);
+
+  return html`<div class="echart-frame">
+    <div
+      class="echart"
+      ref=${element}
+      role="img"
+      aria-label=${label}
+      style=${{ height: `${height}px` }}
+    />
+    ${problem && html`<p role="alert">${problem}</p>`}
+  </div>`;
+}
+
+/** Returns the style of an axis. */
+export function axis(colour, name, more = {}) {
+  return {
+    name: clipped(name, 60),
+    nameLocation: "middle",
+    nameGap: 32,
+    nameTextStyle: { color: colour.text },
+    axisLabel: { color: colour.muted, hideOverlap: true },
+    axisLine: { lineStyle: { color: colour.line } },
+    splitLine: { lineStyle: { color: colour.line, opacity: 0.6 } },
+    ...more,
+  };
+}
+
+/** Returns text cut to a length, and never one that means something to JavaScript's objects. */
+export function clipped(text, length = 40) {
+  const signs = Array.from(String(text));
+  const cut = signs.length > length ? `${signs.slice(0, length - 1).join("")}…` : signs.join("");
+  return cut in Object.prototype ? `${cut} ` : cut;
+}
+
+/** Returns the settings of an axis of categories, which ECharts knows by number only. */
+export function categoryAxis(categories, length) {
+  const label = (number) => clipped(categories[Number(number)] ?? "", length);
+  return { type: "category", data: categories.map((_, i) => String(i)), label };
+}
+
+/** Returns the style of what is shown at the cursor: text, never markup. */
+export function tooltip(colour, formatter) {
+  return {
+    renderMode: "richText",
+    confine: true,
+    formatter,
+    backgroundColor: colour.surface,
+    borderColor: colour.line,
+    textStyle: { color: colour.text, fontSize: 12 },
+  };
+}
+
+function basics(scheme) {
+  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  return { darkMode: scheme === "dark", animation: !isStill, animationDuration: 150 };
+}
+
+function colours(scheme) {
+  const style = getComputedStyle(document.documentElement);
+  const named = NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
+  const isDark = scheme === "dark";
+  return {
+    ...Object.fromEntries(named),
+    series: isDark ? DARK_SERIES : LIGHT_SERIES,
+    scale: isDark ? DARK_SCALE : LIGHT_SCALE,
+  };
+}

@@ -1,0 +1,104 @@
+import { batch, computed, signal } from "@preact/signals";
+
+import { learnMetrics } from "casket/model/facts";
+
+/** @typedef {import("casket/types").Row} Row */
+/** @typedef {import("casket/types").Source} Source */
+
+/** What the page knows: the answer to the first question, kept up to date by events. */
+export class Data {
+  /** "asking" until the first answer, then "ready"; "failed" if there was none. */
+  state = signal("asking");
+  error = signal("");
+  /** "live", "lost" while the server does not answer, "still" where nothing can change. */
+  connection = signal("still");
+  files = signal([]);
+  experiments = signal([]);
+  maxPoints = signal(1000);
+  rows = computed(() => [...this.#byKey.value.values()]);
+  /** Grows when sessions come or go: what they all were started with is another then. */
+  generation = signal(0);
+  #byKey = signal(/** @type {Map<string, Row>} */ (new Map()));
+  #source;
+  #listening = false;
+
+  /** @param {Source} source */
+  constructor(source) {
+    this.#source = source;
+  }
+
+  /** Asks for everything, and then for what changes. */
+  async start() {
+    try {
+      this.#takeAll(await this.#source.overview());
+    } catch (error) {
+      this.#fail(error);
+      setTimeout(() => this.start(), 3000);
+      return;
+    }
+    if (this.#source.isLive && !this.#listening) {
+      this.#listening = true;
+      this.#source.listen((event) => this.#take(event));
+    }
+  }
+
+  /**
+   * Returns the row of a key.
+   *
+   * @param {string} key
+   */
+  row(key) {
+    return this.#byKey.value.get(key);
+  }
+
+  /**
+   * Takes rows that were changed, by others or by this page, and the keys of those that are gone.
+   *
+   * @param {Row[]} rows
+   * @param {string[]} [removed]
+   */
+  takeRows(rows, removed = []) {
+    const before = this.#byKey.peek();
+    const byKey = new Map(before);
+    for (const row of rows) byKey.set(row.key, this.#named(row));
+    const hasNew = byKey.size > before.size;
+    for (const key of removed) byKey.delete(key);
+    batch(() => {
+      if (hasNew || removed.length) this.generation.value += 1;
+      this.#byKey.value = byKey;
+    });
+  }
+
+  #takeAll({ max_points: maxPoints, files, experiments, sessions, metrics }) {
+    learnMetrics(metrics);
+    batch(() => {
+      this.maxPoints.value = maxPoints;
+      this.files.value = files;
+      this.experiments.value = experiments;
+      this.#byKey.value = new Map(sessions.map((row) => [row.key, this.#named(row)]));
+      this.generation.value += 1;
+      this.state.value = "ready";
+      this.error.value = "";
+    });
+  }
+
+  #named(row) {
+    return { ...row, fileName: this.files.peek()[row.file]?.name };
+  }
+
+  #take({ type, data }) {
+    if (type === "reload") this.start();
+    else if (type === "sessions") {
+      learnMetrics(data.metrics);
+      this.takeRows(data.sessions, data.removed);
+    }
+    else if (type === "lost") this.connection.value = "lost";
+    else if (type === "found") this.connection.value = "live";
+    else this[type].value = data[type] ?? data;
+  }
+
+  #fail(error) {
+    if (this.state.peek() !== "ready") this.state.value = "failed";
+    this.error.value = error.message;
+  }
+}

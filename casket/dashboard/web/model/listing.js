@@ -1,0 +1,154 @@
+// The sessions that fit the condition: in which order, in which groups, and which are drawn.
+
+import { computed, signal } from "@preact/signals";
+
+import {
+  byStart, drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, settings,
+  usualColumns, values,
+} from "casket/model/arrange";
+import { condition, isWriting } from "casket/model/condition";
+import { shown, varyingNames } from "casket/model/facts";
+import { mainMetric } from "casket/model/metrics";
+import { data } from "casket/model/page";
+import { fields } from "casket/model/view";
+
+/** @typedef {import("casket/types").Item} Item */
+/** @typedef {import("casket/types").Row} Row */
+/** @typedef {import("casket/types").Group} Group */
+
+const grouping = fields("group");
+const sorting = fields("sort");
+const chosen = fields("goal", "columns");
+const choice = fields("hidden", "unfinished", "selected", "pinned", "show", "group", "sort");
+const arrangement = fields("group", "pinned", "sort");
+const selection = fields("selected");
+/** @type {(row: Row) => boolean} */
+let lastFits = () => true;
+/** @type {string[]} */
+let lastColumns = [];
+
+const fitting = computed(() => {
+  const { fits } = condition.value;
+  return fits ? data.rows.value.filter(fits) : null;
+});
+
+/** How many sessions fit the condition. */
+export const fitCount = computed(() => fitting.value?.length ?? 0);
+
+/** While a condition is being written, the last whole one that fitted anything holds. */
+export const isHeld = computed(
+  () => !fitting.value || (isWriting.value && !fitting.value.length),
+);
+
+/** The sessions that fit. */
+export const rows = computed(() => {
+  if (isHeld.value) return data.rows.value.filter(lastFits);
+  lastFits = condition.value.fits;
+  return fitting.value;
+});
+
+/** The names of what all sessions were started with, where it differs. */
+export const varying = computed(() => {
+  data.generation.value; // what sessions log later changes nothing of it
+  return varyingNames(data.rows.peek());
+});
+
+/** The metrics that can be the goal. */
+export const goals = computed(() =>
+  [...new Set(rows.value.flatMap((row) => Object.keys(row.best ?? {})))].sort(),
+);
+
+/** The metric that says which session is best. */
+export const goal = computed(() =>
+  goals.value.includes(chosen.value.goal) ? chosen.value.goal : mainMetric(rows.value),
+);
+
+/** The names of the table's columns. */
+export const columns = computed(() => {
+  const given = { goal: goal.value, varying: varying.value, group: grouping.value.group };
+  const names = chosen.value.columns ?? usualColumns(data.rows.value, given);
+  if (names.join("\n") !== lastColumns.join("\n")) lastColumns = names;
+  return lastColumns;
+});
+
+/** The sessions that fit, in their order. */
+export const ordered = computed(() => inOrder(rows.value, sorting.value.sort));
+
+const open = signal(new Set());
+
+/**
+ * The table's rows.
+ *
+ * @type {import("@preact/signals").ReadonlySignal<Item[]>}
+ */
+export const items = computed(() => {
+  const { group, pinned, sort } = arrangement.value;
+  if (!group.length) {
+    const isPinned = new Set(pinned);
+    const top = ordered.value.filter((row) => isPinned.has(row.key));
+    const rest = ordered.value.filter((row) => !isPinned.has(row.key));
+    return [...top, ...rest].map((row) => ({ key: row.key, row }));
+  }
+  return groupsInOrder(groupsOf(ordered.value, group), sort).flatMap(itemsOf);
+});
+
+/**
+ * Opens a group, or closes it.
+ *
+ * @param {string} key
+ */
+export function expand(key) {
+  const next = new Set(open.value);
+  if (!next.delete(key)) next.add(key);
+  open.value = next;
+}
+
+/** What is drawn: its parts, `{key, label, rows}`, and the part that each session is in. */
+export const drawn = computed(() => {
+  const parts = choice.value.group.length ? partsOfGroups() : partsOfRows();
+  const groupOf = new Map();
+  for (const part of parts) for (const row of part.rows) groupOf.set(row.key, part.key);
+  return { parts, keys: new Set(groupOf.keys()), groupOf };
+});
+
+/** The keys of all sessions, and those of their groups, what began first before others. */
+export const keysByAge = computed(() => {
+  const { group } = grouping.value;
+  const aged = [...data.rows.value].sort(byStart);
+  const groups = group.length ? groupsOf(aged, group) : [];
+  return [aged, groups].map((list) => list.map(({ key }) => key));
+});
+
+/** The sessions that are selected. */
+export const selected = computed(() =>
+  selection.value.selected.map((key) => data.row(key)).filter(Boolean),
+);
+
+/**
+ * @param {Group} group
+ * @returns {Item[]}
+ */
+function itemsOf(group) {
+  const isOpen = open.value.has(group.key);
+  const head = { key: group.key, group, isOpen };
+  return isOpen ? [head, ...group.rows.map((row) => ({ key: row.key, row, depth: 1 }))] : [head];
+}
+
+function partsOfGroups() {
+  const groups = drawnGroups(ordered.value, data.rows.value, choice.value, goal.value);
+  return groups.map((group) => ({
+    key: group.key,
+    label: group.names.map((name, i) => `${headOf(name)}=${shown(group.values[i])}`).join(" "),
+    rows: group.rows,
+  }));
+}
+
+function partsOfRows() {
+  const rowsDrawn = drawnRows(ordered.value, data.rows.value, choice.value, goal.value);
+  return rowsDrawn.map((row) => ({
+    key: row.key,
+    label: `${row.id.slice(0, 6)} ${settings(row, varying.value)}`,
+    name: `${row.id.slice(0, 6)} ${values(row, varying.value)}`,
+    rows: [row],
+  }));
+}

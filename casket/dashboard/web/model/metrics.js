@@ -1,0 +1,66 @@
+import { better, factsOf, isNumber } from "casket/model/facts";
+
+/** Returns the flat names of the metrics that sessions logged as numbers, those of most first. */
+export function namesOf(rows, kind) {
+  const counts = new Map();
+  for (const row of rows) {
+    for (const name of row.metrics?.[kind] ?? []) counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+}
+
+/** Tells whether a session logged the candidates of a grid search. */
+export function hasSearch(row) {
+  return row.metrics.result.includes("dev_scores.mean");
+}
+
+/** Returns the metric that tells best how good a session is, as far as names tell. */
+export function mainMetric(rows) {
+  const counts = new Map();
+  for (const row of rows) {
+    for (const name of Object.keys(row.best ?? {})) counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const most = Math.max(0, ...counts.values());
+  const rate = (name) => 2 * factsOf(name).weight + Number(better(name) === "max");
+  const common = [...counts.keys()].filter((name) => counts.get(name) >= most / 2);
+  return common.sort((a, b) => rate(b) - rate(a) || (a < b ? -1 : 1))[0] ?? "";
+}
+
+/** Returns the row whose best value of a metric is the best of all; undefined if none has it. */
+export function bestRow(rows, metric) {
+  const mode = better(metric);
+  let found;
+  for (const row of rows) {
+    const value = row.best?.[metric];
+    if (!isNumber(value)) continue;
+    if (!found || isBetter(value, found.best[metric], mode)) found = row;
+  }
+  return found;
+}
+
+/** Tells whether one value is better than another; mode as `better` gives it. */
+export function isBetter(value, other, mode) {
+  return mode === "min" ? value < other : value > other;
+}
+
+/** Puts metrics into charts: one measured on several parts of the data has one chart. */
+export function charts(metrics, main) {
+  const found = new Map();
+  const bases = new Set(metrics.map((name) => factsOf(name).base));
+  for (const metric of metrics) {
+    const { base } = factsOf(metric);
+    const paired = metrics.some((other) => other !== metric && factsOf(other).base === base);
+    const title = base !== metric && !paired && bases.size > 1 ? metric : base;
+    if (!found.has(title)) found.set(title, []);
+    found.get(title).push(metric);
+  }
+  const list = [...found].map(([title, names]) => ({ title, metrics: names.sort(byPart) }));
+  const rate = ({ metrics: names }) =>
+    names.includes(main) ? Infinity : Math.max(...names.map((name) => factsOf(name).weight));
+  const rates = new Map(list.map((chart) => [chart, rate(chart)]));
+  return list.sort((a, b) => rates.get(b) - rates.get(a));
+}
+
+function byPart(a, b) {
+  return Number(factsOf(a).held_out) - Number(factsOf(b).held_out) || (a < b ? -1 : 1);
+}

@@ -1,0 +1,451 @@
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { bestValues, cellOfGroup, headOf, isMetric } from "casket/model/arrange";
+import { better, digitsApart, shown, shownTime, valueOf, withMargin } from "casket/model/facts";
+import * as listing from "casket/model/listing";
+import { cursor } from "casket/model/page";
+import { shortNames, state, update } from "casket/model/view";
+import { html } from "casket/shell/html";
+import { Icon } from "casket/shell/icons";
+import { painted } from "casket/shell/marks";
+import { colourOf, isCoarse } from "casket/shell/paint";
+
+const SPARE = 12;
+const SAMPLE = 150;
+const LEAD = 172;
+const MOST_WIDE = 230;
+const ruler = document.createElement("canvas").getContext("2d");
+
+/**
+ * The sessions, or groups of them, a row each; only rows that are seen are in the document.
+ */
+export function Table() {
+  const items = listing.items.value;
+  const rows = listing.rows.value;
+  const columns = listing.columns.value;
+  const drawn = listing.drawn.value;
+  const isHeld = listing.isHeld.value;
+  const { selected: chosen, pinned, group } = state.value;
+  const scroller = useRef(null);
+  const anchor = useRef("");
+  const [active, setActive] = useState("");
+  const [place, setPlace] = useState({ top: 0, height: 600 });
+  const hasGroups = Boolean(items[0]?.group);
+  const rowHeight = isCoarse ? 42 : 29;
+  const digits = useMemo(() => digitsOf(columns, rows), [rows, columns]);
+  const widths = useMemo(
+    () => widthsOf(columns, rows, items, digits),
+    [columns, rows.length, hasGroups],
+  );
+  const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
+  const index = items.findIndex((item) => item.key === active);
+
+  useLayoutEffect(() => {
+    const box = scroller.current;
+    const look = () => setPlace({ top: box.scrollTop, height: box.clientHeight });
+    const watcher = new ResizeObserver(look);
+    watcher.observe(box);
+    box.addEventListener("scroll", look, { passive: true });
+    return () => {
+      watcher.disconnect();
+      box.removeEventListener("scroll", look);
+    };
+  }, []);
+  useEffect(() => {
+    painted("table");
+  }, [items]);
+
+  const first = Math.max(0, Math.floor(place.top / rowHeight) - SPARE);
+  const last = Math.min(items.length, Math.ceil((place.top + place.height) / rowHeight) + SPARE);
+
+  const go = (to) => {
+    const item = items[Math.min(Math.max(to, 0), items.length - 1)];
+    if (!item) return;
+    setActive(item.key);
+    cursor.lift(item.key);
+    bringIntoView(scroller.current, items.indexOf(item), rowHeight);
+  };
+  const select = (item, isRange) => {
+    const keys = isRange ? between(items, anchor.current, item.key) : keysOf(item);
+    anchor.current = item.key;
+    update({ selected: isRange ? union(chosen, keys) : toggled(chosen, keys) });
+  };
+  const acts = {
+    select,
+    eye: (item) => update(eyed(item, state.peek(), drawn)),
+    pin: (item) => update({ pinned: toggled(pinned, keysOf(item)) }),
+    open: (item) => (item.row ? update({ view: "session", session: item.key }) : acts.expand(item)),
+    expand: (item) => item.group && listing.expand(item.key),
+  };
+
+  const onClick = (event) => {
+    const at = event.target.closest("[data-index]");
+    const item = at && items[Number(at.dataset.index)];
+    if (!item || String(getSelection())) return;
+    setActive(item.key);
+    const act = event.target.closest("[data-act]")?.dataset.act ?? "select";
+    if (act === "open" && (event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    if (act === "select" && item.group && !event.target.closest("[data-act]")) acts.expand(item);
+    else acts[act](item, event.shiftKey);
+  };
+  const onKeyDown = (event) => {
+    if (event.target !== scroller.current || event.ctrlKey || event.metaKey || event.altKey) return;
+    const page = Math.max(1, Math.floor(place.height / rowHeight) - 2);
+    const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page };
+    const item = items[index];
+    const keys = {
+      Home: () => go(0),
+      End: () => go(items.length - 1),
+      Enter: () => item && acts.open(item),
+      " ": () => item && acts.select(item, event.shiftKey),
+      x: () => item && acts.select(item),
+      X: () => item && acts.select(item, true),
+      p: () => item && acts.pin(item),
+      h: () => item && acts.eye(item),
+      ArrowRight: () => item?.group && !item.isOpen && acts.expand(item),
+      ArrowLeft: () => item?.group && item.isOpen && acts.expand(item),
+    };
+    const step = steps[event.key] ?? (event.key.startsWith("Arrow") && steps[event.key]);
+    if (step) {
+      go(index + step);
+      if (event.shiftKey && items[index + step]) select(items[index + step], true);
+    } else if (Object.hasOwn(keys, event.key)) keys[event.key]();
+    else return;
+    event.preventDefault();
+  };
+  const onPointerOver = (event) => {
+    const at = event.target.closest?.("[data-index]");
+    cursor.lift(at ? items[Number(at.dataset.index)]?.key ?? "" : "");
+  };
+
+  const grid = `${LEAD}px ${widths.map((width) => `${width}px`).join(" ")}`;
+  const total = LEAD + widths.reduce((sum, width) => sum + width, 0);
+  const selected = useMemo(() => new Set(chosen), [chosen]);
+  const context = {
+    columns, best, digits, selected, drawn, pinned, isGrouped: group.length > 0,
+  };
+  return html`<div
+    class=${isHeld ? "table is-held" : "table"}
+    role=${hasGroups ? "treegrid" : "grid"}
+    aria-label="Sessions"
+    aria-rowcount=${items.length + 1}
+    aria-colcount=${columns.length + 1}
+    aria-multiselectable="true"
+    aria-activedescendant=${index >= first && index < last ? `row-${index}` : undefined}
+    tabindex="0"
+    ref=${scroller}
+    style=${{ "--grid": grid, "--row": `${rowHeight}px`, "--total": `${total}px` }}
+    onMouseDown=${(event) => event.shiftKey && event.preventDefault()}
+    onClick=${onClick}
+    onKeyDown=${onKeyDown}
+    onPointerOver=${onPointerOver}
+    onPointerLeave=${() => cursor.lift("")}
+    onDblClick=${(event) => {
+      const at = event.target.closest("[data-index]");
+      if (at && !event.target.closest("[data-act]")) acts.open(items[Number(at.dataset.index)]);
+    }}
+  >
+    <${Head} ...${{ columns, rows, items }} />
+    <div
+      role="rowgroup"
+      class="rows"
+      style=${{ height: `${items.length * rowHeight}px` }}
+    >
+      ${items.slice(first, last).map((item, i) => {
+        const at = first + i;
+        return html`<${Row}
+          key=${item.key}
+          ...${{ item, context }}
+          at=${at}
+          top=${at * rowHeight}
+          isActive=${item.key === active}
+        />`;
+      })}
+    </div>
+  </div>`;
+}
+
+function Head({ columns, rows, items }) {
+  const { selected, sort } = state.value;
+  const keys = useMemo(() => rows.map((row) => row.key), [rows]);
+  const isAll = keys.length > 0 && selected.length >= keys.length;
+  const [dragged, drag] = useState("");
+  const drop = (onto) => {
+    if (!dragged || dragged === onto) return;
+    const rest = columns.filter((name) => name !== dragged);
+    const isRightwards = columns.indexOf(dragged) < columns.indexOf(onto);
+    rest.splice(rest.indexOf(onto) + Number(isRightwards), 0, dragged);
+    update({ columns: rest });
+  };
+  return html`<div role="rowgroup" class="head">
+    <div role="row" aria-rowindex="1" class="line">
+      <div role="columnheader" class="cell lead" aria-colindex="1">
+        <input
+          type="checkbox"
+          aria-label="Select all sessions that fit"
+          checked=${isAll}
+          onChange=${() => update({ selected: isAll ? [] : keys })}
+        />
+        <${SortButton}
+          name="id"
+          text=${items[0]?.group ? "group" : "session"}
+        />
+      </div>
+      ${columns.map(
+        (name, i) => html`<div
+          role="columnheader"
+          key=${name}
+          class=${`cell${isRight(name, rows) ? " number" : ""}`}
+          aria-colindex=${i + 2}
+          aria-sort=${sortOf(name, sort)}
+          draggable="true"
+          onDragStart=${() => drag(name)}
+          onDragOver=${(event) => event.preventDefault()}
+          onDrop=${() => drop(name)}
+        >
+          <${SortButton} name=${name} text=${headOf(name)} />
+        </div>`,
+      )}
+    </div>
+  </div>`;
+}
+
+function SortButton({ name, text }) {
+  const { sort } = state.value;
+  const order = sortOf(name, sort);
+  const start = isMetric(name) && better(name.slice(5)) === "max" ? "-" : "";
+  const turned = start ? "" : "-";
+  const next = {
+    [`${start}${name}`]: `${turned}${name}`,
+    [`${turned}${name}`]: "",
+  }[sort] ?? `${start}${name}`;
+  return html`<button
+    type="button"
+    class="sort"
+    title=${`${name}: click to sort, drag to move`}
+    onClick=${(event) => {
+      event.stopPropagation();
+      update({ sort: next });
+    }}
+  >
+    <span class="cut">${text}</span>
+    ${order && html`<${Icon} name=${order === "ascending" ? "up" : "low"} />`}
+  </button>`;
+}
+
+function Row({ item, context, at, top, isActive }) {
+  const { columns, selected } = context;
+  const keys = keysOf(item);
+  const isSelected = keys.every((key) => selected.has(key));
+  const kinds = ["line", "row", isActive && "is-active", isSelected && "is-selected"];
+  if (item.group) kinds.push("is-group");
+  if (item.depth) kinds.push("is-inside");
+  return html`<div
+    role="row"
+    id=${`row-${at}`}
+    data-index=${at}
+    class=${kinds.filter(Boolean).join(" ")}
+    aria-rowindex=${at + 2}
+    aria-selected=${isSelected}
+    aria-expanded=${item.group ? item.isOpen : undefined}
+    style=${{ top: `${top}px` }}
+  >
+    <${Lead} ...${{ item, context, isSelected, keys }} />
+    ${columns.map(
+      (name, i) => html`<${Cell} key=${name} ...${{ item, name, context }} column=${i + 2} />`,
+    )}
+  </div>`;
+}
+
+function Lead({ item, context, isSelected, keys }) {
+  const { drawn, pinned, isGrouped } = context;
+  const isDrawn = keys.some((key) => drawn.keys.has(key));
+  const isPinned = keys.every((key) => pinned.includes(key));
+  const name = item.row ? shortNames.value.get(item.key) ?? item.row.id : `${item.group.rows.length}`;
+  const text = item.row ? item.row.id.slice(0, Math.max(8, name.length)) : `n = ${name}`;
+  const colourKey = isGrouped ? drawn.groupOf.get(item.key) ?? item.key : item.key;
+  return html`<div role="gridcell" class="cell lead" aria-colindex="1">
+    <input
+      type="checkbox"
+      tabindex="-1"
+      data-act="select"
+      checked=${isSelected}
+      aria-label=${`Select ${text}`}
+    />
+    <button
+      type="button"
+      class=${isDrawn ? "quiet eye is-on" : "quiet eye"}
+      tabindex="-1"
+      data-act="eye"
+      aria-pressed=${isDrawn}
+      aria-label=${`Draw ${text}`}
+      title=${isDrawn ? "Drawn; click to hide (h)" : "Not drawn; click to draw (h)"}
+      style=${{ color: isDrawn ? colourOf(colourKey) : "" }}
+    >
+      <${Icon} name=${isDrawn ? "eye" : "eye-off"} />
+    </button>
+    ${item.row
+      ? html`<a
+          class="id"
+          tabindex="-1"
+          data-act="open"
+          href=${`#view=session&session=${name}`}
+        >${text}</a>`
+      : html`<button type="button" class="id quiet" tabindex="-1" data-act="expand">
+          <${Icon} name=${item.isOpen ? "open" : "right"} />${text}
+        </button>`}
+    <button
+      type="button"
+      class=${isPinned ? "quiet pin is-on" : "quiet pin"}
+      tabindex="-1"
+      data-act="pin"
+      aria-pressed=${isPinned}
+      aria-label=${`Pin ${text}`}
+      title=${isPinned ? "Pinned on top; click to let go (p)" : "Pin on top (p)"}
+    >
+      <${Icon} name="pin" />
+    </button>
+  </div>`;
+}
+
+function Cell({ item, name, context, column }) {
+  if (item.group) {
+    const value = cellOfGroup(item.group, name);
+    const isInterval = value?.n !== undefined && value?.mean !== undefined;
+    const isNumeric = isInterval || typeof value === "number";
+    const kind = isNumeric ? "cell number" : "cell";
+    return html`<div role="gridcell" class=${kind} aria-colindex=${column}>
+      ${isInterval
+        ? html`<${Interval} ...${value} of=${item.group.rows.length} />`
+        : shownCell(name, value)}
+    </div>`;
+  }
+  const { row } = item;
+  if (name === "status") {
+    return html`<div role="gridcell" class="cell" aria-colindex=${column}>
+      <${Status} status=${row.status} />
+    </div>`;
+  }
+  const value = valueOf(row, name);
+  const isBest = context.best.has(name) && value === context.best.get(name);
+  const kinds = ["cell", typeof value === "number" && "number", isBest && "is-best"];
+  if (name === "tags") {
+    return html`<div role="gridcell" class="cell" aria-colindex=${column}>
+      ${row.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
+    </div>`;
+  }
+  const text = shownCell(name, value, context.digits.get(name));
+  return html`<div
+    role="gridcell"
+    class=${kinds.filter(Boolean).join(" ")}
+    aria-colindex=${column}
+    title=${titleOf(name, value, text, isBest)}
+  >
+    ${isBest && html`<span class="hidden-word">best: </span>`}${text}
+  </div>`;
+}
+
+function Interval({ mean, margin, n, of }) {
+  const [shownMean, spread] = withMargin(mean, margin).split(" ± ");
+  return html`<span title=${`mean ± 95 % interval over ${n} sessions`}>
+    ${shownMean}<span class="dim">${spread && ` ± ${spread}`}</span>
+    ${n < of && html` <span class="dim">(${n})</span>`}
+  </span>`;
+}
+
+/** How a session stands: in a colour, and in a word. */
+export function Status({ status }) {
+  return html`<span class=${`status is-${status}`}>
+    <svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="3.5" /></svg>
+    ${status}
+  </span>`;
+}
+
+/** Returns the text of a cell of the table. */
+export function shownCell(name, value, digits) {
+  if ((name === "started" || name === "ended") && typeof value === "string") {
+    return shownTime(value).slice(5, 16);
+  }
+  return shown(value, name, digits);
+}
+
+function titleOf(name, value, text, isBest) {
+  if (name === "started" || name === "ended") return value ? `${shownTime(value)} UTC` : undefined;
+  if (isBest) return `the best ${headOf(name)}: ${value}`;
+  return text.length > 18 || typeof value === "number" ? String(shown(value) && text) : undefined;
+}
+
+function sortOf(name, sort) {
+  if (sort === name) return "ascending";
+  return sort === `-${name}` ? "descending" : undefined;
+}
+
+function isRight(name, rows) {
+  return rows.slice(0, SAMPLE).some((row) => typeof valueOf(row, name) === "number");
+}
+
+/** Returns by column how many digits tell its numbers apart. */
+function digitsOf(columns, rows) {
+  const valuesOf = (name) => rows.map((row) => valueOf(row, name));
+  return new Map(columns.map((name) => [name, digitsApart(valuesOf(name))]));
+}
+
+function widthsOf(columns, rows, items, digits) {
+  const sample = rows.slice(0, SAMPLE);
+  const groups = items.filter((item) => item.group).slice(0, SAMPLE);
+  return columns.map((name) => {
+    const texts = sample.map((row) => shownCell(name, valueOf(row, name), digits.get(name)));
+    texts.push(...groups.map((item) => textOfGroup(cellOfGroup(item.group, name), name)));
+    if (name === "tags") texts.push(...sample.map((row) => row.tags.join("WW") + "WW"));
+    if (name === "status") texts.push("● completed");
+    const longest = texts.reduce((a, b) => (b.length > a.length ? b : a), "");
+    const width = Math.max(widthOf(longest) + 24, widthOf(headOf(name)) + 36);
+    return Math.round(Math.min(width, MOST_WIDE));
+  });
+}
+
+function widthOf(text) {
+  ruler.font = `600 13px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width;
+}
+
+function bringIntoView(box, index, rowHeight) {
+  const top = index * rowHeight;
+  const seen = box.clientHeight - rowHeight - 34;
+  if (top < box.scrollTop) box.scrollTop = top;
+  else if (top > box.scrollTop + seen) box.scrollTop = top - seen;
+}
+
+function keysOf(item) {
+  return item.row ? [item.key] : item.group.rows.map((row) => row.key);
+}
+
+function toggled(list, keys) {
+  const isThere = keys.every((key) => list.includes(key));
+  return isThere ? list.filter((key) => !keys.includes(key)) : union(list, keys);
+}
+
+function union(list, keys) {
+  return [...new Set([...list, ...keys])];
+}
+
+function between(items, from, to) {
+  const ends = [from, to].map((key) => items.findIndex((item) => item.key === key));
+  const [low, high] = ends.map((end) => Math.max(end, 0)).sort((a, b) => a - b);
+  return items.slice(low, high + 1).flatMap(keysOf);
+}
+
+/** What an eye does: hides what is drawn, draws what is not. */
+function eyed(item, { hidden, selected, pinned }, drawn) {
+  const keys = keysOf(item);
+  if (keys.some((key) => drawn.keys.has(key))) return { hidden: union(hidden, keys) };
+  const left = hidden.filter((key) => !keys.includes(key));
+  if (left.length < hidden.length) return { hidden: left };
+  return selected.length ? { selected: union(selected, keys) } : { pinned: union(pinned, keys) };
+}
+
+function textOfGroup(value, name) {
+  if (value?.mean === undefined) return shownCell(name, value);
+  return withMargin(value.mean, value.margin);
+}

@@ -1,0 +1,135 @@
+// The shapes of what the page's modules hand on; they name them in their comments.
+
+import type { EmbeddedSource, ServerSource } from "casket/model/source";
+
+export type Source = ServerSource | EmbeddedSource;
+export type Kind = "epoch" | "batch" | "result";
+
+/** What the charts of the views beside the table have in the address. */
+export interface Explore {
+  metric?: string;
+  mode?: "min" | "max";
+  x?: string;
+  y?: string;
+  colour?: string;
+  logX?: boolean;
+  logY?: boolean;
+  axes?: string[];
+  brushed?: Record<string, [number, number] | string[]>;
+  base?: string;
+  all?: boolean;
+  search?: string;
+  scorer?: string;
+  across?: string;
+  down?: string;
+  slices?: Record<string, string>;
+}
+
+/** The state of the view, all of which stands in the address. */
+export interface State {
+  view: "sessions" | "compare" | "explore" | "session";
+  /** The key of the session that is shown. */
+  session: string;
+  where: string;
+  /** The name of a column, "-" before it turns it round. */
+  sort: string;
+  /** Null: the usual ones. */
+  columns: string[] | null;
+  group: string[];
+  selected: string[];
+  pinned: string[];
+  hidden: string[];
+  show: "10" | "20" | "100" | "all";
+  unfinished: boolean;
+  goal: string;
+  /** Null: all. */
+  metrics: string[] | null;
+  kind: "epoch" | "batch";
+  x: "number" | "time" | "wall";
+  smooth: number;
+  log: boolean;
+  band: "interval" | "range";
+  range: [number, number] | null;
+  explore: Explore;
+}
+
+/** A session as the table has it; `docs/dashboard-api.md` says what each part means. */
+export interface Row {
+  key: string;
+  id: string;
+  /** The index of its file. */
+  file: number;
+  fileName?: string;
+  experiment: string;
+  model: string;
+  status: "running" | "completed" | "failed" | "killed";
+  started: string;
+  ended: string | null;
+  last_seen: string;
+  /** Seconds; of a session that has ended. */
+  duration?: number;
+  params: Record<string, any>;
+  config: Record<string, any>;
+  meta: Record<string, any>;
+  last: Record<string, any>;
+  best: Record<string, any>;
+  tags: string[];
+  note: string;
+  error: string | null;
+  epochs: number;
+  /** Flat names of what was logged as numbers. */
+  metrics: Record<Kind, string[]>;
+  /** Records. */
+  counts: Record<Kind, number>;
+  images: boolean;
+}
+
+/** The curve of a metric of a session, as far as it is here. */
+export interface Curve {
+  /** The numbers or times. */
+  xs: Float64Array;
+  /** The values. */
+  ys: Float64Array;
+  /** How many numbers were logged in the range. */
+  count: number;
+  /** How many of them are here. */
+  shown: number;
+  /** How many values are no numbers. */
+  leftOut: number;
+  /** How many records the session had. */
+  seen?: number;
+  /** Whether it came. */
+  isHere?: boolean;
+  /** Whether it is on its way. */
+  isAsked?: boolean;
+  /** Whether it has to be asked for anew, as a whole. */
+  isStale?: boolean;
+}
+
+/** What is asked for of all curves of a chart. */
+export interface CurvesView {
+  kind: "epoch" | "batch";
+  x: "number" | "time" | "wall";
+  /** How many of a curve come at most. */
+  points: number;
+  range: [number, number] | null;
+}
+
+/** Sessions with equal values under some names. */
+export interface Group {
+  key: string;
+  names: string[];
+  values: any[];
+  rows: Row[];
+}
+
+/** A row of the table: a session, or a group of sessions. */
+export interface Item {
+  key: string;
+  row?: Row;
+  /** 1 if it stands inside a group. */
+  depth?: number;
+  group?: Group;
+  /** Whether the sessions of the group are shown. */
+  isOpen?: boolean;
+}
