@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from casket.errors import CasketError
 from casket.locate import Place
-from casket.records import Kind, Record, Writer, covering
+from casket.records import Kind, Record, Writer, covers, utc_now
 from casket.stores import base
 from casket.values import Encoder
 
@@ -28,10 +29,10 @@ class Backend:
     def __init__(self, place: Place, options: base.StoreOptions) -> None:
         self.place = place
         self.options = options
-        self.store = place.open(options._replace(heads=self.missing_heads), writing=True)
+        self.store = place.open(options._replace(heads=_weak(self.missing_heads, [])), writing=True)
         self.files = place.artifacts()
         self.writer = Writer()
-        self._heads: dict[Owner, Callable[[], Record]] = {}
+        self._heads: dict[Owner, tuple[str, Callable[[], Record | None]]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.place.kind == "memory":
@@ -44,9 +45,14 @@ class Backend:
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
 
-    def remember(self, owner: Owner, make: Callable[[], Record]) -> None:
-        """Keep a way to make a head again, should the place hold another file later."""
-        self._heads[owner] = make
+    def remember(self, owner: Owner, make: Callable[[], Record | None]) -> None:
+        """Keep a way to make a head again, should the place hold another file later.
+
+        Args:
+            owner: whose head it is.
+            make: makes it; the object it is a method of may be freed meanwhile.
+        """
+        self._heads[owner] = (utc_now(), _weak(make, None) if hasattr(make, "__self__") else make)
 
     def forget(self, owner: Owner) -> None:
         """Make a head no more: nothing that belongs to it is written from here."""
@@ -59,16 +65,20 @@ class Backend:
         """
         needed = dict.fromkeys(owner for record in records for owner in _owners_of(record))
         known = {owner: self._heads[owner] for owner in needed if owner in self._heads}
-        there = {
-            _owners_of(record)[-1]
-            for owner in known
-            for _, record in self.store.records(
-                experiment=owner[0], session=owner[2], kinds={_kind_of(owner)}
-            )
-        }
-        made = [make() for owner, make in known.items() if owner not in there]
-        deletions = [covering(record) for _, record in self.store.records(kinds={"deleted"})]
-        return [head for head in made if not any(is_covered(head) for is_covered in deletions)]
+        deletions = [record for _, record in self.store.records(kinds={"deleted"})]
+        made = []
+        for owner, (since, make) in known.items():
+            head = None if self._has_head(owner) else make()
+            if head is not None and not any(
+                deletion["time"] >= since and covers(deletion, head) for deletion in deletions
+            ):
+                made.append(head)
+        return made
+
+    def _has_head(self, owner: Owner) -> bool:
+        experiment, _, session = owner
+        heads = self.store.records(experiment=experiment, session=session, kinds={_kind_of(owner)})
+        return any(_owners_of(head)[-1] == owner for _, head in heads)
 
     def encode(self, value: Any, name: str) -> tuple[dict[str, Any], bool]:
         """Turn a dict a user gave into JSON; `name` is its argument's name.
@@ -87,6 +97,20 @@ class Backend:
         if extended:
             fields["extended"] = True
         return self.writer.record(kind, body, **fields)
+
+
+def _weak(method: Callable[..., Any], otherwise: Any) -> Callable[..., Any]:
+    """Return a function that calls a method without keeping its object alive.
+
+    Once the object is gone, it returns `otherwise`.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> Any:
+        bound = reference()
+        return bound(*args) if bound is not None else otherwise
+
+    return call
 
 
 def _owners_of(record: Record) -> list[Owner]:
