@@ -35,7 +35,7 @@ demo: .venv/demo
 	$(BIN)/python examples/grid_search_digits.py runs.json
 
 # A store whose server cannot be had here is neither tested nor counted as covered.
-test: export WITHOUT_SSHD = $(if $(wildcard /usr/sbin/sshd),,casket/stores/s[fs][th]*.py)
+test: export WITHOUT_SSHD = $(if $(wildcard /usr/sbin/sshd),,casket/stores/sftp/*.py)
 test: export WITHOUT_POSTGRES = $(if $(wildcard /usr/lib/postgresql/*/bin/initdb),,casket/stores/postgres.py)
 test: system-packages .venv/tests
 	$(BIN)/ruff format --check .

@@ -19,7 +19,6 @@ from casket.errors import (
     CasketError,
     CasketWarning,
     ExistingExperimentError,
-    ExistingParamsException,
     MissingDependency,
     NoSuchSession,
     NotACasketFile,
@@ -30,13 +29,14 @@ from casket.errors import (
     StoreUnavailable,
     UnstorableValue,
 )
-from casket.experiment import Experiment, Model
-from casket.session import Session
+from casket.writing.experiment import Experiment, Model
+from casket.writing.refusal import ExistingParamsException
+from casket.writing.session import Session
 
 if TYPE_CHECKING:
-    from casket.reading import Casket
-    from casket.reading import open_to_read as open  # noqa: A004 - the contract's name
-    from casket.views import SessionView
+    from casket.reading.casket import Casket
+    from casket.reading.casket import open_to_read as open  # noqa: A004 - the contract's name
+    from casket.reading.views import SessionView
     from casket_integrations.keras import DBCallback as DBCallback
 
 __version__ = "0.1.0"
@@ -68,10 +68,10 @@ __all__ = [
 # What a training script does not need is imported when it is asked for. What needs a framework is
 # not in __all__: `from casket import *` would import the framework, or fail without it.
 _LAZY = {
-    "Casket": ("casket.reading", "Casket"),
+    "Casket": ("casket.reading.casket", "Casket"),
     "DBCallback": ("casket_integrations.keras", "DBCallback"),
-    "SessionView": ("casket.views", "SessionView"),
-    "open": ("casket.reading", "open_to_read"),
+    "SessionView": ("casket.reading.views", "SessionView"),
+    "open": ("casket.reading.casket", "open_to_read"),
 }
 
 

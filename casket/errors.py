@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from casket.nearest import Near
-    from casket.views import SessionView
+from typing import Any
 
 __all__ = [
     "BadExpression",
@@ -22,7 +16,6 @@ __all__ = [
     "CasketError",
     "CasketWarning",
     "ExistingExperimentError",
-    "ExistingParamsException",
     "MissingDependency",
     "NoSuchMetric",
     "NoSuchSession",
@@ -68,52 +61,6 @@ class ExistingExperimentError(CasketError, ValueError):
             f"experiment {experiment!r} is already in {place}: "
             "join it with Experiment.use(...), or give another exp_id"
         )
-
-
-class ExistingParamsException(CasketError, ValueError):
-    """A running or completed session of the model has these params."""
-
-    def __init__(
-        self,
-        session: SessionView | Callable[[], SessionView],
-        nearest: list[Near] | Callable[[], list[Near]],
-    ) -> None:
-        """Take the facts, or functions that read them: most refusals are caught and never shown."""
-        self._session, self._nearest = session, nearest
-        ValueError.__init__(self)
-
-    @property
-    def session(self) -> SessionView:
-        """The session that exists."""
-        if callable(self._session):
-            self._session = self._session()
-        return self._session
-
-    @property
-    def nearest(self) -> list[Near]:
-        """The sessions of the same model whose params come next."""
-        if callable(self._nearest):
-            self._nearest = self._nearest()
-        return self._nearest
-
-    def __str__(self) -> str:
-        return self.sentence(self.session, self.nearest)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.session, self.nearest)
-
-    @staticmethod
-    def sentence(session: SessionView, nearest: list[Near]) -> str:
-        lines = [
-            f"session {session.id} of model {session.model!r} in experiment "
-            f"{session.experiment!r} has these params already: {session.params}",
-            f"  it {session.summary()}",
-            *(f"  near: {near.summary()}" for near in nearest),
-            "To add to that session: model.session(params, ensure_unique=False). "
-            "To run afresh: change the params, or remove the session with "
-            f"`casket rm {session.id}` (`casket clean` removes killed ones).",
-        ]
-        return "\n".join(lines)
 
 
 class UnstorableValue(CasketError, TypeError):

@@ -8,12 +8,12 @@ from typing import Any
 
 from tinydb.storages import Storage
 
-from casket import forks
 from casket.errors import BadLocation
-from casket.stores.address import Address
-from casket.stores.sftp import SftpFile
-from casket.stores.sftplock import Baton
-from casket.stores.ssh import Connection
+from casket.stores.sftp.address import Address
+from casket.stores.sftp.lock import Baton
+from casket.stores.sftp.ssh import Connection
+from casket.stores.sftp.store import SftpFile
+from casket.system import forks
 
 
 class SFTPStorage(Storage):

@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from casket.records import Record, Writer, covers, deletion
+from casket.format.records import Record, Writer, covers, deletion
 from casket.stores.base import Claimed, Numbered, Store, fits
 
 # ruff: noqa: S101 - tests assert

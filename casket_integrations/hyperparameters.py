@@ -9,8 +9,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from casket import UnstorableValue
-from casket.records import claim_key
-from casket.values import Encoder
+from casket.format.records import claim_key
+from casket.format.values import Encoder
 
 _MAX_DEPTH = 20
 """What is nested deeper, or contains itself, is shown as text."""

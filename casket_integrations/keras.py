@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 import casket
-from casket import foreign
 from casket.errors import missing
+from casket.format import arrays as foreign
 from casket_integrations.calls import Arguments, callbacks_of, ending_sessions, join
 from casket_integrations.hyperparameters import trial_params
 from casket_integrations.recorder import OnError, Recorder, Values

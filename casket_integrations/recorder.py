@@ -27,11 +27,11 @@ from casket import (
     Model,
     Session,
     UnstorableValue,
-    claims,
-    forks,
 )
-from casket.records import claim_key
-from casket.session import Batch, describe
+from casket.format.records import claim_key
+from casket.system import forks
+from casket.writing import claims
+from casket.writing.session import Batch, describe
 from casket_integrations.hyperparameters import can_be_stored, params_key, storable
 
 OnError = Literal["warn", "raise"]

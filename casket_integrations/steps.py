@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from casket import CasketError, ExistingParamsException, Model, Session
-from casket.records import new_id
-from casket.session import describe
+from casket.format.records import new_id
+from casket.writing.session import describe
 from casket_integrations.hyperparameters import differing, storable
 from casket_integrations.recorder import Recorder
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import casket
-from casket import Experiment, NotFound, cleaning
-from casket.cleaning import Cleaner, Removal, compact
-from casket.locate import locate
-from casket.records import Writer, covers, deletion
+from casket import Experiment, NotFound
+from casket.format.records import Writer, covers, deletion
+from casket.maintenance import cleaning
+from casket.maintenance.cleaning import Cleaner, Removal, compact
 from casket.stores.base import StoreOptions
+from casket.stores.location import locate
 from casket.testing import record
 from tests.crash.crew import Crew, Log, acknowledged, context, eventually
 from tests.stores.files import casket_warnings, strict_json

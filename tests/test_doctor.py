@@ -14,13 +14,14 @@ import pytest
 
 import casket
 from casket import Experiment, NotACasketFile, NotFound, StoreFull, StoreUnavailable
-from casket.cleaning import compact
-from casket.doctor import examine, repair
-from casket.locate import locate
-from casket.records import Writer, deletion
-from casket.stores import jsoncheck, scan
+from casket.format.records import Writer, deletion
+from casket.maintenance.cleaning import compact
+from casket.maintenance.doctor import examine, repair
 from casket.stores.base import StoreOptions
-from casket.stores.salvage import salvage
+from casket.stores.jsonfile import check as jsoncheck
+from casket.stores.jsonfile import scan
+from casket.stores.jsonfile.salvage import salvage
+from casket.stores.location import locate
 from casket.testing import record
 from tests.stores.files import casket_warnings, is_root, strict_json, traces
 from tests.test_legacy import ORIGINAL
@@ -468,8 +469,8 @@ def test_a_database_that_others_have_open_is_not_replaced(database, run_python):
     code = """
         import sys
         from casket import Experiment, StoreUnavailable
-        from casket.doctor import repair
-        from casket.locate import locate
+        from casket.maintenance.doctor import repair
+        from casket.stores.location import locate
         try:
             repair(locate(sys.argv[1]))
         except StoreUnavailable as error:

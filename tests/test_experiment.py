@@ -268,7 +268,7 @@ def test_facts_that_cannot_be_stored_are_refused_and_nothing_is_created(tmp_path
 
 
 def test_exists_turns_false_when_the_experiment_is_removed(file_url):
-    from casket.records import deletion
+    from casket.format.records import deletion
 
     exp = E.use(file_url, exp_id="x")
     exp.model("m").add_result({"a": 1})

@@ -6,10 +6,10 @@ import warnings
 import pytest
 
 from casket import CasketWarning
-from casket.artifacts import ArtifactFolder
-from casket.fold import Fold
-from casket.reading import STATUSES
-from casket.records import Writer, deletion
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import Writer, deletion
+from casket.reading.casket import STATUSES
+from casket.reading.fold import Fold
 
 SESSIONS = [f"{i:016x}" for i in range(4)]
 

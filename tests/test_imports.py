@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,13 @@ STORES = [name for name in CORE if name.startswith("casket.stores.")]
 FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow", "torch", "jax"}
 # Where a package may be imported at the head of a module.
 HOMES = {
-    "sqlite3": {"casket.stores.sqlite", "casket.imports.databases"},
-    "paramiko": {"casket.stores.ssh"},
+    "sqlite3": {"casket.stores.sqlite.store", "casket.imports.databases"},
+    "paramiko": {"casket.stores.sftp.ssh"},
     "pymongo": {"casket.stores.mongo"},
     "bson": {"casket.stores.mongo"},
     "psycopg": {"casket.stores.postgres"},
     "blitzdb": {"casket.stores.blitz"},
-    "tinydb": {"casket.tinydb_view", "casket.sftp_storage"},
+    "tinydb": {"casket.writing.tinydb", "casket.sftp_storage"},
     "starlette": {
         "casket.dashboard.http.middleware",
         "casket.dashboard.http.responses",
@@ -38,27 +39,44 @@ ON_USE = {
     *("numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", "yaml"),
     *FRAMEWORKS,
 }
-# What the modules that open a store may name of it: which one it is is `casket.locate`'s affair.
+# What other floors may name of the stores: which one a URL means, `casket.stores.location` decides.
 STORE_MODULES = {
     "casket.stores",
     "casket.stores.base",
     "casket.stores.inspection",
-    "casket.stores.journal",
-    "casket.stores.spool",
+    "casket.stores.location",
+    "casket.stores.urls",
+    "casket.stores.remote.journal",
+    "casket.stores.remote.spool",
 }
+# From the ground up: a module may import from its own floor and from those below.
+FLOORS = [
+    {"casket.errors"},
+    {"casket.system"},
+    {"casket.format"},
+    {"casket.stores"},
+    {"casket.reading"},
+    {"casket.writing", "casket.maintenance"},
+    {"casket", "casket.sftp_storage", "casket.testing"},
+    {"casket.imports", "casket.dashboard", "casket_integrations"},
+    {"casket.cli"},
+]
+LAZY_ADAPTER = ("casket", "casket_integrations.keras")
+"""`casket.DBCallback` is the Keras adapter, imported when it is asked for."""
 
 
 class Imports(ast.NodeVisitor):
-    """Collects what a module imports when it is run; not what only a type checker reads.
+    """Collects what a module imports.
 
     Attributes:
         at_head: modules imported when the module itself is.
         inside: modules imported in functions.
+        with_types: these and what a type checker reads.
     """
 
     def __init__(self, name):
         self.name = name
-        self.at_head, self.inside = set(), set()
+        self.at_head, self.inside, self.for_types = set(), set(), set()
         self._found = self.at_head
         self.visit(ast.parse(MODULES[name].read_text(encoding="utf-8")))
 
@@ -75,9 +93,16 @@ class Imports(ast.NodeVisitor):
             submodule = f"{node.module}.{alias.name}"
             self._found.add(submodule if submodule in MODULES else node.module)
 
+    @property
+    def with_types(self):
+        return self.all | self.for_types
+
     def visit_If(self, node):
-        if "TYPE_CHECKING" not in ast.unparse(node.test):
-            self.generic_visit(node)
+        before = self._found
+        if "TYPE_CHECKING" in ast.unparse(node.test):
+            self._found = self.for_types
+        self.generic_visit(node)
+        self._found = before
 
     def visit_FunctionDef(self, node):
         before, self._found = self._found, self.inside
@@ -95,37 +120,57 @@ def packages(modules):
 
 
 def test_the_reader_of_imports_sees_them():
-    frames, serialised = IMPORTS["casket.frames"], IMPORTS["casket.serialised"]
-    assert "casket.views" in frames.at_head
+    frames, serialised = IMPORTS["casket.reading.frames"], IMPORTS["casket.format.serializers"]
+    assert "casket.reading.views" in frames.at_head
     assert {"pandas", "polars"} <= frames.inside
     assert not {"pandas", "polars"} & frames.at_head
     assert "casket.errors" in serialised.at_head
     assert "joblib" in serialised.inside
-    assert "casket.nearest" not in IMPORTS["casket.errors"].all
+    assert "casket.reading.nearest" not in IMPORTS["casket.writing.refusal"].all
+    assert "casket.reading.nearest" in IMPORTS["casket.writing.refusal"].with_types
 
 
-@pytest.mark.parametrize("name", STORES)
-def test_stores_know_no_experiments(name):
-    readers = {"experiment", "session", "reading", "views", "rows", "fold", "frames", "nearest"}
-    above = {f"casket.{module}" for module in (*readers, "backend", "locate", "tinydb_view")}
-    assert not above & IMPORTS[name].all
+def floor_of(module):
+    """Return the number of a module's floor: that of the longest name it begins with."""
+    floors = [
+        (len(name), number)
+        for number, names in enumerate(FLOORS)
+        for name in names
+        if module == name or module.startswith(f"{name}.")
+    ]
+    return max(floors)[1]
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_knows_no_adapter_no_command_and_no_test_suite(name):
-    leaves = {"casket.cli", "casket.dashboard", "casket.testing", "casket_integrations"}
-    package = name.split(".")[:2]
-    for imported in IMPORTS[name].all:
-        parts = imported.split(".")
-        is_leaf = parts[0] in leaves or ".".join(parts[:2]) in leaves
-        assert not is_leaf or parts[:2] == package or is_allowed_leaf(name, parts)
+@pytest.mark.parametrize("name", MODULES)
+def test_no_import_goes_up_a_floor(name):
+    up = {
+        imported
+        for imported in IMPORTS[name].with_types
+        if imported in MODULES
+        and floor_of(imported) > floor_of(name)
+        and (name, imported) != LAZY_ADAPTER
+    }
+    assert not up
 
 
-def is_allowed_leaf(name, imported):
-    """Tell whether a module may import a leaf: the command line starts the dashboard, and
-    `casket.DBCallback` is the Keras adapter, imported when it is asked for."""
-    starts_dashboard = name.startswith("casket.cli") and imported[:2] == ["casket", "dashboard"]
-    return starts_dashboard or (name == "casket" and imported[0] == "casket_integrations")
+def test_no_files_import_each_other_in_a_circle():
+    graph = {
+        name: {
+            imported
+            for imported in imports.with_types
+            if imported in MODULES and imported != name and (name, imported) != LAZY_ADAPTER
+        }
+        for name, imports in IMPORTS.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises an error that names the circle
+
+
+def test_few_modules_stand_directly_in_casket():
+    assert len([name for name in CORE if name.count(".") == 1 and not is_package(name)]) <= 10
+
+
+def is_package(name):
+    return MODULES[name].name == "__init__.py"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -156,7 +201,7 @@ def test_the_core_imports_no_framework(name):
     assert not packages(IMPORTS[name].all) & FRAMEWORKS
 
 
-def test_only_locate_knows_which_stores_there_are():
+def test_only_location_knows_which_stores_there_are():
     knowing = {
         name
         for name in CORE
@@ -164,8 +209,7 @@ def test_only_locate_knows_which_stores_there_are():
     }
     # The view for TinyDB shows the JSON store's documents as they stand; its storage on another
     # machine is a file of the SFTP store.
-    views = {"casket.tinydb_view", "casket.sftp_storage"}
-    assert knowing <= {"casket.locate", "casket.testing", *views}
+    assert knowing <= {"casket.testing", "casket.writing.tinydb", "casket.sftp_storage"}
 
 
 def test_importing_casket_is_light(run_python):
@@ -173,7 +217,13 @@ def test_importing_casket_is_light(run_python):
         *("numpy", "pandas", "polars", "tinydb", "sqlite3", "torch", "keras", "sklearn"),
         *("lightning", "paramiko", "pymongo", "psycopg", "psutil", "subprocess", "inspect"),
         *("dataclasses", "asyncio", "ssl", "http", "email", "uuid", "logging", "socket"),
-        *("casket.reading", "casket.fold", "casket.views", "casket.frames", "casket.legacy"),
+        *(
+            "casket.reading.casket",
+            "casket.reading.fold",
+            "casket.reading.views",
+            "casket.reading.frames",
+            "casket.format.legacy",
+        ),
     }
     # orjson brings modules of its own, dataclasses among them: they are not for us to judge.
     loaded = run_python("""
@@ -183,7 +233,7 @@ def test_importing_casket_is_light(run_python):
         import casket
         print(*sorted(set(sys.modules) - before))
     """)
-    assert "casket.experiment" in loaded.split()
+    assert "casket.writing.experiment" in loaded.split()
     assert heavy.isdisjoint(loaded.split())
 
 
@@ -196,8 +246,14 @@ def test_logging_loads_no_more_than_the_store_needs(run_python):
             session.add_epoch(1, {"loss": 0.5})
         print(*sorted(set(sys.modules) - before))
     """)
-    unneeded = {"sqlite3", "tinydb", "casket.frames", "casket.reading", "casket.tinydb_view"}
-    assert "casket.stores.jsonfile" in loaded.split()
+    unneeded = {
+        "sqlite3",
+        "tinydb",
+        "casket.reading.frames",
+        "casket.reading.casket",
+        "casket.writing.tinydb",
+    }
+    assert "casket.stores.jsonfile.store" in loaded.split()
     assert unneeded.isdisjoint(loaded.split())
 
 

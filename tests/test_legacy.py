@@ -12,7 +12,7 @@ from tinydb import TinyDB, where
 
 import casket
 from casket import ExistingExperimentError, ExistingParamsException, Experiment
-from casket.records import deletion
+from casket.format.records import deletion
 
 ORIGINAL = Path(__file__).parent / "data" / "first_casket.json"
 PARAMS = {

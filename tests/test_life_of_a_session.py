@@ -13,10 +13,11 @@ from datetime import timedelta
 import pytest
 
 import casket
-from casket import ExistingParamsException, Experiment, NoSuchSession, processes
-from casket.locate import locate
-from casket.merging import add_missing
+from casket import ExistingParamsException, Experiment, NoSuchSession
+from casket.maintenance.merging import add_missing
 from casket.stores.base import StoreOptions
+from casket.stores.location import locate
+from casket.system import processes
 
 PARAMS = {"lr": 0.1}
 
@@ -117,7 +118,7 @@ def test_what_first_ran_keeps_its_name(model, monkeypatch):
     with model.session(PARAMS):
         pass
     first = model.sessions()[0].meta
-    monkeypatch.setattr("casket.provenance._command_line", lambda: ["resume.py"])
+    monkeypatch.setattr("casket.writing.provenance._command_line", lambda: ["resume.py"])
     for note in ("second", "third"):
         with model.session(PARAMS, ensure_unique=False) as session:
             session.add_meta({"note": note})
@@ -241,7 +242,8 @@ def seen(view):
 
 LIES = """
 import os, sys, time
-from casket import Experiment, processes
+from casket import Experiment
+from casket.system import processes
 processes._boot = lambda: "another"
 session = Experiment.use(sys.argv[1], exp_id="exp").model("net").session({"lr": 0.1})
 session.add_epoch(1, {"loss": 0.5})

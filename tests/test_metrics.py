@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from casket.metrics import better, interval
+from casket.reading.metrics import better, interval
 
 
 @pytest.mark.parametrize(

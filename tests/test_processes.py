@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from casket import processes
-from casket.processes import is_alive, this_process
+from casket.system import processes
+from casket.system.processes import is_alive, this_process
 
 ROOT = Path(__file__).parents[1]
-SAY_WHO = "import json, casket.processes as p; print(json.dumps(p.this_process()), flush=True)"
+SAY_WHO = (
+    "import json, casket.system.processes as p; print(json.dumps(p.this_process()), flush=True)"
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -112,7 +114,7 @@ def test_a_process_whose_name_holds_spaces_and_parentheses_is_alive() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_tells_itself_from_its_parent() -> None:
     fork = (
-        "import os, json, casket.processes as p\n"
+        "import os, json, casket.system.processes as p\n"
         "parent = p.this_process()\n"
         "read, write = os.pipe()\n"
         "if not os.fork():\n"

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
-from casket import provenance as module
-from casket.provenance import DirtyCheck, dirty_check, provenance, redact
+from casket.system import git as module
+from casket.system.git import DirtyCheck, dirty_check
+from casket.system.secrets import redact
+from casket.writing.provenance import provenance
 
 ROOT = Path(__file__).parents[1]
 LONG_ENOUGH = 20.0
@@ -140,8 +142,8 @@ def test_importing_it_imports_nothing_slow() -> None:
     code = (
         "import sys, types; package = sys.modules['casket'] = types.ModuleType('casket')\n"
         f"package.__path__ = [{str(ROOT / 'casket')!r}]\n"
-        "import casket.records; before = set(sys.modules)\n"
-        "import casket.provenance, casket.processes\n"
+        "import casket.format.records; before = set(sys.modules)\n"
+        "import casket.writing.provenance, casket.system.processes\n"
         "slow = {'subprocess', 'platform', 'dataclasses', 'inspect', 'psutil', 'hashlib'}\n"
         "print(*slow & (set(sys.modules) - before))"
     )
@@ -226,7 +228,7 @@ def test_a_script_run_through_a_symbolic_link_belongs_to_its_repository(
 
 
 def test_a_real_script_tells_its_own_repository(repository: Path, tmp_path: Path) -> None:
-    script = "import json, casket.provenance as p; print(json.dumps(p.provenance()))"
+    script = "import json, casket.writing.provenance as p; print(json.dumps(p.provenance()))"
     (repository / "train.py").write_text(script)
     command = [sys.executable, str(repository / "train.py"), "--password", "hush"]
     environment = importing_casket()
@@ -747,7 +749,7 @@ def eventually(true: Callable[[], bool]) -> bool:
 def test_at_exit_a_git_that_hangs_is_killed_without_a_word(
     repository: Path, slow_git: None
 ) -> None:
-    code = "import casket.provenance as p; print(p.dirty_check()._git._pid)"
+    code = "import casket.system.git as p; print(p.dirty_check()._git._pid)"
     pid = int(python(code, "-X", "dev", "-W", "error", folder=repository))
     assert eventually(lambda: not exists(pid))
 
@@ -778,14 +780,14 @@ def test_git_gets_no_descriptor_of_this_process(
     git.chmod(git.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     code = (
-        "import os, casket.provenance as p; os.dup2(1, 7, inheritable=True)\n"
+        "import os, casket.system.git as p; os.dup2(1, 7, inheritable=True)\n"
         "print(p.DirtyCheck().result(wait=20))"
     )
     assert python(code, folder=repository) == "False"
 
 
 FORK = """
-import os, sys, time, casket.provenance as p
+import os, sys, time, casket.system.git as p
 check = p.dirty_check()
 if sys.argv[1] == "answered":
     check.result(wait=20)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 import casket
-from casket import BadExpression, BadLocation, CasketWarning, Experiment, processes
-from casket.locate import locate
-from casket.records import Writer, claim_key, deletion
-from casket.rows import Logged
+from casket import BadExpression, BadLocation, CasketWarning, Experiment
+from casket.format.records import Writer, claim_key, deletion
+from casket.reading.rows import Logged
 from casket.stores.base import StoreOptions
+from casket.stores.location import locate
+from casket.system import processes
 
 ROOT = Path(__file__).parents[1]
 

@@ -110,9 +110,9 @@ def test_what_is_merged_of_both_files_is_one_session(tmp_path):
 
 
 def merge(target, source):
-    from casket.locate import locate
-    from casket.merging import add_missing
+    from casket.maintenance.merging import add_missing
     from casket.stores.base import StoreOptions
+    from casket.stores.location import locate
 
     reading = locate(source).open(StoreOptions(), writing=False)
     writing = locate(target).open(StoreOptions(), writing=True)

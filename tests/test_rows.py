@@ -12,10 +12,10 @@ import pytest
 
 import casket
 from casket import CasketWarning, Experiment
-from casket.artifacts import ArtifactFolder
-from casket.records import Writer
-from casket.rows import Logged, flatten
-from casket.values import Encoder
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import Writer
+from casket.format.values import Encoder
+from casket.reading.rows import Logged, flatten
 
 TIME = "2026-11-23T08:57:10.123456Z"
 
@@ -340,8 +340,8 @@ def test_a_reader_sees_whole_records_only_while_another_thread_adds_more(files):
 def test_many_epochs_take_little_memory(run_python):
     grown = run_python("""
     import resource
-    from casket.artifacts import ArtifactFolder
-    from casket.rows import Logged
+    from casket.format.artifacts import ArtifactFolder
+    from casket.reading.rows import Logged
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -15,8 +15,8 @@ import pytest
 
 import casket
 from casket import Experiment as E
-from casket.session import Session
-from casket.stores.jsonfile import LOOK_INTERVAL
+from casket.stores.jsonfile.store import LOOK_INTERVAL
+from casket.writing.session import Session
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import pytest
 
 import casket
 from casket import Experiment, UnstorableValue
-from casket.values import LARGE_ARRAY
+from casket.format.values import LARGE_ARRAY
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_keras_variables_become_numbers(run_python):
     printed = run_python(
         """
         import keras
-        from casket.values import Encoder
+        from casket.format.values import Encoder
         variable = keras.Variable([0.5, 2.0])
         values = {"v": variable, "sum": keras.ops.sum(variable), "half": variable.value}
         print(Encoder().mapping(values, "result"))

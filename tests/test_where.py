@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from casket.errors import BadExpression
-from casket.where import MISSING, compile_where
-from casket.where_values import FUNCTIONS
+from casket.reading.where import MISSING, compile_where
+from casket.reading.where_values import FUNCTIONS
 
 STARTED = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
 SESSION = {

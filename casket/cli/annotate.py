@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from casket.annotating import OPTIONS, annotate
-from casket.backend import Backend
 from casket.cli import options
-from casket.locate import locate
-from casket.reading import Casket
-from casket.views import ExperimentView, SessionView
+from casket.reading.casket import Casket
+from casket.reading.views import ExperimentView, SessionView
+from casket.stores.location import locate
+from casket.writing.annotating import OPTIONS, annotate
+from casket.writing.backend import Backend
 
 _WHAT = click.argument("what", metavar="SESSION|EXPERIMENT", type=options.SessionType())
 

@@ -9,12 +9,13 @@ from typing import get_args
 
 import click
 
-from casket import NotFound, cleaning
-from casket.cleaning import Cleaner, ModelKey, Removal
+from casket import NotFound
 from casket.cli import options
 from casket.cli.wording import SpanType, counted, listed, size
-from casket.locate import Place, locate
-from casket.views import SessionView, Status
+from casket.maintenance import cleaning
+from casket.maintenance.cleaning import Cleaner, ModelKey, Removal
+from casket.reading.views import SessionView, Status
+from casket.stores.location import Place, locate
 
 SHOWN = 20
 """Sessions named one by one."""

@@ -12,8 +12,8 @@ import click
 
 from casket.cli import options
 from casket.errors import CasketError, NotFound, missing
-from casket.locate import Place, locate
 from casket.stores.base import StoreOptions
+from casket.stores.location import Place, locate
 
 PORT = 7117
 

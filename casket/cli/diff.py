@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from casket.cli import options, tables
-from casket.grouping import Group, interval_as_json
-from casket.metrics import Interval
-from casket.numbers import with_margin
-from casket.reading import Casket
-from casket.rows import flatten
-from casket.summary import as_json, varying
-from casket.views import SessionView
+from casket.reading.casket import Casket
+from casket.reading.grouping import Group, interval_as_json
+from casket.reading.metrics import Interval
+from casket.reading.numbers import with_margin
+from casket.reading.rows import flatten
+from casket.reading.summary import as_json, varying
+from casket.reading.views import SessionView
 
 PARTS = ("params", "config", "meta", "metrics")
 EVERY_RUN = frozenset({"pid", "start"})

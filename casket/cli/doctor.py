@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from casket import doctor as examining
 from casket.cli import options
 from casket.cli.wording import counted, size
-from casket.doctor import Finding, Report
-from casket.locate import Place, locate
+from casket.maintenance import doctor as examining
+from casket.maintenance.doctor import Finding, Report
+from casket.stores.location import Place, locate
 
 DAMAGED = 1
 """The exit code if something is wrong."""

@@ -13,18 +13,18 @@ from tabulate import tabulate
 
 from casket.cli import options, tables
 from casket.errors import BadLocation, missing
-from casket.frames import Parts, Table, parts
-from casket.grouping import groups
-from casket.locate import locate
-from casket.nested import documents
-from casket.numbers import with_margin
-from casket.provenance import PERSONAL
-from casket.query import Names, nearest_names, unknown_name
-from casket.reading import Casket
-from casket.rows import flatten
+from casket.reading.casket import Casket
+from casket.reading.frames import Parts, Table, parts
+from casket.reading.grouping import groups
+from casket.reading.nested import documents
+from casket.reading.numbers import with_margin
+from casket.reading.query import Names, nearest_names, unknown_name
+from casket.reading.rows import flatten
+from casket.reading.summary import as_json, details, varying
+from casket.reading.views import SessionView
 from casket.stores.base import StoreOptions
-from casket.summary import as_json, details, varying
-from casket.views import SessionView
+from casket.stores.location import locate
+from casket.writing.provenance import PERSONAL
 
 FORMATS = {
     "csv": ".csv",
@@ -222,7 +222,7 @@ def _write_parquet(
     if output is None:
         raise click.UsageError("parquet is no text: give -o FILE")
     try:
-        from casket.frames import to_polars
+        from casket.reading.frames import to_polars
 
         frame = to_polars(sessions, table)
     except ModuleNotFoundError as error:

@@ -14,14 +14,14 @@ from typing import Any, get_args
 import click
 
 from casket.cli import options, tables
-from casket.grouping import Group, groups
-from casket.metrics import better, is_held_out
-from casket.numbers import digits_apart, with_margin
-from casket.query import Names
-from casket.reading import STATUSES
-from casket.rows import Mode, flatten, is_number
-from casket.summary import best_values, epoch_count, facts, numeric_metrics, varying
-from casket.views import SessionView
+from casket.reading.casket import STATUSES
+from casket.reading.grouping import Group, groups
+from casket.reading.metrics import better, is_held_out
+from casket.reading.numbers import digits_apart, with_margin
+from casket.reading.query import Names
+from casket.reading.rows import Mode, flatten, is_number
+from casket.reading.summary import best_values, epoch_count, facts, numeric_metrics, varying
+from casket.reading.views import SessionView
 
 SHOWN = 50
 """Sessions shown in a terminal unless the user says how many."""

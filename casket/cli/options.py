@@ -15,8 +15,8 @@ import orjson
 from click.shell_completion import CompletionItem
 
 import casket
-from casket.summary import as_json
-from casket.views import SessionView
+from casket.reading.summary import as_json
+from casket.reading.views import SessionView
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

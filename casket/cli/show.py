@@ -13,11 +13,11 @@ import plotille  # type: ignore[import-untyped]  # has no types
 
 from casket.cli import options, tables
 from casket.cli.wording import size
-from casket.metrics import better
-from casket.query import Names
-from casket.rows import Rows, flatten, is_number
-from casket.summary import details
-from casket.views import SessionView
+from casket.reading.metrics import better
+from casket.reading.query import Names
+from casket.reading.rows import Rows, flatten, is_number
+from casket.reading.summary import details
+from casket.reading.views import SessionView
 
 MANY = 12
 """Results of one index that are shown; --json gives all."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from casket import CasketError, urls
+from casket import CasketError
 from casket.cli import options, tables
-from casket.locate import Place, locate
+from casket.stores import urls
 from casket.stores.base import StoreOptions
-from casket.stores.journal import Journal, Status, statuses
-from casket.stores.spool import ship
+from casket.stores.location import Place, locate
+from casket.stores.remote.journal import Journal, Status, statuses
+from casket.stores.remote.spool import ship
 
 
 @click.command()

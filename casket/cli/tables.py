@@ -10,7 +10,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from casket.numbers import MOST_DIGITS, digits_apart, shown_number
+from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
 
 STATUS_COLOURS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
 LONGEST = 24

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from casket.cli import options, tables
-from casket.reading import Casket
-from casket.records import Record
-from casket.rows import flatten, is_number
-from casket.summary import as_json, epoch_count, facts
-from casket.views import SessionView, moment
+from casket.format.records import Record
+from casket.reading.casket import Casket
+from casket.reading.rows import flatten, is_number
+from casket.reading.summary import as_json, epoch_count, facts
+from casket.reading.views import SessionView, moment
 
 TOTALS = ("epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs")
 """Params that say how many epochs there will be."""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from casket.backend import Backend
 from casket.cli import options
+from casket.format.records import Record
 from casket.imports import SOURCES, load
 from casket.imports.report import Report
-from casket.locate import Place, locate
-from casket.merging import Counts, FileCarrier, add_missing
-from casket.records import Record
+from casket.maintenance.merging import Counts, FileCarrier, add_missing
 from casket.stores.base import StoreOptions
+from casket.stores.location import Place, locate
+from casket.writing.backend import Backend
 
 
 @click.command("import")

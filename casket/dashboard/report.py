@@ -11,15 +11,15 @@ from typing import Any
 import orjson
 
 from casket import __version__
-from casket.artifacts import Artifact
 from casket.dashboard import page
 from casket.dashboard.answers import contents, curves, details, heatmap, overview
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
 from casket.errors import NotFound
-from casket.metrics import facts_of
-from casket.summary import facts
-from casket.views import ExperimentView, SessionView
+from casket.format.artifacts import Artifact
+from casket.reading.metrics import facts_of
+from casket.reading.summary import facts
+from casket.reading.views import ExperimentView, SessionView
 
 LARGEST_IMAGE = 1 << 20
 """Bytes of an artifact that is an image: larger ones are named only."""

@@ -10,8 +10,8 @@ path is its source, `runs(path, report)` yields `casket.imports.runs.Run`s. To a
 and name it in `SOURCES`. Its docstring says what becomes of what.
 
 Importing twice adds nothing; of a source that has grown, what is new is added. What was deleted in
-the target stays deleted (`casket.merging`); given under another experiment's or model's name, it
-is imported anew.
+the target stays deleted (`casket.maintenance.merging`); given under another experiment's or
+model's name, it is imported anew.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from casket.backend import Backend
 from casket.errors import BadLocation, NotACasketFile, NotFound
-from casket.experiment import Experiment
+from casket.format.records import Record
 from casket.imports.report import Problem, Report
 from casket.imports.runs import Known, Names, Translator
-from casket.locate import Place, locate
-from casket.merging import FileCarrier, add_missing
-from casket.records import Record
+from casket.maintenance.merging import FileCarrier, add_missing
 from casket.stores.base import StoreOptions
+from casket.stores.location import Place, locate
+from casket.writing.backend import Backend
+from casket.writing.experiment import Experiment
 
 __all__ = ["SOURCES", "Problem", "Report", "load"]
 

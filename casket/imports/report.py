@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from casket.merging import Counts
+from casket.maintenance.merging import Counts
 
 
 class Problem(NamedTuple):

@@ -3,8 +3,9 @@
 An importer reads its source into `Run`s; this module turns them into records, always the same
 ones. A session's id follows from what tells the run from others, a record's identity from what
 it says: `writer` from the session, `n` from a hash of the body, of the time if the source tells
-one, and of how many equal ones came before. So importing is merging (`casket.merging`): a second
-import finds everything there, and of a source that has grown only what is new is added. An epoch
+one, and of how many equal ones came before. So importing is merging
+(`casket.maintenance.merging`): a second import finds everything there, and of a source that has
+grown only what is new is added. An epoch
 to which the source has added a metric comes again, whole, and is the latest of its number.
 
 A run's name becomes the model, what the source groups runs by the experiment. What the source
@@ -27,11 +28,11 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from casket.artifacts import ArtifactFolder
 from casket.errors import CasketError, StoreUnavailable, UnstorableValue
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import FORMAT_VERSION, Record, claim_key
+from casket.format.values import Encoder, is_plain
 from casket.imports.report import Report
-from casket.records import FORMAT_VERSION, Record, claim_key
-from casket.values import Encoder, is_plain
 
 Status = Literal["completed", "failed", "killed"]
 

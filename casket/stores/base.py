@@ -8,15 +8,14 @@ tests every sentence of the protocol below.
 from __future__ import annotations
 
 import contextlib
-import errno
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
-from casket.errors import BadLocation, CasketWarning, StoreFull, StoreUnavailable
-from casket.lifecycle import Life
-from casket.records import Record
+from casket.errors import BadLocation, CasketWarning
+from casket.format.lifecycle import Life
+from casket.format.records import Record
 
 Sync = Literal["session", "always"]
 """When a file is synced against power loss: at a session's end and at most once a second
@@ -99,8 +98,8 @@ class Store(Protocol):
                 `claim` holds it until it is pruned. The start of a session holds it while a
                 writer of the session has no end (a record of kind `end` that names the writer
                 as `of`), and afterwards if the last writer's end is `completed`
-                (`casket.lifecycle.Life`). Of several processes that append with the same claim
-                at once, one succeeds. Ends among `records` count first.
+                (`casket.format.lifecycle.Life`). Of several processes that append with the same
+                claim at once, one succeeds. Ends among `records` count first.
 
         Returns:
             The number of the last record. Numbers grow and are never used again.
@@ -226,34 +225,3 @@ def warn_unsynced(path: Path | str, error: Exception) -> None:
         f"{path}: the records are written but could not be made safe against power loss ({error}); "
         "they may be lost if this machine loses power or crashes"
     )
-
-
-def unavailable(path: Path | str, number: int | None, consequence: str) -> StoreUnavailable:
-    """Return the error for a path, an `errno` and what follows from it."""
-    number = number or errno.EIO
-    if number in {errno.ENOSPC, errno.EDQUOT}:
-        advice = "no record was lost; make room, then go on"
-        return StoreFull(str(path), advice, number)
-    return StoreUnavailable(str(path), _ADVICE.get(number, consequence), number)
-
-
-def unreadable(path: Path | str, number: int | None) -> StoreUnavailable:
-    """Return the error for a path that cannot be read."""
-    if number in {errno.EACCES, errno.EPERM}:
-        return StoreUnavailable(str(path), "ask its owner for leave to read it", errno.EACCES)
-    return unavailable(path, number, "it cannot be read")
-
-
-_READ_ONLY = "choose a path that can be written, or read it with casket.open"
-_NO_LOCKS = "its file system cannot lock files; choose a path on one that can, such as a local disk"
-_ADVICE = {
-    errno.ENOENT: "create its folder first, or correct the path",
-    errno.ENOTDIR: "a part of the path is a file; correct the path",
-    errno.EISDIR: "give the path of a file in it",
-    errno.EACCES: _READ_ONLY,
-    errno.EPERM: _READ_ONLY,
-    errno.EROFS: _READ_ONLY,
-    errno.EBUSY: "other processes held its lock all the time; look for one that is stopped",
-    errno.ENOLCK: _NO_LOCKS,
-    errno.EOPNOTSUPP: _NO_LOCKS,
-}

@@ -21,11 +21,11 @@ from typing import Any
 
 import orjson
 
-from casket import forks
 from casket.errors import MissingDependency, NotFound
-from casket.records import Record, covering, names_nothing
+from casket.format.records import Record, covering, names_nothing
 from casket.stores import base, replaced
-from casket.stores.files import LocalFile
+from casket.stores.jsonfile.files import LocalFile
+from casket.system import failures, forks
 
 COLLECTION = "casket_records"
 
@@ -128,12 +128,16 @@ class BlitzStore:
             try:
                 lock = LocalFile(self._path.with_name(f"{self._path.name}.lock"), writing=True)
             except OSError as error:
-                raise base.unavailable(self._path, error.errno, "nothing was written") from error
+                raise failures.unavailable(
+                    self._path, error.errno, "nothing was written"
+                ) from error
             try:
                 lock.lock()
                 yield
             except OSError as error:
-                raise base.unavailable(self._path, error.errno, "nothing was written") from error
+                raise failures.unavailable(
+                    self._path, error.errno, "nothing was written"
+                ) from error
             finally:
                 lock.close()
 

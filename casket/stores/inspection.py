@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from casket.records import FORMAT_VERSION, KINDS
+from casket.format.records import FORMAT_VERSION, KINDS
 from casket.stores.base import Numbered
 
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 import orjson
 
-from casket import forks
-from casket.records import Record, covering, names_nothing
+from casket.format.records import Record, covering, names_nothing
 from casket.stores import base
+from casket.system import forks
 
 
 class MemoryStore:

@@ -25,10 +25,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from casket import forks, urls
 from casket.errors import BadLocation, NotFound, StoreRefused, StoreUnavailable, missing
-from casket.records import Record, covering, names_nothing
-from casket.stores import base, databases, replaced
+from casket.format.records import Record, covering, names_nothing
+from casket.stores import base, replaced, urls
+from casket.stores.remote import repeats as databases
+from casket.system import forks
 
 try:
     import pymongo

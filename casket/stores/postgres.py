@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from casket import forks, urls
 from casket.errors import (
     BadLocation,
     NotFound,
@@ -28,8 +27,10 @@ from casket.errors import (
     StoreUnavailable,
     missing,
 )
-from casket.records import Record, names_nothing
-from casket.stores import base, databases, replaced
+from casket.format.records import Record, names_nothing
+from casket.stores import base, replaced, urls
+from casket.stores.remote import repeats as databases
+from casket.system import forks
 
 try:
     import psycopg
@@ -109,7 +110,7 @@ _STORED = """
 SELECT writer, n FROM casket_records
 JOIN unnest(%(writer)s::text[], %(n)s::bigint[]) AS asked (writer, n) USING (writer, n)
 """
-# What `casket.records.covering` says.
+# What `casket.format.records.covering` says.
 _DELETE = """
 DELETE FROM casket_records WHERE number < %(number)s AND (
     session = ANY(%(sessions)s::text[])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from casket.records import Record, covers
+from casket.format.records import Record, covers
 from casket.stores import base
 
 Read = Callable[..., Iterable[base.Numbered]]

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from casket.provenance import redact
 from casket.stores import base
+from casket.system.secrets import redact
 
 NOTICE = 10.0
 """Seconds of waiting for a lock after which its holder is named."""

@@ -20,7 +20,7 @@ from scipy.sparse import issparse  # type: ignore[import-untyped]  # has no type
 from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no types
 
 from casket import Model
-from casket.session import describe
+from casket.writing.session import describe
 from casket_integrations.sklearn.describe import PLAIN
 
 _INSTALLED = tuple(

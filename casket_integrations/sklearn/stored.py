@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from casket.values import Encoder
+from casket.format.values import Encoder
 from casket_integrations.sklearn import fingerprint
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ import orjson
 
 import casket
 from casket import Experiment
-from casket.records import Record, Writer
+from casket.format.records import Record, Writer
 from casket.stores.base import StoreOptions
-from casket.stores.spool import Spool
+from casket.stores.remote.spool import Spool
 from tests.benchmarks.data import METRICS, fill
 
 STORES = ("json", "sqlite")

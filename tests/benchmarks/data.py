@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 
 from casket import Experiment
-from casket.records import Record, Writer, claim_key
-from casket.stores import layout
+from casket.format.records import Record, Writer, claim_key
+from casket.stores.jsonfile import layout
 
 METRICS = {"loss": 0.123456, "acc": 0.98765, "val_loss": 0.345678, "val_acc": 0.876543}
 

@@ -18,7 +18,7 @@ BLOCK = 1 << 18
 FIRST_START = """
 import sys, time
 import casket, hashlib, getpass, pwd, subprocess
-import casket.reader, casket.stores.jsonfile, casket.stores.sqlite
+import casket.reading.reader, casket.stores.jsonfile.store, casket.stores.sqlite.store
 sys.path.insert(0, sys.argv[2])
 from tests.benchmarks.starts import one_pass
 # What a first start imports besides, and what it asks git once.

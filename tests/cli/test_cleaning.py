@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import casket
-from casket import Experiment, cleaning
+from casket import Experiment
+from casket.maintenance import cleaning
 from tests.stores.files import strict_json, traces
 
 

@@ -148,7 +148,7 @@ def test_an_anonymous_export_tells_nothing_of_who_ran_it_and_where(
     folder = tmp_path / "home-of-alice-dupont"
     folder.mkdir()
     path = folder / "runs.json"
-    monkeypatch.setattr("casket.provenance.host_name", lambda: "secret-host-17")
+    monkeypatch.setattr("casket.writing.provenance.host_name", lambda: "secret-host-17")
     monkeypatch.setattr("getpass.getuser", lambda: "alice-dupont")
     monkeypatch.setattr("sys.orig_argv", ["python", "/train-of-dupont.py"])
     with Experiment.use(path, exp_id="x").model("m").session({"a": 1}) as session:

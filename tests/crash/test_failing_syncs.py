@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import casket
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile.store import JsonStore
 from tests.crash.faults import needs_faults
 from tests.crash.scripts import run_python
 
@@ -110,13 +110,13 @@ def test_a_failing_unlock_leaves_the_lock_to_others(tmp_path: Path) -> None:
     code = """
 import subprocess, sys
 from pathlib import Path
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile.store import JsonStore
 from casket.testing import record
 from tests.crash.faults import UNLOCK, refuse
 store = JsonStore(Path("runs.json"))
 refuse("flock", argument=UNLOCK)
 store.append([record()])
-other = "from pathlib import Path; from casket.stores.jsonfile import JsonStore; "
+other = "from pathlib import Path; from casket.stores.jsonfile.store import JsonStore; "
 other += "from casket.testing import record; JsonStore(Path('runs.json')).append([record()])"
 subprocess.run([sys.executable, "-c", other], timeout=60, check=True)
 store.append([record()])
@@ -130,11 +130,11 @@ def test_a_removal_whose_folder_cannot_be_synced_is_not_denied(tmp_path: Path) -
     code = """
 import warnings
 from pathlib import Path
-from casket.records import Writer, deletion
-from casket.stores.jsonfile import JsonStore
+from casket.format.records import Writer, deletion
+from casket.stores.jsonfile.store import JsonStore
 from casket.testing import record
 from tests.crash.faults import refuse
-import casket.stores.files as files
+import casket.stores.jsonfile.files as files
 warnings.simplefilter("ignore")
 store = JsonStore(Path("runs.json"))
 store.append([record(session="gone"), record(session="kept")])
@@ -159,7 +159,7 @@ os.environ["XDG_STATE_HOME"] = os.getcwd()
 from pathlib import Path
 from casket.stores.base import StoreOptions
 from casket.stores.memory import MemoryStore
-from casket.stores.spool import Spool
+from casket.stores.remote.spool import Spool
 from casket.testing import records
 from tests.crash.faults import refuse
 warnings.simplefilter("ignore")

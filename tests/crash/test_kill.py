@@ -299,7 +299,7 @@ def test_a_file_whose_creator_was_killed_can_be_read_and_used(runs: Path) -> Non
 
 PRUNE = """
 from pathlib import Path
-from casket.records import Writer, deletion
+from casket.format.records import Writer, deletion
 from tests.crash import workers
 
 store = workers.model(Path({runs!r})).backend.store

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import casket
-from casket.locate import locate
 from casket.stores.base import StoreOptions
+from casket.stores.location import locate
 from tests.crash.crew import Crew, acknowledged, context, eventually
 from tests.crash.scripts import run_python
 from tests.crash.workers import (

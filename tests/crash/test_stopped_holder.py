@@ -16,8 +16,8 @@ import pytest
 from casket.errors import CasketWarning
 from casket.stores import waiting
 from casket.stores.base import Store
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record
 from tests.crash.scripts import ROOT
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 HOLD = {
     ".json": """
-from casket.stores.files import LocalFile
+from casket.stores.jsonfile.files import LocalFile
 file = LocalFile(sys.argv[1], writing=True)
 file.lock()
 """,
@@ -125,7 +125,7 @@ def test_a_writer_of_sqlite_gives_up_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from casket.errors import StoreUnavailable
-    from casket.stores import sqlite
+    from casket.stores.sqlite import store as sqlite
 
     monkeypatch.setattr(waiting, "NOTICE", 0.1)
     monkeypatch.setattr(sqlite, "WAIT_FOR_LOCK", 0.3)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import casket
-import casket.fold
-import casket.reading
-import casket.stores.jsonfile
-import casket.stores.sqlite
+import casket.reading.casket
+import casket.reading.fold
+import casket.stores.jsonfile.store
+import casket.stores.sqlite.store
 from casket import ExistingParamsException
 from casket import Experiment as E
-from casket.records import Writer, deletion
+from casket.format.records import Writer, deletion
 from tests.crash.crew import PATIENCE, Log
 
 EXPERIMENT = "e"

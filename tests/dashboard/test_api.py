@@ -18,7 +18,7 @@ from PIL import Image
 import casket
 from casket.dashboard.answers import requests
 from casket.dashboard.live.files import WatchedFile
-from casket.metrics import facts_of
+from casket.reading.metrics import facts_of
 from tests.dashboard.asking import (
     Listener,
     curves,

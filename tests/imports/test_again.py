@@ -13,9 +13,9 @@ import pytest
 
 import casket
 from casket import Experiment
+from casket.format.records import Writer, deletion
 from casket.imports import load, tfevents
-from casket.records import Writer, deletion
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile.store import JsonStore
 from tests.imports.sources import PLACES, sessions
 
 
@@ -67,9 +67,9 @@ def test_killed_in_the_middle_it_goes_on(name, data, tmp_path, run_python):
     said = run_python(
         """
         import os, sys
-        import casket.merging
+        import casket.maintenance.merging
         from casket.imports import load
-        casket.merging.GROUP = 4
+        casket.maintenance.merging.GROUP = 4
         def kill_after_two(report):
             if report.runs == 2:
                 os._exit(0)  # as a kill: nothing is cleaned up

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import casket
-from casket import Experiment, merging
-from casket.artifacts import ArtifactFolder
-from casket.locate import locate
-from casket.merging import Counts, FileCarrier, add_missing
-from casket.records import Writer, deletion
+from casket import Experiment
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import Writer, deletion
+from casket.maintenance import merging
+from casket.maintenance.merging import Counts, FileCarrier, add_missing
 from casket.stores.base import StoreOptions
+from casket.stores.location import locate
 from tests.conftest import ROOT
 
 FIRST, SECOND, THIRD = "first.json", "second.sqlite", "third.json"
@@ -234,16 +235,16 @@ def test_what_is_deleted_during_a_merge_does_not_come_back(stores, target, monke
 
 MERGING = """
 import os, signal, sys
-import casket.merging
+import casket.maintenance.merging
 from tests.imports.test_merging import opened, records
-casket.merging.GROUP = 3
+casket.maintenance.merging.GROUP = 3
 source, target, survives = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def until_killed():
     for i, record in enumerate(records(source)):
         if i == survives:
             os.kill(os.getpid(), signal.SIGKILL)
         yield record
-casket.merging.add_missing(opened(target), until_killed())
+casket.maintenance.merging.add_missing(opened(target), until_killed())
 """
 
 

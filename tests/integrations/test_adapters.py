@@ -119,7 +119,7 @@ LOADED = """
     "modules",
     [
         ["casket"],
-        ["casket.experiment", "casket.reading", "casket.session"],
+        ["casket.writing.experiment", "casket.reading.casket", "casket.writing.session"],
         ["casket_integrations." + name.removesuffix(".py") for name in SHARED if "_" not in name],
     ],
 )

@@ -628,7 +628,7 @@ def test_what_ends_a_fit_is_named_and_what_was_logged_stays(error, raised, memor
         fit(CasketLogger(memory), callbacks=[Fails(error)])
     session = the_session(memory)
     assert session.status == "failed"
-    assert session.error == casket.session.describe(error)
+    assert session.error == casket.writing.session.describe(error)
     assert [row["epoch_num"] for row in session.epochs] == [0, 1]
     assert session.batches[-1]["batch_num"] == 11
 
@@ -1066,7 +1066,7 @@ def test_an_early_failure_of_a_callback_is_a_failed_session(hook, error, raised,
         fit(logger, callbacks=[FailsEarly(hook, error)])
     assert (the_session(memory).status, the_session(memory).error) == (
         "failed",
-        casket.session.describe(error),
+        casket.writing.session.describe(error),
     )
     fit(logger)
     assert [session.status for session in memory.sessions()] == ["failed", "completed"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from casket import ExistingParamsException, Experiment, Session
-from casket.artifacts import ArtifactFolder
-from casket.reading import Casket
-from casket.records import Writer, deletion
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import Writer, deletion
+from casket.reading.casket import Casket
 from casket.testing import Reopen
 from tests.life.truth import Truth
 from tests.life.world import Killed, Process, StoppingStore, World

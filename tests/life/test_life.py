@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from casket.artifacts import ArtifactFolder
-from casket.stores.jsonfile import JsonStore
+from casket.format.artifacts import ArtifactFolder
+from casket.stores.jsonfile.store import JsonStore
 from casket.stores.memory import MemoryStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import Reopen
 from tests.life.machine import STEPS, SessionsOfManyProcesses
 from tests.life.world import World

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from casket.records import Record
+from casket.format.records import Record
 
 
 class Truth:

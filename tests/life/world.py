@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from casket import processes, provenance
-from casket.records import Record
+from casket.format.records import Record
 from casket.stores.base import Numbered, Store
+from casket.system import git, processes
 
 PATIENCE = 60.0
 """Seconds in which a step has to end: no loop may go round without progress."""
@@ -143,7 +143,7 @@ class StoppingStore:
 
 
 class World:
-    """All processes, as `casket.processes` shows them to each other."""
+    """All processes, as `casket.system.processes` shows them to each other."""
 
     def __init__(self) -> None:
         self.processes: dict[int, Process] = {}
@@ -169,7 +169,7 @@ class World:
 
         monkeypatch.setattr(processes, "this_process", this_process)
         monkeypatch.setattr(processes, "is_alive", is_alive)
-        monkeypatch.setattr(provenance, "dirty_check", Known)
+        monkeypatch.setattr(git, "dirty_check", Known)
 
 
 class Known:

@@ -21,7 +21,7 @@ from casket import (
     StoreUnavailable,
 )
 from casket.cli.app import app
-from casket.stores.journal import statuses
+from casket.stores.remote.journal import statuses
 from tests.remote.conftest import SECRET
 from tests.stores.files import mounted
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from casket.records import Record, covers, names_nothing
+from casket.format.records import Record, covers, names_nothing
 from casket.stores import base
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile.store import JsonStore
 from casket.stores.memory import MemoryStore
 from casket.testing import Reopen, StoreContract
 

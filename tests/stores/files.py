@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from casket.errors import CasketWarning
-from casket.records import Record
+from casket.format.records import Record
 from casket.stores.base import Store
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from casket.records import Record, Writer, covers
+from casket.format.records import Record, Writer, covers
 from casket.stores.base import LOOK_INTERVAL, Store
 from casket.testing import record
 

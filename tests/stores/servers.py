@@ -20,9 +20,9 @@ import pytest
 import casket
 from casket import Experiment
 from casket.errors import NotFound, StoreRefused, StoreUnavailable
-from casket.locate import locate
-from casket.records import Record, Writer, deletion
+from casket.format.records import Record, Writer, deletion
 from casket.stores.base import Claimed, Store, StoreOptions
+from casket.stores.location import locate
 from casket.testing import Reopen, Wait, end, in_processes, is_ascending, record, records, start
 from tests.services.proxy import Proxy
 from tests.stores.files import stored

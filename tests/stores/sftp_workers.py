@@ -7,10 +7,10 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from casket.records import Record, Writer
+from casket.format.records import Record, Writer
 from casket.stores.base import Claimed, Store
-from casket.stores.files import FilePort
-from casket.stores.sftp import SftpStore
+from casket.stores.jsonfile.files import FilePort
+from casket.stores.sftp.store import SftpStore
 from casket.testing import Wait, record, start
 
 EACH, CONTESTS = 100, 20

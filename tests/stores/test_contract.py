@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from casket.stores import scan
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile import scan
+from casket.stores.jsonfile.store import JsonStore
 from casket.stores.memory import MemoryStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import Reopen, StoreContract
 
 

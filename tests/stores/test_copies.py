@@ -14,11 +14,11 @@ import pytest
 
 import casket
 from casket import Experiment
-from casket.records import Record, Writer, deletion
-from casket.stores import scan
-from casket.stores.jsoncheck import JsonInspection
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.format.records import Record, Writer, deletion
+from casket.stores.jsonfile import scan
+from casket.stores.jsonfile.check import JsonInspection
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import end, record, records
 from tests.stores.files import casket_warnings, records_in, stored
 
@@ -297,7 +297,7 @@ def test_leaving_waits_for_no_thread_that_waits_for_a_lock(tmp_path: Path) -> No
     code = """
 import sys, threading, time
 from pathlib import Path
-from casket.stores.sqlite import SqliteStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record
 store = SqliteStore(Path(sys.argv[1]))
 threading.Thread(target=store.append, args=([record()],), daemon=True).start()

@@ -16,10 +16,10 @@ import pytest
 from tinydb import TinyDB
 
 from casket.errors import CasketWarning
-from casket.records import Record, Writer, covers, deletion
+from casket.format.records import Record, Writer, covers, deletion
 from casket.stores.base import Claimed
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import BODIES, end, record, records, start
 from tests.stores.files import records_in
 

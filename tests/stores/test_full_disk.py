@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from casket.artifacts import ArtifactFolder
 from casket.errors import CasketWarning, StoreFull
-from casket.records import Record, Writer, deletion
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import Record, Writer, deletion
 from casket.stores.base import Store
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record, records, start
 from tests.stores.files import is_root, mounted, records_in, stored
 
@@ -192,8 +192,8 @@ KEEP_APPENDING = """
 import sys
 from pathlib import Path
 from casket.errors import StoreFull
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record
 path = Path(sys.argv[1])
 store = (JsonStore if path.suffix == ".json" else SqliteStore)(path)

@@ -13,7 +13,7 @@ import pymongo
 import pytest
 
 from casket.errors import BadLocation, CasketWarning, StoreRefused
-from casket.records import Writer, deletion
+from casket.format.records import Writer, deletion
 from casket.stores import mongo
 from casket.stores.mongo import MongoStore
 from casket.testing import Reopen, StoreContract, record, records

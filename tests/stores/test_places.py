@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 from casket.errors import CasketError, NotACasketFile, NotFound, StoreUnavailable
-from casket.locate import locate
-from casket.records import Writer, deletion
-from casket.stores import sqlite
+from casket.format.records import Writer, deletion
 from casket.stores.base import Store, StoreOptions
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.location import locate
+from casket.stores.sqlite import store as sqlite
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record, records
 from tests.stores.files import is_root, mounted, records_in, stored, strict_json, traces
 
@@ -78,7 +78,7 @@ def append(path: Path | str) -> None:
 LEAVE_RUNNING = """
 import os, signal, sys
 from pathlib import Path
-from casket.locate import locate
+from casket.stores.location import locate
 from casket.stores.base import StoreOptions
 from casket.testing import records
 store = locate(sys.argv[1]).open(StoreOptions(), writing=True)
@@ -411,7 +411,7 @@ def test_a_database_that_changes_while_it_is_read_at_rest_is_read_again(tmp_path
 APPEND = """
 import sys
 from pathlib import Path
-from casket.stores.sqlite import SqliteStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record
 store = SqliteStore(Path(sys.argv[1]))
 store.append([record()])
@@ -520,7 +520,7 @@ AS_NOBODY = """
 import json, sys
 from pathlib import Path
 from casket.errors import CasketError
-from casket.locate import locate
+from casket.stores.location import locate
 from casket.stores.base import StoreOptions
 from casket.testing import record
 said = {}

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from casket.errors import BadLocation, CasketWarning, StoreRefused
-from casket.records import Writer, covers, deletion
+from casket.format.records import Writer, covers, deletion
 from casket.stores import postgres
 from casket.stores.postgres import PostgresStore
 from casket.testing import Reopen, StoreContract, record, records, start

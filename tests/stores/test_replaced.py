@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from casket.errors import CasketWarning, NotFound, StoreUnavailable
-from casket.records import Record, Writer, deletion
+from casket.format.records import Record, Writer, deletion
 from casket.stores import base
 from casket.stores.base import Claimed, Store
 from casket.stores.blitz import BlitzStore
-from casket.stores.jsonfile import JsonStore
-from casket.stores.sqlite import SqliteStore
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import end, record, records, start
 from tests.stores.files import casket_warnings, records_in, stored
 from tests.stores.heads import HEADS, begun, epoch, opened, wait_for_a_look

@@ -39,14 +39,16 @@ from casket.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from casket.locate import locate
-from casket.records import Record, Writer, deletion
+from casket.format.records import Record, Writer, deletion
 from casket.sftp_storage import SFTPStorage
-from casket.stores import sftpwire, ssh, waiting
+from casket.stores import waiting
 from casket.stores.base import Claimed, StoreOptions
-from casket.stores.files import FilePort
-from casket.stores.sftp import SftpFile, SftpStore
-from casket.stores.spool import Spool
+from casket.stores.jsonfile.files import FilePort
+from casket.stores.location import locate
+from casket.stores.remote.spool import Spool
+from casket.stores.sftp import ssh
+from casket.stores.sftp import wire as sftpwire
+from casket.stores.sftp.store import SftpFile, SftpStore
 from casket.testing import (
     Reopen,
     StoreContract,
@@ -575,7 +577,7 @@ def test_a_password_is_asked_for_on_a_terminal(
     server: Sshd, asking: PasswordServer, other_home: Path
 ) -> None:
     url = server.url("runs.json", asking.port)
-    code = f"from casket.stores.sftp import SftpStore; list(SftpStore({url!r}).records())"
+    code = f"from casket.stores.sftp.store import SftpStore; list(SftpStore({url!r}).records())"
     ours, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -808,7 +810,7 @@ def test_nothing_is_printed_and_nothing_left_behind_at_the_exit(server: Sshd, ur
         threading.Thread(target=lambda: hanging_up.accept()[0].close(), daemon=True).start()
         code = f"""
 from casket.errors import StoreUnavailable
-from casket.stores.sftp import SftpStore
+from casket.stores.sftp.store import SftpStore
 from casket.testing import record
 try:
     SftpStore({server.url("x.json", hanging_up.getsockname()[1])!r}).append([record()])

@@ -13,11 +13,12 @@ import pytest
 
 import casket
 from casket import CasketWarning, StoreUnavailable
-from casket.records import Writer
-from casket.stores import base, spool
-from casket.stores.journal import Journal, Status, home, statuses
+from casket.format.records import Writer
+from casket.stores import base
 from casket.stores.memory import MemoryStore
-from casket.stores.spool import Spool, ship
+from casket.stores.remote import spool
+from casket.stores.remote.journal import Journal, Status, home, statuses
+from casket.stores.remote.spool import Spool, ship
 
 URL = "test://far/runs"
 
@@ -269,7 +270,7 @@ def test_a_journal_shipped_again_after_a_crash_at_any_point_ships_nothing_twice(
 
 
 def test_a_large_journal_is_begun_anew_once_it_was_shipped(far, make, monkeypatch):
-    monkeypatch.setattr("casket.stores.journal.LARGE", 10_000)
+    monkeypatch.setattr("casket.stores.remote.journal.LARGE", 10_000)
     spooled, records = make(), epochs(300)
     for record in records:
         spooled.append([record])
@@ -304,7 +305,7 @@ sys.path.insert(0, {root!r})
 warnings.simplefilter("ignore", DeprecationWarning)
 from tests.stores.test_spool import FarSide, epochs, stored, identities, URL
 from casket.stores import base
-from casket.stores.spool import Spool
+from casket.stores.remote.spool import Spool
 far = FarSide()
 spooled = Spool(far, URL, base.StoreOptions(flush_timeout=5))
 mine = epochs(5)
@@ -336,13 +337,13 @@ def test_leaving_waits_for_what_is_still_to_be_shipped_but_never_hangs(run_pytho
     sys.path.insert(0, {root!r})
     from tests.stores.test_spool import FarSide, epochs, stored, URL
     from casket.stores import base
-    from casket.stores.spool import Spool
+    from casket.stores.remote.spool import Spool
     far = FarSide()
     atexit.register(lambda: None)
     spooled = Spool(far, URL, base.StoreOptions(flush_timeout=float(sys.argv[1])))
     far.fault = sys.argv[2] or None
     spooled.append(epochs(2))
-    import casket.stores.spool as module
+    import casket.stores.remote.spool as module
     atexit.unregister(module._close_all)
     module._close_all()
     print(len(stored(far)))

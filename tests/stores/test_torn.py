@@ -17,10 +17,11 @@ import pytest
 from tinydb import TinyDB, where
 
 from casket.errors import CasketWarning
-from casket.records import Record, Writer, deletion
-from casket.stores import jsonfile, scan
+from casket.format.records import Record, Writer, deletion
 from casket.stores.base import Claimed
-from casket.stores.jsonfile import JsonStore
+from casket.stores.jsonfile import scan
+from casket.stores.jsonfile import store as jsonfile
+from casket.stores.jsonfile.store import JsonStore
 from casket.testing import end, record, records, start
 from tests.stores.files import casket_warnings, is_root, records_in, stored, strict_json
 
@@ -674,8 +675,8 @@ def test_a_symbolic_link_stays_one_and_its_target_is_written(path: Path) -> None
 PRUNE = """
 import sys
 from pathlib import Path
-from casket.records import Writer, deletion
-from casket.stores.jsonfile import JsonStore
+from casket.format.records import Writer, deletion
+from casket.stores.jsonfile.store import JsonStore
 JsonStore(Path(sys.argv[1])).prune(deletion(Writer(), sessions=["gone"]))
 """
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from casket.artifacts import ArtifactFolder
 from casket.errors import NotFound
-from casket.summary import as_json
+from casket.format.artifacts import ArtifactFolder
+from casket.reading.summary import as_json
 
 LONGEST_TEXT = 500
 LARGEST_EXACT = 2**53

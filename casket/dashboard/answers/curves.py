@@ -24,10 +24,10 @@ from casket.dashboard.answers.encoding import (
     shortened,
 )
 from casket.dashboard.answers.requests import CurvesRequest
-from casket.metrics import as_float
-from casket.rows import NUMBERS, Logged
-from casket.summary import as_json
-from casket.views import SessionView
+from casket.reading.metrics import as_float
+from casket.reading.rows import NUMBERS, Logged
+from casket.reading.summary import as_json
+from casket.reading.views import SessionView
 
 Look = Callable[[str], AbstractContextManager[SessionView | None]]
 """Finds a session by its key and keeps it as it is meanwhile; None if it is not there."""

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from casket.artifacts import Artifact
 from casket.dashboard.answers import contents, overview
 from casket.dashboard.answers.encoding import csv_of
 from casket.dashboard.answers.requests import RequestError, RowsRequest
-from casket.rows import Kind, Logged
-from casket.summary import as_json
-from casket.views import SessionView
+from casket.format.artifacts import Artifact
+from casket.reading.rows import Kind, Logged
+from casket.reading.summary import as_json
+from casket.reading.views import SessionView
 
 MOST_RESULTS = 500
 ROWS_AT_ONCE = 10_000

@@ -6,9 +6,9 @@ from typing import Any
 
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import RequestError
-from casket.rows import is_number
-from casket.summary import as_json
-from casket.views import SessionView
+from casket.reading.rows import is_number
+from casket.reading.summary import as_json
+from casket.reading.views import SessionView
 
 MOST_CELLS = 20_000
 

@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 from casket.dashboard.answers import contents
 from casket.dashboard.answers.encoding import shortened
-from casket.rows import Kind
-from casket.summary import facts
-from casket.views import ExperimentView, SessionView
+from casket.reading.rows import Kind
+from casket.reading.summary import facts
+from casket.reading.views import ExperimentView, SessionView
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CUT = ("params", "config", "meta")

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from casket.rows import Kind
+from casket.reading.rows import Kind
 
 MAX_POINTS = 4_000
 MAX_METRICS = 100

@@ -6,9 +6,9 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from casket.artifacts import Artifact
 from casket.dashboard.answers import contents
 from casket.dashboard.answers.requests import RequestError
+from casket.format.artifacts import Artifact
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
 

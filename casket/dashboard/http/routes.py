@@ -15,9 +15,6 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from casket import __version__
-from casket.annotating import OPTIONS, annotate
-from casket.artifacts import Artifact
-from casket.backend import Backend
 from casket.dashboard import page
 from casket.dashboard.answers import curves, details, heatmap
 from casket.dashboard.answers.encoding import json_of
@@ -36,9 +33,12 @@ from casket.dashboard.http.access import NOTHING_RUNS
 from casket.dashboard.http.responses import asset_response, csv_response, json_response
 from casket.dashboard.live.board import PUBLISHING_INTERVAL, Board, Changes
 from casket.errors import NotFound
-from casket.metrics import facts_of
-from casket.rows import Kind
-from casket.views import SessionView
+from casket.format.artifacts import Artifact
+from casket.reading.metrics import facts_of
+from casket.reading.rows import Kind
+from casket.reading.views import SessionView
+from casket.writing.annotating import OPTIONS, annotate
+from casket.writing.backend import Backend
 
 COMPRESSION_OF_OVERVIEW = 6
 """Level of gzip for a response that is kept."""

@@ -18,8 +18,8 @@ from casket.dashboard.answers import overview
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import RequestError
 from casket.dashboard.live.files import WatchedFile
-from casket.summary import facts
-from casket.views import SessionView
+from casket.reading.summary import facts
+from casket.reading.views import SessionView
 
 Made = TypeVar("Made")
 

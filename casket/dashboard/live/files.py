@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from casket.dashboard.answers.contents import ShownFolder
 from casket.errors import CasketError, NotFound
-from casket.fold import Fold
-from casket.locate import locate
-from casket.reader import Reader
-from casket.records import Record
+from casket.format.records import Record
+from casket.reading.fold import Fold
+from casket.reading.reader import Reader
+from casket.reading.views import SessionView
 from casket.stores.base import Store, StoreOptions
-from casket.views import SessionView
+from casket.stores.location import locate
 
 Looks = dict[str, tuple[int, int, int]]
 """Inode, size and time of a file, and of what a database has beside it."""

@@ -221,7 +221,7 @@ export function shown(value, name = "", digits = MOST_DIGITS) {
   return `{${items.join(", ")}}`;
 }
 
-// How numbers are shown: as in casket/numbers.py; tests/dashboard/number_cases.json has the cases.
+// How numbers are shown: as in casket/reading/numbers.py; tests/dashboard/number_cases.json has the cases.
 
 /** Returns a number: a whole one in full, others in so many significant digits. */
 export function shownNumber(number, digits = MOST_DIGITS) {

@@ -1,6 +1,6 @@
 // The `where` language: conditions such as `params.lr < 0.1 and 'svm' in tags`.
 //
-// docs/where.md is the reference, casket/where.py the same in Python; the same cases
+// docs/where.md is the reference, casket/reading/where.py the same in Python; the same cases
 // (tests/dashboard/where_cases.json) go through both.
 
 import { finder } from "casket/model/facts";

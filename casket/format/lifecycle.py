@@ -1,0 +1,134 @@
+"""The life of a session: which writers began it, which of them ended, and what follows from that.
+
+Stores ask it whether a session holds its claim, views ask it for the status. Both get the same
+answer from the same records, in whatever order the records arrive: a copy of a file that was
+merged in another order tells the same life.
+
+`docs/decisions/0017-life-of-a-session.md` has the table of states and events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from casket.format.records import Record, is_counted
+
+
+class Life:
+    """The starts and ends of one session.
+
+    A session has a writer for each process that began or continued it. Writers are ordered by the
+    number of starts they followed (`body.follows`), then by the time of their start.
+    """
+
+    __slots__ = ("_ends", "_order", "_restarted", "_starts")
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._starts: dict[str, Record] = {}
+        self._ends: dict[str, list[Record]] = {}
+        self._order: list[str] | None = None
+        self._restarted: set[str] = set()
+        for record in records:
+            self.add(record)
+
+    @property
+    def records(self) -> list[Record]:
+        """The starts and all ends."""
+        return [*self.starts, *(end for ends in self._ends.values() for end in ends)]
+
+    def __len__(self) -> int:
+        return len(self._starts) + sum(map(len, self._ends.values()))
+
+    def add(self, record: Record) -> None:
+        """Add a record of kind `session` or `end`.
+
+        Raises:
+            KeyError: an end does not name its writer.
+        """
+        if record["kind"] == "session":
+            self._add_start(record)
+        else:
+            self._ends.setdefault(record["body"]["of"], []).append(record)
+
+    def _add_start(self, start: Record) -> None:
+        writer = start["writer"]
+        earlier = self._starts.get(writer)
+        if earlier is not None and earlier["n"] != start["n"]:
+            self._restarted.add(writer)
+        if earlier is None or _turn(earlier) <= _turn(start):
+            self._starts[writer] = start
+            self._order = None
+
+    @property
+    def starts(self) -> list[Record]:
+        """The starts, one of each writer, in order."""
+        return [self._starts[writer] for writer in self.writers]
+
+    @property
+    def writers(self) -> list[str]:
+        """The ids of the writers, in order."""
+        if self._order is None:
+            self._order = sorted(self._starts, key=lambda writer: _position(self._starts[writer]))
+        return self._order
+
+    @property
+    def open_writers(self) -> list[str]:
+        """The ids of the writers without an end."""
+        return [writer for writer in self.writers if self.end_of(writer) is None]
+
+    @property
+    def last_end(self) -> Record | None:
+        """The end of the last writer; of any, if no start was kept."""
+        writers = self.writers or list(self._ends)
+        return self.end_of(writers[-1]) if writers else None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the session holds its claim: a writer has no end, or the last one completed."""
+        if not self._starts:
+            return False
+        end = self.last_end
+        return bool(self.open_writers) or (
+            end is not None and end["body"].get("status") == "completed"
+        )
+
+    def start_of(self, writer: str) -> Record:
+        """Return the start of a writer."""
+        return self._starts[writer]
+
+    def end_of(self, writer: str) -> Record | None:
+        """Return the end of a writer that counts; None if it has none.
+
+        The first end counts. An end that the writer wrote itself precedes those that others wrote
+        about it, because others write one only when they take the writer for dead.
+        """
+        ends = self._ends.get(writer, [])
+        if writer in self._restarted:
+            # Ends before the last start of the writer belong to its earlier starts.
+            began = self._starts[writer]["time"]
+            ends = [end for end in ends if end["time"] >= began]
+        return min(ends, key=_precedence, default=None)
+
+
+def _turn(start: Record) -> tuple[int, int]:
+    """Return the sort key of a start among those of one writer."""
+    return _entries(start), start["n"] if is_counted(start["writer"]) else 0
+
+
+def _entries(record: Record) -> int:
+    """Return how many entries an imported run had when a record was made of it."""
+    entries = record["body"].get("entries")
+    return entries if type(entries) is int else 0
+
+
+def _position(start: Record) -> tuple[int, str, str]:
+    follows = start["body"].get("follows")
+    return follows if type(follows) is int else 0, start["time"], start["writer"]
+
+
+def _precedence(end: Record) -> tuple[bool, int, str]:
+    """Return the sort key of an end among those of one writer.
+
+    Of a run that has grown since it was imported, the end with more entries counts.
+    """
+    return end["writer"] != end["body"]["of"], -_entries(end), end["time"]

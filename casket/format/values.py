@@ -1,0 +1,324 @@
+"""What users log, as JSON values, and back.
+
+A value becomes plain JSON (`Encoder`); what JSON lacks takes a form with one `$` key, MongoDB's
+relaxed extended JSON where that has one (`$numberDouble`, `$numberDecimal`, `$date`), and
+casket's own where it has none: `$integer` (beyond 64 bits), `$array` (an array kept as a file
+beside the store) and `$literal` (a user's dict whose own key begins with `$`). `restore` reads
+them back. `casket.format.arrays` turns what array libraries and pandas make into plain values.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from casket.errors import UnstorableValue
+from casket.format import arrays as foreign
+
+LARGE_ARRAY = 256 * 1024
+"""Bytes; a larger array is kept as a file of its own."""
+
+MAX_DEPTH = 100
+"""The JSON codec goes no deeper than 254, a `$literal` takes two levels, and Python's own stack
+has to last for the encoder."""
+
+_PLAIN = frozenset({bool, type(None)})
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+
+KeepArray = Callable[[Any], dict[str, Any]]
+"""Stores a large numpy array as a file; returns what finds it again."""
+LoadArray = Callable[[dict[str, Any]], Any]
+"""Loads the array that `KeepArray` described."""
+
+
+def is_plain(result: dict[str, Any]) -> bool:
+    """Tell whether a dict is flat and plain JSON, so that it can be stored as it is.
+
+    True for nearly every epoch; keeps logging one within microseconds.
+    """
+    for key, value in result.items():
+        kind = type(value)
+        if kind is float:
+            if value - value != 0.0:  # NaN and the infinities
+                return False
+        elif kind is int:
+            if not _INT_MIN <= value <= _INT_MAX:
+                return False
+        elif kind is str:
+            if not value.isascii():  # might not be Unicode
+                return False
+        elif kind not in _PLAIN:
+            return False
+        if type(key) is not str or not key.isascii() or key[:1] == "$":
+            return False
+    return True
+
+
+class Encoder:
+    """Turns one value into JSON.
+
+    Attributes:
+        extended: whether a `$` form was used, so that `restore` is needed to read it.
+    """
+
+    def __init__(self, keep_array: KeepArray | None = None) -> None:
+        self.extended = False
+        self._keep_array = keep_array
+        self._large: list[tuple[dict[str, Any], Any]] = []
+        self._depth = 0
+
+    def mapping(self, value: Any, name: str) -> dict[str, Any]:
+        """Encode what has to be a dict; then keep the large arrays in it.
+
+        Raises:
+            UnstorableValue: `value` is no dict, or holds something that cannot be stored; nothing
+                was kept.
+        """
+        if not isinstance(value, Mapping):
+            raise UnstorableValue(name, _type_name(value), "give a dict with str keys")
+        encoded = self._mapping(value, "")
+        if self._keep_array is not None:
+            for form, array in self._large:
+                form["$array"] = self._keep_array(array)
+        return encoded
+
+    def encode(self, value: Any, path: str) -> Any:
+        """Encode a value; `path` names it in errors, such as `layers[2].units`."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise UnstorableValue(path, _type_name(value), "it is nested deeply or contains itself")
+        try:
+            return self._encode(value, path)
+        finally:
+            self._depth -= 1
+
+    def _encode(self, value: Any, path: str) -> Any:
+        kind = type(value)
+        if kind in _ENCODERS:
+            return _ENCODERS[kind](self, value, path)
+        package = foreign.package_of(kind)
+        if package is not None:
+            return self._foreign(value, package, path)
+        return self._other(value, path)
+
+    def _other(self, value: Any, path: str) -> Any:
+        """Encode a value of a type that derives from one of Python's."""
+        for base, encode in _BASES:
+            if isinstance(value, base):
+                return encode(self, value, path)
+        if hasattr(type(value), "__dataclass_fields__"):
+            from dataclasses import fields  # loaded already, by who made the dataclass
+
+            parts = {field.name: getattr(value, field.name) for field in fields(value)}
+            return self._mapping(parts, path)
+        raise UnstorableValue(path, _type_name(value), _hint(value))
+
+    def _mapping(self, value: Mapping[Any, Any], path: str) -> dict[str, Any]:
+        prefix = f"{path}." if path else ""
+        encoded = {}
+        is_literal = False
+        for key, item in value.items():
+            if not isinstance(key, str):
+                hint = "write str(key)"
+                raise UnstorableValue(f"{path}[{key!r}]", f"a key of type {_type_name(key)}", hint)
+            name = self._text(key, path)
+            is_literal = is_literal or name[:1] == "$"
+            encoded[name] = self.encode(item, prefix + name)
+        return self._form("$literal", encoded) if is_literal else encoded
+
+    def _form(self, name: str, value: Any) -> dict[str, Any]:
+        self.extended = True
+        return {name: value}
+
+    def _list(self, value: Any, path: str) -> list[Any]:
+        if set(map(type, value)) == {float} and all(map(math.isfinite, value)):
+            return list(value)
+        return [self.encode(item, f"{path}[{i}]") for i, item in enumerate(value)]
+
+    def _set(self, value: AbstractSet[Any], path: str) -> list[Any]:
+        return sorted(self._list(value, path), key=_sort_key)
+
+    def _float(self, value: float, _path: str) -> Any:
+        value = float(value)
+        if math.isfinite(value):
+            return value
+        name = "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        return self._form("$numberDouble", name)
+
+    def _int(self, value: int, _path: str) -> Any:
+        value = int(value)
+        return value if _INT_MIN <= value <= _INT_MAX else self._form("$integer", _digits(value))
+
+    def _same(self, value: Any, _path: str) -> Any:
+        return value
+
+    def _text(self, value: str, path: str) -> str:
+        text = str.__str__(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            hint = "it holds half a surrogate pair; decode it with errors='replace'"
+            raise UnstorableValue(path, "text that is not Unicode", hint) from None
+        return text
+
+    def _enum(self, value: Enum, path: str) -> Any:
+        try:
+            return self.encode(value.value, path)
+        except UnstorableValue:
+            return value.name
+
+    def _datetime(self, value: datetime, path: str) -> Any:
+        try:
+            moment = value.astimezone(UTC)
+        except (OverflowError, ValueError):
+            raise UnstorableValue(path, f"the time {value}", "in UTC it is out of range") from None
+        return self._form("$date", moment.isoformat(timespec="microseconds")[:26] + "Z")
+
+    def _iso(self, value: date | time, _path: str) -> str:
+        return value.isoformat()
+
+    def _seconds(self, value: timedelta, path: str) -> Any:
+        return self._float(value.total_seconds(), path)
+
+    def _decimal(self, value: Decimal, _path: str) -> Any:
+        return self._form("$numberDecimal", str(value))
+
+    def _path(self, value: os.PathLike[Any], path: str) -> Any:
+        return self._text(os.fsdecode(os.fspath(value)), path)
+
+    def _as_text(self, value: Any, path: str) -> str:
+        return self._text(str(value), path)
+
+    def _foreign(self, value: Any, package: str, path: str) -> Any:
+        try:
+            simple = self._simplified(value, package)
+        except Exception as error:  # the library's own, whatever it is
+            reason = str(error).partition("\n")[0]
+            raise UnstorableValue(path, _type_name(value), reason) from error
+        if simple is value:
+            return self._other(value, path)
+        return self.encode(simple, path)
+
+    def _simplified(self, value: Any, package: str) -> Any:
+        """Return plain values for a foreign one, or the value itself if it is none."""
+        if package == "pandas":
+            return foreign.of_pandas(value)
+        array = foreign.as_array(value, package)
+        if array is None:
+            return str(value) if foreign.is_name(value) else value
+        if self._keep_array is None or not _is_large(array):
+            return foreign.plain(array)
+        return _Large(array)
+
+    def _later(self, value: _Large, _path: str) -> dict[str, Any]:
+        form = self._form("$array", None)
+        self._large.append((form, value.array))
+        return form
+
+
+class _Large(NamedTuple):
+    """An array that is to be kept as a file, once all else is known to be fit to be stored."""
+
+    array: Any
+
+
+Encode = Callable[[Encoder, Any, str], Any]
+
+_ENCODERS: dict[type, Encode] = {
+    float: Encoder._float,
+    int: Encoder._int,
+    str: Encoder._text,
+    bool: Encoder._same,
+    type(None): Encoder._same,
+    dict: Encoder._mapping,
+    list: Encoder._list,
+    tuple: Encoder._list,
+    set: Encoder._set,
+    frozenset: Encoder._set,
+    _Large: Encoder._later,
+}
+
+_BASES: list[tuple[Any, Encode]] = [
+    (Enum, Encoder._enum),
+    (datetime, Encoder._datetime),
+    ((date, time), Encoder._iso),
+    (timedelta, Encoder._seconds),
+    (Decimal, Encoder._decimal),
+    (UUID, Encoder._as_text),
+    (os.PathLike, Encoder._path),
+    (str, Encoder._text),
+    (float, Encoder._float),
+    (int, Encoder._int),
+    (Mapping, Encoder._mapping),
+    ((list, tuple), Encoder._list),
+    (AbstractSet, Encoder._set),
+]
+
+
+def restore(value: Any, load_array: LoadArray) -> Any:
+    """Read the `$` forms in a stored value back.
+
+    Args:
+        value: a JSON value.
+        load_array: loads the array a `$array` form describes.
+    """
+    if isinstance(value, list):
+        return [restore(item, load_array) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        (name, item), *_ = value.items()
+        if name == "$array":
+            return load_array(item)
+        if name == "$literal":
+            return {key: restore(part, load_array) for key, part in item.items()}
+        if name in _RESTORERS:
+            return _RESTORERS[name](item)
+    return {key: restore(item, load_array) for key, item in value.items()}
+
+
+_RESTORERS: dict[str, Callable[[str], Any]] = {
+    "$numberDouble": float,
+    "$integer": lambda digits: int(digits, 16),
+    "$numberDecimal": Decimal,
+    "$date": datetime.fromisoformat,
+}
+
+
+def _digits(value: int) -> str:
+    # Hexadecimal: Python refuses decimal text of more than 4,300 digits.
+    return hex(value)
+
+
+def _sort_key(value: Any) -> tuple[str, Any]:
+    if isinstance(value, (int, float)):
+        return "", value
+    return type(value).__name__, orjson.dumps(value)
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "keep bytes with session.add_artifact(name, data)"
+    if callable(value):
+        return "store its name"
+    return "store the numbers or text in it, or keep it with session.add_artifact(name, object)"
+
+
+def _is_large(array: Any) -> bool:
+    # A file has no place for a mask.
+    is_numbers = array.dtype.kind in "biuf" and not hasattr(array, "mask")
+    return is_numbers and array.nbytes > LARGE_ARRAY

@@ -1,0 +1,1 @@
+"""Removing, examining, repairing and merging."""

@@ -1,0 +1,419 @@
+"""What may go from a store, and how it goes: sessions, what is empty, files that nothing names.
+
+Others may go on writing. A deletion names what it removes one by one (`deletion(only_named=True)`),
+so that what began while somebody looked at the list is kept. An artifact is there before the
+record that names it: a file that nothing names is removed only if it is sure that nobody is about
+to name it (`Cleaner`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import FORMAT_VERSION, KINDS, Record, Writer, deletion
+from casket.maintenance.merging import files_of
+from casket.reading.fold import Fold
+from casket.reading.reader import Reader
+from casket.reading.views import SessionView, Status
+from casket.stores.base import StoreOptions
+from casket.stores.location import Place
+
+YOUNG = timedelta(hours=1)
+"""What nobody names or uses yet is left alone for so long while some session may be running."""
+
+SETTLING = timedelta(seconds=2)
+"""A file this new is waited for, before it is asked whether something names it by now."""
+
+ModelKey = tuple[str, str]
+"""The ids of an experiment and of a model of it."""
+Owner = str | tuple[str | None, str | None]
+"""Whose a record is: a session's id, or an experiment and a model, or an experiment and None."""
+
+_SOMEBODY: Owner = (None, None)
+_KEPT = re.compile(r"[0-9a-f]{64}(\.\w{1,16})?", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_HASH = 64
+
+
+class UnusedFile(NamedTuple):
+    """A file in the folder of artifacts that no record names.
+
+    Attributes:
+        path: the file.
+        size: in bytes.
+        modified: when it was last written, or asked for again.
+    """
+
+    path: Path
+    size: int
+    modified: datetime
+
+    @classmethod
+    def at(cls, path: Path) -> UnusedFile:
+        """Look at a file."""
+        status = path.stat()
+        return cls(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+class Removal(NamedTuple):
+    """What is to go; false if nothing is.
+
+    Attributes:
+        sessions: their ids, with the status they had when this was planned.
+        models: models; what of their sessions is to go is among the sessions.
+        experiments: the ids of experiments; their models are among the models.
+        files: the names of files in the folder of artifacts that nothing will name any more.
+    """
+
+    sessions: dict[str, Status] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
+    models: frozenset[ModelKey] = frozenset()
+    experiments: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
+class Cleaner:
+    """Looks for what may go from a store, and removes it.
+
+    A file that nothing names may still be named in a moment: its writer has kept it and is about
+    to append the record. Such a writer has a session that runs, and has given the file a new time.
+    So a file goes at once if no session may be running, or if it was named by what is being
+    removed and its time is not newer; otherwise when it is an hour old. If it is newer than two
+    seconds, that much is waited for, and what was appended meanwhile is read.
+
+    Args:
+        place: the store.
+
+    Raises:
+        NotFound: it does not exist.
+        NotACasketFile: the file holds something else.
+        StoreUnavailable: it cannot be read.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._reading = place.open(StoreOptions(), writing=False)
+        self._folder = place.artifacts()
+        self._reader = Reader(self._reading, lambda: Fold(self._folder))
+        self._used: dict[Owner, str] = {}
+        self._names: dict[str, dict[Owner, str]] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Read what was appended since the last look."""
+        for record in self._reader.read_on():
+            self._note(record)
+
+    @property
+    def _fold(self) -> Fold:
+        return self._reader.fold
+
+    def _note(self, record: Record) -> None:
+        owner = _owner(record)
+        self._used[owner] = max(record["time"], self._used.get(owner, ""))
+        if record["v"] > FORMAT_VERSION or record["kind"] not in KINDS:
+            # Whatever it says: none of the hashes in it is that of an unused file.
+            for digest in _DIGEST.findall(str(record)):
+                self._names.setdefault(digest, {})[_SOMEBODY] = record["time"]
+        for file in files_of(record):
+            self._names.setdefault(file, {})[owner] = record["time"]
+
+    @property
+    def sessions(self) -> list[SessionView]:
+        """The sessions that are there, in the order they began."""
+        return list(self._fold.sessions.values())
+
+    @property
+    def models(self) -> list[ModelKey]:
+        """The models that are there, also those known by their sessions only."""
+        owners = [(view.experiment, view.model) for view in self.sessions]
+        return list(dict.fromkeys([*self._fold.models, *owners]))
+
+    @property
+    def experiments(self) -> list[str]:
+        """The ids of the experiments that are there, also those known by their models only."""
+        owners = [experiment for experiment, _ in self.models]
+        return list(dict.fromkeys([*self._fold.experiments, *owners]))
+
+    # What may go.
+
+    def chosen(
+        self,
+        sessions: Callable[[SessionView], bool] = lambda _: False,
+        models: Callable[[ModelKey], bool] = lambda _: False,
+        experiments: Callable[[str], bool] = lambda _: False,
+    ) -> Removal:
+        """Return the removal of what somebody chose, with all that belongs to it."""
+        gone = {each for each in self.experiments if experiments(each)}
+        keys = {key for key in self.models if key[0] in gone or models(key)}
+        doomed = {
+            view.id: view.status
+            for view in self.sessions
+            if sessions(view) or view.experiment in gone or (view.experiment, view.model) in keys
+        }
+        return self._with_files(Removal(doomed, frozenset(keys), frozenset(gone)))
+
+    def cleanable(
+        self,
+        *,
+        statuses: frozenset[Status] = frozenset({"failed", "killed"}),
+        empty: bool = True,
+        files: bool = True,
+        older_than: timedelta = timedelta(0),
+    ) -> Removal:
+        """Return the removal of what is most likely of no use.
+
+        Args:
+            statuses: sessions of these go.
+            empty: so do models without sessions, and experiments without models and sessions;
+                also those that are so when the sessions are gone.
+            files: so does what lies in the folder of artifacts and is named by no record.
+            older_than: only what was last written to that long ago.
+        """
+        doomed: dict[str, Status] = {}
+        for view in self.sessions:
+            status = view.status
+            if status in statuses and _since(view.last_seen) >= older_than:
+                doomed[view.id] = status
+        removal = Removal(doomed)
+        if empty:
+            removal = self._with_empty(removal, older_than)
+        removal = self._with_files(removal)
+        if files:
+            is_busy = self._is_busy(removal)
+            unused = {
+                file.path.name
+                for file in self._unused(removal)
+                if _age(file) >= older_than and self._may_go(file, is_busy)
+            }
+            removal = removal._replace(files=removal.files | unused)
+        return removal
+
+    def _with_empty(self, removal: Removal, older_than: timedelta) -> Removal:
+        used = {
+            (view.experiment, view.model)
+            for view in self.sessions
+            if view.id not in removal.sessions
+        }
+        least = max(older_than, YOUNG if self._is_busy(removal) else timedelta(0))
+        models = {
+            key for key in self._fold.models if key not in used and self._is_unused(key, least)
+        }
+        used |= {key for key in self._fold.models if key not in models}
+        in_use = {experiment for experiment, _ in used}
+        experiments = {
+            each
+            for each in self._fold.experiments
+            if each not in in_use and self._is_unused((each, None), least)
+        }
+        return removal._replace(models=frozenset(models), experiments=frozenset(experiments))
+
+    def _is_unused(self, owner: Owner, least: timedelta) -> bool:
+        """Tell whether nothing was written of a model or experiment itself for so long."""
+        return _since(datetime.fromisoformat(self._used[owner])) >= least
+
+    def _is_busy(self, removal: Removal) -> bool:
+        """Tell whether a session that is to stay may be running."""
+        return any(
+            not view.is_surely_over for view in self.sessions if view.id not in removal.sessions
+        )
+
+    # Files.
+
+    def size_of(self, removal: Removal) -> int:
+        """Return how many bytes the files of a removal have."""
+        files = (self._folder.path / name for name in removal.files)
+        return sum(path.stat().st_size for path in files if path.exists())
+
+    def _with_files(self, removal: Removal) -> Removal:
+        """Add the files that only what is to go names."""
+        owners = _owners(removal)
+        released = {
+            file
+            for file, names in ((file, self._owners_of(file)) for file in self._names)
+            if names.keys() <= owners | self._gone(names) and not names.keys().isdisjoint(owners)
+        }
+        there = {path.name for path in _files_in(self._folder)}
+        return removal._replace(files=frozenset(released & there))
+
+    def _owners_of(self, file: str) -> dict[Owner, str]:
+        """Return who names a file, and when."""
+        return {**self._names.get(file, {}), **self._names.get(file[:_HASH], {})}
+
+    def _gone(self, names: dict[Owner, str]) -> set[Owner]:
+        """Return the owners among these that have been removed before."""
+        return {owner for owner in names if not self._is_there(owner)}
+
+    def _is_there(self, owner: Owner) -> bool:
+        if isinstance(owner, str):
+            return owner in self._fold.sessions
+        experiment, model = owner
+        if model is None:
+            return owner == _SOMEBODY or experiment in self._fold.experiments
+        return owner in self._fold.models
+
+    def _unused(self, removal: Removal) -> Iterator[UnusedFile]:
+        """Yield the files that nothing names, or only what is to go."""
+        owners = _owners(removal)
+        for path in _files_in(self._folder):
+            names = self._owners_of(path.name)
+            if names.keys() <= owners | self._gone(names):
+                with contextlib.suppress(FileNotFoundError):  # a copy that has just been finished
+                    yield UnusedFile.at(path)
+
+    def _may_go(self, file: UnusedFile, is_busy: bool) -> bool:
+        """Tell whether surely nobody is about to name a file that nothing names."""
+        times = self._owners_of(file.path.name).values()
+        was_named_last = bool(times) and file.modified <= datetime.fromisoformat(max(times))
+        return was_named_last or _age(file) >= YOUNG or not is_busy
+
+    # Removing.
+
+    def remove(self, removal: Removal) -> Removal:
+        """Remove what may still go: not what has been continued or begun to be used meanwhile.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            StoreUnavailable: the store or the files cannot be changed.
+        """
+        self.look()
+        removal = self._narrowed(removal)
+        if removal.sessions or removal.models or removal.experiments:
+            store = self.place.open(StoreOptions(), writing=True)
+            try:
+                tombstone = deletion(
+                    Writer(),
+                    sessions=removal.sessions,
+                    models=sorted(removal.models),
+                    experiments=sorted(removal.experiments),
+                    only_named=True,
+                )
+                store.prune(tombstone)
+            finally:
+                store.close()
+        return removal._replace(files=frozenset(self._remove_files(removal)))
+
+    def _narrowed(self, removal: Removal) -> Removal:
+        sessions = {
+            name: status
+            for name, status in removal.sessions.items()
+            if name in self._fold.sessions and self._fold.sessions[name].status == status
+        }
+        used = {(view.experiment, view.model) for view in self.sessions if view.id not in sessions}
+        models = {key for key in removal.models if key in self._fold.models and key not in used}
+        in_use = {key[0] for key in used | {key for key in self._fold.models if key not in models}}
+        experiments = {
+            each
+            for each in removal.experiments
+            if each in self._fold.experiments and each not in in_use
+        }
+        return Removal(sessions, frozenset(models), frozenset(experiments), removal.files)
+
+    def _remove_files(self, removal: Removal) -> Iterator[str]:
+        self._wait_for_new(removal)
+        self.look()
+        is_busy = self._is_busy(removal)
+        for file in list(self._unused(removal)):
+            is_wanted = file.path.name in removal.files and self._may_go(file, is_busy)
+            if is_wanted and _is_removed(file):
+                yield file.path.name
+
+    def _wait_for_new(self, removal: Removal) -> None:
+        """Let pass the moments in which a file that was just kept may be named."""
+        chosen = [file for file in self._unused(removal) if file.path.name in removal.files]
+        youngest = min(map(_age, chosen), default=SETTLING)
+        time.sleep((SETTLING - min(youngest, SETTLING)).total_seconds())
+
+
+def compact(place: Place) -> None:
+    """Let a store take no more room than it needs; others may go on writing.
+
+    A JSON file is rewritten a record a line, what is damaged goes to `<file>.torn`; SQLite gives
+    the pages it does not use back to the disk. All that a reader sees stays, tombstones too: they
+    keep what was deleted from coming back when files are merged.
+
+    Raises:
+        NotFound: the store does not exist.
+        NotACasketFile: the file holds something else.
+        StoreUnavailable: it cannot be changed.
+    """
+    reading = place.open(StoreOptions(), writing=False)
+    next(reading.records(kinds={"experiment"}), None)
+    reading.close()
+    store = place.open(StoreOptions(), writing=True)
+    try:
+        store.prune(deletion(Writer()))
+    finally:
+        store.close()
+
+
+def size_of_store(place: Place) -> int:
+    """Return how many bytes a store takes on the disk, without its artifacts."""
+    files = (place.path, place.path.with_name(f"{place.path.name}-wal"))
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def rewritten(place: Place) -> int:
+    """Return how many bytes of a JSON file that is being rewritten are there."""
+    sizes = [0]
+    for path in place.path.parent.glob(f"{glob.escape(place.path.name)}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # it has just taken its place
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+def _owner(record: Record) -> Owner:
+    return record.get("session") or (record.get("experiment"), record.get("model"))
+
+
+def _owners(removal: Removal) -> set[Owner]:
+    experiments: set[Owner] = {(each, None) for each in removal.experiments}
+    return experiments | set(removal.sessions) | set(removal.models)
+
+
+def _files_in(folder: ArtifactFolder) -> list[Path]:
+    """Return what casket keeps in a folder, and the copies that are being made or were cut."""
+    if not folder.path.is_dir():
+        return []
+    return [
+        path
+        for path in sorted(folder.path.iterdir())
+        if (_KEPT.fullmatch(path.name) or (path.name[0] == "." and path.suffix == ".tmp"))
+        and path.is_file()
+    ]
+
+
+def _age(file: UnusedFile) -> timedelta:
+    return _since(file.modified)
+
+
+def _since(moment: datetime) -> timedelta:
+    """Return the time since a moment: none, if another machine's clock is ahead."""
+    return max(datetime.now(UTC) - moment, timedelta(0))
+
+
+def _is_removed(file: UnusedFile) -> bool:
+    """Remove a file unless somebody has asked for it since it was looked at."""
+    aside = file.path.with_name(f".{file.path.name.strip('.')}.tmp")
+    try:
+        os.replace(file.path, aside)
+    except FileNotFoundError:
+        return False
+    if UnusedFile.at(aside).modified > file.modified:
+        os.replace(aside, file.path)
+        return False
+    aside.unlink()
+    return True

@@ -1,0 +1,1 @@
+"""Reading experiments: from records to views, frames and tables."""

@@ -1,0 +1,191 @@
+"""Records in, experiments, models and sessions out.
+
+`Fold` is pure: it takes records in order and keeps what they add up to. Everything that reads
+(`casket.open`, pandas, the command line, the dashboard) uses the views it makes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from casket.errors import CasketWarning
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
+from casket.reading.rows import EDITED, NUMBERS, Kind, name_unreadable
+from casket.reading.views import ExperimentView, ModelView, SessionView
+
+if TYPE_CHECKING:
+    from casket.stores.base import Numbered
+
+AT_ONCE = 200
+"""Records taken together: epochs of one session cost less than half of what each costs alone."""
+
+
+def in_chunks(records: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+    """Yield records, as a store does, as many at a time as `Fold.take` is quick with.
+
+    Read on from the last one's number only once all were taken: a nested document gives many
+    records of one number.
+    """
+    following = iter(records)
+    while chunk := list(islice(following, AT_ONCE)):
+        yield chunk
+
+
+class Fold:
+    """What a sequence of records adds up to.
+
+    Args:
+        files: where the artifacts lie.
+    """
+
+    def __init__(self, files: ArtifactFolder) -> None:
+        self.experiments: dict[str, ExperimentView] = {}
+        self.models: dict[tuple[str, str], ModelView] = {}
+        self.sessions: dict[str, SessionView] = {}
+        self._files = files
+        self._seen: dict[str, Seen] = {}
+        self._waiting: defaultdict[tuple[str, Kind], list[Record]] = defaultdict(list)
+        self._newer: set[str] = set()
+        # The sessions with new records since the last `settle`, and those that may go on.
+        self._touched: dict[str, SessionView] = {}
+        self._open: dict[str, SessionView] = {}
+
+    def take(self, records: Iterable[Record]) -> list[Record]:
+        """Add the next records; return those that are no copies of ones already taken."""
+        new = []
+        for record in records:
+            try:
+                writer, kind = record["writer"], record["kind"]
+                seen = self._seen.get(writer)
+                if seen is None:
+                    seen = self._seen[writer] = Seen()
+                if not seen.add(record["n"]):
+                    continue
+                new.append(record)
+                if kind in NUMBERS and "session" in record and record["v"] <= FORMAT_VERSION:
+                    self._waiting[record["session"], kind].append(record)
+                else:
+                    self._take_one(record)
+            except EDITED as error:
+                name_unreadable(record, error)
+        self._take_waiting()
+        return new
+
+    def _take_one(self, record: Record) -> None:
+        kind = record["kind"]
+        if record["v"] > FORMAT_VERSION or kind not in KINDS:
+            self._name_newer(record)
+        elif kind == "deleted":
+            self._take_waiting()
+            self._take_deleted(record)
+        elif "session" in record:
+            if record["session"] not in self.sessions:
+                self._take_waiting()
+            self._session_of(record).add(record)
+        else:
+            getattr(self, f"_take_{kind}")(record)
+
+    def _take_waiting(self) -> None:
+        """Add the epochs, batches and results that wait to be added together."""
+        while self._waiting:
+            first = next(iter(self._waiting))
+            records = self._waiting.pop(first)
+            self._session_of(records[0]).add_logged(first[1], records)
+
+    def has(self, record: Record) -> bool:
+        """Return whether a record was added before."""
+        seen = self._seen.get(record["writer"])
+        return seen is not None and record["n"] in seen
+
+    def find_gone(self) -> dict[str, list[str]]:
+        """Look at the processes of the sessions without an end.
+
+        Returns:
+            The writers whose process is gone, by session. What they wrote before they left is
+            to be read before `settle` is called with them.
+        """
+        found: dict[str, list[str]] = {}
+        for key, view in {**self._open, **self._touched}.items():
+            if gone := view.find_gone():
+                found[key] = gone
+        return found
+
+    def settle(self, gone: Mapping[str, list[str]]) -> None:
+        """Take note that everything was read that had been written when these writers were gone."""
+        for key, view in {
+            **self._touched,
+            **{key: self.sessions[key] for key in gone if key in self.sessions},
+        }.items():
+            view.settle(gone.get(key, ()))
+            self._open[key] = view
+        self._open = {
+            key: view
+            for key, view in self._open.items()
+            if view.may_end and self.sessions.get(key) is view
+        }
+        self._touched = {}
+
+    def _session_of(self, record: Record) -> SessionView:
+        view = self.sessions.get(record["session"]) or self._new_session(record)
+        self._touched[view.id] = view
+        return view
+
+    def _new_session(self, record: Record) -> SessionView:
+        experiment = record.get("experiment", "")
+        model = self.models.get((experiment, record.get("model", "")))
+        session = SessionView(record, model, self.experiments.get(experiment), self._files)
+        self.sessions[session.id] = session
+        return session
+
+    def _take_experiment(self, record: Record) -> None:
+        view = self.experiments.setdefault(record["experiment"], ExperimentView(record))
+        view.add(record, self._files)
+
+    def _take_model(self, record: Record) -> None:
+        key = (record["experiment"], record["model"])
+        if key in self.models:
+            self.models[key].add(record, self._files)
+        else:
+            self.models[key] = ModelView(record, self._files)
+
+    def _take_tag(self, record: Record) -> None:
+        view = self.experiments.get(record["experiment"])
+        if view is not None:
+            view.annotate(record)
+
+    def _take_deleted(self, tombstone: Record) -> None:
+        is_covered = covering(tombstone)
+        kinds: tuple[dict[Any, Any], ...] = (self.experiments, self.models, self.sessions)
+        for views in kinds:
+            for key, view in list(views.items()):
+                if is_covered(_owner(view)):
+                    del views[key]
+
+    def _name_newer(self, record: Record) -> None:
+        """Warn of what only a newer casket can read, once of each version or kind."""
+        version, kind = record["v"], record["kind"]
+        newer = f"format version {version}" if version > FORMAT_VERSION else f"kind {kind!r}"
+        if newer not in self._newer:
+            self._newer.add(newer)
+            warnings.warn(
+                f"records of {newer}, such as {record['writer']}:{record['n']} of kind {kind!r}, "
+                f"were written by a newer casket than this one (format version "
+                f"{FORMAT_VERSION}) and are not shown; they stay in the store: "
+                "pip install -U casket",
+                CasketWarning,
+                stacklevel=2,
+            )
+
+
+def _owner(view: ExperimentView | ModelView | SessionView) -> Any:
+    """Return what a record says that belongs to what is viewed."""
+    if isinstance(view, ExperimentView):
+        return {"experiment": view.id}
+    if isinstance(view, ModelView):
+        return {"experiment": view.experiment, "model": view.id}
+    return {"experiment": view.experiment, "model": view.model, "session": view.id}

@@ -1,0 +1,149 @@
+"""Which sessions come nearest to given params, and how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from heapq import nsmallest
+from typing import Any, NamedTuple
+
+import orjson
+
+from casket.format.values import LoadArray, restore
+from casket.reading.rows import flatten, is_number
+from casket.reading.views import SessionView
+from casket.stores.base import Store
+
+
+class Near(NamedTuple):
+    """A session and how its params differ from others."""
+
+    session: SessionView
+    difference: dict[str, tuple[Any, Any]]
+    """By flat name (`opt.name`): the session's value, the value asked for; None if absent."""
+
+    def summary(self) -> str:
+        """Say it in a line."""
+        difference = ", ".join(
+            f"{name}={theirs!r} (asked for: {ours!r})"
+            for name, (theirs, ours) in self.difference.items()
+        )
+        return f"session {self.session.id}, {self.session.status}: {difference or 'the same'}"
+
+
+Start = tuple[int, str, dict[str, Any]]
+"""The number of a start, its session, and its params."""
+
+
+def starts_of(store: Store, experiment: str, model: str, load_array: LoadArray) -> Iterator[Start]:
+    """Yield the starts of a model's sessions, in order."""
+    start_texts = getattr(store, "start_texts", None)
+    texts = start_texts() if start_texts is not None else None
+    if texts is None:
+        for number, start in store.records(experiment=experiment, kinds={"session"}):
+            if start["model"] == model:
+                yield number, start["session"], _params(start, load_array)
+        return
+    owner = b'{"kind":"session","v":1,"experiment":%b,"model":%b,"session":"' % (
+        orjson.dumps(experiment),
+        orjson.dumps(model),
+    )
+    for number, text in texts:
+        if text.startswith(owner):
+            session_stop = text.find(b'"', len(owner))
+            yield number, text[len(owner) : session_stop].decode(), _params_in(text, load_array)
+        elif not text.startswith(owner[: owner.find(b":", _AS_WRITTEN)]):
+            start = orjson.loads(text)
+            if (start.get("experiment"), start.get("model")) == (experiment, model):
+                yield number, start["session"], _params(start, load_array)
+
+
+_AS_WRITTEN = len('{"kind":"session","v":1,')
+
+
+def _params(start: Mapping[str, Any], load_array: LoadArray) -> dict[str, Any]:
+    params: dict[str, Any] = start["body"]["params"]
+    return restore(params, load_array) if "extended" in start else params
+
+
+def _params_in(text: bytes, load_array: LoadArray) -> dict[str, Any]:
+    """Return the params of a start, parsing no more than them if it is as casket writes it."""
+    begin = text.find(_PARAMS) + len(_PARAMS)
+    if begin >= len(_PARAMS) and _EXTENDED not in text:
+        # Cut too early, at a param of the same name, it is no JSON.
+        with suppress(orjson.JSONDecodeError):
+            params: dict[str, Any] = orjson.loads(text[begin : text.find(_META, begin)])
+            return params
+    return _params(orjson.loads(text), load_array)
+
+
+_PARAMS, _META = b'"body":{"params":', b',"meta":'
+_EXTENDED = b'"extended":true'
+
+
+class NearStart(NamedTuple):
+    """A session by its id, and how its params differ from others; see `Near`."""
+
+    session: str
+    difference: dict[str, tuple[Any, Any]]
+
+
+def nearest(
+    sessions: Iterable[tuple[str, Mapping[str, Any]]], params: Mapping[str, Any], n: int
+) -> list[NearStart]:
+    """Return the `n` sessions whose params differ least from `params`, nearest first.
+
+    Args:
+        sessions: the id and the params of each.
+        params: the params asked for.
+        n: how many.
+    """
+    wanted = flatten(params)
+    near = (NearStart(key, _difference(flatten(theirs), wanted)) for key, theirs in sessions)
+    return nsmallest(n, near, key=lambda each: _distance(each.difference))
+
+
+def _difference(theirs: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    difference = {
+        name: (theirs.get(name), value)
+        for name, value in wanted.items()
+        if name not in theirs or not _equal(theirs[name], value)
+    }
+    for name, value in theirs.items():
+        if name not in wanted:
+            difference[name] = (value, None)
+    return difference
+
+
+def _distance(difference: dict[str, tuple[Any, Any]]) -> tuple[int, float]:
+    return len(difference), sum(_apart(*pair) for pair in difference.values())
+
+
+def _apart(a: Any, b: Any) -> float:
+    """Return how far two values are apart, 0 to 1: of numbers, relative to the larger."""
+    if not (is_number(a) and is_number(b)):
+        return 1.0
+    try:
+        apart = abs(a - b) / max(abs(a), abs(b))
+    except (OverflowError, ZeroDivisionError):
+        return 1.0
+    return float(apart) if apart < 1.0 else 1.0  # nan: an infinity is far from all else
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Return whether two params are equal, as they are where a session must be unique."""
+    if type(a) is type(b) is str:
+        return bool(a == b)
+    if isinstance(a, bool) is not isinstance(b, bool):
+        return False
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    try:
+        same = a == b
+    except ValueError:  # arrays of unlike shapes
+        return False
+    if hasattr(same, "all"):
+        return bool(same.all())
+    return bool(same or (a != a and b != b))

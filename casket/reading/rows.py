@@ -1,0 +1,485 @@
+"""What a session logs many of, epochs, batches and results: kept by column, read as rows."""
+
+from __future__ import annotations
+
+import warnings
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise, repeat
+from operator import itemgetter, lt
+from typing import Any, Literal, get_args
+
+from casket.errors import BadLocation, CasketWarning
+from casket.format.artifacts import ArtifactFolder
+from casket.format.records import Record, is_counted
+from casket.reading.columns import Column, Columns, Shape, Times, by_path, shape_of
+from casket.reading.stored import Stored
+
+Kind = Literal["epoch", "batch", "result"]
+Mode = Literal["min", "max"]
+
+NUMBERS: dict[Kind, tuple[str, ...]] = {
+    "epoch": ("epoch_num",),
+    "batch": ("batch_num", "epoch"),
+    "result": ("index",),
+}
+"""What stands beside the result in the body of a record."""
+
+
+class Rows(list[dict[str, Any]]):
+    """Epochs, batches or results, in the order they were logged.
+
+    Args:
+        rows: the dicts.
+        number: the key that numbers them, such as `epoch_num`; empty where nothing does.
+    """
+
+    def __init__(self, rows: Iterable[dict[str, Any]] = (), number: str = "") -> None:
+        super().__init__(rows)
+        self._number = number
+
+    @property
+    def latest(self) -> Rows:
+        """The last row logged of each number, by number: the curve after a resume."""
+        if not self._number:
+            return self
+        by_number = {row[self._number]: row for row in self}
+        return Rows((by_number[number] for number in sorted(by_number)), self._number)
+
+    def best(self, metric: str, mode: Mode = "min") -> dict[str, Any] | None:
+        """Return the row in which `metric` is lowest or highest; None if none holds a number.
+
+        Args:
+            metric: its flat name, such as `loss` or `test.acc`.
+            mode: `"min"` or `"max"`.
+
+        Raises:
+            BadLocation: there is no such mode.
+        """
+        pick = _picker(mode)
+        rated = [(value_under(row, metric), row) for row in self]
+        numbers = [(value, row) for value, row in rated if is_number(value)]
+        best: dict[str, Any] | None = pick(numbers, key=itemgetter(0), default=(None, None))[1]
+        return best
+
+
+class Logged:
+    """All epochs, batches or results of a session.
+
+    They are kept by column, for there may be a million: those with the same names and types of
+    values together. One thread may read while another takes records: a record counts once all of
+    it is there, and a reader goes by the count it finds first.
+
+    Attributes:
+        numbers: what numbers the records, by name, such as `epoch_num`: a value a record.
+        times: when each was logged; None where that is not to be shown.
+        is_in_order: whether all are of one writer, in the order in which it made them.
+    """
+
+    def __init__(self, kind: Kind, files: ArtifactFolder) -> None:
+        self.numbers: dict[str, Column] = {
+            name: [] if kind == "result" else array("q") for name in NUMBERS[kind]
+        }
+        self._kind = kind
+        self._names = NUMBERS[kind]
+        self.times = Times()
+        self._files = files
+        # Of each record the place of its columns in the list; what is in none is by its position.
+        self._places = bytearray()
+        self._columns: list[Columns] = []
+        self._others: dict[int, Stored] = {}
+        self._by_shape: dict[Shape, int] = {}
+        self._last_shape: Shape | None = None
+        self._last_place = NOWHERE
+        self._last_append: Callable[[Iterable[Any]], object]
+        # Where each run of records of one writer begins, and each record's number of its writer's.
+        self._runs: list[tuple[int, str]] = []
+        self._turns = array("q")
+        self.is_in_order = True
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Add records; one that somebody edited until it says too little is named in a warning."""
+        if self._takes_alike(records):
+            return
+        for record in records:
+            try:
+                self._take_one(record)
+            except EDITED as error:
+                name_unreadable(record, error)
+
+    def _takes_alike(self, records: Sequence[Record]) -> bool:
+        """Add records all at once, if they have nothing but floats under the same names.
+
+        Nearly all are so, and one by one they would take four times as long.
+        """
+        try:
+            bodies = [record["body"] for record in records]
+            results = [body["result"] for body in bodies]
+            names, types = set(map(tuple, results)), set(map(type, _values_of(results)))
+            if types != {float} or len(names) != 1 or any("extended" in each for each in records):
+                return False
+            numbers = [self._in_kind(name, [body[name] for body in bodies]) for name in self._names]
+            times = [
+                record["time"] if body.get("timestamp", True) else None
+                for record, body in zip(records, bodies, strict=True)
+            ]
+            turns = array("q", [record["n"] for record in records])
+            self._turn_to(records[0])
+        except (_NoColumns, KeyError, OverflowError, *_BY_HAND):
+            return False
+        # From here on nothing fails, as in `_take_one`.
+        self._last_append(_values_of(results))
+        for name, column in zip(self._names, numbers, strict=True):
+            self.numbers[name].extend(column)
+        self.times.extend(times)
+        self._note_turns(records, turns)
+        self._places.extend(bytes([self._last_place]) * len(records))
+        return True
+
+    def _note_turns(self, records: Sequence[Record], turns: array[int]) -> None:
+        """Note who wrote records that are being added, and in which turn."""
+        writer = self._runs[-1][1] if self._runs else None
+        for i, record in enumerate(records, len(self._turns)):
+            if record["writer"] != writer:
+                writer = record["writer"]
+                self._runs.append((i, writer))
+        is_rising = all(map(lt, turns, islice(turns, 1, None)))
+        follows = not self._turns or self._turns[-1] < turns[0]
+        if len(self._runs) > 1 or (is_counted(writer or "") and not (is_rising and follows)):
+            self.is_in_order = False
+        self._turns += turns
+
+    def _take_one(self, record: Record) -> None:
+        body = record["body"]
+        result, numbers = body["result"], [body[name] for name in self._names]
+        time = record["time"] if body.get("timestamp", True) else None
+        turn = record["n"]
+        try:
+            # Nearly every result has the shape of the one before it.
+            if "extended" in record or (*result, *map(type, result.values())) != self._last_shape:
+                result = self._turn_to(record)
+            self._last_append(result.values())
+            place = self._last_place
+        except (_NoColumns, OverflowError, *_BY_HAND):
+            self._others[len(self._places)] = Stored.of(record, "result", self._files)
+            place = NOWHERE
+        # From here on nothing fails: half a record would shift the ones that follow.
+        for name, number in zip(self._names, numbers, strict=True):
+            if type(number) is not int or not LEAST <= number <= MOST:
+                self._number_by_list(name)
+            self.numbers[name].append(number)
+        self.times.append(time)
+        self._note_turns(
+            [record], array("q", [turn if type(turn) is int and LEAST <= turn <= MOST else 0])
+        )
+        self._places.append(place)  # last: from here on the record counts
+
+    @property
+    def writers(self) -> list[str]:
+        """The writers of the records, in order of first appearance."""
+        return list(dict.fromkeys(writer for _, writer in self._runs))
+
+    def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> Logged:
+        """Return the records ordered by the ranks of their writers.
+
+        Args:
+            ranks: the rank of each writer; records of equal rank stay as they are.
+            numbered: the writers whose own records are ordered by number.
+
+        Returns:
+            Itself, if the records are in that order.
+        """
+        writers = self._writers_of_all()
+        keys = [
+            (ranks[writer], turn if writer in numbered else 0)
+            for writer, turn in zip(writers, self._turns, strict=True)
+        ]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        if order == list(range(len(keys))):
+            return self
+        return self._in(order, [writers[i] for i in order])
+
+    def _writers_of_all(self) -> list[str]:
+        starts = [start for start, _ in self._runs] + [len(self)]
+        lengths = [stop - start for start, stop in pairwise(starts)]
+        runs = zip(self._runs, lengths, strict=True)
+        return [writer for (_, writer), length in runs for _ in range(length)]
+
+    def _in(self, order: Sequence[int], writers: Sequence[str]) -> Logged:
+        """Return the records in another order."""
+        other = Logged(self._kind, self._files)
+        other._by_shape = dict(self._by_shape)
+        # Where each record is among those in the same columns.
+        rows: list[int] = []
+        counts = Counter[int]()
+        for place in self._places:
+            rows.append(counts[place])
+            counts[place] += 1
+        for place, columns in enumerate(self._columns):
+            chosen = [rows[i] for i in order if self._places[i] == place]
+            other._columns.append(columns.picked(chosen))
+        other.numbers = {
+            name: _like(column, [column[i] for i in order]) for name, column in self.numbers.items()
+        }
+        other.times.extend([self.times[i] for i in order])
+        other._others = {
+            new: self._others[old] for new, old in enumerate(order) if old in self._others
+        }
+        other._turns = array("q", [self._turns[i] for i in order])
+        other._runs = [
+            (i, writer) for i, writer in enumerate(writers) if i == 0 or writer != writers[i - 1]
+        ]
+        other._places = bytearray(self._places[i] for i in order)
+        other.is_in_order = False
+        return other
+
+    def metrics(self) -> list[str]:
+        """Return the flat names under which a number was logged, in order of first appearance."""
+        count = len(self)
+        found = {
+            self._places.find(place, 0, count): columns.metrics
+            for place, columns in enumerate(self._columns)
+        }
+        for i, stored in list(self._others.items()):
+            flat = flatten(stored.without_arrays())
+            found[i] = [name for name, value in flat.items() if type(value) in {int, float}]
+        return list(dict.fromkeys(name for i in sorted(found) if i >= 0 for name in found[i]))
+
+    def values(self, name: str) -> Sequence[Any]:
+        """Return for each record the value under a flat name, None where it has none.
+
+        Where every record has a float, it is an `array`. It may be what grows with the records:
+        look at as many as there were, and do not change it. Arrays kept in files are None.
+        """
+        count = len(self)
+        if len(self._columns) == 1 and not self._others:
+            column = self._columns[0].values(name)
+            return [None] * count if column is None else column
+        others = (flatten(each.without_arrays()).get(name) for each in self._stored_others())
+        found = self._in_order(count, [each.values(name) for each in self._columns], others)
+        return array("d", found) if set(map(type, found)) == {float} else found
+
+    def table(self) -> dict[str, Sequence[Any]]:
+        """Return what `values` does for every flat name, with the arrays that are kept in files."""
+        if not self._others:
+            names = dict.fromkeys(name for each in self._columns for name in each.names)
+            return {name: self.values(name) for name in names}
+        rows = [flatten(result) for result in self.results()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+
+    def seconds(self) -> array[float]:
+        """Return for each record its time in seconds since 1970; NaN where it has none."""
+        return self.times.seconds()
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return what was logged, as the user gave it, in order."""
+        count = len(self)
+        others = (dict(stored.restored()) for stored in self._stored_others())
+        return self._in_order(count, [each.rows() for each in self._columns], others)
+
+    def rows(self) -> Rows:
+        """Return a dict for each record: its numbers, what was logged, and its time."""
+        results = self.results()
+        names, columns = tuple(self.numbers), list(self.numbers.values())
+        rows = []
+        for time, result, *numbers in zip(self.times, results, *columns, strict=False):
+            row = {**dict(zip(names, numbers, strict=True)), **result}
+            if time is not None:
+                row.setdefault("timestamp", time)
+            rows.append(row)
+        return Rows(rows, names[0])
+
+    def add_latest(self, found: dict[str, Any]) -> None:
+        """Add the latest value of each metric, by flat name, to those that were found."""
+        count = len(self)
+        # Those in the same columns have the same names: the last of them says all.
+        last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
+        for i in sorted(last.union(list(self._others)), reverse=True):
+            if 0 <= i < count and not self._adds_nothing(i, found):
+                add_missing(found, self._result(i))
+
+    def _in_kind(self, name: str, numbers: list[Any]) -> Column:
+        """Return numbers in the kind of column that is kept of them.
+
+        Raises:
+            OverflowError, TypeError: they need another.
+        """
+        if type(self.numbers[name]) is list:
+            return numbers
+        if set(map(type, numbers)) != {int}:
+            raise TypeError
+        return array("q", numbers)
+
+    def _number_by_list(self, name: str) -> None:
+        if type(self.numbers[name]) is not list:
+            self.numbers[name] = list(self.numbers[name])
+
+    def _turn_to(self, record: Record) -> Mapping[Any, Any]:
+        """Make the columns for a result the last ones; return it as they take it.
+
+        Raises:
+            _NoColumns: there are none for it.
+        """
+        result: Mapping[Any, Any] = record["body"]["result"]
+        if "extended" in record:
+            result = _with_floats(result)
+        shape = shape_of(result)
+        if dict in shape:
+            result = by_path(result)
+            shape = shape_of(result)
+        place = self._by_shape.get(shape, len(self._columns))
+        if place == NOWHERE or not result:
+            raise _NoColumns
+        if place == len(self._columns):
+            self._columns.append(Columns(shape))
+            self._by_shape[shape] = place
+        self._last_shape, self._last_place = shape, place
+        self._last_append = self._columns[place].append
+        return result
+
+    def _in_order(
+        self, count: int, columns: Iterable[Iterable[Any] | None], others: Iterator[Any]
+    ) -> list[Any]:
+        """Return what the records have in order, each from its columns; None where those do not."""
+        sources = [repeat(None) if each is None else iter(each) for each in columns]
+        if not self._others and len(sources) == 1:
+            return list(islice(sources[0], count))
+        by_place = dict(enumerate(sources))
+        by_place[NOWHERE] = others
+        return [next(by_place[place]) for place in self._places[:count]]
+
+    def _stored_others(self) -> Iterator[Stored]:
+        yield from list(self._others.values())
+
+    def _result(self, i: int) -> dict[str, Any]:
+        place = self._places[i]
+        if place == NOWHERE:
+            return self._others[i].restored()
+        return self._columns[place].row(self._places.count(place, 0, i))
+
+    def _adds_nothing(self, i: int, found: Mapping[str, Any]) -> bool:
+        """Tell whether a result is nothing new for sure; arrays in files are not loaded for it."""
+        if i not in self._others or not self._others[i].value.keys() <= found.keys():
+            return False
+        values = self._others[i].value.values()
+        return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
+
+
+def _like(column: Column, values: list[Any]) -> Column:
+    """Return values in the kind of column that another one is."""
+    return array(column.typecode, values) if isinstance(column, array) else values
+
+
+LEAST, MOST = -(2**63), 2**63 - 1
+"""What an `array` of whole numbers holds."""
+
+_BY_HAND = (AttributeError, TypeError, RecursionError)
+"""What comes of a result that somebody edited: no dict, or one nested without end."""
+
+_LEAVES = frozenset({"$numberDouble", "$integer", "$numberDecimal", "$date", "$array"})
+"""What in a stored dict says that it stands for something else than a dict."""
+
+NOWHERE = 255
+"""The place of a result that is in no columns: it holds what has a form of its own in JSON, or
+has one shape too many, or a number too large."""
+
+_NOT_FINITE = [({"$numberDouble": text}, float(text)) for text in ("NaN", "Infinity", "-Infinity")]
+
+
+def _with_floats(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result with NaN and infinities read.
+
+    Raises:
+        _NoColumns: it may hold what else JSON lacks.
+    """
+    read: dict[str, Any] = {}
+    for key, value in stored.items():
+        if key[:1] == "$" or type(value) is list:
+            raise _NoColumns
+        if type(value) is dict:
+            numbers = [number for form, number in _NOT_FINITE if value == form]
+            read[key] = numbers[0] if numbers else _with_floats(value)
+        else:
+            read[key] = value
+    return read
+
+
+def _values_of(results: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, results))
+
+
+EDITED = (AttributeError, KeyError, TypeError, ValueError)
+"""What comes of a record that lacks something, or holds it in another form than casket writes."""
+
+
+def name_unreadable(record: Record, error: Exception) -> None:
+    """Warn of a record that cannot be shown; the others can."""
+    is_missing = isinstance(error, KeyError)
+    reason = f"has no {error}" if is_missing else f"cannot be read ({error})"
+    warnings.warn(
+        f"a record of kind {record['kind']!r}, {record['writer']}:{record['n']}, {reason}; it is "
+        "not shown, and stays in the store",
+        CasketWarning,
+        stacklevel=2,
+    )
+
+
+class _NoColumns(Exception):
+    """A result is to be kept as it stands in its record."""
+
+
+def best_of(values: Sequence[Any], mode: Mode) -> Any:
+    """Return the lowest or highest number among values; None if there is none."""
+    return _picker(mode)(_numbers(values), default=None)
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the values that are numbers, the quick way if all are."""
+    if isinstance(values, array) or {float, int}.issuperset(map(type, values)):
+        try:
+            has_nan = (total := sum(values)) != total
+        except OverflowError:  # a whole number that no float can hold
+            has_nan = True
+        if not has_nan:
+            return values
+    return [value for value in values if is_number(value)]
+
+
+def value_under(result: Mapping[str, Any], name: str) -> Any:
+    """Return the value under a flat name; None if there is none."""
+    if name in result or "." not in name:
+        return result.get(name)
+    return flatten(result).get(name)
+
+
+def add_missing(found: dict[str, Any], result: Mapping[str, Any]) -> None:
+    """Add the values of a result whose flat names are not among those found."""
+    for name, value in flatten(result).items():
+        found.setdefault(name, value)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{"opt": {"name": 1}}` as `{"opt.name": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if type(value) is dict and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number, which neither a bool nor NaN is."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _picker(mode: Mode) -> Any:
+    if mode not in get_args(Mode):
+        raise BadLocation(f"mode={mode!r}: give one of {get_args(Mode)}")
+    return min if mode == "min" else max

@@ -1,0 +1,135 @@
+"""What can be said of sessions in plain JSON: for listings, exports and pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+from casket.reading.metrics import better
+from casket.reading.rows import best_of
+from casket.reading.views import SessionView
+
+
+def facts(session: SessionView) -> dict[str, Any]:
+    """Return what a listing shows of a session, as JSON.
+
+    Returns:
+        id, experiment, model, status, started, ended, duration and age (seconds), epochs (how
+        many), tags, note, error, params, last (the latest value of each metric, by flat name) and
+        best (the best value of each whose name tells which way is better).
+    """
+    ended = session.ended
+    return {
+        "id": session.id,
+        "experiment": session.experiment,
+        "model": session.model,
+        "status": session.status,
+        "started": session.started.isoformat(),
+        "ended": ended.isoformat() if ended else None,
+        "duration": round(session.duration.total_seconds(), 3),
+        "age": round(session.age.total_seconds(), 3),
+        "epochs": epoch_count(session),
+        "tags": list(session.tags),
+        "note": session.note,
+        "error": session.error,
+        "params": as_json(session.params),
+        "last": as_json(dict(session.last)),
+        "best": as_json(best_values(session)),
+    }
+
+
+def details(session: SessionView) -> dict[str, Any]:
+    """Return all that is known of a session, as JSON.
+
+    Returns:
+        What `facts` does, and config, meta, results (a list of `{"index": ..., "result": ...}`),
+        artifacts (name, path, size in bytes, media_type), epoch_rows and batch_rows.
+    """
+    results = session.logged("result")
+    return {
+        **facts(session),
+        "config": as_json(session.config),
+        "meta": as_json(session.meta),
+        "results": [
+            {"index": index, "result": as_json(result)}
+            for index, result in zip(results.numbers["index"], results.results(), strict=False)
+        ],
+        "artifacts": [
+            {
+                "name": name,
+                "path": str(artifact.folder.path / artifact.file),
+                "size": artifact.size,
+                "media_type": artifact.media_type,
+            }
+            for name, artifact in session.artifacts.items()
+        ],
+        "epoch_rows": as_json(session.epochs),
+        "batch_rows": as_json(session.batches),
+    }
+
+
+def epoch_count(session: SessionView) -> int:
+    """Return how many epochs a session has, one that was logged again counted once."""
+    return len(set(session.logged("epoch").numbers["epoch_num"]))
+
+
+def best_values(session: SessionView) -> dict[str, float]:
+    """Return the best value of each metric of its epochs whose name tells which way is better."""
+    bests = {name: best_value(session, name) for name in numeric_metrics(session)}
+    return {name: best for name, best in bests.items() if best is not None}
+
+
+def best_value(session: SessionView, metric: str, otherwise: Any = None) -> Any:
+    """Return the best value of a metric of its epochs, if its name implies which way is better."""
+    mode = better(metric)
+    best = best_of(session.logged("epoch").values(metric), mode) if mode else None
+    return otherwise if best is None else best
+
+
+def numeric_metrics(session: SessionView) -> list[str]:
+    """Return the flat names of the metrics whose latest value is a number."""
+    return [name for name, value in session.last.items() if _is_numeric(value)]
+
+
+def varying(tables: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys under which tables differ, in the order they come."""
+    rows = list(tables)
+    names = dict.fromkeys(name for row in rows for name in row)
+    missing = object()
+    first = rows[0] if rows else {}
+    return [
+        name
+        for name in names
+        if any(not _is_same(row.get(name, missing), first.get(name, missing)) for row in rows)
+    ]
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON: dates as ISO 8601, what is not finite as `"NaN"` or `"Infinity"`."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [as_json(item) for item in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _word(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    return as_json(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def _word(value: float) -> str:
+    if value != value:
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or as_json(one) == as_json(other)

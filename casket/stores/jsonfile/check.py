@@ -1,0 +1,314 @@
+"""Looking at all of a JSON file, damaged or not, and writing it anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from casket.errors import NotACasketFile, NotFound
+from casket.stores.inspection import Flaw, Part, copied, fault_of
+from casket.stores.jsonfile import layout, scan
+from casket.stores.jsonfile.files import FilePort, LocalFile, opened
+from casket.stores.jsonfile.salvage import salvage
+from casket.stores.jsonfile.store import ascending, joined, unfolded
+from casket.system import failures
+
+_WAIT = 0.1
+"""Seconds after which an append that was going on is over."""
+
+_LIKE_A_RECORD = frozenset({"writer", "n", "v"})
+
+
+class _Piece(NamedTuple):
+    """What a range of lines holds: documents, as they stand, and what is wrong."""
+
+    documents: list[layout.Document]
+    flaws: list[Flaw]
+    size: int
+
+
+class JsonInspection:
+    """The inspection of a JSON file.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def parts(self) -> Iterator[Part]:
+        """Yield what the file holds; see `Inspection`."""
+        try:
+            with opened(self._path) as file:
+                for piece in self._pieces(file):
+                    records = [
+                        (number, record)
+                        for number, document in piece.documents
+                        for record in _records(document)
+                    ]
+                    yield Part(records, piece.flaws, piece.size)
+        except FileNotFoundError:
+            raise NotFound(str(self._path)) from None
+        except OSError as error:
+            raise failures.unreadable(self._path, error.errno) from error
+
+    def repair(self, kept: Path) -> None:
+        """Write every whole document to a new file; see `Inspection`.
+
+        Others may go on writing: they wait, and go on in the new file.
+        """
+        file = self._locked()
+        try:
+            documents = (one for piece in self._pieces(file) for one in piece.documents)
+            lines = (layout.line(*one) for one in ascending(documents))
+            with copied(Path(file.name), kept):
+                file.replace(chain([self._head(file)], joined(lines), [layout.TAIL]))
+        except OSError as error:
+            raise failures.unavailable(self._path, error.errno, "nothing was changed") from error
+        finally:
+            file.close()
+
+    def _locked(self) -> LocalFile:
+        while True:
+            try:
+                file = LocalFile(self._path, writing=True)
+                file.lock()
+            except OSError as error:
+                raise failures.unavailable(
+                    self._path, error.errno, "nothing was changed"
+                ) from error
+            if file.is_current():
+                return file
+            file.close()
+
+    def _head(self, file: FilePort) -> bytes:
+        """Return the first line, with the tables of other programs if they can be read."""
+        first = scan.first_line(file)
+        if layout.is_first_line(first):
+            return first
+        other = _other_layout(file)
+        return other.first_line() if other else layout.HEAD
+
+    def _pieces(self, file: FilePort) -> Iterator[_Piece]:
+        extent = _extent(file)
+        if extent is not None:
+            pieces = self._lines(file, extent)
+        elif layout.HEAD.startswith(file.read_at(0, len(layout.HEAD) + 1)):
+            return
+        else:
+            pieces = self._without_head(file)
+        has_documents = has_flaws = has_records = False
+        for piece in pieces:
+            has_documents = has_documents or bool(piece.documents)
+            has_flaws = has_flaws or bool(piece.flaws)
+            has_records = has_records or any(
+                layout.is_casket_document(one) for _, one in piece.documents
+            )
+            yield piece
+        if has_documents or (has_flaws and extent is None):
+            self._require(has_records)
+
+    def _require(self, has_records: bool) -> None:
+        if not has_records:
+            raise NotACasketFile(str(self._path), "nothing in it is an experiment record")
+
+    def _without_head(self, file: FilePort) -> Iterator[_Piece]:
+        """Yield what a file holds that is in another layout, or whose first line is damaged."""
+        size = file.size()
+        other = _other_layout(file) if size <= scan.EDITED else None
+        first = scan.first_line(file)
+        extent = scan.extent_after(file, len(first))
+        if other is None and extent.last:
+            piece = _salvaged(file, Flaw(0, len(first), "the first line is damaged"))
+            yield piece
+            last = piece.documents[-1][0] if piece.documents else 0
+            yield from self._lines(file, extent, last)
+            return
+        other = other or _other_layout(file)
+        if other is not None:
+            yield _checked(other.documents, size)
+            return
+        yield _salvaged(file, Flaw(0, size, "it is no valid JSON"))
+
+    def _lines(self, file: FilePort, extent: scan.Extent, last: int = 0) -> Iterator[_Piece]:
+        """Yield what a file of a record a line holds."""
+        other = _laid_out_by_hand(file, extent)
+        if other is not None:
+            yield _checked(other.documents, file.size())
+            return
+        whole = scan.without_cut(file, extent)
+        for at, block in scan.blocks(file, whole.start + 1, whole.stop):
+            is_end = at + len(block) == whole.stop
+            piece = _fast(block, at, last, is_end) or _slow(file, block, at, last, is_end)
+            yield piece
+            last = max([last, *(number for number, _ in piece.documents[-1:])])
+        yield _end(file, extent, whole, last)
+
+
+def _extent(file: FilePort) -> scan.Extent | None:
+    """Find where the records lie; an append that is going on is waited for."""
+    extent = scan.find_extent(file)
+    if extent is None or (layout.is_closed(extent.rest) and not extent.is_cut):
+        return extent
+    time.sleep(_WAIT)
+    return scan.find_extent(file)
+
+
+def _fast(block: bytes, at: int, last: int, is_end: bool) -> _Piece | None:
+    """Return what whole lines hold if nothing is wrong with them."""
+    parsed = layout.parse_block(block, at)
+    if not (parsed.is_sound and (is_end or block.endswith(layout.NEXT))):
+        return None
+    if parsed.documents[0][0] <= last or any(map(_fault, parsed.documents)):
+        return None
+    return _Piece(parsed.documents, [], len(block))
+
+
+def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Piece:
+    """Look at lines one by one."""
+    documents: list[layout.Document] = []
+    flaws: list[Flaw] = []
+    lines = block.splitlines(keepends=True)
+    start = at
+    for i, line in enumerate(lines, 1):
+        stop = start + len(line)
+        document = layout.parse_line(line.rstrip(b"\n"))
+        covered = None if document else layout.parse_covered(line.rstrip(b"\n"))
+        document = (last + 1, covered) if covered else document
+        problem = _problem(document, line, last, is_end and i == len(lines))
+        if covered:
+            problem = "the end of an earlier document covers its number: the file is a copy of one "
+            problem += "that was being written"
+        if document is not None and not _fault(document):
+            documents.append(document)
+            if problem:
+                flaws.append(Flaw(start, stop, problem, last))
+            last = document[0]
+        elif layout.is_closing(line):
+            flaws.append(Flaw(start, stop, "the end of the document stands before it", last))
+        elif line.strip():
+            _add(flaws, Flaw(start, stop, problem, last, line))
+        start = stop
+    return _all_salvaged(file, documents, flaws, len(block))
+
+
+def _problem(document: layout.Document | None, line: bytes, last: int, is_last: bool) -> str:
+    """Say what is wrong with a line; nothing if nothing is."""
+    if document is None:
+        return "it holds no whole record"
+    fault = _fault(document)
+    if fault:
+        return f"it is no record: {fault}"
+    if document[0] <= last:
+        return f"record {document[0]} comes after record {last}"
+    if not is_last and not line.endswith(b"}" + layout.NEXT):
+        return "the comma after it is missing, or there is more than one"
+    return ""
+
+
+def _add(flaws: list[Flaw], flaw: Flaw) -> None:
+    """Add a flaw; to the one before it, if nothing whole stands between them."""
+    before = flaws[-1] if flaws else None
+    if before and before.text and before.stop == flaw.start and before.problem == flaw.problem:
+        flaws[-1] = before._replace(stop=flaw.stop, text=before.text + flaw.text)
+    else:
+        flaws.append(flaw)
+
+
+def _end(file: FilePort, extent: scan.Extent, whole: scan.Extent, last: int) -> _Piece:
+    """Return what is wrong after the last whole record."""
+    size = file.size()
+    damage = extent.damage_at_end()
+    if extent.is_cut:
+        text = file.read_at(whole.stop, size - whole.stop)
+        problem = "an append of several records was interrupted; readers see none of them"
+        return _Piece([], [Flaw(whole.stop, size, problem, last, text)], size - whole.stop)
+    if damage is not None:
+        is_closed = layout.is_closed(extent.rest)
+        problem = "it holds no whole record" if is_closed else "an append was interrupted"
+        text = file.read_at(damage.start, damage.stop - damage.start)
+        return _all_salvaged(file, [], [Flaw(*damage, problem, last, text)], size - extent.stop)
+    if layout.is_closed(extent.rest):
+        return _Piece([], [], size - extent.stop)
+    problem = "the closing braces are missing, so it is no valid JSON: an append was interrupted"
+    return _Piece([], [Flaw(extent.stop, size, problem, last)], size - extent.stop)
+
+
+def _salvaged(file: FilePort, flaw: Flaw) -> _Piece:
+    """Return what is whole in a range of bytes, and what is not."""
+    text = file.read_at(flaw.start, flaw.stop - flaw.start)
+    piece = _all_salvaged(file, [], [flaw._replace(text=text)], len(text))
+    if not piece.flaws:  # all that is lost is punctuation
+        return piece._replace(flaws=[flaw])
+    return piece
+
+
+def _all_salvaged(
+    file: FilePort, documents: list[layout.Document], flaws: list[Flaw], size: int
+) -> _Piece:
+    """Add what is whole in damaged ranges to what was found; name what is not."""
+    remaining = []
+    for flaw in flaws:
+        found = salvage(flaw.text, flaw.start) if flaw.text else None
+        whole = [one for one in found.documents if not _fault(one)] if found else []
+        if not found or not whole:
+            remaining.append(flaw)
+            continue
+        documents += whole
+        remaining += [
+            flaw._replace(start=start, stop=stop, text=file.read_at(start, stop - start))
+            for start, stop in found.lost
+        ] or [flaw._replace(problem="what separates its records is damaged", text=b"")]
+    documents.sort(key=lambda one: one[0])
+    return _Piece(documents, remaining, size)
+
+
+def _checked(documents: Sequence[layout.Document], size: int) -> _Piece:
+    """Check the documents of a valid file in another layout."""
+    whole, flaws = [], []
+    for one in documents:
+        fault = _fault(one)
+        if fault:
+            flaws.append(Flaw(0, size, f"document {one[0]} is no record: {fault}", one[0] - 1))
+        else:
+            whole.append(one)
+    return _Piece(whole, flaws, size)
+
+
+def _fault(numbered: layout.Document) -> str | None:
+    """Say what is wrong with a document; None if nothing is, or if it is none of casket's."""
+    document = numbered[1]
+    if layout.is_record(document):
+        return fault_of(document)
+    if layout.is_nested(document):
+        try:
+            unfolded(dict(document))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return f"it cannot be read ({type(error).__name__}: {error})"
+        return None
+    return fault_of(document) if document.keys() & _LIKE_A_RECORD else None
+
+
+def _records(document: dict[str, Any]) -> list[Any]:
+    if layout.is_record(document):
+        document.pop("more", None)
+        return [document]
+    return unfolded(document)
+
+
+def _other_layout(file: FilePort) -> layout.OtherLayout | None:
+    """Return what a valid file in another layout holds; None if it is damaged, or not casket's."""
+    try:
+        return layout.parse_other(file.read_at(0, file.size()))
+    except layout.NotOurs:
+        return None
+
+
+def _laid_out_by_hand(file: FilePort, extent: scan.Extent) -> layout.OtherLayout | None:
+    """Return what a file holds whose first line is casket's, but not the others, if it is valid."""
+    is_suspect = file.size() <= scan.EDITED and scan.damages(file, extent)
+    return _other_layout(file) if is_suspect else None

@@ -1,0 +1,265 @@
+"""Where the heads of a JSON document lie: the records that are few, and that writers look for.
+
+A handle that holds a large file open asks for starts, ends and configs again and again. It keeps
+the places of their lines, and reads on from the end of the last line it has seen. The lines
+themselves are read anew for every question, so no answer is out of date.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+
+import orjson
+
+from casket.stores import base
+from casket.stores.jsonfile import layout, scan
+from casket.stores.jsonfile.files import FilePort
+
+_REMEMBERED = 512
+"""Bytes of the last line that tell whether the file is still the one that was read."""
+
+_LINE_ROOM = 2048
+"""Bytes read at once of a line; most starts are shorter."""
+
+_KIND = b'{"kind":"'
+_CLAIM = b'"claim":"'
+_LAST_CLAIM = b',"claim":"'
+_CLAIM_STOP = 32 + len('"}')
+_CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_STOP
+_COMMA = ord(",")
+_SESSION = b'"session":"'
+_MANY = 50
+"""From so many places on, the file is read in blocks instead of line by line."""
+
+_SPACED = b'": '
+_LONGEST_NUMBER = 48
+"""Bytes before the document of a line, at most."""
+
+_NEEDLES = [
+    *(
+        needle % kind.encode()
+        for kind in base.HEADS
+        for needle in (b'"kind":"%b"', b'"kind": "%b"')
+    ),
+    b'"claim":',
+    b'"models":[',
+]
+_THIRD, _FIFTH = len(_KIND) + 2, len(_KIND) + 4
+"""The fifth letter tells the kinds of heads apart; the third, those that have three letters."""
+
+_END = ord("d")
+_STARTS_AND_ENDS = b"id"
+"""The letters that tell the kinds `session` and `end`."""
+
+_ENDS_AND_STARTS = frozenset({"session", "end"})
+
+
+class Places:
+    """The places of the heads of one document: where the document of each line begins."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        # Of each head a letter that tells its kind, and where its document begins.
+        self._letters = bytearray()
+        self._places = array("q")
+        self._by_claim: dict[bytes, int] = {}
+        self._again: dict[bytes, list[int]] = {}
+        self._by_session: dict[bytes, list[int]] = {}
+        self._sorted = 0
+        self._others: list[int] = []
+        self._last, self._line, self._stop = 0, b"", 0
+        self._is_marked = False
+
+    def of(
+        self,
+        file: FilePort,
+        extent: scan.Extent,
+        session: str | None,
+        claim: str | None,
+        kinds: Collection[str] | None,
+    ) -> list[int] | None:
+        """Return where the heads asked for may be, in order.
+
+        Args:
+            file: the document.
+            extent: where its records lie.
+            session: the id of their session.
+            claim: the claim they carry.
+            kinds: their kinds, all of them heads, if no claim is asked for.
+
+        Returns:
+            The places; None if another thread, or what this call interrupted, is looking now.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            self._read_on(file, extent)
+            return sorted({*self._chosen(file, session, claim, kinds), *self._others})
+        except BaseException:
+            # An interrupt may have come anywhere.
+            self._forget()
+            raise
+        finally:
+            self._lock.release()
+
+    @property
+    def has_others(self) -> bool:
+        """Whether some heads are not as casket writes them."""
+        return bool(self._others)
+
+    def _chosen(
+        self,
+        file: FilePort,
+        session: str | None,
+        claim: str | None,
+        kinds: Collection[str] | None,
+    ) -> Collection[int]:
+        if claim is not None:
+            key = _as_written(claim)
+            first = [self._by_claim[key]] if key in self._by_claim else []
+            return [*first, *self._again.get(key, ())]
+        if session is not None and kinds is not None and _ENDS_AND_STARTS.issuperset(kinds):
+            self._sort_by_session(file)
+            return self._by_session.get(_as_written(session), [])
+        return [place for kind in kinds or () for place in self._of_kind(kind)]
+
+    def _read_on(self, file: FilePort, extent: scan.Extent) -> None:
+        """Note the heads that were appended since the last look."""
+        is_same = self._line and file.read_at(self._last, len(self._line)) == self._line
+        if not is_same or self._stop > extent.stop:
+            self._forget()
+            self._stop = extent.start + 1
+            self._is_marked = extent.stop > scan.EDITED and _begins_marked(file, self._stop)
+        note = self._note_marked if self._is_marked else self._note_matching
+        for start, block in scan.blocks(file, self._stop, extent.stop, scan.SEARCHED):
+            note(block, start)
+        self._last, self._stop = extent.at, extent.stop
+        self._line = file.read_at(extent.at, min(extent.stop - extent.at, _REMEMBERED))
+
+    def _note_marked(self, block: bytes, start: int) -> None:
+        """Note the lines with the mark of heads, which no other line of casket's has.
+
+        Written out for speed: this is most of what the first start in a large file costs.
+        """
+        find, by_claim = block.find, self._by_claim
+        letters, places = self._letters, self._places
+        at = find(layout.MARK) + 1
+        while at:
+            stop = find(b"\n", at)
+            if stop < 0:
+                stop = len(block)
+            letter = block[at + _FIFTH]
+            if letter == _COMMA:
+                letter = block[at + _THIRD]
+            letters.append(letter)
+            places.append(start + at)
+            if letter != _END:
+                last = stop - 1 if block[stop - 1] == _COMMA else stop
+                claim = block[last - _CLAIM_STOP : last - 2]
+                if block[last - _CLAIM_ROOM : last - _CLAIM_STOP] != _LAST_CLAIM:
+                    self._note_claims(block, at, stop, start + at)
+                elif by_claim.setdefault(claim, start + at) != start + at:
+                    self._note_claim(claim, start + at)
+            at = find(layout.MARK, stop) + 1
+
+    def _note_matching(self, block: bytes, start: int) -> None:
+        """Note the lines that may hold a head, marked or not; any program may have written them."""
+        for begin, line in layout.matching_lines(block, _NEEDLES):
+            at = line.find(_KIND, 0, _LONGEST_NUMBER)
+            if at < 0 or _SPACED in line[at:]:
+                self._others.append(start + begin)
+            else:
+                self._note(block, begin + at, begin + len(line), start + begin + at)
+
+    def _note(self, block: bytes, at: int, stop: int, place: int) -> None:
+        """Note a document, from `at` to `stop` in a block, at a place of the file."""
+        letter = block[at + _FIFTH]
+        self._letters.append(block[at + _THIRD] if letter == _COMMA else letter)
+        self._places.append(place)
+        self._note_claims(block, at, stop, place)
+
+    def _note_claims(self, block: bytes, at: int, stop: int, place: int) -> None:
+        """Note what may be the claim of a document; a body may have the same name in it."""
+        claim_at = block.find(_CLAIM, at, stop)
+        while claim_at >= 0:
+            claim_at += len(_CLAIM)
+            self._note_claim(block[claim_at : block.find(b'"', claim_at)], place)
+            claim_at = block.find(_CLAIM, claim_at, stop)
+
+    def _note_claim(self, claim: bytes, place: int) -> None:
+        if self._by_claim.setdefault(claim, place) != place:
+            self._again.setdefault(claim, []).append(place)
+
+    def _sort_by_session(self, file: FilePort) -> None:
+        """Note of which session the starts and ends are that were read since."""
+        for i in range(self._sorted, len(self._places)):
+            if self._letters[i] in _STARTS_AND_ENDS:
+                place = self._places[i]
+                text = file.read_at(place, _REMEMBERED)
+                if _SESSION not in text:
+                    text = document_at(file, place)
+                session_at = text.find(_SESSION) + len(_SESSION)
+                session = text[session_at : text.find(b'"', session_at)]
+                self._by_session.setdefault(session, []).append(place)
+        self._sorted = len(self._places)
+
+    def _of_kind(self, kind: str) -> Iterator[int]:
+        """Yield where the heads of a kind are."""
+        letter = (kind[4:5] or kind[2]).encode()
+        at = self._letters.find(letter)
+        while at >= 0:
+            yield self._places[at]
+            at = self._letters.find(letter, at + 1)
+
+
+def documents(file: FilePort, places: Sequence[int]) -> Iterator[layout.Document | layout.Damage]:
+    """Yield the documents at some places; a damage for a line that is not whole."""
+    for place, (number, text) in zip(places, numbered(file, places), strict=True):
+        try:
+            yield int(number), orjson.loads(text)
+        except ValueError:
+            yield layout.Damage(place, place + len(text))
+
+
+def numbered(file: FilePort, places: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the number and the text of each document at some places, in order."""
+    room = scan.SEARCHED if len(places) > _MANY else _LINE_ROOM
+    text, start = b"", 0
+    for place in places:
+        at = place - start
+        stop = text.find(b"\n", at) if at < len(text) else -1
+        if stop < 0:
+            start = max(place - _LONGEST_NUMBER, 0)
+            text, at = file.read_at(start, room), place - start
+            stop = text.find(b"\n", at)
+        if stop < 0:
+            text = text[:at] + document_at(file, place)
+            stop = len(text)
+        number = text[text.rfind(b'"', 0, at - 3) + 1 : at - 3]
+        yield number, text[at:stop].rstrip(b",")
+
+
+def document_at(file: FilePort, place: int) -> bytes:
+    """Return the rest of the line from a place on, without its newline."""
+    length = _LINE_ROOM
+    while True:
+        text = file.read_at(place, length)
+        stop = text.find(b"\n")
+        if stop >= 0 or len(text) < length:
+            return text[:stop] if stop >= 0 else text
+        length *= 4
+
+
+def _begins_marked(file: FilePort, at: int) -> bool:
+    """Return whether the first record, which is a head, has the mark."""
+    return layout.MARK in document_at(file, at)[:_LONGEST_NUMBER]
+
+
+def _as_written(text: str) -> bytes:
+    """Return a text as it stands between quotes."""
+    return orjson.dumps(text)[1:-1]

@@ -1,0 +1,259 @@
+"""Finding records in a JSON document, block by block, without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from casket.stores import base
+from casket.stores.jsonfile import layout
+from casket.stores.jsonfile.files import FilePort
+
+EDITED = 8 << 20
+"""A file up to this size may have been edited by hand or rewritten by TinyDB, and is checked line
+by line when it is opened to write; in a larger one, lines are taken to be as casket writes them."""
+
+PARSED = 1 << 15
+"""Bytes parsed at a time: more objects at once give Python's garbage collector more to do."""
+
+SEARCHED = 1 << 18
+"""Bytes searched at a time, which fit into a processor's cache."""
+
+
+class Extent(NamedTuple):
+    """Where the records of a document lie."""
+
+    start: int
+    """The end of the first line, before its newline."""
+    at: int
+    """The start of the last whole line."""
+    stop: int
+    """The end of the last whole line, before its comma; `start` if there is none."""
+    last: int
+    """The number of the last whole record, 0 if there is none."""
+    more: int
+    """How many records of the last append come after it."""
+    rest: bytes
+    """What stands after `stop`."""
+    is_covered: bool = False
+    """Whether the end of an earlier document covers how the last line begins."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last append is there in part: it is being written, or was interrupted."""
+        return self.more > 0 and not layout.is_closed(self.rest)
+
+    def shows(self, document: layout.Document) -> bool:
+        """Tell whether a document belongs to an append that is there as a whole."""
+        number, fields = document
+        return number + layout.more_after(fields) <= self.last or not self.is_cut
+
+    def damage_at_end(self) -> layout.Damage | None:
+        """Return the range after the last whole line that holds neither separator nor closing."""
+        lost = layout.lost_in(self.rest)
+        return layout.Damage(self.stop + lost.start, self.stop + lost.stop) if lost else None
+
+    def end(self) -> layout.Block:
+        """Return the end as a block: damaged, unless it is merely not written yet."""
+        damage = self.damage_at_end() if layout.is_closed(self.rest) else None
+        return layout.Block([], [damage] if damage else [], is_sound=damage is None)
+
+
+def find_extent(file: FilePort) -> Extent | None:
+    """Find where the records lie; None if the document is in another layout."""
+    first = first_line(file)
+    return extent_after(file, len(first)) if layout.is_first_line(first) else None
+
+
+def extent_after(file: FilePort, start: int) -> Extent:
+    """Find where the records lie after a first line that ends at `start`."""
+    size, window = file.size(), 1 << 16
+    while True:
+        low = max(start + 1, size - window)
+        text = file.read_at(low, max(size - low, 0))
+        line = _last_whole_line(text, low == start + 1)
+        if line is not None:
+            (number, document), at, stop = line
+            more = layout.more_after(document)
+            is_covered = layout.parse_line(text[at:stop]) is None
+            return Extent(start, low + at, low + stop, number, more, text[stop:], is_covered)
+        if low == start + 1:
+            return Extent(start, start, start, 0, 0, file.read_at(start, 1) + text)
+        window *= 4
+
+
+def first_line(file: FilePort) -> bytes:
+    """Return the first line, without its newline."""
+    size, length = file.size(), 256
+    while True:
+        text = file.read_at(0, length)
+        if b"\n" in text or length >= size:
+            return text.partition(b"\n")[0]
+        length *= 16
+
+
+def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, int, int] | None:
+    """Find the last whole line in `text`, whose first line counts only if it `starts_line`.
+
+    Returns:
+        The document, and where its line starts and stops, without its comma.
+    """
+    covered: list[tuple[dict[str, Any], int, int]] = []
+    for at, line in _lines_backwards(text, starts_line):
+        # The first byte of an append may stand over the end of the document: `},}}`.
+        for whole in (line, line.removesuffix(b",}}")):
+            stop = at + len(whole.rstrip(b","))
+            document = layout.parse_line(whole)
+            if document is not None and not covered:
+                return document, at, stop
+            if document is not None:
+                # Each of those that follow has the number after the one before.
+                return (document[0] + len(covered), covered[0][0]), *covered[0][1:]
+            hidden = layout.parse_covered(whole)
+            if hidden is not None:
+                covered.append((hidden, at, stop))
+                break
+    if covered and starts_line:
+        return (len(covered), covered[0][0]), *covered[0][1:]
+    return None
+
+
+def _lines_backwards(text: bytes, starts_line: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield lines and where they start, the last one first."""
+    stop = len(text)
+    while stop > 0:
+        newline = text.rfind(b"\n", 0, stop)
+        if newline < 0 and not starts_line:
+            return
+        yield newline + 1, text[newline + 1 : stop]
+        stop = newline
+
+
+def blocks(
+    file: FilePort, start: int, stop: int, size: int = PARSED
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes from `start` to `stop` as whole lines, with where each block begins."""
+    at, length = start, size
+    while at < stop:
+        data = file.read_at(at, min(length, stop - at))
+        if not data:
+            return
+        if at + len(data) < stop:
+            cut = data.rfind(b"\n") + 1
+            if cut == 0:  # a line longer than the block
+                length *= 4
+                continue
+            data = data[:cut]
+        yield at, data
+        at, length = at + len(data), size
+
+
+def parsed(file: FilePort, start: int, stop: int) -> Iterator[layout.Block]:
+    """Yield what the lines from `start` to `stop` hold, block by block."""
+    last = 0
+    for at, block in blocks(file, start, stop):
+        found = layout.parse_block(block, at, last)
+        yield found
+        last = found.documents[-1][0] if found.documents else last
+
+
+def documents(file: FilePort, extent: Extent) -> Iterator[layout.Document]:
+    """Yield every document on a whole line."""
+    for block in parsed(file, extent.start + 1, extent.stop):
+        yield from block.documents
+
+
+def damages(file: FilePort, extent: Extent) -> list[layout.Damage]:
+    """Return the ranges of lines between whole ones that hold no document."""
+    found = parsed(file, extent.start + 1, extent.stop)
+    return [damage for block in found for damage in block.damages]
+
+
+def is_sound(file: FilePort, extent: Extent) -> bool:
+    """Tell whether every line is as casket writes it, and their numbers ascend."""
+    last = 0
+    for at, text in blocks(file, extent.start + 1, extent.stop):
+        block = layout.parse_block(text, at)
+        is_joined = text.endswith(layout.NEXT) or at + len(text) == extent.stop
+        if not (block.is_sound and is_joined and block.documents[0][0] > last):
+            return False
+        last = block.documents[-1][0]
+    return True
+
+
+def without_cut(file: FilePort, extent: Extent) -> Extent:
+    """Return the extent less the records of an append that was interrupted between them."""
+    if not extent.is_cut:
+        return extent
+    at = stop = extent.start
+    last = 0
+    for line_at, document, line_stop in _whole_lines(file, extent):
+        if not extent.shows(document):
+            break
+        at, stop, last = line_at, line_stop, document[0]
+    return Extent(extent.start, at, stop, last, 0, file.read_at(stop, file.size() - stop))
+
+
+def _whole_lines(file: FilePort, extent: Extent) -> Iterator[tuple[int, layout.Document, int]]:
+    last = 0
+    for at, block in blocks(file, extent.start + 1, extent.stop):
+        for text in block.splitlines(keepends=True):
+            line = text.rstrip(b"\n")
+            for document in layout.parse_block(line, at, last).documents:
+                last = document[0]
+                yield at, document, at + len(line.rstrip(b","))
+            at += len(text)
+
+
+class Needles(NamedTuple):
+    """Byte strings that the lines asked for hold: one of `own` or `foreign`, and all of `all_of`.
+
+    What is `foreign` stands on lines that casket did not write. A file that is too large to be
+    edited by hand, or to be written by TinyDB, is not searched for it, but for its first block.
+    """
+
+    own: list[bytes]
+    foreign: list[bytes]
+    all_of: list[bytes]
+
+
+def needles(
+    session: str | None, claim: str | None, kinds: Collection[str] | None
+) -> Needles | None:
+    """Return what to search for where parsing every line would be wasteful.
+
+    Lines that people edited may have spaces after colons, or another order of keys.
+    """
+    of_session = [orjson.dumps(session)] if session is not None else []
+    if claim is not None:
+        return Needles([orjson.dumps(claim)], [_NESTED], of_session)
+    if kinds is not None and are_heads(kinds):
+        own = [b'"kind":"%b"' % kind.encode() for kind in kinds]
+        spaced = [b'"kind": "%b"' % kind.encode() for kind in kinds]
+        return Needles(own, [*spaced, _NESTED], of_session)
+    return Needles(of_session, [_NESTED], []) if of_session else None
+
+
+def are_heads(kinds: Collection[str] | None) -> bool:
+    """Return whether only heads are asked for."""
+    return kinds is not None and base.HEADS.issuperset(kinds)
+
+
+_NESTED = b'"models":['
+"""In every document of the first casket, as the line of one is written."""
+
+
+def found(
+    file: FilePort, extent: Extent, needles: Needles
+) -> Iterator[layout.Document | layout.Damage]:
+    """Yield the documents on matching lines; a damage for a matching line that is not whole."""
+    for at, block in blocks(file, extent.start + 1, extent.stop, SEARCHED):
+        may_be_foreign = extent.stop <= EDITED or at == extent.start + 1
+        any_of = needles.own + needles.foreign if may_be_foreign else needles.own
+        for start, text in layout.matching_lines(block, any_of):
+            is_candidate = _NESTED in text or all(needle in text for needle in needles.all_of)
+            if is_candidate or not text.endswith((b"}", b"},")):
+                stop = at + start + len(text)
+                yield layout.parse_line(text) or layout.Damage(at + start, stop)

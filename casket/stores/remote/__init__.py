@@ -1,0 +1,1 @@
+"""What goes before every store on another machine: journal and shipping."""

@@ -1,0 +1,394 @@
+"""The journal before a remote store: writing never waits for the network.
+
+An append is safe in a journal of this machine when it returns. A thread ships what waits, in
+batches and in order, tries again after failures, and forgets only what the store has confirmed;
+the store drops what it is given twice. Only claims are asked of the store at once, when a session
+begins: of two hosts that start the same params one must be refused.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import random
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
+
+from casket.errors import CasketWarning, StoreRefused, StoreUnavailable
+from casket.format.records import FORMAT_VERSION, Record, utc_now
+from casket.stores import base
+from casket.stores.remote.journal import Journal, journals
+from casket.system import forks
+
+BATCH = 500
+"""Records shipped at once."""
+
+GATHER = 0.2
+"""Seconds that records are gathered for: to ship each alone would take the training's time."""
+
+LONGEST_END = 1.0
+"""Seconds that the end of a handle waits for a try that is under way."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
+"""Seconds between a failure and the next try; they double, up to the longest."""
+
+PAUSES = (0.05, 0.2, 0.8, 1.6)
+"""Seconds before what a session waits for is tried again, of a store that has just broken off."""
+
+PATIENCE = 8.0
+"""Seconds after which it is not: a store that does not answer takes ten to say so."""
+
+ASKED = "asked"
+"""Marks, in the journal, a record whose claim the store has still to be asked for."""
+
+Answer = TypeVar("Answer")
+
+log = logging.getLogger("casket")
+log.addHandler(logging.NullHandler())  # who has not asked for it sees no log
+
+
+class Spool:
+    """A remote store with a journal before it.
+
+    Args:
+        store: the store; its `append` drops records it has already.
+        url: its URL, without the password.
+        options: what the user chose.
+    """
+
+    def __init__(self, store: base.Store, url: str, options: base.StoreOptions) -> None:
+        self._store = store
+        self._url = url
+        self._options = options
+        self._own: Journal | None = None
+        self.after_fork()
+        forks.renew_in_children(self)
+        _spools.add(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a child: journal, thread and locks are its parent's."""
+        if self._own is not None:
+            self._own.leave()
+        self._own = None
+        self._pid = os.getpid()
+        self._writing = threading.Lock()
+        self._shipping = threading.Lock()
+        self._progress = threading.Condition()
+        self._wake, self._hurry = threading.Event(), threading.Event()
+        self._closing = threading.Event()
+        self._sender: threading.Thread | None = None
+        # The threads that are in the store: what reads for them must not ship first.
+        self._at_store: set[int] = set()
+        self._tries = 0
+        self._failure: Exception | None = None
+        self._has_warned = False
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        """Append to the journal; with a claim, ask the store.
+
+        Returns:
+            A number that grows; it is not the store's.
+        """
+        if claim is not None:
+            return self._append_claiming(records, claim)
+        number = self._journal(records)
+        if any(record["kind"] == "end" for record in records):
+            self.flush()
+        return number
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        """Yield what is in the store once what waits here was shipped; else what waits, alone."""
+        filters: dict[str, Any] = {
+            "experiment": experiment, "session": session, "claim": claim, "kinds": kinds,
+        }  # fmt: skip
+        if threading.get_ident() in self._at_store:
+            yield from self._store.records(**filters, after=after)
+            return
+        try:
+            self._insist(self._ship)
+            yield from self._store.records(**filters, after=after)
+        except StoreUnavailable:
+            if self._options.offline == "refuse":
+                raise
+            yield from self._waiting_records(**filters)
+
+    def prune(self, tombstone: Record, /) -> None:
+        """Ship what waits, then remove from the store."""
+        self._insist(self._ship)
+        with self._in_store():
+            self._store.prune(tombstone)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all is shipped, at most some seconds; warn if it is not.
+
+        Args:
+            timeout: seconds; by default the `flush_timeout` of `Experiment.use`.
+        """
+        seconds = self._options.flush_timeout if timeout is None else timeout
+        if self._wait(seconds):
+            return True
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(self._said(), CasketWarning, stacklevel=3)
+        return False
+
+    def close(self) -> None:
+        """Ship what waits, for as long as `flush_timeout` says, and free all."""
+        if os.getpid() != self._pid:
+            return
+        if self._own is not None:
+            self.flush(0.0 if self._has_warned else None)
+            if not self._end_sender():
+                # It waits for the network, and would let nobody close the store before.
+                self._own.leave()
+                self._own, self._shipping = None, threading.Lock()
+                return
+            self._own.close()
+            self._own = None
+        self._store.close()
+
+    # Writing
+
+    def _journal(self, records: Sequence[Record]) -> int:
+        with self._writing:
+            own = self._begun()
+            number = own.append(records)
+        self._wake.set()
+        return number
+
+    def _begun(self) -> Journal:
+        """Return the journal; begin it, and the thread that ships it, if need be."""
+        own = self._own
+        if own is None:
+            own = self._own = Journal.begin(self._url, self._options.sync)
+        if self._sender is None or not self._sender.is_alive():
+            self._closing = threading.Event()
+            self._sender = threading.Thread(
+                target=self._send, args=(self._closing,), name="casket", daemon=True
+            )
+            self._sender.start()
+        return own
+
+    def _append_claiming(self, records: Sequence[Record], claim: str) -> int:
+        try:
+            return self._insist(lambda: self._ask(records, claim))
+        except StoreRefused:
+            raise
+        except StoreUnavailable as error:
+            if self._options.offline == "refuse":
+                raise
+            log.warning("%s cannot be asked; going on without: %s", self._url, error)
+        asked = [{**record, ASKED: True} if "claim" in record else record for record in records]
+        return self._journal(asked)  # type: ignore[arg-type]  # a record with a mark
+
+    def _ask(self, records: Sequence[Record], claim: str) -> int:
+        self._ship()
+        with self._in_store():
+            return self._store.append(records, claim=claim)
+
+    def _insist(self, action: Callable[[], Answer]) -> Answer:
+        """Do something that waits for the store; again if the connection had just broken."""
+        begun = time.monotonic()
+        for pause in PAUSES:
+            try:
+                return action()
+            except StoreRefused:
+                raise
+            except StoreUnavailable as error:
+                if time.monotonic() - begun > PATIENCE:
+                    raise
+                log.info("once more after: %s", error)
+                time.sleep(pause)
+        return action()
+
+    # Shipping
+
+    def _send(self, closing: threading.Event) -> None:
+        """Ship what comes, until this handle is closed; in a thread of its own."""
+        while not closing.is_set():
+            self._wake.wait(LONGEST_WAIT)
+            self._hurry.wait(self._pause())
+            self._wake.clear()
+            self._hurry.clear()
+            try:
+                self._ship()
+                self._ship_orphans()
+                self._tries, self._failure = 0, None
+            except Exception as error:  # noqa: BLE001 - whatever a driver raises, it goes on
+                self._tries, self._failure = self._tries + 1, error
+                self._wake.set()
+                log.warning("shipping is tried again: %s", error)
+            with self._progress:
+                self._progress.notify_all()
+
+    def _pause(self) -> float:
+        """Return how long to wait before the next try, in seconds."""
+        if not self._tries:
+            return GATHER
+        longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._tries - 1))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+    def _end_sender(self) -> bool:
+        """Let the thread end; tell whether it has."""
+        self._closing.set()
+        self._wake.set()
+        self._hurry.set()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.join(LONGEST_END)
+        return sender is None or not sender.is_alive()
+
+    def _ship(self) -> None:
+        """Ship what waits in this handle's journal.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached; what waits is kept.
+        """
+        with self._shipping:
+            own = self._own
+            if own is None:
+                return
+            with self._in_store():
+                ship(own, self._store)
+            if own.is_large():
+                self._begin_anew(own)
+
+    @contextlib.contextmanager
+    def _in_store(self) -> Iterator[None]:
+        """Let this thread read the store as it is, which it does to find what is to be repeated."""
+        me = threading.get_ident()
+        self._at_store.add(me)
+        try:
+            yield
+        finally:
+            self._at_store.discard(me)
+
+    def _begin_anew(self, own: Journal) -> None:
+        with self._writing:
+            if not own.waiting:
+                self._own = Journal.begin(self._url, self._options.sync)
+                own.close()
+
+    def _ship_orphans(self) -> None:
+        """Ship what processes have left that are gone."""
+        for url, path in journals(self._url):
+            if self._own is not None and path == self._own.path:
+                continue
+            orphan = Journal.orphan(path, url)
+            if orphan is not None:
+                try:
+                    with self._in_store():
+                        ship(orphan, self._store)
+                finally:
+                    orphan.close()
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for the thread to ship what is in the journal now."""
+        own = self._own
+        if own is None:
+            return True
+        goal = own.last
+        self._wake.set()
+        self._hurry.set()
+        with self._progress:
+            return self._progress.wait_for(lambda: own.shipped >= goal, seconds)
+
+    def _waiting_records(self, **filters: Any) -> Iterator[base.Numbered]:
+        own = self._own
+        for number, record in own.all_waiting() if own else ():
+            if base.fits(record, **filters):
+                yield number, _unmarked(record)
+
+    def _said(self) -> str:
+        own = self._own
+        waiting = own.waiting if own else 0
+        why = f" ({self._failure})" if self._failure else ""
+        return (
+            f"{waiting} records wait for {self._url}{why}. They are safe in "
+            f"{own.path if own else ''} and are shipped when it is used again, or by: casket sync"
+        )
+
+
+def ship(
+    journal: Journal, store: base.Store, progress: Callable[[int], object] | None = None
+) -> None:
+    """Ship what waits in a journal, in order.
+
+    Args:
+        journal: the journal.
+        store: where to.
+        progress: called with how many records were confirmed, after each batch.
+
+    Raises:
+        StoreUnavailable: the store could not be reached; what it confirmed is forgotten.
+    """
+    while batch := journal.batch(BATCH):
+        plain: list[Record] = []
+        for number, record in batch:
+            if ASKED in record:
+                _append(store, plain)
+                plain = []
+                _append_asking(store, _unmarked(record))
+                journal.confirm(number)
+            else:
+                plain.append(record)
+        _append(store, plain)
+        journal.confirm(batch[-1][0])
+        if progress is not None:
+            progress(len(batch))
+
+
+def _append(store: base.Store, records: Sequence[Record]) -> None:
+    if records:
+        store.append(records)
+
+
+def _append_asking(store: base.Store, record: Record) -> None:
+    """Append a record that was written without asking for its claim; mark it if it clashes."""
+    try:
+        store.append([record], claim=record["claim"])
+    except base.Claimed as claimed:
+        clash = [_clash(record, claimed.session)] if record["kind"] == "session" else []
+        store.append([record, *clash])
+
+
+def _clash(start: Record, other: str | None) -> Record:
+    """Make the record that tells of another session with the same params."""
+    clash = start.copy()
+    clash.pop("claim")
+    clash.pop("extended", None)
+    clash["kind"], clash["v"] = "meta", FORMAT_VERSION
+    # Of the start, so that it is the same record if it is shipped again.
+    clash["writer"], clash["n"] = f"clash-{start['writer']}", start["n"]
+    clash["time"], clash["body"] = utc_now(), {"clash": other}
+    return clash
+
+
+def _unmarked(record: Record) -> Record:
+    plain: Any = {name: value for name, value in record.items() if name != ASKED}
+    unmarked: Record = plain
+    return unmarked
+
+
+_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Wait, for as long as was said, for what is still to be shipped."""
+    for spool in list(_spools):
+        spool.close()

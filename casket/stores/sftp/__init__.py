@@ -1,0 +1,1 @@
+"""The JSON file on another machine, over SSH."""

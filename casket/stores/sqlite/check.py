@@ -1,0 +1,218 @@
+"""Looking at all of a SQLite database, damaged or not, and writing it anew."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from casket.errors import NotACasketFile, NotFound, StoreUnavailable
+from casket.format.records import Record, covering
+from casket.stores.inspection import Flaw, Part, copied, fault_of
+from casket.stores.sqlite.pages import Fault, Pages, Row, Survey, rows, survey
+from casket.stores.sqlite.store import SqliteStore, is_open_here
+from casket.system import failures
+
+TOGETHER = 1000
+"""Rows looked at between two reports of how far it is."""
+
+MOST_SHOWN = 1 << 20
+"""Bytes of a damaged range that are looked at for what they held."""
+
+_LOCKS_AT, _LOCKS = 2**30, 512
+"""Where SQLite locks a database: everybody who has it open holds a lock in there."""
+
+_ENOUGH = 400
+"""Bytes of a row by which it is found in its page."""
+
+_TOMBSTONE = b'{"kind":"deleted"'
+_BESIDE = ("-wal", "-shm", "-journal")
+
+
+class SqliteInspection:
+    """The inspection of a SQLite database.
+
+    What SQLite finds sound is read by SQLite; anything else page by page.
+
+    Args:
+        path: the database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def parts(self) -> Iterator[Part]:
+        """Yield what the database holds; see `Inspection`."""
+        if not self._path.exists():
+            raise NotFound(str(self._path))
+        store = SqliteStore(self._path, writing=False)
+        problems = store.problems() or _problem_of_reading(store)
+        if not problems:
+            for part in _parts(store.texts()):
+                yield part._replace(flaws=self._located(part.flaws)) if part.flaws else part
+            return
+        try:
+            yield from self._damaged(problems)
+        except OSError as error:
+            raise failures.unreadable(self._path, error.errno) from error
+
+    def repair(self, kept: Path) -> None:
+        """Write every whole record to a new database; see `Inspection`.
+
+        Nobody else may have it open: SQLite would go on writing into the old one.
+        """
+        self._refuse_if_open()
+        old = Path(os.path.realpath(self._path))  # as SQLite does
+        new = old.with_name(f"{old.name}.{os.getpid()}.tmp")
+        try:
+            with copied(old, kept):
+                self._write(new)
+                shutil.copymode(old, new)
+                for suffix in _BESIDE:  # else SQLite would take them to be the new one's
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(f"{old}{suffix}", f"{kept}{suffix}")
+                os.replace(new, old)
+        except OSError as error:
+            if isinstance(error, StoreUnavailable):
+                raise
+            raise failures.unavailable(self._path, error.errno, "nothing was changed") from error
+        finally:
+            new.unlink(missing_ok=True)
+
+    def _write(self, new: Path) -> None:
+        new.unlink(missing_ok=True)
+        store = SqliteStore(new, sync="always")
+        try:
+            store.write(one for part in self.parts() for one in part.records)
+        finally:
+            store.close()
+
+    def _refuse_if_open(self) -> None:
+        """Raise `StoreUnavailable` if somebody has the database open, as far as can be told."""
+        if is_open_here(self._path) or _is_locked(self._path):
+            advice = "others have it open: end them, then repair it; nothing was changed"
+            raise StoreUnavailable(str(self._path), advice, errno.EBUSY)
+
+    def _located(self, flaws: list[Flaw]) -> list[Flaw]:
+        """Say where rows stand whose pages are sound."""
+        pages = Pages(self._path)
+        try:
+            found = survey(pages)
+            return [_where(pages, found, flaw) for flaw in flaws]
+        finally:
+            pages.close()
+
+    def _damaged(self, problems: list[str]) -> Iterator[Part]:
+        """Yield what can be read of a damaged database from its pages."""
+        pages = Pages(self._path)
+        count = 0
+        try:
+            found = survey(pages)
+            flaws = [_flaw(pages, found, fault) for fault in found.faults]
+            if not flaws:  # of an index, perhaps: no row is lost
+                flaws = [Flaw(0, pages.length, problem) for problem in problems]
+            deleted = _Tombstones(rows(pages, found))
+            for part in _parts(rows(pages, found)):
+                there = [one for one in part.records if not deleted.cover(*one)]
+                count += len(there)
+                flaws += [_where(pages, found, flaw) for flaw in part.flaws]
+                yield Part(there, flaws, part.size)
+                flaws = []
+        finally:
+            pages.close()
+        if not count and not pages.are_caskets:
+            raise NotACasketFile(str(self._path), f"no record can be read ({problems[0]})")
+
+
+class _Tombstones:
+    """The tombstones among some rows: pages that are used no more may hold what they cover."""
+
+    def __init__(self, found: Iterator[Row]) -> None:
+        self._covering = [
+            (number, covering(orjson.loads(text)))
+            for number, text in found
+            if text.startswith(_TOMBSTONE) and _parsed(text).record is not None
+        ]
+
+    def cover(self, number: int, record: Record) -> bool:
+        """Tell whether a record was deleted."""
+        return any(number < after and covers(record) for after, covers in self._covering)
+
+
+def _problem_of_reading(store: SqliteStore) -> list[str]:
+    """Return why a database whose pages are sound cannot be read all the same."""
+    try:
+        next(store.texts(), None)
+    except StoreUnavailable as error:
+        return [str(error)]
+    return []
+
+
+def _flaw(pages: Pages, found: Survey, fault: Fault) -> Flaw:
+    before = [last for _, last, page in found.leaves if pages.range_of(page)[0] < fault.start]
+    stop = min(fault.stop, fault.start + MOST_SHOWN)
+    text = pages.text(fault.start, stop) or b"\0"
+    return Flaw(*fault, after=max(before, default=0), text=text)
+
+
+def _where(pages: Pages, found: Survey, flaw: Flaw) -> Flaw:
+    for first, last, page in found.leaves:
+        start, stop = pages.range_of(page)
+        at = pages.text(start, stop).find(flaw.text[:_ENOUGH])
+        if first <= flaw.number <= last and at >= 0:
+            return flaw._replace(start=start + at, stop=min(start + at + len(flaw.text), stop))
+    return flaw
+
+
+def _is_locked(path: Path) -> bool:
+    """Tell whether a process holds a lock that everybody holds who has a database open."""
+    if sys.platform == "win32":  # there, a file that others have open cannot be replaced
+        return False
+    import fcntl
+
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKS, _LOCKS_AT)
+        except OSError:
+            return True
+    return False
+
+
+def _parts(found: Iterator[Row]) -> Iterator[Part]:
+    """Yield the records of rows, some at a time."""
+    records: list[tuple[int, Record]] = []
+    flaws: list[Flaw] = []
+    last = size = 0
+    for number, text in found:
+        parsed = _parsed(text)
+        if parsed.record is None:
+            problem = f"row {number}: {parsed.problem}"
+            flaws.append(Flaw(0, 0, problem, last, text, number))
+        else:
+            records.append((number, parsed.record))
+        last, size = number, size + len(text)
+        if len(records) >= TOGETHER:
+            yield Part(records, flaws, size)
+            records, flaws, size = [], [], 0
+    yield Part(records, flaws, size)
+
+
+class _Parsed(NamedTuple):
+    record: Record | None
+    problem: str = ""
+
+
+def _parsed(text: bytes) -> _Parsed:
+    try:
+        record: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return _Parsed(None, f"it holds no whole record ({error})")
+    fault = fault_of(record) if isinstance(record, dict) else "it is no object"
+    return _Parsed(None, f"it is no record: {fault}") if fault else _Parsed(record)

@@ -1,0 +1,754 @@
+"""SQLite: one row a record, in write-ahead logging mode."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import sqlite3
+import time
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound
+from casket.format.records import FORMAT_VERSION, Record, covering, names_nothing
+from casket.stores import base, replaced, waiting
+from casket.stores.base import LOOK_INTERVAL
+from casket.system import failures, forks
+
+APPLICATION_ID = 0x63736B74
+"""`cskt`: what a casket database carries in its header."""
+
+WAIT_FOR_LOCK = 120.0
+"""Seconds a writer waits for the others: each holds the lock for microseconds."""
+
+LONGEST_EXIT = 1.0
+"""Seconds that the exit of the interpreter waits for a thread that is still in here."""
+
+_SCHEMA = f"""
+CREATE TABLE records (
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    session TEXT,
+    claim TEXT,
+    record TEXT NOT NULL
+);
+CREATE INDEX heads ON records (kind, session) WHERE kind NOT IN ('epoch', 'batch', 'result');
+CREATE INDEX claims ON records (claim) WHERE claim IS NOT NULL;
+PRAGMA user_version = {FORMAT_VERSION};
+"""
+_IDENTITY = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
+
+# The tombstone of a deletion always has the largest number, so a rowid is never used again.
+_INSERT_NUMBERED = (
+    "INSERT INTO records (number, kind, session, claim, record) VALUES (?, ?, ?, ?, ?)"
+)
+_INSERT = "INSERT INTO records (kind, session, claim, record) VALUES (?, ?, ?, ?)"
+
+ONE_PAGE = 4096
+"""Bytes of a database without tables."""
+
+ROWS = 5000
+"""Rows read at a time."""
+
+_UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+_Row = tuple[str, str | None, str | None, str]
+T = TypeVar("T")
+
+# Held by a thread that is inside SQLite, through a whole transaction.
+_inside = forks.RestingLock()
+
+# The databases this process writes, by device and inode.
+_open: Counter[tuple[int, int]] = Counter()
+
+
+def is_open_here(path: Path) -> bool:
+    """Tell whether this process has a database open to write.
+
+    Opening and closing such a file by other means would drop the locks SQLite holds on it (so
+    POSIX says), and another process could then remove the log this one goes on writing.
+    """
+    try:
+        return _open[_inode(path)] > 0
+    except OSError:
+        return False
+
+
+class SqliteStore:
+    """A SQLite database on this machine.
+
+    Args:
+        path: the file.
+        writing: whether appending may create and change it.
+        sync: when to sync against power loss.
+        create: whether appending may create it.
+        heads: finds what to repeat if the path names another database.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        writing: bool = True,
+        sync: base.Sync = "session",
+        create: bool = True,
+        heads: base.Heads | None = None,
+    ) -> None:
+        self._path = path
+        self._writing = writing
+        self._create = create
+        self._mode = "rwc" if create else "rw"
+        self._heads = heads
+        self._always_sync = sync == "always"
+        self._synced = self._looked = 0.0
+        # A row that is known to be stored, with its number; what was appended since the path was
+        # last seen to name the database; whether that lacks the row.
+        self._known: tuple[int, bytes] | None = None
+        self._doubtful: list[tuple[int, _Row]] = []
+        self._is_other = self._has_appended = self._has_warned_of_sync = False
+        self._warned: set[int] = set()
+        self._connection: sqlite3.Connection | None = None
+        self._opened = (0, 0)
+        self._beside: dict[str, tuple[int, int]] = {}
+        self._is_full_sync: bool | None = True
+        # A child in which SQLite believes to hold the parent's locks would take none of its own.
+        forks.close_before_forks(self)
+        forks.renew_in_children(self)
+        _stores.add(self)
+
+    def after_fork(self) -> None:
+        """Leave what the parent has appended to the parent."""
+        if self._doubtful:
+            self._known = self._last_known()
+            self._doubtful = []
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        try:
+            with _inside.lock:
+                now = time.monotonic()
+                is_end = records[-1]["kind"] == "end"
+                is_due = now - self._looked >= LOOK_INTERVAL or is_end or not self._create
+                connection = self._connection
+                if is_due or claim is not None or len(records) > 1 or connection is None:
+                    return self._append_looking(records, claim, now)
+                self._sync_if_due(connection, now, is_end)
+                row = _row(records[0])
+                try:
+                    number = connection.execute(_INSERT, row).lastrowid or 0
+                except sqlite3.OperationalError as error:
+                    number = self._repeated(connection, error, lambda: _insert(connection, row))
+                self._doubtful.append((number, row))
+                return number
+        except (sqlite3.Error, PermissionError) as error:
+            raise self._failure(error) from error
+
+    def records(
+        self,
+        *,
+        experiment: str | None = None,
+        session: str | None = None,
+        claim: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: int = 0,
+    ) -> Iterator[base.Numbered]:
+        for number, text in self._texts(_Filters(session, claim, kinds), after):
+            record = self._parsed(number, text)
+            if record is not None and experiment in {None, record.get("experiment")}:
+                yield number, record
+
+    def texts(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the numbers and the texts of all records, whole or damaged."""
+        return self._texts(_Filters(None, None, None), 0)
+
+    def problems(self) -> list[str]:
+        """Return what SQLite finds wrong with its pages."""
+        try:
+            found = self._undisturbed(("PRAGMA integrity_check(20)", []))
+        except sqlite3.Error as error:
+            return [str(error)]
+        return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
+
+    def write(self, rows: Iterable[tuple[int, Record]]) -> None:
+        """Write records with their numbers into a database that is empty."""
+        with _inside.lock:
+            connection = self._connection or self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                connection.executemany(
+                    _INSERT_NUMBERED, ((number, *_row(record)) for number, record in rows)
+                )
+
+    def prune(self, tombstone: Record, /) -> None:
+        try:
+            with _inside.lock:
+                connection = self._connected()
+                if self._is_other:
+                    self._persist(connection, lambda: self._transact(connection, [], None))
+                if not names_nothing(tombstone):
+                    self._persist(connection, lambda: _delete(connection, tombstone))
+                _shrink(connection)
+        except (sqlite3.Error, PermissionError) as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        with _inside.lock:
+            connection, self._connection = self._connection, None
+            if connection is None:
+                return
+            is_in_place = self._is_in_place()
+            if not is_in_place:
+                # SQLite would leave what is in the log to nobody.
+                _checkpoint_all(connection)
+            connection.close()
+            _open[self._opened] -= 1
+            if not is_in_place:
+                _remove_if_same(self._beside)
+
+    def settle(self) -> None:
+        """Bring the log into the database and close it, at the end of this process."""
+        if _inside.lock.acquire(timeout=LONGEST_EXIT):
+            try:
+                if self._connection is not None:
+                    _checkpoint(self._connection)
+                    self.close()
+            finally:
+                _inside.lock.release()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return a connection to the database that the path names now."""
+        if self._connection is not None and not self._is_in_place():
+            self.close()
+        return self._connection or self._connect()
+
+    def _is_in_place(self) -> bool:
+        """Look whether the path names the open database; True if that cannot be told."""
+        try:
+            return _inode(self._path) == self._opened
+        except OSError as error:
+            return error.errno not in {errno.ENOENT, errno.ENOTDIR}
+
+    def _connect(self) -> sqlite3.Connection:
+        self._refuse_foreign()
+        if self._create:
+            _remove_orphans(self._path)
+        connection = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={self._mode}",
+            uri=True,
+            timeout=min(waiting.NOTICE, WAIT_FOR_LOCK),
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self._is_full_sync = True  # the default of a connection
+        try:
+            self._persist(connection, lambda: _prepare(connection, self._path))
+            # If it is gone again by now, the look after the append notices.
+            self._opened = _inodes([str(self._path)]).get(str(self._path), (0, 0))
+            self._is_other = self._is_other or not self._has_known(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._synced = self._looked = 0.0
+        self._connection = connection
+        self._beside = _inodes(f"{os.path.realpath(self._path)}{end}" for end in _BESIDE)
+        _open[self._opened] += 1
+        return connection
+
+    def _last_known(self) -> tuple[int, bytes] | None:
+        """Return a row that this handle has appended last, or has read first."""
+        if not self._doubtful:
+            return self._known
+        number, row = self._doubtful[-1]
+        return number, row[-1].encode()
+
+    def _has_known(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the last row this handle knows is there, with its number."""
+        known = self._last_known()
+        if known is None:
+            return True
+        number, text = known
+        query = "SELECT CAST(record AS BLOB) FROM records WHERE number = ?"
+        return bool(connection.execute(query, (number,)).fetchone() == (text,))
+
+    def _refuse_foreign(self) -> None:
+        """Raise `NotACasketFile` if the path holds something else, which is not touched."""
+        if self._path.is_file():
+            next(self._rows(_Filters(None, None, None), after=2**62), None)
+
+    def _append_looking(self, records: Sequence[Record], claim: str | None, now: float) -> int:
+        """Append, and look before and afterwards whether the path names the database."""
+        is_end = records[-1]["kind"] == "end"
+        while True:
+            connection = self._connected()
+            self._sync_if_due(connection, now, is_end)
+            kept = self._doubtful, self._known
+            last, refused = self._persist(
+                connection,
+                lambda connection=connection: self._transact(connection, records, claim),  # type: ignore[misc]
+            )
+            if not self._create or self._is_in_place():
+                break
+            # It was replaced at this very moment.
+            self._doubtful, self._known = kept
+            self.close()
+        self._looked = now
+        self._known, self._doubtful = self._last_known(), []
+        if refused is not None:
+            raise refused
+        if is_end:
+            _checkpoint(connection)
+        return last
+
+    def _transact(
+        self, connection: sqlite3.Connection, records: Sequence[Record], claim: str | None
+    ) -> tuple[int, base.Claimed | None]:
+        """Append records, and before them what this handle has to repeat in another database.
+
+        Returns:
+            The number of the last record, and who holds the claim, if what was repeated is all.
+        """
+        refused = None
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            try:
+                if claim is not None:
+                    base.refuse_held(claim, self.records, records)
+            except base.Claimed as error:
+                if not (self._is_other and self._doubtful):
+                    raise
+                refused, records = error, []
+            rows = [_row(record) for record in self._completed(records)]
+            (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
+            known = self._last_known()
+            # Numbers are never used again.
+            first = 1 + (max(last, known[0]) if self._is_other and known else last)
+            numbered = list(enumerate(rows, first))
+            connection.executemany(_INSERT_NUMBERED, ((number, *row) for number, row in numbered))
+        self._doubtful = [*([] if self._is_other else self._doubtful), *numbered]
+        self._is_other, self._has_appended = False, True
+        return first + len(rows) - 1, refused
+
+    def _completed(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return records with what this handle has to put before them in another database."""
+        if not self._is_other:
+            return records
+        known = self._last_known()
+        return replaced.completed(
+            records,
+            doubtful=[orjson.loads(row[-1]) for _, row in self._doubtful],
+            last=orjson.loads(known[1]) if known and self._has_appended else None,
+            heads=self._heads,
+            read=self.records,
+            place=self._path,
+        )
+
+    def _persist(self, connection: sqlite3.Connection, action: Callable[[], T]) -> T:
+        """Do something that waits for a lock and syncs; do it again where that fails."""
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            return self._repeated(connection, error, action)
+
+    def _repeated(
+        self, connection: sqlite3.Connection, error: sqlite3.Error, action: Callable[[], T]
+    ) -> T:
+        """Do again what failed as a lock was held for long, or as a sync failed.
+
+        A transaction whose sync failed is not there, but would be once somebody recovers the log:
+        the one that takes its place there is not synced.
+        """
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code & 0xFF == sqlite3.SQLITE_BUSY:
+            _warn_waiting(self._path)
+            patience = max(WAIT_FOR_LOCK - waiting.NOTICE, 0.0)
+            _set_timeout(connection, patience)
+            try:
+                return action()
+            finally:
+                _set_timeout(connection, min(waiting.NOTICE, WAIT_FOR_LOCK))
+        if code not in _UNSYNCED:
+            raise error
+        connection.execute("PRAGMA synchronous = OFF")
+        self._is_full_sync = None
+        result = action()
+        if not self._has_warned_of_sync:
+            self._has_warned_of_sync = True
+            base.warn_unsynced(self._path, error)
+        return result
+
+    def _sync_if_due(self, connection: sqlite3.Connection, now: float, is_end: bool) -> None:
+        """Let the commit that follows sync the log, if the last one that did is too old."""
+        is_due = now - self._synced >= base.SYNC_INTERVAL or self._always_sync or is_end
+        if is_due:
+            self._synced = now
+        if is_due != self._is_full_sync:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if is_due else 'NORMAL'}")
+            self._is_full_sync = is_due
+
+    def _texts(self, filters: _Filters, after: int) -> Iterator[tuple[int, bytes]]:
+        try:
+            yield from self._rows(filters, after)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        except PermissionError as error:
+            raise failures.unreadable(self._path, error.errno) from error
+
+    def _parsed(self, number: int, text: bytes) -> Record | None:
+        """Return a record; None, with a warning, if its text is damaged."""
+        try:
+            record: Record = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            if number not in self._warned:
+                self._warned.add(number)
+                warnings.warn(
+                    f"{self._path}: record {number} is damaged and was skipped "
+                    "(`casket doctor` tells more)",
+                    CasketWarning,
+                    stacklevel=2,
+                )
+            return None
+        return record
+
+    def _rows(self, filters: _Filters, after: int) -> Iterator[tuple[int, bytes]]:
+        if not self._path.exists():
+            if self._writing:
+                return
+            raise NotFound(str(self._path))
+        while rows := self._some_rows(filters, after):
+            if self._known is None:
+                self._known = rows[-1]
+            yield from rows
+            after = rows[-1][0]
+
+    def _some_rows(self, filters: _Filters, after: int) -> list[tuple[int, bytes]]:
+        """Return the first rows that fit and come after a number."""
+        return self._undisturbed(filters.query(after))
+
+    def _undisturbed(self, query: tuple[str, list[object]]) -> list[Any]:
+        while True:
+            with contextlib.suppress(_Disturbed), _inside.lock:
+                return self._select(query)
+
+    def _select(self, query: tuple[str, list[object]]) -> list[Any]:
+        """Run a query on a connection of its own, which changes nothing and is not kept.
+
+        A database that nobody has open is read without SQLite's locks: for those, SQLite would
+        create files beside it.
+
+        Raises:
+            _Disturbed: it was so read, and has changed meanwhile.
+        """
+        state = _State.of(self._path)
+        if not state.size or state.is_being_created:
+            return []
+        with _reading(self._path, state) as connection:
+            connection.text_factory = bytes  # one that is damaged may be no Unicode
+            try:
+                rows = connection.execute(*query).fetchall() if self._is_ready(connection) else []
+            except sqlite3.Error:
+                state.check(self._path)
+                raise
+        state.check(self._path)
+        return rows
+
+    def _is_ready(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the database has casket's tables; an empty one may be taken over."""
+        application, tables = connection.execute(_IDENTITY).fetchone()
+        if application != APPLICATION_ID and (tables or application):
+            raise NotACasketFile(str(self._path), "it is another program's SQLite database")
+        return bool(tables)
+
+    def _failure(self, error: sqlite3.Error | PermissionError) -> CasketError:
+        """Return the error that names the file and what to do."""
+        if isinstance(error, PermissionError):
+            return failures.unavailable(self._path, error.errno, "nothing was written")
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_CANTOPEN and self._mode == "rw" and not self._path.exists():
+            return NotFound(str(self._path), base.GONE)
+        if code == sqlite3.SQLITE_NOTADB:
+            return NotACasketFile(str(self._path), "it is no SQLite database")
+        return failures.unavailable(self._path, self._errno(code), f"SQLite says: {error}")
+
+    def _errno(self, code: int) -> int:
+        if code == sqlite3.SQLITE_FULL:
+            return errno.ENOSPC
+        if code == sqlite3.SQLITE_BUSY:
+            return errno.EBUSY
+        if not self._path.parent.is_dir():
+            return errno.ENOENT
+        if self._path.is_dir():
+            return errno.EISDIR
+        if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
+            is_read_only = os.statvfs(self._path.parent).f_flag & os.ST_RDONLY
+            return errno.EROFS if is_read_only else errno.EACCES
+        return errno.EIO
+
+
+class _Disturbed(Exception):
+    """A database that was at rest is in use now."""
+
+
+class _State(NamedTuple):
+    """What there is of a database's files: inode, size and time of change of each."""
+
+    database: tuple[int, ...]
+    log: tuple[int, ...]
+    shared: tuple[int, ...]
+    journal: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> _State:
+        name = os.path.realpath(path)  # as SQLite does
+        return cls(*(_look_at(name + suffix) for suffix in ("", "-wal", "-shm", "-journal")))
+
+    @property
+    def size(self) -> int:
+        return self.database[1] if self.database else 0
+
+    @property
+    def is_being_created(self) -> bool:
+        """Whether there are no tables yet, or their creator was killed; a writer clears up."""
+        return bool(self.journal) and self.size <= ONE_PAGE
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody has the database open, or was killed while having it open."""
+        return bool(self.shared or self.journal)
+
+    @property
+    def has_log(self) -> bool:
+        """Whether there is a log with something in it."""
+        return bool(self.log and self.log[1])
+
+    def check(self, path: Path) -> None:
+        """Raise `_Disturbed` if a database that was at rest has been changed since."""
+        if not self.is_in_use and _State.of(path) != self:
+            raise _Disturbed
+
+
+def _look_at(name: str) -> tuple[int, ...]:
+    try:
+        status = os.stat(name)
+    except FileNotFoundError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _inode(path: Path | str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+_BESIDE = ("-wal", "-shm")
+
+
+def _inodes(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return the inodes of the files that are there."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found[name] = _inode(name)
+    return found
+
+
+def _remove_if_same(files: dict[str, tuple[int, int]]) -> None:
+    """Remove files whose names still name the inodes that they did.
+
+    They belong to a database that is not at its path any more. SQLite would use them for the one
+    that takes its place, which destroys both.
+    """
+    for name, inode in files.items():
+        with contextlib.suppress(OSError):  # SQLite refuses what it cannot use
+            if _inode(name) == inode:
+                os.unlink(name)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove what lies beside a database that is to be created: it belongs to one that is gone."""
+    name = os.path.realpath(path)
+    beside = _inodes(f"{name}{end}" for end in _BESIDE)
+    # In this order: whoever creates a database has it there before what lies beside it.
+    if beside and not os.path.exists(name):
+        _remove_if_same(beside)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> bool:
+    """Bring the log into the database, so that a copy of that alone is complete.
+
+    It waits for nobody: what others keep it from remains in the log until the next time.
+
+    Returns:
+        Whether all of the log is there now.
+    """
+    with contextlib.suppress(sqlite3.Error):
+        busy, log, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return not busy and log == moved
+    return False
+
+
+def _checkpoint_all(connection: sqlite3.Connection) -> None:
+    """Do so with a log that nobody will find again; wait a little for those who read it."""
+    give_up = time.monotonic() + LONGEST_EXIT
+    while not _checkpoint(connection) and time.monotonic() < give_up:
+        time.sleep(0.01)
+
+
+def _insert(connection: sqlite3.Connection, row: _Row) -> int:
+    return connection.execute(_INSERT, row).lastrowid or 0
+
+
+def _set_timeout(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+
+
+def _warn_waiting(path: Path) -> None:
+    name = os.path.realpath(path)
+    waiting.warn_waiting(path, waiting.holder_of(f"{name}-shm", name), waiting.NOTICE)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a connection's database into write-ahead mode, with its tables."""
+    if _is_empty(connection):
+        # Before the log is used: so it is in the file's own header, whatever becomes of the log.
+        _when_free(connection, path, f"PRAGMA application_id = {APPLICATION_ID}")
+    _when_free(connection, path, "PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if _is_empty(connection):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return not tables
+
+
+def _when_free(connection: sqlite3.Connection, path: Path, statement: str) -> None:
+    """Execute a statement for which SQLite does not wait by itself.
+
+    It does not where many processes open a new file at once.
+    """
+    begun, has_warned = time.monotonic(), False
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            waited = time.monotonic() - begun
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or waited > WAIT_FOR_LOCK:
+                raise
+            if waited >= waiting.NOTICE and not has_warned:
+                has_warned = True
+                _warn_waiting(path)
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _delete(connection: sqlite3.Connection, tombstone: Record) -> None:
+    is_covered = covering(tombstone)
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        rows = connection.execute("SELECT number, CAST(record AS BLOB) FROM records")
+        covered = [(number,) for number, text in rows if _is_deleted(text, is_covered)]
+        # First, so that its number is larger than those that go.
+        connection.execute(_INSERT, _row(tombstone))
+        connection.executemany("DELETE FROM records WHERE number = ?", covered)
+
+
+def _is_deleted(text: bytes, is_covered: Callable[[Record], bool]) -> bool:
+    """Tell whether a stored record is covered; one that is damaged is kept for who mends it."""
+    try:
+        return is_covered(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give back the room of deleted rows, as far as readers and a full disk let it."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("VACUUM")
+    connection.execute("PRAGMA busy_timeout = 0")
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _set_timeout(connection, min(waiting.NOTICE, WAIT_FOR_LOCK))
+
+
+_UNLOCKED = "&vfs=unix-none"
+
+
+def _options(path: Path, state: _State) -> str:
+    """Return SQLite's options to read in a way that creates nothing, if there is one."""
+    if state.is_in_use:
+        return ""
+    if not state.has_log:
+        return "&immutable=1"
+    # The log was copied without its index, which SQLite keeps in memory if it need not lock. Where
+    # it might write it must lock, and makes an index: it would remove a log it cannot see in use.
+    return "" if os.access(f"{os.path.realpath(path)}-wal", os.W_OK) else _UNLOCKED
+
+
+@contextlib.contextmanager
+def _reading(path: Path, state: _State) -> Iterator[sqlite3.Connection]:
+    options = _options(path, state)
+    uri = f"{path.absolute().as_uri()}?mode=ro{options}"
+    connection = sqlite3.connect(uri, uri=True, timeout=WAIT_FOR_LOCK)
+    try:
+        if options == _UNLOCKED:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        yield connection
+    finally:
+        connection.close()
+
+
+def _row(record: Record) -> _Row:
+    text = orjson.dumps(record).decode()
+    return record["kind"], record.get("session"), record.get("claim"), text
+
+
+class _Filters(NamedTuple):
+    session: str | None
+    claim: str | None
+    kinds: Collection[str] | None
+
+    def query(self, after: int) -> tuple[str, list[object]]:
+        """Return the query for the records that fit and come after a number, and its values."""
+        conditions = ["number > ?"]
+        values: list[object] = [after]
+        if self.claim is not None:
+            conditions.append("claim = ?")
+            values.append(self.claim)
+        if self.session is not None:
+            conditions.append("session = ?")
+            values.append(self.session)
+        if self.kinds is not None:
+            conditions.append(f"kind IN ({', '.join('?' * len(self.kinds))})")
+            values += self.kinds
+            if base.HEADS.issuperset(self.kinds):
+                # Says what the partial index says, so that SQLite may use it.
+                conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
+        query = f"SELECT number, record FROM records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
+        return f"{query} ORDER BY number LIMIT {ROWS}", values
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+@atexit.register
+def _settle_all() -> None:
+    """Leave complete databases behind, whatever threads still run.
+
+    In a forked child, none of its parent's connections is open.
+    """
+    for store in list(_stores):
+        store.settle()

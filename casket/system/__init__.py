@@ -1,0 +1,1 @@
+"""The machine: processes, forks, git, and what must not be told."""

@@ -1,0 +1,39 @@
+"""From what the operating system says to the error that names the file and what to do."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from casket.errors import StoreFull, StoreUnavailable
+
+
+def unavailable(path: Path | str, number: int | None, consequence: str) -> StoreUnavailable:
+    """Return the error for a path, an `errno` and what follows from it."""
+    number = number or errno.EIO
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        advice = "no record was lost; make room, then go on"
+        return StoreFull(str(path), advice, number)
+    return StoreUnavailable(str(path), _ADVICE.get(number, consequence), number)
+
+
+def unreadable(path: Path | str, number: int | None) -> StoreUnavailable:
+    """Return the error for a path that cannot be read."""
+    if number in {errno.EACCES, errno.EPERM}:
+        return StoreUnavailable(str(path), "ask its owner for leave to read it", errno.EACCES)
+    return unavailable(path, number, "it cannot be read")
+
+
+_READ_ONLY = "choose a path that can be written, or read it with casket.open"
+_NO_LOCKS = "its file system cannot lock files; choose a path on one that can, such as a local disk"
+_ADVICE = {
+    errno.ENOENT: "create its folder first, or correct the path",
+    errno.ENOTDIR: "a part of the path is a file; correct the path",
+    errno.EISDIR: "give the path of a file in it",
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+    errno.EROFS: _READ_ONLY,
+    errno.EBUSY: "other processes held its lock all the time; look for one that is stopped",
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
+}

@@ -1,0 +1,284 @@
+"""What git knows of the code that runs: its commit and branch, and whether it was changed since.
+
+The commit is read from git's own files, which takes microseconds. Whether the code differs from
+its commit needs git itself, which is asked in the background (`DirtyCheck`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from threading import Lock
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+_SYMBOLIC_LINKS_FOLLOWED = 5
+_ANSWER_KEPT = 60.0
+_GIT_TIME_LIMIT = 10.0
+_PAUSE = 0.002
+# Not `git diff --quiet`: that locks and rewrites the index where files were touched. Not with the
+# file monitor either: git would leave it running.
+_GIT_OPTIONS = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "status.renames=false")
+_GIT_QUESTION = (
+    "status",
+    "--porcelain",
+    "--untracked-files=no",
+    "--ignore-submodules=untracked",
+)
+_SIGKILL = 9
+_SIGPIPE = 13
+# Nobody reads what git writes, so the first word about a change ends it with a broken pipe.
+_ANSWERS = {0: False, -_SIGPIPE: True, 128 + _SIGPIPE: True}
+# They would point git to another repository than the one whose commit is told.
+_GIT_PLACES = frozenset(
+    ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
+)
+_GIT_SETTINGS = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+
+
+def plain(text: str) -> str:
+    """Return a text that UTF-8 can encode.
+
+    The bytes of a name that is not UTF-8 are lone surrogates, which JSON cannot hold.
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
+def commit_and_branch() -> tuple[str | None, str | None]:
+    """Return the commit and the branch of the main script's repository; None if unknown."""
+    _, git_folder = _repository(_code_folder())
+    return _head(git_folder) if git_folder else (None, None)
+
+
+def _head(git_folder: str) -> tuple[str | None, str | None]:
+    head = _read(os.path.join(git_folder, "HEAD"))
+    link = _link(head)
+    # A reftable repository keeps refs/heads/.invalid here; its real HEAD is elsewhere.
+    if link is None or link.startswith("refs/heads/."):
+        return _hash(head), None
+    is_branch = link.startswith("refs/heads/")
+    branch = plain(link.removeprefix("refs/heads/")) if is_branch else None
+    return _resolve(git_folder, link), branch
+
+
+def _code_folder() -> str | None:
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        return os.path.dirname(os.path.realpath(script)) if script else os.getcwd()
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _repository(folder: str | None) -> tuple[str, str] | tuple[None, None]:
+    """Find the repository that `folder` lies in: its root, and the folder of git's files."""
+    while folder:
+        git_folder = _git_folder(os.path.join(folder, ".git"))
+        if git_folder is not None:
+            return folder, git_folder
+        parent = os.path.dirname(folder)
+        folder = parent if parent != folder else None
+    return None, None
+
+
+def _git_folder(path: str) -> str | None:
+    if os.path.isfile(os.path.join(path, "HEAD")):
+        return path
+    # Worktrees and submodules have a file there, which says where the folder is.
+    text = _read(path)
+    if text is None or not text.startswith("gitdir:"):
+        return None
+    return os.path.join(os.path.dirname(path), text.removeprefix("gitdir:").strip())
+
+
+def _resolve(git_folder: str, ref: str) -> str | None:
+    common = _read(os.path.join(git_folder, "commondir"))
+    shared = os.path.join(git_folder, common) if common else git_folder
+    for _ in range(_SYMBOLIC_LINKS_FOLLOWED):
+        value = _read(os.path.join(git_folder, ref))
+        if value is None:
+            value = _read(os.path.join(shared, ref))
+        if value is None:
+            return _packed(shared, ref)
+        following = _link(value)
+        if following is None:
+            return _hash(value)
+        ref = following
+    return None
+
+
+def _packed(git_folder: str, ref: str) -> str | None:
+    refs = "\n" + (_read(os.path.join(git_folder, "packed-refs")) or "") + "\n"
+    end = refs.find(f" {ref}\n")
+    return _hash(refs[refs.rfind("\n", 0, end) + 1 : end]) if end >= 0 else None
+
+
+def _link(head: str | None) -> str | None:
+    return head.removeprefix("ref:").strip() if head and head.startswith("ref:") else None
+
+
+def _hash(text: str | None) -> str | None:
+    return text if text and re.fullmatch("[0-9a-f]{40}(?:[0-9a-f]{24})?", text) else None
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return None
+
+
+class DirtyCheck:
+    """A question asked in the background: does the code differ from its commit?
+
+    Making one starts git and does not wait for it. Files git does not track do not count. In a
+    forked child, an answer that was not there before the fork stays None.
+
+    Args:
+        folder: The absolute path of a folder in the repository; by default the main script's.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._owner = os.getpid()
+        self._started = monotonic()
+        self._lock = Lock()
+        self._answer: bool | None = None
+        self._git: _Spawned | Popen[bytes] | None = None
+        root, git_folder = _repository(folder or _code_folder())
+        self._root = root
+        if root and git_folder and _head(git_folder)[0]:
+            self._git = _start_git(root)
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer will not change any more."""
+        if self._git is None or self._owner != os.getpid():
+            return True
+        # Without waiting: whoever holds the lock is just finding out, and may be a signal's
+        # handler further down in this thread.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._lock.release()
+        return self._git is None
+
+    def result(self, wait: float = 0.0) -> bool | None:
+        """Tell whether the code differs from its commit.
+
+        Args:
+            wait: How many seconds to wait for the answer.
+
+        Returns:
+            True or False, or None if that is not known yet or cannot be known.
+        """
+        deadline = monotonic() + wait
+        while not self.done and (left := deadline - monotonic()) > 0:
+            sleep(min(left, _PAUSE))
+        return self._answer
+
+    def serves(self, folder: str | None) -> bool:
+        """Tell whether this check answers for `folder`, now and in this process."""
+        fresh = monotonic() - self._started < _ANSWER_KEPT
+        known = self._answer is not None or self._owner == os.getpid()
+        return fresh and known and self._root == _repository(folder)[0]
+
+    def _look(self) -> None:
+        if self._git is None:  # another thread has just seen it end
+            return
+        code = self._git.poll()
+        if code is not None:
+            self._answer = _ANSWERS.get(code)
+            self._git = None
+        elif monotonic() - self._started > _GIT_TIME_LIMIT:
+            self._git.kill()
+
+    def __del__(self) -> None:
+        git = self._git
+        if git is not None and not self.done:
+            git.kill()
+            self.result(wait=1.0)  # reaps it: nobody else will
+
+
+_latest: DirtyCheck | None = None
+
+
+def dirty_check() -> DirtyCheck:
+    """Return the check of the main script's repository; it is asked anew after a minute."""
+    global _latest
+    folder = _code_folder()
+    check = _latest
+    if check is None or not check.serves(folder):
+        check = _latest = DirtyCheck(folder)
+    return check
+
+
+def _start_git(root: str) -> _Spawned | Popen[bytes] | None:
+    command = ["git", "-C", root, *_GIT_OPTIONS, *_GIT_QUESTION]
+    start = _Spawned if hasattr(os, "posix_spawnp") else _popen
+    try:
+        unread, output = os.pipe()
+        os.close(unread)
+        with open(output, "wb", 0):
+            return start(command, _git_environment(), output)
+    except (OSError, ValueError, KeyError):  # KeyError: a thread took a variable away meanwhile
+        return None
+
+
+def _git_environment() -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if key not in _GIT_PLACES}
+    return inherited | _GIT_SETTINGS
+
+
+class _Spawned:
+    """A process started by `posix_spawn`, which spares the import of subprocess."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], output: int) -> None:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, 0, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
+        ]
+        self._pid = os.posix_spawnp(command[0], command, environment, file_actions=actions)
+
+    def poll(self) -> int | None:
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:
+            # Somebody else waited for all children, or SIGCHLD is ignored: it is gone, no more
+            # is known, and its number may be another process's by now.
+            return -1
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, _SIGKILL)
+
+
+def _inheritable() -> list[int]:
+    """List the descriptors, but for the first three, that a child would hold open."""
+    found = []
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the one that listed them is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
+
+
+def _popen(command: list[str], environment: dict[str, str], output: int) -> Popen[bytes]:
+    import subprocess
+
+    return subprocess.Popen(  # noqa: S603  # a fixed command
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )

@@ -1,0 +1,1 @@
+"""Writing experiments: what a training script calls."""

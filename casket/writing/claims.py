@@ -1,0 +1,80 @@
+"""The sessions that have the same params: which of them holds their claim, and who is dead."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from casket.format.lifecycle import Life
+from casket.format.records import Record
+from casket.system import processes
+from casket.writing.backend import Backend
+
+
+class Holder(NamedTuple):
+    """A session with the params of a claim, as it was found.
+
+    Attributes:
+        session: its id.
+        life: its starts and ends.
+        gone: its writers without an end whose process is gone. They surely left no end: the
+            records were read after the processes were looked at.
+    """
+
+    session: str
+    life: Life
+    gone: list[str]
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a writer without an end may still be at work."""
+        return any(writer not in self.gone for writer in self.life.open_writers)
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the last writer completed."""
+        end = self.life.last_end
+        return end is not None and end["body"]["status"] == "completed"
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its params are free again."""
+        return not self.life.is_holding
+
+    def ends(self, backend: Backend) -> list[Record]:
+        """Return the ends that the writers who are gone left unwritten."""
+        return [self._end(backend, self.life.start_of(writer)) for writer in self.abandoned]
+
+    @property
+    def abandoned(self) -> list[str]:
+        """The writers without an end whose process is gone."""
+        return [writer for writer in self.life.open_writers if writer in self.gone]
+
+    def _end(self, backend: Backend, start: Record) -> Record:
+        names = ("experiment", "model", "session")
+        owner = {name: start[name] for name in names if name in start}  # type: ignore[literal-required]
+        body = {"status": "killed", "of": start["writer"]}
+        return backend.record("end", body, extended=False, **owner)
+
+
+def look_at(backend: Backend, session: str) -> Holder:
+    """Look at the writers of a session: first at their processes, then at what they wrote."""
+    life = _life(backend, session)
+    gone = [
+        writer
+        for writer in life.open_writers
+        if processes.is_alive(life.start_of(writer)["body"].get("process", {})) is False
+    ]
+    return Holder(session, _life(backend, session) if gone else life, gone)
+
+
+def starts_with(backend: Backend, claim: str) -> dict[str, Record]:
+    """Return the first start of each session with the params of a claim, by its id, in order."""
+    starts: dict[str, Record] = {}
+    for _, start in backend.store.records(claim=claim, kinds={"session"}):
+        starts.setdefault(start["session"], start)
+    return starts
+
+
+def _life(backend: Backend, session: str) -> Life:
+    records = backend.store.records(session=session, kinds={"session", "end"})
+    return Life(record for _, record in records)

@@ -1,0 +1,82 @@
+"""Where a session came from: commit, user, host, platform, Python and command line.
+
+Nothing here may fail a run or take more than a few milliseconds. Whether the code was changed
+since its commit is asked in the background (`casket.system.git.DirtyCheck`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from casket.format.records import utc_now
+from casket.system.git import commit_and_branch, plain
+from casket.system.processes import host_name
+from casket.system.secrets import without_secrets
+
+__all__ = ["PERSONAL", "provenance"]
+
+PERSONAL = frozenset({"user", "host", "pid", "command_line", "command", "group", "checkpoints"})
+"""The names in a session's meta, imported or not, of what tells who ran it, where and how."""
+
+_COMMAND_LINE_ROOM = 20_000
+_ROOM_PER_ARGUMENT = 20
+
+
+def provenance() -> dict[str, Any]:
+    """Tell where what this process logs comes from. Never raises; what is unknown is None.
+
+    Returns:
+        The keys `commit`, `branch`, `dirty`, `user`, `host`, `pid`, `platform`, `python`,
+        `command_line` (without secrets) and `start`. `dirty` is None: `dirty_check` tells it.
+    """
+    commit, branch = commit_and_branch()
+    return {
+        "commit": commit,
+        "branch": branch,
+        "dirty": None,
+        "user": _user(),
+        "host": host_name() or None,
+        "pid": os.getpid(),
+        "platform": _platform(),
+        "python": sys.version.partition(" ")[0],
+        "command_line": _command_line(),
+        "start": utc_now(),
+    }
+
+
+def _command_line() -> list[str] | None:
+    arguments = getattr(sys, "orig_argv", None) or getattr(sys, "argv", None)
+    if not isinstance(arguments, list):
+        return None
+    kept: list[str] = []
+    room = _COMMAND_LINE_ROOM
+    for argument in map(str, arguments):
+        room -= len(argument) + _ROOM_PER_ARGUMENT
+        if room < 0:
+            break
+        kept.append(plain(argument))
+    left_out = len(arguments) - len(kept)
+    return without_secrets(kept) + [f"... {left_out} more arguments"] * bool(left_out)
+
+
+def _user() -> str | None:
+    import getpass
+
+    try:
+        return plain(getpass.getuser())
+    except (KeyError, OSError, ImportError):
+        return None
+
+
+def _platform() -> str | None:
+    if hasattr(os, "uname"):
+        system = os.uname()
+        return f"{system.sysname}-{system.release}-{system.machine}"
+    import platform
+
+    try:
+        return platform.platform()
+    except OSError:
+        return None

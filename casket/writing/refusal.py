@@ -1,0 +1,58 @@
+"""The refusal of params that were run already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from casket.errors import CasketError
+
+if TYPE_CHECKING:
+    from casket.reading.nearest import Near
+    from casket.reading.views import SessionView
+
+
+class ExistingParamsException(CasketError, ValueError):
+    """A running or completed session of the model has these params."""
+
+    def __init__(
+        self,
+        session: SessionView | Callable[[], SessionView],
+        nearest: list[Near] | Callable[[], list[Near]],
+    ) -> None:
+        """Take the facts, or functions that read them: most refusals are caught and never shown."""
+        self._session, self._nearest = session, nearest
+        ValueError.__init__(self)
+
+    @property
+    def session(self) -> SessionView:
+        """The session that exists."""
+        if callable(self._session):
+            self._session = self._session()
+        return self._session
+
+    @property
+    def nearest(self) -> list[Near]:
+        """The sessions of the same model whose params come next."""
+        if callable(self._nearest):
+            self._nearest = self._nearest()
+        return self._nearest
+
+    def __str__(self) -> str:
+        return self.sentence(self.session, self.nearest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.session, self.nearest)
+
+    @staticmethod
+    def sentence(session: SessionView, nearest: list[Near]) -> str:
+        lines = [
+            f"session {session.id} of model {session.model!r} in experiment "
+            f"{session.experiment!r} has these params already: {session.params}",
+            f"  it {session.summary()}",
+            *(f"  near: {near.summary()}" for near in nearest),
+            "To add to that session: model.session(params, ensure_unique=False). "
+            "To run afresh: change the params, or remove the session with "
+            f"`casket rm {session.id}` (`casket clean` removes killed ones).",
+        ]
+        return "\n".join(lines)

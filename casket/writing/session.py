@@ -1,0 +1,541 @@
+"""The session: one run of a model with its params, and all that is logged in it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import chain, count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+
+from casket.errors import (
+    CasketError,
+    CasketWarning,
+    NotInASession,
+    UnstorableValue,
+)
+from casket.format.records import FORMAT_VERSION, Kind, Record, claim_key, new_id, utc, utc_now
+from casket.format.values import Encoder, is_plain, restore
+from casket.stores.base import Claimed
+from casket.system import forks, git, processes
+from casket.writing import claims, provenance
+from casket.writing.backend import Backend, Owner
+from casket.writing.refusal import ExistingParamsException
+
+if TYPE_CHECKING:
+    from casket.reading.nearest import Near
+    from casket.reading.views import SessionView
+
+LARGEST = 2**63 - 1
+
+Batch = tuple[int, Mapping[str, Any], int | None, float]
+"""A batch as `Session.add_batches` takes it: its number, metrics by name, its epoch, and when it
+was, in seconds since 1970."""
+
+_DIRTY_WAIT = 0.5
+"""Seconds the end of a session waits for git to say whether the working copy was changed."""
+
+
+class SessionsModel(Protocol):
+    """A model, as far as its sessions know it."""
+
+    id: str
+    backend: Backend
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of its experiment."""
+
+    def view_of(self, holder: claims.Holder) -> SessionView:
+        """Return the session that holds a claim."""
+
+    def nearest_but(
+        self, session_id: str | None, params: Mapping[str, Any], n: int = 3
+    ) -> list[Near]:
+        """Return the sessions whose params differ least from `params`, without one session."""
+
+
+class Session:
+    """A run in progress; made by `Model.session` and ended by its `with` block.
+
+    Logging is safe against `kill -9` when the call returns. Threads and forked children may log
+    into it; a child that leaves does not end it.
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        params: the hyperparameters, as JSON values.
+    """
+
+    def __init__(
+        self,
+        model: SessionsModel,
+        params: Mapping[str, Any] | None,
+        ensure_unique: bool,
+        repeat: bool = False,
+    ) -> None:
+        self._prepare(model, params)
+        if repeat:
+            self._repeat()
+        elif ensure_unique:
+            self._begin_unique()
+        else:
+            self._begin_or_continue()
+        self._backend.remember(self._owner, self._start_again)
+
+    @classmethod
+    def resumed(cls, model: SessionsModel, start: Record) -> Session:
+        """Go on with a session, whatever its status.
+
+        Args:
+            model: the model it belongs to.
+            start: a start of the session.
+        """
+        session = cls.__new__(cls)
+        session._identify(model, start["body"]["params"], "extended" in start)
+        session._continue(claims.look_at(model.backend, start["session"]))
+        model.backend.remember(session._owner, session._start_again)
+        return session
+
+    @classmethod
+    def resumed_last(cls, model: SessionsModel, params: Mapping[str, Any] | None) -> Session:
+        """Go on with the last session of these params that is not running, or begin one."""
+        session = cls.__new__(cls)
+        session._prepare(model, params)
+        for earlier in reversed(claims.starts_with(model.backend, session._claim)):
+            holder = claims.look_at(model.backend, earlier)
+            if not holder.may_run:
+                session._continue(holder)
+                break
+        else:
+            session._repeat()
+        model.backend.remember(session._owner, session._start_again)
+        return session
+
+    @classmethod
+    def of_one_result(
+        cls, model: SessionsModel, params: Mapping[str, Any] | None, result: Any, index_by: Any
+    ) -> None:
+        """Write a whole session that holds one result."""
+        session = cls.__new__(cls)
+        session._prepare(model, params)
+        encoded, extended = session._backend.encode(result, "result")
+        body = {"index": checked_index(index_by), "result": encoded}
+        end = {"status": "completed", "of": session._writer}
+        session._append(
+            [
+                session._start(),
+                session._record("result", body, extended),
+                session._record("end", end, False),
+            ]
+        )
+
+    def _prepare(self, model: SessionsModel, params: Mapping[str, Any] | None) -> None:
+        self._identify(model, *model.backend.encode(params or {}, "params"))
+
+    def _identify(
+        self, model: SessionsModel, stored_params: dict[str, Any], extended: bool
+    ) -> None:
+        """Set everything that is known before the session begins."""
+        self.id = new_id()
+        self._backend = model.backend
+        self._append = model.backend.store.append
+        self._model = model
+        self._experiment_id, self._model_id = model.experiment_id, model.id
+        self._stored_params, self._extended = stored_params, extended
+        self._claim = claim_key(self._experiment_id, self._model_id, stored_params)
+        self.params: dict[str, Any] = stored_params
+        if extended:
+            self.params = restore(stored_params, self._backend.files.load_array)
+        self._follows = 0
+        self._ended = False
+        self._pid = os.getpid()
+        self._dirty: git.DirtyCheck | None = None
+        self.after_fork()
+        forks.renew_in_children(self)
+
+    def after_fork(self) -> None:
+        """Go on as a writer of its own."""
+        self._writer = new_id()
+        self._numbers = count(1)
+        self._dirty = None
+
+    def __repr__(self) -> str:
+        return f"<session {self.id} of {self._model!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise CasketError(
+            f"session {self.id} cannot be pickled or copied: send the model, "
+            "and go on there with model.session(params, ensure_unique=False)"
+        )
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the session had begun before, and this handle goes on with it."""
+        return self._follows > 0
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The number of the epoch that was logged last; None if none was."""
+        return self._last_number("epoch", "epoch_num")
+
+    @property
+    def last_batch(self) -> int | None:
+        """The number of the batch that was logged last; None if none was."""
+        return self._last_number("batch", "batch_num")
+
+    def _last_number(self, kind: Kind, name: str) -> int | None:
+        last = None
+        for _, record in self._backend.store.records(session=self.id, kinds={kind}):
+            last = record["body"][name]
+        return last
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            self.end()
+            return
+        try:
+            self.end("failed", error=describe(exc))
+        except CasketError as error:
+            # The user's exception is on its way; it must not be hidden behind this one.
+            warnings.warn(
+                f"the session's end was not written: {error}", CasketWarning, stacklevel=2
+            )
+
+    def add_epoch(self, epoch_num: int, result: Mapping[str, Any], timestamp: bool = True) -> None:
+        """Log an epoch.
+
+        Args:
+            epoch_num: its number.
+            result: metrics by name.
+            timestamp: whether readers see when it was logged.
+
+        Raises:
+            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        body = {"epoch_num": _number(epoch_num, "epoch_num"), "result": result}
+        if not timestamp:
+            body["timestamp"] = False
+        self._log("epoch", body, "add_epoch")
+
+    def add_batch(
+        self,
+        batch_num: int,
+        result: Mapping[str, Any],
+        epoch: int | None = None,
+        timestamp: bool = True,
+    ) -> None:
+        """Log a batch, or a step.
+
+        Args:
+            batch_num: its number.
+            result: metrics by name.
+            epoch: the epoch it belongs to.
+            timestamp: whether readers see when it was logged.
+
+        Raises:
+            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        body = _batch_body(batch_num, result, epoch)
+        if not timestamp:
+            body["timestamp"] = False
+        self._log("batch", body, "add_batch")
+
+    def add_batches(self, batches: Iterable[Batch]) -> None:
+        """Log several batches by one write, which costs little more than that of one alone.
+
+        Raises:
+            UnstorableValue: one holds something no store can keep; none was written.
+            StoreUnavailable: they could not be written; none was.
+        """
+        self._check_open("add_batches")
+        records = []
+        for batch_num, result, epoch, moment in batches:
+            body = _batch_body(batch_num, result, epoch)
+            extended = self._encode_result(body)
+            records.append(self._record("batch", body, extended, utc(moment)))
+        if records:
+            self._append(records)
+
+    def add_result(self, result: Mapping[str, Any], index_by: Any = None) -> None:
+        """Log a result.
+
+        Args:
+            result: values by name.
+            index_by: what to file it under, such as `"test"`: text, a number, a bool or None.
+
+        Raises:
+            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        self._log("result", {"index": checked_index(index_by), "result": result}, "add_result")
+
+    def add_meta(self, meta: Mapping[str, Any]) -> None:
+        """Add facts about the run, such as `{"gpu": "A100"}`; a name given again is replaced.
+
+        Raises:
+            UnstorableValue: `meta` holds something no store can keep; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        encoded, extended = self._backend.encode(meta, "meta")
+        self._write("meta", encoded, extended, "add_meta")
+
+    def add_artifact(self, name: str, source: Any) -> None:
+        """Keep a file, bytes, a picture or an object beside the store.
+
+        Args:
+            name: what it is called; its suffix tells its media type.
+            source: the path of a file, which is copied; bytes; a matplotlib or plotly figure or
+                a PIL image; any other object is kept by joblib or pickle.
+
+        Raises:
+            UnstorableValue: the object cannot be serialised.
+            StoreUnavailable: the file cannot be read, or its copy not be written.
+        """
+        self._check_open("add_artifact")
+        self._write("artifact", self._backend.files.put(name, source), False, "add_artifact")
+
+    def end(
+        self, status: Literal["completed", "failed"] = "completed", error: str | None = None
+    ) -> None:
+        """End the session, as its `with` block does; ending it again changes nothing.
+
+        Args:
+            status: how it ended.
+            error: the exception that ended it.
+
+        Raises:
+            StoreUnavailable: the end could not be written.
+        """
+        if self._ended or os.getpid() != self._pid:
+            return
+        self._note_dirty(_DIRTY_WAIT)
+        body = {"status": status, "of": self._writer}
+        if error is not None:
+            body["error"] = error
+        self._append([self._record("end", body, False)])
+        self._ended = True
+        self._backend.forget(self._owner)
+
+    def _log(self, kind: Kind, body: dict[str, Any], method: str) -> None:
+        """Write a record whose body holds a `result`."""
+        self._write(kind, body, self._encode_result(body), method)
+
+    def _encode_result(self, body: dict[str, Any]) -> bool:
+        """Make the `result` of a body storable; tell whether it holds values JSON lacks."""
+        result = body["result"]
+        if type(result) is dict and is_plain(result):
+            return False
+        body["result"], extended = self._backend.encode(result, "result")
+        return extended
+
+    def _write(self, kind: Kind, body: dict[str, Any], extended: bool, method: str) -> None:
+        if self._ended:
+            self._check_open(method)
+        if self._dirty is not None:
+            self._note_dirty(0.0)
+        self._append([self._record(kind, body, extended)])
+
+    def _record(
+        self, kind: Kind, body: dict[str, Any], extended: bool, time: str | None = None
+    ) -> Record:
+        record: Record = {
+            "kind": kind,
+            "v": FORMAT_VERSION,
+            "experiment": self._experiment_id,
+            "model": self._model_id,
+            "session": self.id,
+            "writer": self._writer,
+            "n": next(self._numbers),
+            "time": time or utc_now(),
+            "body": body,
+        }
+        if extended:
+            record["extended"] = True
+        return record
+
+    def _check_open(self, method: str) -> None:
+        if self._ended:
+            raise NotInASession(method, f"came after session {self.id} had ended")
+
+    def _begin_unique(self) -> None:
+        """Begin, unless a running or completed session has these params.
+
+        Raises:
+            ExistingParamsException: there is such a session.
+        """
+        start = self._start()
+        ends: dict[str, list[Record]] = {}
+        refused: list[tuple[str, int]] = []
+        while True:
+            try:
+                self._append([*chain(*ends.values()), start], claim=self._claim)
+                return
+            except Claimed as claimed:
+                holder = self._holder(claimed, refused)
+            if not holder.is_released and (holder.may_run or holder.is_completed):
+                raise self._existing(holder)
+            # Kept: with repetitions, several sessions may hold the claim.
+            ends[holder.session] = holder.ends(self._backend)
+
+    def _holder(self, claimed: Claimed, refused: list[tuple[str, int]]) -> claims.Holder:
+        """Look at the session that holds the claim.
+
+        Args:
+            claimed: the refusal.
+            refused: the sessions that were looked at before, with the number of their records.
+
+        Raises:
+            CasketError: the store refuses and does not show why, again and again.
+        """
+        holder = claims.look_at(self._backend, claimed.session or "")
+        # Either somebody wrote something meanwhile, or the ends of the dead are written next.
+        state = (holder.session, len(holder.life))
+        if refused.count(state) > 1:
+            raise CasketError(
+                f"{self._backend.place}: session {claimed.session} holds these params, but its "
+                "records do not show why; `casket doctor` examines the file"
+            )
+        refused.append(state)
+        return holder
+
+    def _existing(self, holder: claims.Holder) -> ExistingParamsException:
+        """Return the refusal; what it says is read when it is asked for."""
+        model, params = self._model, self.params
+        return ExistingParamsException(
+            lambda: model.view_of(holder),
+            lambda: model.nearest_but(holder.session, params),
+        )
+
+    def _begin_or_continue(self) -> None:
+        refused: list[tuple[str, int]] = []
+        while True:
+            for earlier in reversed(claims.starts_with(self._backend, self._claim)):
+                self._continue(claims.look_at(self._backend, earlier))
+                return
+            try:
+                self._append([self._start()], claim=self._claim)
+                return
+            except Claimed as claimed:
+                self._holder(claimed, refused)  # another process began one just now
+
+    def _continue(self, holder: claims.Holder) -> None:
+        self.id = holder.session
+        self._follows = len(holder.life.starts)
+        self._append([*holder.ends(self._backend), self._start()])
+
+    def _repeat(self) -> None:
+        """Begin a session whatever others have these params; number it among the repetitions.
+
+        The number is claimed beside the params, so that no two repetitions get the same.
+        """
+        earlier = claims.starts_with(self._backend, self._claim)
+        if not earlier:
+            # If another process begins the first one just now, this is a repetition all the same.
+            with suppress(Claimed):
+                self._append([self._start()], claim=self._claim)
+                return
+        start = self._start()
+        numbers = [known["body"].get("repeat", 0) for known in earlier.values()]
+        for number in count(max(numbers, default=0) + 1):
+            claim = claim_key(
+                self._experiment_id, self._model_id, [self._stored_params, "repeat", number]
+            )
+            start["body"]["repeat"] = number
+            repeat = self._record("meta", {"repeat": number}, False)
+            repeat["claim"] = claim
+            with suppress(Claimed):
+                self._append([start, repeat], claim=claim)
+                return
+
+    def _start(self) -> Record:
+        with forks.held_off():
+            meta = provenance.provenance()
+            self._dirty = git.dirty_check()
+        meta["dirty"] = self._dirty.result()
+        if self._dirty.done:
+            self._dirty = None
+        meta, is_meta_extended = self._backend.encode(meta, "meta")
+        body: dict[str, Any] = {
+            "params": self._stored_params,
+            "meta": meta,
+            "process": processes.this_process(),
+        }
+        if self._follows:
+            body["follows"] = self._follows
+        record = self._record("session", body, self._extended or is_meta_extended)
+        record["claim"] = self._claim
+        self._started = record
+        return record
+
+    def _start_again(self) -> Record:
+        """Return the start for another file, in which the session goes on."""
+        again = self._started.copy()
+        again["n"] = next(self._numbers)
+        continued_from = {"session": self.id, "records": again["n"] - 1}
+        meta = {**again["body"]["meta"], "continued_from": continued_from}
+        again["body"] = {**again["body"], "meta": meta}
+        return again
+
+    @property
+    def _owner(self) -> Owner:
+        return self._experiment_id, self._model_id, self.id
+
+    def _note_dirty(self, wait: float) -> None:
+        """Write down whether the working copy was changed, once git has said so."""
+        check = self._dirty
+        if check is None:
+            return
+        dirty = check.result(wait)
+        if check.done or wait:
+            self._dirty = None
+        if dirty is not None:
+            self._append([self._record("meta", {"dirty": dirty}, False)])
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's type and message."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def checked_index(index_by: Any) -> Any:
+    """Return an index as a JSON scalar.
+
+    Raises:
+        UnstorableValue: it is none.
+    """
+    encoder = Encoder()
+    index = encoder.encode(index_by, "index_by")
+    if encoder.extended or isinstance(index, (list, dict)):
+        raise UnstorableValue("index_by", type(index_by).__name__, "give text, a number or a bool")
+    return index
+
+
+def _batch_body(batch_num: int, result: Mapping[str, Any], epoch: int | None) -> dict[str, Any]:
+    return {
+        "batch_num": _number(batch_num, "batch_num"),
+        "epoch": None if epoch is None else _number(epoch, "epoch"),
+        "result": result,
+    }
+
+
+def _number(value: Any, name: str) -> int:
+    if type(value) is int and -LARGEST <= value <= LARGEST:
+        return value
+    if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise UnstorableValue(name, "a whole number beyond 64 bits", "count from a smaller one")
+    if hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    hint = "give a whole number (add_batch logs what is finer than an epoch)"
+    raise UnstorableValue(name, type(value).__name__, hint)
