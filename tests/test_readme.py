@@ -1,46 +1,150 @@
-"""The README's code runs as it stands, in order, in an empty folder."""
+"""The README's path and the code of every page run as they stand, in an empty folder."""
 
+import os
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import casket
+from tests.pages import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+README = (ROOT / "README.md").read_text()
+FRAMEWORKS = {"keras", "lightning"}
 
 
-def test_the_readmes_code_runs_in_an_empty_folder(tmp_path, monkeypatch, capsys):
+def run(arguments, folder, **environment):
+    done = subprocess.run(
+        arguments,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MPLBACKEND": "Agg",
+            "HOME": str(folder),
+            **environment,
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    """The README's scripts, saved under the names it gives them."""
     pytest.importorskip("sklearn")
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
-    assert len(BLOCKS) >= 5
-    assert "completed {'C': 10, 'gamma': 0.001} 0.9225" in capsys.readouterr().out
-    assert len(names["frame"]) == 3
-    (curve,) = names["chart"].lines
-    assert list(curve.get_ydata()) == [0.62, 0.44, 0.31]
-    assert (tmp_path / "curve.png").stat().st_size > 1000
-    with casket.open("runs.json") as runs:
-        assert [s.status for s in runs.sessions()] == ["completed"] * 5
-        grid = runs.sessions(experiment="digits", model="SVM")[1]
-        assert grid.indexes == ["precision", "recall"]
-        assert len(grid.results("recall")) == 13
-        search = runs.sessions(model="SVM search")[0]
-        assert len(search.results("accuracy")) == 5
-        assert len(search.batches) == 4 * 5
-        network = runs.sessions(model="network")[0]
-        assert len(network.epochs) == 5
-        assert len(network.batches) == 5 * 22
-        assert network.artifacts["network.joblib"].load().loss_ == network.last["loss"]
+    for block in blocks(README):
+        if block.language == "python":
+            name = re.match(r"# (\w+\.py)\n", block.text)[1]
+            (tmp_path / name).write_text(block.text)
+    return tmp_path
 
 
-def test_every_file_the_readme_and_the_guide_name_is_there():
-    for page in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / page).read_text()
-        named = set(re.findall(r"`((?:tests|examples|docs|casket)/[\w/.]+)`", text))
-        missing = [name for name in named if not (ROOT / name).exists()]
-        assert missing == []
+def commands():
+    """The lines to be typed, in the README's order, but for the server."""
+    typed = [
+        line[2:]
+        for block in blocks(README)
+        for line in block.text.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert "casket dashboard runs.json" in typed
+    return [line for line in typed if not line.startswith("casket dashboard")]
+
+
+def test_the_path_of_the_readme_leads_from_nothing_to_the_page(scripts, tmp_path):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, arguments in (("python", ""), ("casket", "-m casket.cli.app")):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        program.chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    shown = {line: run(["sh", "-ec", line], scripts, PATH=path) for line in commands()}
+
+    assert shown["python train.py"] == ""
+    assert re.search(r"completed {'lr': 0.01, 'seed': 0} 0\.9\d+$", shown["python plot.py"])
+    assert (scripts / "curves.png").stat().st_size > 1000
+    (sweep,) = (line for line in shown if "sweep.py" in line)
+    assert shown[sweep].count("skipped") == 10  # of two times nine, each was run once
+    with casket.open(scripts / "runs.json") as runs:
+        assert [session.status for session in runs.sessions()] == ["completed"] * 9
+        assert {len(session.epochs) for session in runs.sessions()} == {10}
+    assert len(shown["casket ls --group-by params.lr"].splitlines()) == 4
+    assert b'id="casket-data"' in (scripts / "report.html").read_bytes()
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200
+
+
+def is_of_a_framework(page):
+    return page.stem in FRAMEWORKS
+
+
+def with_code():
+    for page in PAGES:
+        if page.name != "README.md" and any(
+            block.language == "python" for block in blocks(page.read_text())
+        ):
+            marks = [pytest.mark.frameworks] if is_of_a_framework(page) else []
+            yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
+
+
+@pytest.mark.parametrize("page", list(with_code()))
+def test_the_code_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
+    needed = {"sklearn", "pandas", "matplotlib"} | ({page.stem} & FRAMEWORKS)
+    if missing := [name for name in needed if find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    warnings = [] if is_of_a_framework(page) else ["-W", "error"]
+    run([sys.executable, *warnings, str(ROOT / "tests" / "pages.py"), str(page)], tmp_path)
+
+
+def test_the_pages_that_teach_have_code_that_runs():
+    with_blocks = {parameter.id for parameter in with_code()}
+    assert with_blocks >= {
+        *(f"docs/{name}.md" for name in ("logging", "sessions", "reading")),
+        *(f"docs/adapters/{name}.md" for name in ("keras", "sklearn", "lightning")),
+    }
+
+
+def guides():
+    return [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+
+
+@pytest.mark.parametrize("page", guides(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_and_heading_that_a_page_links_to_is_there(page):
+    text = page.read_text()
+    named = set(re.findall(r"`((?:tests|examples|docs)/[\w/.]+)`", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), target
+        if heading:
+            assert heading in headings(linked), target
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    titles = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_page_of_the_documentation_is_in_its_index():
+    index = (ROOT / "docs" / "README.md").read_text()
+    missing = [
+        page.name
+        for page in (ROOT / "docs").rglob("*.md")
+        if f"({page.relative_to(ROOT / 'docs')})" not in index and page.name != "README.md"
+    ]
+    assert missing == []

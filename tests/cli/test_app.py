@@ -12,15 +12,12 @@ import pytest
 
 import casket
 from casket import Experiment
-from casket.cli.app import COMMANDS, app
+from casket.cli.app import COMMANDS
+from tests.cli import reference
+from tests.cli.reference import commands
+from tests.pages import PAGES, blocks
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def commands():
-    context = click.Context(app)
-    return {name: app.get_command(context, name) for name in COMMANDS}
 
 
 def test_every_command_of_the_contract_is_there(run):
@@ -59,22 +56,25 @@ def test_every_command_that_deletes_or_rewrites_asks():
         assert {"--yes", "--dry-run"} <= options
 
 
-def test_the_readme_has_each_command_with_its_own_words():
-    rows = dict(re.findall(r"^\| `casket ([a-z]+)` \| (.*?) \|$", README, re.M))
-    said = {
-        name: " ".join(command.help.split("\n\n")[0].split())
-        for name, command in commands().items()
-    }
-    assert rows == said
-    assert {name: sentence for name, (_, sentence) in COMMANDS.items()} == said
+def test_the_reference_has_every_command_and_option_in_the_words_of_its_help():
+    _, _, written = reference.PAGE.read_text().partition(reference.BEGIN)
+    assert written.strip() == reference.text().strip(), "run: python -m tests.cli.reference"
+    for name, command in commands().items():
+        assert f"| `casket {name}` |" in written
+        assert COMMANDS[name][1] == reference.sentence(command)
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert f"`{', '.join(parameter.opts)}" in written
 
 
-def test_every_line_of_the_readme_that_calls_casket_is_understood():
-    lines = re.findall(r"^(?:\$ )?casket (.+)$", README, re.M)
+def test_every_call_of_casket_in_the_documentation_is_understood():
+    texts = [block.text for page in PAGES for block in blocks(page.read_text())]
+    lines = re.findall(r"^(?:\$ )?casket (.+)$", "\n".join(texts), re.M)
     helps = "\n".join(command.help for command in commands().values())
     lines += re.findall(r"^\s*casket (.+)$", helps, re.M)
-    assert len(lines) > 20
-    for line in lines:
+    called = [line for line in lines if "[OPTIONS]" not in line]
+    assert len(called) > 40
+    for line in called:
         name, *arguments = shlex.split(line.partition("  #")[0])
         command = commands()[name]
         if name == "import":  # its source has to exist
