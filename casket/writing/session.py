@@ -105,8 +105,7 @@ class Session:
         session._prepare(model, params)
         for earlier in reversed(claims.starts_with(model.backend, session._claim)):
             holder = claims.look_at(model.backend, earlier)
-            if not holder.may_run:
-                session._continue(holder)
+            if not holder.may_run and session._continues_alone(holder):
                 break
         else:
             session._repeat()
@@ -435,6 +434,33 @@ class Session:
         self._follows = len(holder.life.starts)
         self._append([*holder.ends(self._backend), self._start()])
 
+    def _continues_alone(self, holder: claims.Holder) -> bool:
+        """Go on with a session that was not running, unless another process does so just now.
+
+        The next place in the order of its writers is claimed, so that one process gets it.
+        """
+        self.id = holder.session
+        self._follows = len(holder.life.starts)
+        place = self._claim_of("follows", [self.id, self._follows])
+        records = [*holder.ends(self._backend), self._start(), self._claiming(place, {})]
+        try:
+            self._append(records, claim=place)
+        except Claimed:
+            self.id, self._follows = new_id(), 0
+            return False
+        return True
+
+    def _claim_of(self, what: str, which: Any) -> str:
+        """Return the key of a claim beside that of the params."""
+        identity = [self._stored_params, what, which]
+        return claim_key(self._experiment_id, self._model_id, identity)
+
+    def _claiming(self, claim: str, meta: dict[str, Any]) -> Record:
+        """Return a record that holds a claim beside the start's own."""
+        record = self._record("meta", meta, False)
+        record["claim"] = claim
+        return record
+
     def _repeat(self) -> None:
         """Begin a session whatever others have these params; number it among the repetitions.
 
@@ -449,14 +475,10 @@ class Session:
         start = self._start()
         numbers = [known["body"].get("repeat", 0) for known in earlier.values()]
         for number in count(max(numbers, default=0) + 1):
-            claim = claim_key(
-                self._experiment_id, self._model_id, [self._stored_params, "repeat", number]
-            )
+            claim = self._claim_of("repeat", number)
             start["body"]["repeat"] = number
-            repeat = self._record("meta", {"repeat": number}, False)
-            repeat["claim"] = claim
             with suppress(Claimed):
-                self._append([start, repeat], claim=claim)
+                self._append([start, self._claiming(claim, {"repeat": number})], claim=claim)
                 return
 
     def _start(self) -> Record:

@@ -30,7 +30,9 @@ class Truth:
             if record["kind"] == "end":
                 self._note_end(record, body["of"], body["status"])
             elif record["kind"] == "session":
-                if claim == record["claim"]:
+                if claim is not None and body.get("follows"):
+                    assert self.status(session) != "running", f"{session} is joined as it runs"
+                elif claim == record["claim"]:
                     blocking = self.blocking(record["claim"])
                     assert not blocking, f"{session} begins beside {blocking}"
                 self.starts[session].append(record)
