@@ -37,7 +37,7 @@ from typing import Any, TypeVar
 import pytest
 
 from casket.format.records import Record, Writer, covers, deletion
-from casket.stores.base import Claimed, Numbered, Store, fits
+from casket.stores.base import Claimed, Filters, Numbered, Store
 
 # ruff: noqa: S101 - tests assert
 
@@ -222,7 +222,7 @@ class StoreContract:
         mixed = append_mixed(store)
         selected = list(store.records(**filters))
         assert selected
-        assert selected == [(n, r) for n, r in mixed if fits(r, **{**NO_FILTER, **filters})]
+        assert selected == [(n, r) for n, r in mixed if Filters(**filters).fits(r)]
 
     def test_filters_select_what_fits_every_one_of_them(self, store: Store) -> None:
         """In any combination, with `after` too."""
@@ -235,12 +235,13 @@ class StoreContract:
             (0, mixed[len(mixed) // 2][0]),
         )
         for experiment, session, claim, kinds, after in choices:
+            filters = Filters(experiment, session, claim, kinds, after)
             selected = store.records(
                 experiment=experiment, session=session, claim=claim, kinds=kinds, after=after
             )
-            assert list(selected) == [
-                (n, r) for n, r in mixed if n > after and fits(r, experiment, session, claim, kinds)
-            ], (experiment, session, claim, kinds, after)
+            assert list(selected) == [(n, r) for n, r in mixed if n > after and filters.fits(r)], (
+                filters
+            )
 
     @pytest.mark.parametrize(
         "filters",
@@ -847,9 +848,6 @@ def typed(value: Any) -> Any:
     if isinstance(value, list):
         return [typed(item) for item in value]
     return type(value).__name__, value
-
-
-NO_FILTER: dict[str, Any] = {"experiment": None, "session": None, "claim": None, "kinds": None}
 
 
 def append_mixed(store: Store) -> list[Numbered]:

@@ -11,7 +11,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
 from casket.errors import BadLocation, CasketWarning
 from casket.format.lifecycle import Life
@@ -83,6 +83,41 @@ class StoreOptions(NamedTuple):
         return self
 
 
+class Chosen(TypedDict, total=False):
+    """The keyword arguments of `Store.records`, for stores that hand them on to `Filters`."""
+
+    experiment: str | None
+    session: str | None
+    claim: str | None
+    kinds: Collection[str] | None
+    after: int
+
+
+class Filters(NamedTuple):
+    """Which records are asked for; see `Store.records`."""
+
+    experiment: str | None = None
+    session: str | None = None
+    claim: str | None = None
+    kinds: Collection[str] | None = None
+    after: int = 0
+
+    def fits(self, record: Record) -> bool:
+        """Return whether a record fits, apart from its number."""
+        _, session, claim, kinds, _ = self
+        return (
+            (kinds is None or record["kind"] in kinds)
+            and (session is None or record.get("session") == session)
+            and (claim is None or record.get("claim") == claim)
+            and (self.experiment is None or record.get("experiment") == self.experiment)
+        )
+
+    @property
+    def are_for_heads(self) -> bool:
+        """Whether only kinds in `HEADS` are asked for."""
+        return self.kinds is not None and HEADS.issuperset(self.kinds)
+
+
 class Store(Protocol):
     """An ordered, append-only sequence of records, shared by threads, processes and hosts."""
 
@@ -148,22 +183,6 @@ class Claimed(Exception):
     def __init__(self, session: str | None) -> None:
         self.session = session
         super().__init__(session)
-
-
-def fits(
-    record: Record,
-    experiment: str | None,
-    session: str | None,
-    claim: str | None,
-    kinds: Collection[str] | None,
-) -> bool:
-    """Tell whether a record fits the filters of `Store.records`."""
-    return (
-        (kinds is None or record["kind"] in kinds)
-        and (session is None or record.get("session") == session)
-        and (claim is None or record.get("claim") == claim)
-        and (experiment is None or record.get("experiment") == experiment)
-    )
 
 
 def refuse_held(

@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import orjson
 
@@ -78,20 +78,13 @@ class BlitzStore:
                 self._seen, self._has_appended = added[-1], True
             return last + len(missing)
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        filters = base.Filters(**chosen)
         if not self._objects.is_dir() and not self._writing:
             raise NotFound(str(self._path))
         for number, record in self._numbered():
             self._seen = self._seen or (number, record)
-            if number > after and base.fits(record, experiment, session, claim, kinds):
+            if number > filters.after and filters.fits(record):
                 yield number, record
 
     def prune(self, tombstone: Record, /) -> None:

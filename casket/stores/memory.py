@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Unpack
 
 import orjson
 
@@ -34,20 +35,13 @@ class MemoryStore:
             self._last += len(encoded)
             return self._last
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        filters = base.Filters(**chosen)
         with self._lock:
-            lines = [line for line in self._lines if line[0] > after]
+            lines = [line for line in self._lines if line[0] > filters.after]
         for number, line in lines:
             record: Record = orjson.loads(line)
-            if base.fits(record, experiment, session, claim, kinds):
+            if filters.fits(record):
                 yield number, record
 
     def prune(self, tombstone: Record, /) -> None:

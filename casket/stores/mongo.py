@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from threading import RLock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import orjson
 
@@ -184,26 +184,18 @@ class MongoStore:
             place=self._shown,
         )
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
-        filters = _Filters(experiment, session, claim, kinds)
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        filters = base.Filters(**chosen)
         pace = databases.Pace(DOCUMENTS)
 
         def work(database: Database[_Document]) -> list[_Document]:
             if not self._exists(database):
                 return []
-            return filters.documents(_collection(database, _SETTLED), after, pace.rows)
+            return _documents(_collection(database, _SETTLED), filters, pace.rows)
 
         while documents := self._guarded(work):
-            yield from filters.fitting(documents, after)
-            after = documents[-1]["last"]
+            yield from _fitting(filters, documents)
+            filters = filters._replace(after=documents[-1]["last"])
             pace.came([sum(len(one["text"]) for one in d["records"]) for d in documents])
 
     def prune(self, tombstone: Record, /) -> None:
@@ -367,43 +359,40 @@ class _Batch:
         return numbers[self._last]
 
 
-class _Filters(NamedTuple):
-    experiment: str | None = None
-    session: str | None = None
-    claim: str | None = None
-    kinds: Collection[str] | None = None
+def _documents(
+    collection: MongoCollection[_Document], filters: base.Filters, limit: int
+) -> list[_Document]:
+    """Return the first documents with records that may fit, without their other records."""
+    conditions = _conditions(filters)
+    # Not $elemMatch, for which SecantusDB uses no index.
+    match = {f"records.{name}": value for name, value in conditions.items()}
+    match |= {"last": {"$gt": filters.after}, "records": {"$exists": True}}
+    stages: list[_Document] = [{"$match": match}, {"$sort": {"last": 1}}, {"$limit": limit}]
+    if conditions:
+        comparisons = [_comparison(name, value) for name, value in conditions.items()]
+        fitting = {"input": "$records", "as": "one", "cond": {"$and": comparisons}}
+        stages.append({"$project": {"last": 1, "records": {"$filter": fitting}}})
+    return list(collection.aggregate(stages))
 
-    def documents(
-        self, collection: MongoCollection[_Document], after: int, limit: int
-    ) -> list[_Document]:
-        """Return the first documents with what fits and comes after a number, without the rest."""
-        conditions = self._conditions()
-        # Not $elemMatch, for which SecantusDB uses no index.
-        match = {f"records.{name}": wanted for name, wanted in conditions.items()}
-        match |= {"last": {"$gt": after}, "records": {"$exists": True}}
-        stages: list[_Document] = [{"$match": match}, {"$sort": {"last": 1}}, {"$limit": limit}]
-        if conditions:
-            wanted = [_comparison(name, wanted) for name, wanted in conditions.items()]
-            fitting = {"input": "$records", "as": "one", "cond": {"$and": wanted}}
-            stages.append({"$project": {"last": 1, "records": {"$filter": fitting}}})
-        return list(collection.aggregate(stages))
 
-    def fitting(self, documents: Sequence[_Document], after: int) -> Iterator[base.Numbered]:
-        for document in documents:
-            for one in document["records"]:
-                number = document["_id"] + one["place"]
-                record: Record = orjson.loads(one["text"])
-                if number > after and base.fits(record, *self):
-                    yield number, record
+def _conditions(filters: base.Filters) -> _Document:
+    conditions: _Document = {
+        name: databases.column(value)
+        for name in ("experiment", "session", "claim")
+        if (value := getattr(filters, name)) is not None
+    }
+    if filters.kinds is not None:
+        conditions["kind"] = {"$in": [databases.column(kind) for kind in filters.kinds]}
+    return conditions
 
-    def _conditions(self) -> _Document:
-        named = {"experiment": self.experiment, "session": self.session, "claim": self.claim}
-        found: _Document = {
-            name: databases.column(text) for name, text in named.items() if text is not None
-        }
-        if self.kinds is not None:
-            found["kind"] = {"$in": [databases.column(kind) for kind in self.kinds]}
-        return found
+
+def _fitting(filters: base.Filters, documents: Sequence[_Document]) -> Iterator[base.Numbered]:
+    for document in documents:
+        for one in document["records"]:
+            number = document["_id"] + one["place"]
+            record: Record = orjson.loads(one["text"])
+            if number > filters.after and filters.fits(record):
+                yield number, record
 
 
 class _Covered(NamedTuple):
@@ -502,10 +491,12 @@ def _last_number(collection: MongoCollection[_Document], known: int) -> int:
     return 0 if newest is None else int(newest["last"])
 
 
-def _read_all(collection: MongoCollection[_Document], **filters: Any) -> Iterator[base.Numbered]:
+def _read_all(
+    collection: MongoCollection[_Document], **chosen: Unpack[base.Chosen]
+) -> Iterator[base.Numbered]:
     """Yield what is stored, however new, all in memory."""
-    chosen = _Filters(**filters)
-    return chosen.fitting(chosen.documents(collection, 0, 2**31 - 1), 0)
+    filters = base.Filters(**chosen)
+    return _fitting(filters, _documents(collection, filters, 2**31 - 1))
 
 
 def _identity_text(identity: databases.Identity) -> str:

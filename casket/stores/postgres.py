@@ -13,9 +13,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from threading import RLock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import orjson
 
@@ -225,24 +225,16 @@ class PostgresStore:
             place=self._shown,
         )
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
-        filters = _Filters(experiment, session, claim, kinds)
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        filters = base.Filters(**chosen)
         pace = databases.Pace(ROWS)
 
         def work(connection: _Connection) -> list[_Row]:
-            return connection.rows(filters, after, pace.rows) if self._exists(connection) else []
+            return connection.rows(filters, pace.rows) if self._exists(connection) else []
 
         while rows := self._guarded(work):
-            yield from filters.fitting(rows)
-            after = rows[-1][0]
+            yield from _fitting(filters, rows)
+            filters = filters._replace(after=rows[-1][0])
             pace.came([len(text) for _, text in rows])
 
     def prune(self, tombstone: Record, /) -> None:
@@ -374,14 +366,14 @@ class _Connection(psycopg.Connection[_Row]):
             is_more = cursor.nextset()
         return number
 
-    def records(self, **filters: Any) -> Iterator[base.Numbered]:
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         """Yield what is stored in the order of the numbers, all in memory."""
-        chosen = _Filters(**filters)
-        return chosen.fitting(self.rows(chosen, 0, None))
+        filters = base.Filters(**chosen)
+        return _fitting(filters, self.rows(filters, None))
 
-    def rows(self, filters: _Filters, after: int, limit: int | None) -> list[_Row]:
-        """Return numbers and texts of the first rows that fit and come after a number."""
-        return self.execute(*filters.query(after, limit)).fetchall()
+    def rows(self, filters: base.Filters, limit: int | None) -> list[_Row]:
+        """Return numbers and texts of the first rows that may fit."""
+        return self.execute(*_query(filters, limit)).fetchall()
 
     def disown(self) -> None:
         """Let closing, in a forked child, say nothing to the parent's server."""
@@ -391,35 +383,30 @@ class _Connection(psycopg.Connection[_Row]):
         os.close(nowhere)
 
 
-class _Filters(NamedTuple):
-    experiment: str | None = None
-    session: str | None = None
-    claim: str | None = None
-    kinds: Collection[str] | None = None
+def _query(filters: base.Filters, limit: int | None) -> tuple[str, dict[str, Any]]:
+    """Return the query for the first rows that may fit, and its values."""
+    conditions = ["number > %(after)s"]
+    values: dict[str, Any] = {"after": filters.after, "limit": limit}
+    for name in ("experiment", "session", "claim"):
+        value = getattr(filters, name)
+        if value is not None:
+            conditions.append(f"{name} = %({name})s")
+            values[name] = databases.column(value)
+    if filters.kinds is not None:
+        conditions.append("kind = ANY(%(kinds)s)")
+        values["kinds"] = [databases.column(kind) for kind in filters.kinds]
+        if filters.are_for_heads:
+            # Says what the partial index says, so that PostgreSQL may use it.
+            conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
+    query = f"SELECT number, record::text FROM casket_records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
+    return f"{query} ORDER BY number LIMIT %(limit)s", values
 
-    def query(self, after: int, limit: int | None) -> tuple[str, dict[str, Any]]:
-        """Return the query for the rows that fit and come after a number, and its values."""
-        conditions = ["number > %(after)s"]
-        values: dict[str, Any] = {"after": after, "limit": limit}
-        for name in ("experiment", "session", "claim"):
-            value = getattr(self, name)
-            if value is not None:
-                conditions.append(f"{name} = %({name})s")
-                values[name] = databases.column(value)
-        if self.kinds is not None:
-            conditions.append("kind = ANY(%(kinds)s)")
-            values["kinds"] = [databases.column(kind) for kind in self.kinds]
-            if base.HEADS.issuperset(self.kinds):
-                # Says what the partial index says, so that PostgreSQL may use it.
-                conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
-        query = f"SELECT number, record::text FROM casket_records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
-        return f"{query} ORDER BY number LIMIT %(limit)s", values
 
-    def fitting(self, rows: Sequence[_Row]) -> Iterator[base.Numbered]:
-        for number, text in rows:
-            record: Record = orjson.loads(text)
-            if base.fits(record, *self):
-                yield number, record
+def _fitting(filters: base.Filters, rows: Sequence[_Row]) -> Iterator[base.Numbered]:
+    for number, text in rows:
+        record: Record = orjson.loads(text)
+        if filters.fits(record):
+            yield number, record
 
 
 def _rows(records: Sequence[Record]) -> dict[str, Any]:

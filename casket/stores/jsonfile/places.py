@@ -75,22 +75,13 @@ class Places:
         self._last, self._line, self._stop = 0, b"", 0
         self._is_marked = False
 
-    def of(
-        self,
-        file: FilePort,
-        extent: scan.Extent,
-        session: str | None,
-        claim: str | None,
-        kinds: Collection[str] | None,
-    ) -> list[int] | None:
+    def of(self, file: FilePort, extent: scan.Extent, filters: base.Filters) -> list[int] | None:
         """Return where the heads asked for may be, in order.
 
         Args:
             file: the document.
             extent: where its records lie.
-            session: the id of their session.
-            claim: the claim they carry.
-            kinds: their kinds, all of them heads, if no claim is asked for.
+            filters: with a claim, or for heads alone.
 
         Returns:
             The places; None if another thread, or what this call interrupted, is looking now.
@@ -99,7 +90,7 @@ class Places:
             return None
         try:
             self._read_on(file, extent)
-            return sorted({*self._chosen(file, session, claim, kinds), *self._others})
+            return sorted({*self._chosen(file, filters), *self._others})
         except BaseException:
             # An interrupt may have come anywhere.
             self._forget()
@@ -112,13 +103,8 @@ class Places:
         """Whether some heads are not as casket writes them."""
         return bool(self._others)
 
-    def _chosen(
-        self,
-        file: FilePort,
-        session: str | None,
-        claim: str | None,
-        kinds: Collection[str] | None,
-    ) -> Collection[int]:
+    def _chosen(self, file: FilePort, filters: base.Filters) -> Collection[int]:
+        _, session, claim, kinds, _ = filters
         if claim is not None:
             key = _as_written(claim)
             first = [self._by_claim[key]] if key in self._by_claim else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -219,26 +219,20 @@ class Needles(NamedTuple):
     all_of: list[bytes]
 
 
-def needles(
-    session: str | None, claim: str | None, kinds: Collection[str] | None
-) -> Needles | None:
+def needles(filters: base.Filters) -> Needles | None:
     """Return what to search for where parsing every line would be wasteful.
 
     Lines that people edited may have spaces after colons, or another order of keys.
     """
+    _, session, claim, kinds, _ = filters
     of_session = [orjson.dumps(session)] if session is not None else []
     if claim is not None:
         return Needles([orjson.dumps(claim)], [_NESTED], of_session)
-    if kinds is not None and are_heads(kinds):
+    if kinds is not None and filters.are_for_heads:
         own = [b'"kind":"%b"' % kind.encode() for kind in kinds]
         spaced = [b'"kind": "%b"' % kind.encode() for kind in kinds]
         return Needles(own, [*spaced, _NESTED], of_session)
     return Needles(of_session, [_NESTED], []) if of_session else None
-
-
-def are_heads(kinds: Collection[str] | None) -> bool:
-    """Return whether only heads are asked for."""
-    return kinds is not None and base.HEADS.issuperset(kinds)
 
 
 _NESTED = b'"models":['

@@ -12,10 +12,10 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from casket.errors import (
     CasketError,
@@ -53,17 +53,6 @@ class _Mark(NamedTuple):
 
     at: int
     number: int
-
-
-class _Wanted(NamedTuple):
-    """Filters of `Store.records` that the document is searched by."""
-
-    session: str | None = None
-    claim: str | None = None
-    kinds: Collection[str] | None = None
-
-
-_ALL = _Wanted()
 
 
 class JsonStore:
@@ -144,27 +133,19 @@ class JsonStore:
             finally:
                 self._is_busy = False
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
-        wanted = _Wanted(session, claim, kinds)
-        for number, document in self._read(lambda file: self._documents(file, wanted, after)):
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        filters = base.Filters(**chosen)
+        for number, document in self._read(lambda file: self._documents(file, filters)):
             is_record = layout.is_record(document)
             records: Any = (document,) if is_record else unfolded(document)
             for record in records:
-                if base.fits(record, experiment, session, claim, kinds):
+                if filters.fits(record):
                     record.pop("more", None)
                     yield number, record
 
     def documents(self) -> Iterator[layout.Document]:
         """Yield what a TinyDB sees: numbers and documents, nested ones as they stand."""
-        yield from self._read(lambda file: self._documents(file, _ALL, 0))
+        yield from self._read(lambda file: self._documents(file, base.Filters()))
 
     def start_texts(self) -> list[tuple[int, bytes]] | None:
         """Return the numbers and the texts of all starts; None if they cannot be had unparsed.
@@ -176,7 +157,7 @@ class JsonStore:
                 extent = scan.find_extent(file)
                 if extent is None or extent.is_cut:
                     return None
-                at = self._places.of(file, extent, None, None, {"session"})
+                at = self._places.of(file, extent, base.Filters(kinds={"session"}))
                 if at is None or self._places.has_others:
                     return None
                 return [(int(number), text) for number, text in places.numbered(file, at)]
@@ -519,7 +500,7 @@ class JsonStore:
     def _pruned(self, file: FilePort, tombstone: Record) -> Iterator[bytes]:
         yield file.read_at(0, self._start) if self._end else layout.HEAD
         is_covered = covering(tombstone)
-        remains = ((n, _less(doc, is_covered)) for n, doc in self._documents(file, _ALL, 0))
+        remains = ((n, _less(doc, is_covered)) for n, doc in self._documents(file, base.Filters()))
         kept = (layout.line(number, rest) for number, rest in remains if rest is not None)
         own = [] if names_nothing(tombstone) else [layout.line(self._last + 1, tombstone)]
         yield from joined(chain(kept, own))
@@ -549,7 +530,7 @@ class JsonStore:
         except OSError as error:
             raise failures.unreadable(self._path, error.errno) from error
 
-    def _documents(self, file: FilePort, wanted: _Wanted, after: int) -> Iterator[layout.Document]:
+    def _documents(self, file: FilePort, filters: base.Filters) -> Iterator[layout.Document]:
         extent = scan.find_extent(file)
         if extent is not None and not self._is_ours:
             self._refuse_foreign(file, extent)
@@ -558,19 +539,19 @@ class JsonStore:
         if extent is None:
             documents = iter(self._other_documents(file))
         else:
-            documents = self._chosen_lines(file, extent, wanted, after)
-        return (document for document in documents if document[0] > after)
+            documents = self._chosen_lines(file, extent, filters)
+        return (document for document in documents if document[0] > filters.after)
 
     def _chosen_lines(
-        self, file: FilePort, extent: scan.Extent, wanted: _Wanted, after: int
+        self, file: FilePort, extent: scan.Extent, filters: base.Filters
     ) -> Iterator[layout.Document]:
-        """Yield the documents that may be wanted, by the quickest way there is to them."""
-        needles = scan.needles(*wanted)
+        """Yield the documents that may fit, by the quickest way there is to them."""
+        needles = scan.needles(filters)
         if needles is None:
-            return self._lines(file, extent, after)
+            return self._lines(file, extent, filters.after)
         found = None
-        if not extent.is_cut and (wanted.claim is not None or scan.are_heads(wanted.kinds)):
-            found = self._places.of(file, extent, *wanted)
+        if not extent.is_cut and (filters.claim is not None or filters.are_for_heads):
+            found = self._places.of(file, extent, filters)
         if found is None:
             return self._matching_lines(file, extent, scan.found(file, extent, needles))
         return self._matching_lines(file, extent, places.documents(file, found))

@@ -17,8 +17,8 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, Unpack
 
 from casket.errors import CasketWarning, StoreRefused, StoreUnavailable
 from casket.format.records import FORMAT_VERSION, Record, utc_now
@@ -102,29 +102,18 @@ class Spool:
             self.flush()
         return number
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         """Yield what is in the store once what waits here was shipped; else what waits, alone."""
-        filters: dict[str, Any] = {
-            "experiment": experiment, "session": session, "claim": claim, "kinds": kinds,
-        }  # fmt: skip
         if threading.get_ident() in self._at_store:
-            yield from self._store.records(**filters, after=after)
+            yield from self._store.records(**chosen)
             return
         try:
             self._insist(self._ship)
-            yield from self._store.records(**filters, after=after)
+            yield from self._store.records(**chosen)
         except StoreUnavailable:
             if self._options.offline == "refuse":
                 raise
-            yield from self._waiting_records(**filters)
+            yield from self._waiting_records(base.Filters(**chosen))
 
     def prune(self, tombstone: Record, /) -> None:
         """Ship what waits, then remove from the store."""
@@ -307,10 +296,10 @@ class Spool:
         with self._progress:
             return self._progress.wait_for(lambda: own.shipped >= goal, seconds)
 
-    def _waiting_records(self, **filters: Any) -> Iterator[base.Numbered]:
+    def _waiting_records(self, filters: base.Filters) -> Iterator[base.Numbered]:
         own = self._own
         for number, record in own.all_waiting() if own else ():
-            if base.fits(record, **filters):
+            if filters.fits(record):
                 yield number, _unmarked(record)
 
     def _said(self) -> str:

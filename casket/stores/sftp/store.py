@@ -14,7 +14,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, Unpack, cast
 
 import orjson
 
@@ -567,14 +567,14 @@ class _Claims:
         self._since = _end_of(extent)
         return True
 
-    def records(self, **filters: Any) -> Iterator[base.Numbered]:
-        """Yield what fits, as `Store.records` does."""
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        """Yield the records that fit, as `Store.records` does."""
+        filters = base.Filters(**chosen)
         for number, record in self._heads:
-            if base.fits(record, **{**_NO_FILTER, **filters}):
+            if filters.fits(record):
                 yield number, record
 
 
-_NO_FILTER = {"experiment": None, "session": None, "claim": None, "kinds": None}
 _CLAIMING = scan.Needles(
     [b'"claim":', b'"kind":"session"', b'"kind":"end"'],
     [b'"claim" :', b'"kind": "session"', b'"kind": "end"', b'"models":'],

@@ -11,9 +11,9 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import orjson
 
@@ -150,23 +150,16 @@ class SqliteStore:
         except (sqlite3.Error, PermissionError) as error:
             raise self._failure(error) from error
 
-    def records(
-        self,
-        *,
-        experiment: str | None = None,
-        session: str | None = None,
-        claim: str | None = None,
-        kinds: Collection[str] | None = None,
-        after: int = 0,
-    ) -> Iterator[base.Numbered]:
-        for number, text in self._texts(_Filters(session, claim, kinds), after):
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        filters = base.Filters(**chosen)
+        for number, text in self._texts(filters):
             record = self._parsed(number, text)
-            if record is not None and experiment in {None, record.get("experiment")}:
+            if record is not None and filters.experiment in {None, record.get("experiment")}:
                 yield number, record
 
     def texts(self) -> Iterator[tuple[int, bytes]]:
         """Yield the numbers and the texts of all records, whole or damaged."""
-        return self._texts(_Filters(None, None, None), 0)
+        return self._texts(base.Filters())
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with its pages."""
@@ -283,7 +276,7 @@ class SqliteStore:
     def _refuse_foreign(self) -> None:
         """Raise `NotACasketFile` if the path holds something else, which is not touched."""
         if self._path.is_file():
-            next(self._rows(_Filters(None, None, None), after=2**62), None)
+            next(self._rows(base.Filters(after=2**62)), None)
 
     def _append_looking(self, records: Sequence[Record], claim: str | None, now: float) -> int:
         """Append, and look before and afterwards whether the path names the database."""
@@ -395,9 +388,9 @@ class SqliteStore:
             connection.execute(f"PRAGMA synchronous = {'FULL' if is_due else 'NORMAL'}")
             self._is_full_sync = is_due
 
-    def _texts(self, filters: _Filters, after: int) -> Iterator[tuple[int, bytes]]:
+    def _texts(self, filters: base.Filters) -> Iterator[tuple[int, bytes]]:
         try:
-            yield from self._rows(filters, after)
+            yield from self._rows(filters)
         except sqlite3.Error as error:
             raise self._failure(error) from error
         except PermissionError as error:
@@ -419,20 +412,16 @@ class SqliteStore:
             return None
         return record
 
-    def _rows(self, filters: _Filters, after: int) -> Iterator[tuple[int, bytes]]:
+    def _rows(self, filters: base.Filters) -> Iterator[tuple[int, bytes]]:
         if not self._path.exists():
             if self._writing:
                 return
             raise NotFound(str(self._path))
-        while rows := self._some_rows(filters, after):
+        while rows := self._undisturbed(_query(filters)):
             if self._known is None:
                 self._known = rows[-1]
             yield from rows
-            after = rows[-1][0]
-
-    def _some_rows(self, filters: _Filters, after: int) -> list[tuple[int, bytes]]:
-        """Return the first rows that fit and come after a number."""
-        return self._undisturbed(filters.query(after))
+            filters = filters._replace(after=rows[-1][0])
 
     def _undisturbed(self, query: tuple[str, list[object]]) -> list[Any]:
         while True:
@@ -716,29 +705,24 @@ def _row(record: Record) -> _Row:
     return record["kind"], record.get("session"), record.get("claim"), text
 
 
-class _Filters(NamedTuple):
-    session: str | None
-    claim: str | None
-    kinds: Collection[str] | None
-
-    def query(self, after: int) -> tuple[str, list[object]]:
-        """Return the query for the records that fit and come after a number, and its values."""
-        conditions = ["number > ?"]
-        values: list[object] = [after]
-        if self.claim is not None:
-            conditions.append("claim = ?")
-            values.append(self.claim)
-        if self.session is not None:
-            conditions.append("session = ?")
-            values.append(self.session)
-        if self.kinds is not None:
-            conditions.append(f"kind IN ({', '.join('?' * len(self.kinds))})")
-            values += self.kinds
-            if base.HEADS.issuperset(self.kinds):
-                # Says what the partial index says, so that SQLite may use it.
-                conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
-        query = f"SELECT number, record FROM records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
-        return f"{query} ORDER BY number LIMIT {ROWS}", values
+def _query(filters: base.Filters) -> tuple[str, list[object]]:
+    """Return the query for the first records that may fit, and its values."""
+    conditions = ["number > ?"]
+    values: list[object] = [filters.after]
+    if filters.claim is not None:
+        conditions.append("claim = ?")
+        values.append(filters.claim)
+    if filters.session is not None:
+        conditions.append("session = ?")
+        values.append(filters.session)
+    if filters.kinds is not None:
+        conditions.append(f"kind IN ({', '.join('?' * len(filters.kinds))})")
+        values += filters.kinds
+        if filters.are_for_heads:
+            # Says what the partial index says, so that SQLite may use it.
+            conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
+    query = f"SELECT number, record FROM records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
+    return f"{query} ORDER BY number LIMIT {ROWS}", values
 
 
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
