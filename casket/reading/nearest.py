@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from heapq import nsmallest
@@ -35,13 +36,23 @@ Start = tuple[int, str, dict[str, Any]]
 """The number of a start, its session, and its params."""
 
 
-def starts_of(store: Store, experiment: str, model: str, load_array: LoadArray) -> Iterator[Start]:
-    """Yield the starts of a model's sessions, in order."""
+def starts_of(
+    store: Store, experiment: str, model: str, load_array: LoadArray, latest: int | None = None
+) -> Iterator[Start]:
+    """Yield the starts of a model's sessions, in order.
+
+    Args:
+        store: where they are.
+        experiment: the id of the experiment.
+        model: the id of the model.
+        load_array: reads an array that is kept in a file.
+        latest: look at so many starts of the store, the latest; None: at all.
+    """
     start_texts = getattr(store, "start_texts", None)
-    texts = start_texts() if start_texts is not None else None
+    texts = start_texts(latest) if start_texts is not None else None
     if texts is None:
-        for number, start in store.records(experiment=experiment, kinds={"session"}):
-            if start["model"] == model:
+        for number, start in deque(store.records(kinds={"session"}), latest):
+            if (start.get("experiment"), start.get("model")) == (experiment, model):
                 yield number, start["session"], _params(start, load_array)
         return
     owner = b'{"kind":"session","v":1,"experiment":%b,"model":%b,"session":"' % (

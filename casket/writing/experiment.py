@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from casket.reading.views import ModelView, SessionView
     from casket.writing.claims import Holder
 
+LATEST = 2_000
+"""Starts that the params of a refused session are compared with."""
+
 Where = str | Callable[["SessionView"], bool] | None
 
 
@@ -412,33 +415,43 @@ class Model:
         """
         return [
             near._replace(session=self.read_session(near.session.id) or near.session)
-            for near in self.nearest_but(None, params, n)
+            for near in self.nearest_but(None, params, n, latest=None)
         ]
 
     def nearest_but(
-        self, session_id: str | None, params: Mapping[str, Any], n: int = 3
+        self,
+        session_id: str | None,
+        params: Mapping[str, Any],
+        n: int = 3,
+        latest: int | None = LATEST,
     ) -> list[Near]:
-        """Do the same without one session, reading no more than starts and ends."""
+        """Do the same without one session, reading no more than starts and ends.
+
+        For the message of a refusal, which must not take long in a store of any size, only the
+        latest starts are compared.
+        """
         from casket.reading.nearest import Near, nearest
 
         # Arrays stay lists: a question stores nothing.
         wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
         return [
             Near(view, near.difference)
-            for near in nearest(self._params_by_session(session_id), wanted, n)
+            for near in nearest(self._params_by_session(session_id, latest), wanted, n)
             if (view := self._read_heads_of(near.session)) is not None
         ]
 
-    def _params_by_session(self, but: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _params_by_session(
+        self, but: str | None, latest: int | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the id and the params of each session that was not deleted, by its first start."""
         from casket.reading.nearest import starts_of
 
         store, load_array = self.backend.store, self.backend.files.load_array
-        seen = {but}
+        ids, seen = (self.experiment.id, self.id), {but}
         deletions = [
             (number, covering(record)) for number, record in store.records(kinds={"deleted"})
         ]
-        for number, session, params in starts_of(store, self.experiment.id, self.id, load_array):
+        for number, session, params in starts_of(store, *ids, load_array, latest):
             start: Any = {"experiment": self.experiment.id, "model": self.id, "session": session}
             if session in seen:
                 continue

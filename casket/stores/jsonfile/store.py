@@ -147,8 +147,10 @@ class JsonStore:
         """Yield what a TinyDB sees: numbers and documents, nested ones as they stand."""
         yield from self._read(lambda file: self._documents(file, base.Filters()))
 
-    def start_texts(self) -> list[tuple[int, bytes]] | None:
-        """Return the numbers and the texts of all starts; None if they cannot be had unparsed.
+    def start_texts(self, latest: int | None = None) -> list[tuple[int, bytes]] | None:
+        """Return the numbers and the texts of the latest starts, or of all.
+
+        None if they cannot be had without parsing the lines.
 
         Parsing a start in whole costs ten times as much as finding it.
         """
@@ -160,7 +162,10 @@ class JsonStore:
                 at = self._places.of(file, extent, base.Filters(kinds={"session"}))
                 if at is None or self._places.has_others:
                     return None
-                return [(int(number), text) for number, text in places.numbered(file, at)]
+                return [
+                    (int(number), text)
+                    for number, text in places.numbered(file, at[-(latest or 0) :])
+                ]
         except OSError:
             return None
 
