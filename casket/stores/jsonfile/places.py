@@ -121,24 +121,26 @@ class Places:
             self._forget()
             self._stop = extent.start + 1
             self._is_marked = extent.stop > scan.EDITED and _begins_marked(file, self._stop)
-        note = self._note_marked if self._is_marked else self._note_matching
-        for start, block in scan.blocks(file, self._stop, extent.stop, scan.SEARCHED):
-            note(block, start)
+        for start, block, cut in scan.spans(file, self._stop, extent.stop, scan.SEARCHED):
+            if self._is_marked:
+                self._note_marked(block, cut, start)
+            else:
+                self._note_matching(block[:cut], start)
         self._last, self._stop = extent.at, extent.stop
         self._line = file.read_at(extent.at, min(extent.stop - extent.at, _REMEMBERED))
 
-    def _note_marked(self, block: bytes, start: int) -> None:
-        """Note the lines with the mark of heads, which no other line of casket's has.
+    def _note_marked(self, block: bytes, cut: int, start: int) -> None:
+        """Note the lines, up to `cut`, with the mark of heads, which no other line of casket's has.
 
         Written out for speed: this is most of what the first start in a large file costs.
         """
         find, by_claim = block.find, self._by_claim
         letters, places = self._letters, self._places
-        at = find(layout.MARK) + 1
+        at = find(layout.MARK, 0, cut) + 1
         while at:
             stop = find(b"\n", at)
             if stop < 0:
-                stop = len(block)
+                stop = cut
             letter = block[at + _FIFTH]
             if letter == _COMMA:
                 letter = block[at + _THIRD]
@@ -151,7 +153,7 @@ class Places:
                     self._note_claims(block, at, stop, start + at)
                 elif by_claim.setdefault(claim, start + at) != start + at:
                     self._note_claim(claim, start + at)
-            at = find(layout.MARK, stop) + 1
+            at = find(layout.MARK, stop, cut) + 1
 
     def _note_matching(self, block: bytes, start: int) -> None:
         """Note the lines that may hold a head, marked or not; any program may have written them."""

@@ -135,19 +135,27 @@ def blocks(
     file: FilePort, start: int, stop: int, size: int = PARSED
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the bytes from `start` to `stop` as whole lines, with where each block begins."""
+    for at, data, cut in spans(file, start, stop, size):
+        yield at, data if cut == len(data) else data[:cut]
+
+
+def spans(
+    file: FilePort, start: int, stop: int, size: int = PARSED
+) -> Iterator[tuple[int, bytes, int]]:
+    """Yield the same without a copy: where a block begins, its bytes, how many are whole lines."""
     at, length = start, size
     while at < stop:
         data = file.read_at(at, min(length, stop - at))
         if not data:
             return
-        if at + len(data) < stop:
+        cut = len(data)
+        if at + cut < stop:
             cut = data.rfind(b"\n") + 1
             if cut == 0:  # a line longer than the block
                 length *= 4
                 continue
-            data = data[:cut]
-        yield at, data
-        at, length = at + len(data), size
+        yield at, data, cut
+        at, length = at + cut, size
 
 
 def parsed(file: FilePort, start: int, stop: int) -> Iterator[layout.Block]:
