@@ -52,6 +52,7 @@ class ExistingParamsException(CasketError, ValueError):
             f"  it {session.summary()}",
             *(f"  near: {near.summary()}" for near in nearest),
             "To add to that session: model.session(params, ensure_unique=False). "
+            "To run the params once more: model.session(params, repeat=True). "
             "To run afresh: change the params, or remove the session with "
             f"`casket rm {session.id}` (`casket clean` removes killed ones).",
         ]

@@ -6,6 +6,7 @@ import resource
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,9 @@ import casket
 from casket import ExistingParamsException, Experiment
 from casket.errors import NotFound
 from casket.stores.blitz import COLLECTION, BlitzStore
-from casket.testing import StoreContract, in_processes, record, records
+from casket.testing import Reopen, StoreContract, in_processes, record, records
+from tests.life.exploring import explore, world  # noqa: F401 - a fixture
+from tests.life.world import World
 
 EPOCHS, CONTESTS = 200, 20
 
@@ -168,3 +171,12 @@ def test_indexes_that_cannot_be_written_deny_no_document_that_is_there(folder):
     assert [r for _, r in store.records()] == appended
     store.append([record()])
     store.close()
+
+
+@pytest.mark.timeout(0)
+def test_every_order_of_steps_of_sessions_tells_the_truth(
+    reopen: Reopen,
+    tmp_path: Path,
+    world: World,  # noqa: F811 - a fixture
+) -> None:
+    explore(reopen, tmp_path, world, steps=500)

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pymongo
@@ -17,6 +18,8 @@ from casket.format.records import Writer, deletion
 from casket.stores import mongo
 from casket.stores.mongo import MongoStore
 from casket.testing import Reopen, StoreContract, record, records
+from tests.life.exploring import explore, world  # noqa: F401 - a fixture
+from tests.life.world import World
 from tests.services.mongo import Mongo
 from tests.stores import heads
 from tests.stores.files import stored
@@ -231,3 +234,12 @@ def test_a_writer_makes_dropped_collections_anew_with_its_heads(
         assert shown == heads.HEADS
         assert stored(store)[-2:] == [blind, later]
         assert {"identities", "last"} <= set(database["casket_records"].index_information())
+
+
+@pytest.mark.timeout(0)
+def test_every_order_of_steps_of_sessions_tells_the_truth(
+    reopen: Reopen,
+    tmp_path: Path,
+    world: World,  # noqa: F811 - a fixture
+) -> None:
+    explore(reopen, tmp_path, world, steps=500)

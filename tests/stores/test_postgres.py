@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from casket.format.records import Writer, covers, deletion
 from casket.stores import postgres
 from casket.stores.postgres import PostgresStore
 from casket.testing import Reopen, StoreContract, record, records, start
+from tests.life.exploring import explore, world  # noqa: F401 - a fixture
+from tests.life.world import World
 from tests.services.postgres import Postgres
 from tests.stores import heads
 from tests.stores.files import stored
@@ -267,3 +270,12 @@ def test_a_reader_finds_nothing_in_dropped_tables(server: Postgres, schema: str,
         with pytest.raises(StoreRefused):
             stored(store)
         assert stored(store) == []
+
+
+@pytest.mark.timeout(0)
+def test_every_order_of_steps_of_sessions_tells_the_truth(
+    reopen: Reopen,
+    tmp_path: Path,
+    world: World,  # noqa: F811 - a fixture
+) -> None:
+    explore(reopen, tmp_path, world, steps=500)

@@ -59,6 +59,8 @@ from casket.testing import (
     records,
     start,
 )
+from tests.life.exploring import explore, world  # noqa: F401 - a fixture
+from tests.life.world import World
 from tests.services.passwords import PasswordServer
 from tests.services.proxy import Proxy
 from tests.services.sshd import Sshd
@@ -950,3 +952,12 @@ def test_who_waits_long_for_the_lock_says_so(
         with pytest.warns(CasketWarning, match=r"waiting for its lock .* held by another client"):
             store.append([record()])
         dead._connection.drop()
+
+
+@pytest.mark.timeout(0)
+def test_every_order_of_steps_of_sessions_tells_the_truth(
+    url: str,
+    tmp_path: Path,
+    world: World,  # noqa: F811 - a fixture
+) -> None:
+    explore(partial(SftpStore, url), tmp_path, world, steps=500)
