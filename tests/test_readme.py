@@ -148,3 +148,16 @@ def test_every_page_of_the_documentation_is_in_its_index():
         if f"({page.relative_to(ROOT / 'docs')})" not in index and page.name != "README.md"
     ]
     assert missing == []
+
+
+def test_every_folder_of_the_packages_is_in_the_guide():
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    packages = {
+        path.parent
+        for name in ("casket", "casket_integrations")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    folders = {str(folder.relative_to(ROOT)) for folder in packages}
+    described = set(re.findall(r"^\| `([\w/]+)/` \|", guide, re.M))
+    within = {"casket/dashboard/answers", "casket/dashboard/http", "casket/dashboard/live"}
+    assert folders - within - {"casket_integrations/sklearn"} <= described
