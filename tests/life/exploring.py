@@ -1,7 +1,7 @@
 """Runs the state machine on a store.
 
 `CASKET_LIFE_STEPS=200000 pytest tests/life` takes more steps than the usual 10,000 (on a server
-500), `CASKET_LIFE_SHRINK=1` looks for the shortest way to a failure.
+200 or 500), `CASKET_LIFE_SHRINK=1` looks for the shortest way to a failure.
 """
 
 from __future__ import annotations

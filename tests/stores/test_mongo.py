@@ -242,4 +242,4 @@ def test_every_order_of_steps_of_sessions_tells_the_truth(
     tmp_path: Path,
     world: World,  # noqa: F811 - a fixture
 ) -> None:
-    explore(reopen, tmp_path, world, steps=500)
+    explore(reopen, tmp_path, world, steps=200)
