@@ -32,7 +32,7 @@ def is_name(value: Any) -> bool:
 
 
 def as_array(value: Any, package: str) -> Any:
-    """Return an array or number of an array library as a numpy array with a native dtype.
+    """Return an array or number of an array library as a numpy value with a native dtype.
 
     Returns:
         The array, or None if the value is not an array.

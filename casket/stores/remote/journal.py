@@ -104,7 +104,9 @@ class Journal:
         return self._shipped
 
     def append(self, records: Sequence[Record]) -> int:
-        """Append records durably and return the number of the last record.
+        """Append records and return the number of the last record.
+
+        The records are safe when the call returns.
 
         Raises:
             StoreUnavailable: the records could not be written.
