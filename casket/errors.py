@@ -1,7 +1,8 @@
-"""What can go wrong, each error a sentence composed from typed facts.
+"""The exceptions of casket, with messages composed from typed facts.
 
-Every error derives from `CasketError` and from the builtin that fits, names the file, key or
-argument it is about, and says what to do. They pickle, so they cross process borders whole.
+Every exception derives from `CasketError` and from the matching builtin, names the file, key or
+argument it concerns, and suggests a remedy. Exceptions can be pickled, so that they can be passed
+between processes.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ __all__ = [
 
 
 class CasketWarning(UserWarning):
-    """Something was healed, skipped or left undone; nothing that was acknowledged is lost."""
+    """Data was repaired or skipped, or a task was not done; no acknowledged record is lost."""
 
 
 class CasketError(Exception):
-    """The base of all errors casket raises."""
+    """Base class of all exceptions raised by casket."""
 
     def __init__(self, *facts: Any) -> None:
         self.facts = facts
         super().__init__(self.sentence(*facts))
 
-    # OSError would show its number and file name instead of the sentence, KeyError put quotes.
+    # OSError would show its number and file name instead of the message, KeyError adds quotes.
     __str__ = Exception.__str__
 
     @staticmethod
     def sentence(*facts: Any) -> str:
-        """Compose the message from the facts the error was raised with."""
+        """Compose the message from the facts passed to the constructor."""
         return " ".join(map(str, facts))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -53,7 +54,7 @@ class CasketError(Exception):
 
 
 class ExistingExperimentError(CasketError, ValueError):
-    """`Experiment.new` found an experiment of that id in the store."""
+    """`Experiment.new` was given an id that already exists in the store."""
 
     @staticmethod
     def sentence(experiment: str, place: str) -> str:
@@ -64,7 +65,7 @@ class ExistingExperimentError(CasketError, ValueError):
 
 
 class UnstorableValue(CasketError, TypeError):
-    """A value that no store can keep."""
+    """A value cannot be stored."""
 
     @staticmethod
     def sentence(path: str, value_type: str, hint: str) -> str:
@@ -72,7 +73,7 @@ class UnstorableValue(CasketError, TypeError):
 
 
 class NotInASession(CasketError, RuntimeError):
-    """Something was logged before a session began or after it ended."""
+    """A logging method was called before a session began or after it ended."""
 
     @staticmethod
     def sentence(what: str, why: str) -> str:
@@ -84,11 +85,11 @@ class NotInASession(CasketError, RuntimeError):
 
 
 class BadLocation(CasketError, ValueError):
-    """A path, URL or store option that names no place casket can write to."""
+    """A path, URL or store option does not name a location that casket can use."""
 
 
 class BadExpression(CasketError, ValueError):
-    """A `where` expression that cannot be read; points at the mistake."""
+    """A `where` expression cannot be parsed; the message points at the mistake."""
 
     @staticmethod
     def sentence(expression: str, position: int, problem: str) -> str:
@@ -98,7 +99,7 @@ class BadExpression(CasketError, ValueError):
 
 
 class NotFound(CasketError, FileNotFoundError):
-    """A place that was to be read does not exist."""
+    """A location to be read does not exist."""
 
     @staticmethod
     def sentence(place: str, advice: str = "nothing to read (Experiment.use creates it)") -> str:
@@ -106,7 +107,7 @@ class NotFound(CasketError, FileNotFoundError):
 
 
 class NotACasketFile(CasketError, ValueError):
-    """A file that holds something else; it is left as it was."""
+    """A file is not a casket file; it is left unchanged."""
 
     @staticmethod
     def sentence(place: str, problem: str) -> str:
@@ -114,7 +115,7 @@ class NotACasketFile(CasketError, ValueError):
 
 
 class StoreUnavailable(CasketError, OSError):
-    """The place cannot be read or written."""
+    """The location cannot be read or written."""
 
     def __init__(self, place: str, advice: str, number: int = errno.EIO) -> None:
         super().__init__(place, advice, number)
@@ -127,13 +128,13 @@ class StoreUnavailable(CasketError, OSError):
 
 
 class StoreFull(StoreUnavailable):
-    """There is no room for the record; all that was acknowledged is still there."""
+    """There is no space for the record; all acknowledged records are kept."""
 
 
 class StoreRefused(StoreUnavailable):
-    """The place answers and refuses: a wrong password, no permission, no such database.
+    """The server refused access: a wrong password, no permission, no such database.
 
-    Trying again does not help, as it may with any other `StoreUnavailable`.
+    Retrying does not help, unlike with any other `StoreUnavailable`.
     """
 
     @staticmethod
@@ -142,7 +143,7 @@ class StoreRefused(StoreUnavailable):
 
 
 class NoSuchSession(CasketError, KeyError):
-    """No session, or more than one, has an id that begins so."""
+    """No session, or more than one session, has an id with the given prefix."""
 
     @staticmethod
     def sentence(session: str, owner: str, matching: list[str]) -> str:
@@ -152,7 +153,7 @@ class NoSuchSession(CasketError, KeyError):
 
 
 class NoSuchMetric(CasketError, KeyError):
-    """No number was logged under a name."""
+    """No numeric values were logged under a name."""
 
     @staticmethod
     def sentence(metric: str, session: str, known: list[str]) -> str:
@@ -160,7 +161,7 @@ class NoSuchMetric(CasketError, KeyError):
 
 
 class MissingDependency(CasketError, ImportError):
-    """A package that an extra of casket brings is not installed."""
+    """An optional dependency, installed by an extra of casket, is missing."""
 
     @staticmethod
     def sentence(package: str, extra: str) -> str:
@@ -168,5 +169,5 @@ class MissingDependency(CasketError, ImportError):
 
 
 def missing(error: ModuleNotFoundError, package: str, extra: str) -> ImportError:
-    """Return the error that names the extra, or the package's own if it is there but broken."""
+    """Return `MissingDependency` with the extra, or `error` itself if the package is broken."""
     return MissingDependency(package, extra) if error.name == package else error

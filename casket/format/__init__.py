@@ -1,1 +1,1 @@
-"""What stands in a file: records, values, arrays, artifacts, and the first casket's form."""
+"""The file format: records, values, arrays, artifacts, and documents of the first casket."""

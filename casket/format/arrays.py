@@ -1,7 +1,8 @@
-"""Values of array libraries and of pandas, as numpy arrays and plain Python values.
+"""Conversion of values of array libraries and pandas to numpy arrays and plain Python values.
 
-The libraries are recognised by the names of the modules of their types and never imported here:
-who has a value of theirs has imported them. What the libraries raise is the caller's to name.
+The libraries are recognized by the module names of their types and never imported here, because
+whoever passes such a value has already imported its library. Exceptions raised by the libraries
+are handled by the caller.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _NUMPY_FLOATS = frozenset({"torch.float16", "torch.float32", "torch.float64"})
 
 
 def package_of(kind: type) -> str | None:
-    """Return the library, of those known here, that a type or one of its bases comes from."""
+    """Return the supported library that defines a type or any of its bases, or None."""
     for base in kind.__mro__:
         package = str(base.__module__).partition(".")[0]
         if package in ARRAYS or package == "pandas":
@@ -26,14 +27,15 @@ def package_of(kind: type) -> str | None:
 
 
 def is_name(value: Any) -> bool:
-    """Tell whether a value of an array library only names something, as a dtype or a device."""
+    """Return whether a value of an array library is a name, such as a dtype or a device."""
     return any(base.__name__ in _NAMES for base in type(value).__mro__)
 
 
 def as_array(value: Any, package: str) -> Any:
-    """Return an array or a number of an array library as one of numpy, in a type numpy has.
+    """Return an array or number of an array library as a numpy value with a native dtype.
 
-    None if it is no array.
+    Returns:
+        The array, or None if the value is not an array.
     """
     array = ARRAYS[package](value)
     if array is None:
@@ -44,13 +46,13 @@ def as_array(value: Any, package: str) -> Any:
 
 
 def plain(array: Any) -> Any:
-    """Return a numpy array or number as (nested lists of) Python values.
+    """Return a numpy array or number as Python values, nested in lists.
 
-    Half and single precision keep their shortest decimal (float32 0.1 becomes 0.1, not
-    0.10000000149011612): it reads back to the same number in that precision.
+    Half and single precision numbers keep their shortest decimal (float32 0.1 becomes 0.1, not
+    0.10000000149011612), which reads back as the same number in that precision.
 
     Raises:
-        TypeError: no Python value of JSON's kind says what it holds.
+        TypeError: the dtype has no representation in JSON.
     """
     kind = array.dtype.kind
     if kind in "biuUO":
@@ -58,7 +60,7 @@ def plain(array: Any) -> Any:
     if kind == "f":
         if array.dtype.itemsize >= 8:
             return array.astype("f8").tolist()
-        # A single number the quick way: a metric of every epoch.
+        # A faster path for a single number, the usual metric of an epoch.
         return array.astype("U").astype("f8").tolist() if array.ndim else float(str(array[()]))
     if kind == "M":
         return _dates(array)
@@ -68,10 +70,10 @@ def plain(array: Any) -> Any:
 
 
 def of_pandas(value: Any) -> Any:
-    """Return a pandas object as plain values or numpy arrays; None too if it stands for nothing.
+    """Return a pandas object as plain values or numpy arrays; None for a missing value.
 
     Raises:
-        TypeError: it is of no kind that is kept, or has two columns or rows of one name.
+        TypeError: the type is not supported, or two columns or rows have the same name.
     """
     if hasattr(value, "columns"):
         columns = [(name, _column(value.iloc[:, i])) for i, name in enumerate(value.columns)]
@@ -100,7 +102,7 @@ def _of_torch(value: Any) -> Any:
 
 
 def _of_protocol(value: Any) -> Any:
-    """Return an array of jax or tensorflow, or a variable of keras."""
+    """Return the numpy array of a jax or tensorflow array or a keras variable."""
     return value.__array__() if hasattr(value, "__array__") else None
 
 
@@ -116,7 +118,7 @@ ARRAYS: dict[str, Callable[[Any], Any]] = {
 
 
 def _dates(array: Any) -> Any:
-    """Return dates for whole days, else naive times: numpy knows no zones."""
+    """Return dates for whole days, else naive datetimes, since numpy has no time zones."""
     is_day = array.dtype.name in {f"datetime64[{unit}]" for unit in "YMWD"}
     dates = (array if is_day else array.astype("M8[us]")).tolist()
     if int in set(map(type, array.ravel().astype("M8[us]").tolist())):
@@ -131,7 +133,7 @@ def _seconds(array: Any) -> Any:
 
 
 def _column(series: Any) -> Any:
-    """Return the values of a pandas series as an array if numpy has its type, else as a list."""
+    """Return the values of a pandas series as an array if its dtype is numpy's, else as a list."""
     if type(series.dtype).__module__.partition(".")[0] == "numpy":
         return series.to_numpy()
     missing = series.isna().tolist()
@@ -139,7 +141,7 @@ def _column(series: Any) -> Any:
 
 
 def _index(table: Any) -> list[tuple[Any, Any]]:
-    """Return a pandas object's index with its name, unless it only counts the rows."""
+    """Return the index of a pandas object with its name, unless it only numbers the rows."""
     index = table.index
     if type(index).__name__ == "RangeIndex":
         return []

@@ -1,7 +1,7 @@
-"""Artifacts: files kept beside a store, by the hash of what they hold.
+"""Artifacts: files stored beside a store, named by the hash of their content.
 
-A file is written under another name, synced and renamed, so it is there whole or not at all;
-what is there already is not written again.
+A file is written under a temporary name, synced and renamed, so that it appears whole or not at
+all; a file that already exists is not written again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COPIED = 1 << 20
 
 
 class ArtifactFolder:
-    """The folder of a store's artifacts; it is made when the first one comes.
+    """The folder of a store's artifacts, created with the first artifact.
 
     Args:
         path: the folder, such as `runs.json.files`.
@@ -37,20 +37,21 @@ class ArtifactFolder:
         self.path = path
 
     def put(self, name: str, source: Any) -> dict[str, Any]:
-        """Keep an artifact.
+        """Store an artifact.
 
         Args:
-            name: what it is called; its suffix tells its media type.
+            name: the artifact's name; its suffix determines the media type.
             source: the path of a file; bytes; a matplotlib or plotly figure or a PIL image, in the
-                format the suffix names (else as `.html` or `.png`); a numpy array named `.npy`;
-                or any other object, kept by joblib if that is installed, else by pickle.
+                format given by the suffix (else as `.html` or `.png`); a numpy array, if the name
+                ends in `.npy`; or any other object, serialized with joblib if that is installed,
+                else with pickle.
 
         Returns:
-            What finds it again: name, file, sha256, size in bytes, media type, serializer.
+            The artifact's description: name, file, sha256, size in bytes, media type, serializer.
 
         Raises:
-            UnstorableValue: the object cannot be serialised.
-            StoreUnavailable: the file cannot be read, or its copy not be written.
+            UnstorableValue: the object cannot be serialized.
+            StoreUnavailable: the file cannot be read, or its copy cannot be written.
         """
         serialised = serialise(_checked_name(name), source)
         with serialised.open() as stream:
@@ -64,15 +65,15 @@ class ArtifactFolder:
         }
 
     def put_array(self, array: Any) -> dict[str, Any]:
-        """Keep a numpy array as an `.npy` file; return what finds it again."""
+        """Store a numpy array as an `.npy` file and return its description."""
         kept = self._keep(io.BytesIO(npy(array)), ".npy")
         return {**kept, "shape": list(array.shape), "dtype": str(array.dtype)}
 
     def load_array(self, kept: dict[str, Any]) -> Any:
-        """Load an array that `put_array` kept.
+        """Load an array stored by `put_array`.
 
         Raises:
-            NotFound: its file is gone.
+            NotFound: its file does not exist.
             MissingDependency: numpy is not installed.
         """
         try:
@@ -82,10 +83,10 @@ class ArtifactFolder:
         return np.load(self.find(kept["file"]), allow_pickle=False)
 
     def find(self, file: str) -> Path:
-        """Return the path of a kept file.
+        """Return the path of a stored file.
 
         Raises:
-            NotFound: it is not there (any more).
+            NotFound: the file does not exist.
         """
         path = self.path / Path(file).name
         if not path.is_file():
@@ -119,14 +120,14 @@ class ArtifactFolder:
 
 
 class Artifact(NamedTuple):
-    """A kept file.
+    """A stored file.
 
     Attributes:
-        name: what it was called.
-        size: in bytes.
-        sha256: the hash of what it holds, hexadecimal.
-        media_type: such as `image/png`.
-        serializer: `joblib` or `pickle` for a serialised object, None for anything else.
+        name: the artifact's name.
+        size: the size in bytes.
+        sha256: the hexadecimal hash of the content.
+        media_type: the media type, such as `image/png`.
+        serializer: `joblib` or `pickle` for a serialized object, None otherwise.
     """
 
     name: str
@@ -139,23 +140,23 @@ class Artifact(NamedTuple):
 
     @classmethod
     def of(cls, body: dict[str, Any], folder: ArtifactFolder) -> Artifact:
-        """Make it from what `ArtifactFolder.put` returned."""
+        """Create an artifact from the description returned by `ArtifactFolder.put`."""
         known = {field: body[field] for field in cls._fields[:5]}
         return cls(**known, file=body["file"], folder=folder)
 
     @property
     def path(self) -> Path:
-        """The file; raises `NotFound` if it is gone."""
+        """The path of the file; raises `NotFound` if the file does not exist."""
         return self.folder.find(self.file)
 
     def load(self) -> Any:
-        """Return the object that was kept, an array of an `.npy` file, or the file's bytes.
+        """Return the serialized object, the array of an `.npy` file, or the file's bytes.
 
-        Unpickling runs code of whoever wrote the file: load only what you trust.
+        Unpickling can execute arbitrary code: load only files from sources you trust.
 
         Raises:
-            NotFound: the file is gone.
-            MissingDependency: what it was written with is not installed.
+            NotFound: the file does not exist.
+            MissingDependency: the library that wrote the file is not installed.
         """
         if self.serializer == "joblib":
             try:
@@ -180,9 +181,9 @@ def _checked_name(name: str) -> str:
 
 
 def _is_renewed(path: Path) -> bool:
-    """Give a file that is there a new time; tell whether it is.
+    """Touch the file if it exists; return whether it did.
 
-    Nothing may name it any more: by its time, cleaning sees that something is about to.
+    Even if no record refers to the file, its recent time shows cleaning that a record is about to.
     """
     try:
         os.utime(path)
@@ -192,8 +193,8 @@ def _is_renewed(path: Path) -> bool:
 
 
 def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
-    """Copy a stream to a file, synced; return its hash and its size."""
-    import hashlib  # loads OpenSSL: not for a reader
+    """Copy a stream to a file and sync it; return its hash and size."""
+    import hashlib  # loads OpenSSL, which readers do not need
 
     digest = hashlib.sha256()
     with target.open("wb") as file:
@@ -206,7 +207,7 @@ def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
 
 
 def _sync_names(folder: Path) -> None:
-    """Make new names in a folder safe against power loss, where the system can."""
+    """Sync a folder, so that new names in it survive a power loss, where supported."""
     if sys.platform == "win32":
         return
     fd = os.open(folder, os.O_RDONLY)

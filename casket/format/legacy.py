@@ -1,8 +1,8 @@
-"""Files of the first casket, read as records.
+"""Conversion of documents of the first casket into records.
 
-The first casket kept one nested document an experiment: models, in them sessions, in them a
-result that is a plain dict, or lists of epochs and results by index. Nothing here writes: the
-document stays on its line, and is unfolded into records at every reading, always the same ones.
+The first casket stored a nested document per experiment: models containing sessions, each with a
+result that is a plain dict, or lists of epochs and results by index. This module writes nothing:
+the document stays on its line, and every read unfolds it into the same records.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _UNKNOWN_TIME = "1970-01-01T00:00:00.000000Z"
 
 
 def unfold(document: Nested) -> list[Record]:
-    """Return the records that say what a nested document says."""
+    """Return the records equivalent to a nested document."""
     return list(_Unfolding(document).records())
 
 
 def without(document: Nested, is_deleted: Callable[[Record], bool]) -> Nested | None:
-    """Return the document less the sessions and models that are deleted; None if all of it is."""
+    """Return the document without deleted sessions and models; None if all of it is deleted."""
     unfolding = _Unfolding(document)
     if is_deleted(unfolding.experiment_record()):
         return None
@@ -50,10 +50,10 @@ def without(document: Nested, is_deleted: Callable[[Record], bool]) -> Nested | 
 
 
 class _Unfolding:
-    """The records of one document.
+    """The records of a nested document.
 
-    A session's records have a writer of their own, made of what the session holds, so that they
-    are the same ones when another session is removed.
+    The records of a session have a writer of their own, derived from the session's content, so
+    that they do not change when another session is removed.
     """
 
     def __init__(self, document: Nested) -> None:
@@ -82,7 +82,7 @@ class _Unfolding:
         return self._record("model", body, self._time, writer, 1, model=model_id)
 
     def sessions(self, model: Nested) -> Iterator[tuple[Nested, str]]:
-        """Yield the sessions of a model, each with an id made of what it holds."""
+        """Yield the sessions of a model, each with an id derived from its content."""
         seen: set[str] = set()
         for session in filter(_is_dict, model.get("sessions") or ()):
             facts = [self._experiment, _model_id(model), session.get("params"), session.get("meta")]
@@ -142,7 +142,7 @@ Entry = tuple[str, dict[str, Any], str | None]
 
 def _entries(result: Nested) -> Iterator[Entry]:
     indexed = {index: entries for index, entries in result.items() if _are_entries(entries)}
-    if len(indexed) < len(result):  # a plain dict, with the session's epochs in it perhaps
+    if len(indexed) < len(result):  # a plain dict, which may contain the session's epochs
         indexed = {"epochs": indexed["epochs"]} if "epochs" in indexed else {}
     for index, entries in indexed.items():
         yield from (_entry(None if index == "null" else index, entry) for entry in entries)
@@ -178,7 +178,7 @@ def _model_id(model: Nested) -> str:
 
 
 def _config(model: Nested) -> dict[str, Any]:
-    """Return what is known of a model: its config, and what else it was given by name."""
+    """Return a model's config, including its other named attributes."""
     config: dict[str, Any] = {}
     for key, value in model.items():
         if key in _CONFIGS and isinstance(value, dict):
@@ -189,7 +189,7 @@ def _config(model: Nested) -> dict[str, Any]:
 
 
 def _as_dict(name: str, session: Nested) -> dict[str, Any]:
-    """Return a part of a session that should be a dict."""
+    """Return a part of a session as a dict, whatever its type."""
     value = session.get(name)
     if isinstance(value, dict):
         return value
@@ -199,7 +199,7 @@ def _as_dict(name: str, session: Nested) -> dict[str, Any]:
 
 
 def _utc(moment: Any) -> str | None:
-    """Return a time of the first casket, which had no zone, as if it were UTC; None if none."""
+    """Return a time in UTC, assuming UTC where it has no zone; None if it cannot be parsed."""
     try:
         parsed = datetime.fromisoformat(str(moment))
         parsed = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
@@ -227,6 +227,6 @@ def _writer(*facts: Any) -> str:
 
 def _digest(*facts: Any) -> str:
     text = orjson.dumps(Encoder().encode(facts, ""), option=orjson.OPT_SORT_KEYS)
-    import hashlib  # loads OpenSSL: for files of the first casket only
+    import hashlib  # loads OpenSSL, needed only for files of the first casket
 
     return hashlib.sha256(text).hexdigest()[:16]

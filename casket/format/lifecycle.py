@@ -1,8 +1,8 @@
-"""The life of a session: which writers began it, which of them ended, and what follows from that.
+"""The lifecycle of a session, derived from the starts and ends of its writers.
 
-Stores ask it whether a session holds its claim, views ask it for the status. Both get the same
-answer from the same records, in whatever order the records arrive: a copy of a file that was
-merged in another order tells the same life.
+Stores use it to determine whether a session holds its claim, views to determine its status. The
+result depends only on the records and not on their order, so that a copy of a file that was merged
+in a different order gives the same lifecycle.
 
 `docs/decisions/0017-life-of-a-session.md` has the table of states and events.
 """
@@ -15,10 +15,10 @@ from casket.format.records import Record, is_counted
 
 
 class Life:
-    """The starts and ends of one session.
+    """The starts and ends of a session.
 
     A session has a writer for each process that began or continued it. Writers are ordered by the
-    number of starts they followed (`body.follows`), then by the time of their start.
+    number of preceding starts (`body.follows`), then by the time of their start.
     """
 
     __slots__ = ("_ends", "_order", "_restarted", "_starts")
@@ -33,7 +33,7 @@ class Life:
 
     @property
     def records(self) -> list[Record]:
-        """The starts and all ends."""
+        """The starts and all ends of the session."""
         return [*self.starts, *(end for ends in self._ends.values() for end in ends)]
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Life:
         """Add a record of kind `session` or `end`.
 
         Raises:
-            KeyError: an end does not name its writer.
+            KeyError: an end does not have the id of its writer.
         """
         if record["kind"] == "session":
             self._add_start(record)
@@ -61,7 +61,7 @@ class Life:
 
     @property
     def starts(self) -> list[Record]:
-        """The starts, one of each writer, in order."""
+        """The start of each writer, in order."""
         return [self._starts[writer] for writer in self.writers]
 
     @property
@@ -78,13 +78,13 @@ class Life:
 
     @property
     def last_end(self) -> Record | None:
-        """The end of the last writer; of any, if no start was kept."""
+        """The end of the last writer, or of any writer if no start is present."""
         writers = self.writers or list(self._ends)
         return self.end_of(writers[-1]) if writers else None
 
     @property
     def is_holding(self) -> bool:
-        """Whether the session holds its claim: a writer has no end, or the last one completed."""
+        """Whether the session holds its claim: a writer has no end, or the last end completed."""
         if not self._starts:
             return False
         end = self.last_end
@@ -97,10 +97,10 @@ class Life:
         return self._starts[writer]
 
     def end_of(self, writer: str) -> Record | None:
-        """Return the end of a writer that counts; None if it has none.
+        """Return the effective end of a writer, or None if it has none.
 
-        The first end counts. An end that the writer wrote itself precedes those that others wrote
-        about it, because others write one only when they take the writer for dead.
+        The first end is effective. An end written by the writer itself takes precedence over ends
+        written by others, because others write an end only for a writer that they consider dead.
         """
         ends = self._ends.get(writer, [])
         if writer in self._restarted:
@@ -111,12 +111,12 @@ class Life:
 
 
 def _turn(start: Record) -> tuple[int, int]:
-    """Return the sort key of a start among those of one writer."""
+    """Return the sort key of a start among the starts of a writer."""
     return _entries(start), start["n"] if is_counted(start["writer"]) else 0
 
 
 def _entries(record: Record) -> int:
-    """Return how many entries an imported run had when a record was made of it."""
+    """Return the number of entries an imported run had when the record was created."""
     entries = record["body"].get("entries")
     return entries if type(entries) is int else 0
 
@@ -127,8 +127,8 @@ def _position(start: Record) -> tuple[int, str, str]:
 
 
 def _precedence(end: Record) -> tuple[bool, int, str]:
-    """Return the sort key of an end among those of one writer.
+    """Return the sort key of an end among the ends of a writer.
 
-    Of a run that has grown since it was imported, the end with more entries counts.
+    For a run that has grown since it was imported, the end with more entries takes precedence.
     """
     return end["writer"] != end["body"]["of"], -_entries(end), end["time"]

@@ -1,9 +1,8 @@
-"""The record: the one thing casket stores.
+"""The record, casket's unit of storage.
 
 An experiment file is a sequence of records, appended and never changed. Readers fold them into
-sessions (`casket.reading.fold`). A record is a plain dict, because it is what stands on a line of
-the JSON file. Its `kind` comes first on the line, so that a scan finds sessions without parsing
-epochs.
+sessions (`casket.reading.fold`). A record is a plain dict, stored as a line of the JSON file. Its
+`kind` comes first on the line, so that a scan finds sessions without parsing epochs.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
 class Record(TypedDict):
-    """One appended fact.
+    """An appended record.
 
-    (`writer`, `n`) is its identity wherever it is copied: every writing process numbers its own
-    records from 1, so a copy that is met twice can be dropped. Of what was imported from another
-    tracker, `n` is a hash of what the record holds.
+    The pair (`writer`, `n`) identifies it in every copy: each writing process numbers its own
+    records from 1, so duplicates can be dropped. For records imported from another tracker, `n`
+    is a hash of the content.
     """
 
     kind: str
@@ -55,26 +54,32 @@ class Record(TypedDict):
     time: str
     """UTC, ISO 8601, microseconds, `Z`."""
     claim: NotRequired[str]
-    """On a session's start: the key, made of model and params, that this session holds."""
+    """On a session's start: the key, derived from model and params, that the session holds."""
     extended: NotRequired[bool]
-    """The body holds values JSON lacks, in the form `casket.format.values.restore` reads."""
+    """Whether the body holds values beyond JSON, encoded for `casket.format.values.restore`."""
     body: dict[str, Any]
 
 
 class Writer:
-    """Makes the records of one writing process; a forked child goes on as another writer."""
+    """Creates the records of a writing process; a forked child continues as a new writer."""
 
     def __init__(self) -> None:
         self.after_fork()
         forks.renew_in_children(self)
 
     def after_fork(self) -> None:
-        """Take a new identity."""
+        """Assign a new identity."""
         self.id = new_id()
         self._numbers = count(1)
 
     def record(self, kind: Kind, body: dict[str, Any], **fields: Any) -> Record:
-        """Make a record of `kind` now; `fields` say what it belongs to and may hold `claim`."""
+        """Create a record of `kind` at the current time.
+
+        Args:
+            kind: the kind of the record.
+            body: its content.
+            fields: the ids of its experiment, model and session, and optionally a `claim`.
+        """
         record: Any = {
             "kind": kind,
             "v": FORMAT_VERSION,
@@ -89,26 +94,26 @@ class Writer:
 
 
 def order_of(record: Record, began: str | None = None) -> tuple[str, str, int]:
-    """Return the key by which records are ordered, whatever store they come from.
+    """Return the sort key of a record, which is the same for every store.
 
     Args:
         record: the record.
-        began: when its writer began the session; None if it did not, then the record's own time
-            counts.
+        began: the time at which its writer began the session; None if it did not, in which case
+            the record's own time is used.
     """
     return began or record["time"], record["writer"], record["n"]
 
 
 def is_counted(writer: str) -> bool:
-    """Return whether a writer counts its records, so that `n` tells their order.
+    """Return whether a writer counts its records, so that `n` gives their order.
 
-    The writers of imported records have the name of their source before a hyphen.
+    The ids of writers of imported records begin with the name of the source and a hyphen.
     """
     return "-" not in writer
 
 
 class Seen:
-    """The numbers met of one writer: all up to a mark, and those beyond it."""
+    """The record numbers seen from a writer: all up to a mark, and individual ones beyond it."""
 
     __slots__ = ("_beyond", "_mark")
 
@@ -120,7 +125,7 @@ class Seen:
         return n <= self._mark or n in self._beyond
 
     def add(self, n: int) -> bool:
-        """Return whether `n` is new."""
+        """Add `n` and return whether it is new."""
         if n == self._mark + 1:
             self._mark = n
             while self._beyond and self._mark + 1 in self._beyond:
@@ -134,7 +139,7 @@ class Seen:
 
 
 def new_id() -> str:
-    """Return 16 random hexadecimal digits."""
+    """Return a random id of 16 hexadecimal digits."""
     return os.urandom(8).hex()
 
 
@@ -142,15 +147,15 @@ _second: tuple[int, str] = (0, "")
 
 
 def utc_now() -> str:
-    """Return the time as UTC, ISO 8601 with microseconds."""
+    """Return the current time in UTC, in ISO 8601 format with microseconds."""
     return utc(time.time())
 
 
 def utc(moment: float) -> str:
-    """Return a moment, in seconds since 1970, as UTC, ISO 8601 with microseconds.
+    """Return a Unix timestamp in UTC, in ISO 8601 format with microseconds.
 
-    The text of the running second is kept: formatting it anew would be a fifth of the cost of
-    logging an epoch.
+    The text of the current second is cached: formatting it every time would account for a fifth
+    of the cost of logging an epoch.
     """
     global _second
     whole = int(moment)
@@ -162,11 +167,11 @@ def utc(moment: float) -> str:
 
 
 def claim_key(experiment: str, model: str, params: Any) -> str:
-    """Return the key under which a model's session with these params is unique.
+    """Return the key that identifies a model's session with these params.
 
-    Params are equal as JSON values: the order of keys does not count, nor does 1 against 1.0.
+    Params are compared as JSON values: the order of keys is ignored, and 1 equals 1.0.
     """
-    import hashlib  # loads OpenSSL: for a session, not for an import
+    import hashlib  # loads OpenSSL, so deferred until a session starts
 
     identity = orjson.dumps([experiment, model, _canonical(params)], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(identity).hexdigest()[:32]
@@ -190,17 +195,19 @@ def deletion(
     experiments: Iterable[str] = (),
     only_named: bool = False,
 ) -> Record:
-    """Make the tombstone that covers these sessions, models and experiments.
+    """Create the tombstone that deletes the given sessions, models and experiments.
 
-    It covers what was appended before it; an experiment of the same name may start again.
+    A tombstone covers records appended before it; an experiment with the same id may be started
+    again.
 
     Args:
-        writer: who deletes.
+        writer: the writer of the tombstone.
         sessions: ids of sessions.
-        models: ids of experiments and of their models.
+        models: pairs of experiment id and model id.
         experiments: ids of experiments.
-        only_named: of an experiment, leave models and sessions that are not named themselves; of
-            a model, such sessions. What began while somebody looked for what may go is kept.
+        only_named: keep the models and sessions of a deleted experiment, and the sessions of a
+            deleted model, that are not listed themselves. This preserves sessions started while
+            the list was being compiled.
     """
     body: dict[str, Any] = {
         "sessions": list(sessions),
@@ -213,12 +220,12 @@ def deletion(
 
 
 def covers(tombstone: Record, record: Record) -> bool:
-    """Tell whether `tombstone` deletes `record`, given that the record came before it."""
+    """Return whether `tombstone` deletes `record`, assuming that the record precedes it."""
     return covering(tombstone)(record)
 
 
 def covering(tombstone: Record) -> Callable[[Record], bool]:
-    """Return `covers` of one tombstone, for many records."""
+    """Return `covers` as a function of the record, prepared for many records."""
     body = tombstone["body"]
     sessions, experiments = set(body["sessions"]), set(body["experiments"])
     models = {(experiment, model) for experiment, model in body["models"]}
@@ -237,6 +244,6 @@ def covering(tombstone: Record) -> Callable[[Record], bool]:
 
 
 def names_nothing(tombstone: Record) -> bool:
-    """Tell whether a tombstone names nothing at all: pruning by it only tidies up."""
+    """Return whether a tombstone lists nothing, so that pruning with it only tidies up."""
     body = tombstone["body"]
     return not (body["sessions"] or body["models"] or body["experiments"])

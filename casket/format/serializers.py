@@ -1,7 +1,7 @@
-"""What becomes a file: figures, pictures, arrays and any other object, in the format of its name.
+"""Serialization of artifacts: figures, images, arrays and any other object.
 
-Libraries are recognised by the names of their types' modules, and imported only here and only
-when something of theirs is kept.
+Libraries are recognized by the module names of their types, and imported only here and only when
+an object of theirs is stored.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _PLOTLY_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".
 
 
 class Serialised(NamedTuple):
-    """What is to be written, the suffix its file gets, and how it was made."""
+    """Serialized data, the suffix of its file, and the serializer used."""
 
     data: bytes | Path
     suffix: str
     serializer: str | None = None
 
     def open(self) -> BinaryIO:
-        """Open it to read.
+        """Open the data for reading.
 
         Raises:
-            StoreUnavailable: it is a file that cannot be read.
+            StoreUnavailable: the file cannot be read.
         """
         if isinstance(self.data, bytes):
             return io.BytesIO(self.data)
@@ -44,15 +44,15 @@ class Serialised(NamedTuple):
 
 
 def serialise(name: str, source: Any) -> Serialised:
-    """Turn an artifact into what is to be written.
+    """Serialize an artifact.
 
     Args:
-        name: what it is called; its suffix names the format of a figure or picture.
-        source: a path, bytes, a figure, a picture, an array or any other object.
+        name: the artifact's name; its suffix selects the format of a figure or image.
+        source: a path, bytes, a figure, an image, an array or any other object.
 
     Raises:
-        UnstorableValue: the object cannot be serialised.
-        CasketError: it is a folder.
+        UnstorableValue: the object cannot be serialized.
+        CasketError: the path is a folder.
     """
     suffix = _suffix(name)
     if isinstance(source, (str, os.PathLike)):
@@ -63,13 +63,13 @@ def serialise(name: str, source: Any) -> Serialised:
         return _rendered(name, suffix.lower(), source) or _pickled(suffix.lower(), source)
     except (CasketError, ImportError, MemoryError):
         raise
-    except Exception as error:  # whatever the object's own code raises
+    except Exception as error:  # the object's own code may raise anything
         hint = f"it cannot be serialised ({error}); give the path of a file, or bytes"
         raise UnstorableValue(name, type(source).__name__, hint) from error
 
 
 def _suffix(name: str) -> str:
-    """Return the suffix of a name if it can be one of a file on any system."""
+    """Return the suffix of a name if it is a valid file suffix on any system, else empty."""
     suffix = Path(name).suffix
     return suffix if re.fullmatch(r"\.\w{1,16}", suffix, re.ASCII) else ""
 
@@ -81,7 +81,7 @@ def _existing(name: str, suffix: str, path: Path) -> Serialised:
 
 
 def _rendered(name: str, suffix: str, source: Any) -> Serialised | None:
-    """Return a figure, a picture or an array in the format of the suffix; None for all else."""
+    """Return a figure, image or array in the format of the suffix; None for other objects."""
     package = type(source).__module__.partition(".")[0]
     if package == "matplotlib" and hasattr(source, "savefig"):
         return _matplotlib(source, suffix)
@@ -95,7 +95,7 @@ def _rendered(name: str, suffix: str, source: Any) -> Serialised | None:
 
 
 def _matplotlib(figure: Any, suffix: str) -> Serialised:
-    # What follows the dot in a name such as `lr_0.1` is no format.
+    # In a name such as `lr_0.1`, the part after the dot is not a format.
     known = suffix[1:] in figure.canvas.get_supported_filetypes()
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix[1:] if known else "png", bbox_inches="tight")
@@ -108,7 +108,7 @@ def _plotly(name: str, suffix: str, figure: Any) -> Serialised:
     if suffix in _PLOTLY_IMAGES:
         _require_kaleido(name)
         return Serialised(figure.to_image(format=suffix[1:]), suffix)
-    # With plotly.js in it the page shows the figure offline too.
+    # With plotly.js embedded, the page also shows the figure offline.
     page = figure.to_html(include_plotlyjs=True).encode()
     return Serialised(page, suffix if suffix == ".htm" else ".html")
 
@@ -133,7 +133,7 @@ def _pillow(image: Any, suffix: str) -> Serialised:
 
 
 def npy(array: Any) -> bytes:
-    """Return a numpy array in numpy's own format."""
+    """Return a numpy array in `.npy` format."""
     import numpy as np
 
     buffer = io.BytesIO()

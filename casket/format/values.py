@@ -1,10 +1,11 @@
-"""What users log, as JSON values, and back.
+"""Conversion of logged values to JSON and back.
 
-A value becomes plain JSON (`Encoder`); what JSON lacks takes a form with one `$` key, MongoDB's
-relaxed extended JSON where that has one (`$numberDouble`, `$numberDecimal`, `$date`), and
-casket's own where it has none: `$integer` (beyond 64 bits), `$array` (an array kept as a file
-beside the store) and `$literal` (a user's dict whose own key begins with `$`). `restore` reads
-them back. `casket.format.arrays` turns what array libraries and pandas make into plain values.
+`Encoder` converts values to plain JSON. A value that JSON lacks is represented by an object with a
+single `$` key: MongoDB's relaxed extended JSON where it has a suitable form (`$numberDouble`,
+`$numberDecimal`, `$date`), and forms of casket's own otherwise: `$integer` (beyond 64 bits),
+`$array` (an array stored as a file beside the store) and `$literal` (a user's dict with a key that
+begins with `$`). `restore` reads them back. `casket.format.arrays` converts objects of array
+libraries and pandas to plain values.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from casket.errors import UnstorableValue
 from casket.format import arrays as foreign
 
 LARGE_ARRAY = 256 * 1024
-"""Bytes; a larger array is kept as a file of its own."""
+"""Size in bytes above which an array is stored as a file of its own."""
 
 MAX_DEPTH = 100
-"""The JSON codec goes no deeper than 254, a `$literal` takes two levels, and Python's own stack
-has to last for the encoder."""
+"""Maximum nesting depth. The JSON codec supports 254 levels, a `$literal` takes two of them, and
+the encoder has to fit on Python's stack."""
 
 _PLAIN = frozenset({bool, type(None)})
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 KeepArray = Callable[[Any], dict[str, Any]]
-"""Stores a large numpy array as a file; returns what finds it again."""
+"""Stores a large numpy array as a file and returns its description."""
 LoadArray = Callable[[dict[str, Any]], Any]
-"""Loads the array that `KeepArray` described."""
+"""Loads the array described by the return value of `KeepArray`."""
 
 
 def is_plain(result: dict[str, Any]) -> bool:
-    """Tell whether a dict is flat and plain JSON, so that it can be stored as it is.
+    """Return whether a dict is flat, plain JSON that can be stored without encoding.
 
-    True for nearly every epoch; keeps logging one within microseconds.
+    This is true for nearly every epoch and keeps the cost of logging within microseconds.
     """
     for key, value in result.items():
         kind = type(value)
@@ -64,10 +65,10 @@ def is_plain(result: dict[str, Any]) -> bool:
 
 
 class Encoder:
-    """Turns one value into JSON.
+    """Encoder of a value as JSON.
 
     Attributes:
-        extended: whether a `$` form was used, so that `restore` is needed to read it.
+        extended: whether a `$` form was used, so that reading requires `restore`.
     """
 
     def __init__(self, keep_array: KeepArray | None = None) -> None:
@@ -77,11 +78,11 @@ class Encoder:
         self._depth = 0
 
     def mapping(self, value: Any, name: str) -> dict[str, Any]:
-        """Encode what has to be a dict; then keep the large arrays in it.
+        """Encode a dict, then store the large arrays in it.
 
         Raises:
-            UnstorableValue: `value` is no dict, or holds something that cannot be stored; nothing
-                was kept.
+            UnstorableValue: `value` is not a dict, or contains a value that cannot be stored; no
+                array was stored.
         """
         if not isinstance(value, Mapping):
             raise UnstorableValue(name, _type_name(value), "give a dict with str keys")
@@ -92,7 +93,12 @@ class Encoder:
         return encoded
 
     def encode(self, value: Any, path: str) -> Any:
-        """Encode a value; `path` names it in errors, such as `layers[2].units`."""
+        """Encode a value.
+
+        Args:
+            value: the value.
+            path: its name in error messages, such as `layers[2].units`.
+        """
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnstorableValue(path, _type_name(value), "it is nested deeply or contains itself")
@@ -111,12 +117,12 @@ class Encoder:
         return self._other(value, path)
 
     def _other(self, value: Any, path: str) -> Any:
-        """Encode a value of a type that derives from one of Python's."""
+        """Encode a value whose type derives from a builtin or standard library type."""
         for base, encode in _BASES:
             if isinstance(value, base):
                 return encode(self, value, path)
         if hasattr(type(value), "__dataclass_fields__"):
-            from dataclasses import fields  # loaded already, by who made the dataclass
+            from dataclasses import fields  # already loaded, since a dataclass exists
 
             parts = {field.name: getattr(value, field.name) for field in fields(value)}
             return self._mapping(parts, path)
@@ -201,7 +207,7 @@ class Encoder:
     def _foreign(self, value: Any, package: str, path: str) -> Any:
         try:
             simple = self._simplified(value, package)
-        except Exception as error:  # the library's own, whatever it is
+        except Exception as error:  # the library may raise anything
             reason = str(error).partition("\n")[0]
             raise UnstorableValue(path, _type_name(value), reason) from error
         if simple is value:
@@ -209,7 +215,7 @@ class Encoder:
         return self.encode(simple, path)
 
     def _simplified(self, value: Any, package: str) -> Any:
-        """Return plain values for a foreign one, or the value itself if it is none."""
+        """Return plain values for a library's object, or the value itself if it is not an array."""
         if package == "pandas":
             return foreign.of_pandas(value)
         array = foreign.as_array(value, package)
@@ -226,7 +232,7 @@ class Encoder:
 
 
 class _Large(NamedTuple):
-    """An array that is to be kept as a file, once all else is known to be fit to be stored."""
+    """An array to be stored as a file once all other values are known to be storable."""
 
     array: Any
 
@@ -265,11 +271,11 @@ _BASES: list[tuple[Any, Encode]] = [
 
 
 def restore(value: Any, load_array: LoadArray) -> Any:
-    """Read the `$` forms in a stored value back.
+    """Convert the `$` forms in a stored value back to Python values.
 
     Args:
         value: a JSON value.
-        load_array: loads the array a `$array` form describes.
+        load_array: loads the array described by a `$array` form.
     """
     if isinstance(value, list):
         return [restore(item, load_array) for item in value]
@@ -295,7 +301,7 @@ _RESTORERS: dict[str, Callable[[str], Any]] = {
 
 
 def _digits(value: int) -> str:
-    # Hexadecimal: Python refuses decimal text of more than 4,300 digits.
+    # Hexadecimal, because Python refuses decimal text of more than 4,300 digits.
     return hex(value)
 
 
@@ -319,6 +325,6 @@ def _hint(value: Any) -> str:
 
 
 def _is_large(array: Any) -> bool:
-    # A file has no place for a mask.
+    # An .npy file cannot hold a mask.
     is_numbers = array.dtype.kind in "biuf" and not hasattr(array, "mask")
     return is_numbers and array.nbytes > LARGE_ARRAY

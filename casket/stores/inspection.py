@@ -1,6 +1,7 @@
-"""What `casket doctor` asks of a store that is kept in a file: all of it, and what is wrong.
+"""Inspection of file-based stores for `casket doctor`.
 
-An inspection reads what the store itself refuses, skips or heals silently, and changes nothing.
+An inspection reads data that the store itself refuses, skips or silently repairs. It changes
+nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from casket.stores.base import Numbered
 
 
 class Flaw(NamedTuple):
-    """A range of bytes that is not as the store writes it.
+    """A range of bytes that differs from the form written by the store.
 
     Attributes:
-        start: where it begins in the file.
-        stop: where it ends; 0 if it cannot be told.
-        problem: what is wrong.
-        after: the number of the last record before it.
-        text: what stands there, if a record may be lost by it; empty if none is.
-        number: the number of the record that is lost, if that is known.
+        start: the offset of its first byte in the file.
+        stop: the offset of its end; 0 if unknown.
+        problem: a description of the problem.
+        after: the number of the last record before the range.
+        text: the bytes of the range if a record may be lost in it, else empty.
+        number: the number of the lost record, if known.
     """
 
     start: int
@@ -38,12 +39,12 @@ class Flaw(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a part of a file holds.
+    """The content of a part of a file.
 
     Attributes:
-        records: the whole records, as the store gives them.
-        flaws: what is wrong in it.
-        size: how many bytes were looked at.
+        records: the intact records, as returned by the store.
+        flaws: the flaws of the part.
+        size: the number of bytes examined.
     """
 
     records: list[Numbered]
@@ -52,32 +53,32 @@ class Part(NamedTuple):
 
 
 class Inspection(Protocol):
-    """Looks at the file of a store, and writes it anew."""
+    """Inspection and repair of a store's file."""
 
     def parts(self) -> Iterator[Part]:
-        """Yield what the file holds, part by part, in order.
+        """Yield the content of the file, part by part, in order.
 
         Raises:
-            NotFound: it does not exist.
-            NotACasketFile: nothing in it is casket's.
-            StoreUnavailable: it cannot be read.
+            NotFound: the file does not exist.
+            NotACasketFile: the file contains no record of casket.
+            StoreUnavailable: the file cannot be read.
         """
 
     def repair(self, kept: Path) -> None:
-        """Put a file in place of this one that holds every whole record, with its number.
+        """Replace the file by a new file with every intact record under its number.
 
         Args:
-            kept: the path under which the old file is kept, byte for byte.
+            kept: the path at which the old file is kept, byte for byte.
 
         Raises:
-            StoreUnavailable: it cannot be written, or others have it open and cannot be told;
-                nothing was changed.
+            StoreUnavailable: the file cannot be written, or is open in other processes that
+                cannot be notified; nothing was changed.
         """
 
 
 @contextlib.contextmanager
 def copied(path: Path, kept: Path) -> Iterator[None]:
-    """Copy a file, as its old version, while it is replaced; if that fails, the copy goes again."""
+    """Copy a file to `kept` while it is replaced; remove the copy if the replacement fails."""
     with path.open("rb") as old, kept.open("xb") as copy:
         try:
             shutil.copyfileobj(old, copy, 1 << 20)
@@ -112,7 +113,7 @@ _NAMES = ("experiment", "model", "session")
 
 
 def fault_of(record: dict[str, Any]) -> str | None:
-    """Say what is wrong with a record; None if nothing is, or if a newer casket wrote it."""
+    """Return the problem of a record; None if it is valid or written by a newer casket."""
     for name, kind in (("kind", str), ("v", int), ("writer", str), ("n", int), ("time", str)):
         if type(record.get(name)) is not kind:
             return f"its {name!r} is {record.get(name)!r}"

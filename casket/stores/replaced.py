@@ -1,9 +1,8 @@
-"""What a writer repeats in a place that holds another file than the one it left there.
+"""Recovery of a writer whose file was replaced.
 
-The file under a handle may be removed, moved, replaced or emptied while the handle lives. Whoever
-notices goes on in the file that is there now, and puts before the next records those that it
-acknowledged since it last saw its file in place, and the heads without which all of them would
-belong to nothing.
+A file may be removed, moved, replaced or emptied while a handle has it open. A writer that notices
+this continues in the current file. Before the next records, it repeats the records acknowledged
+since it last saw its own file in place, and the heads to which all these records refer.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from casket.format.records import Record, covers
 from casket.stores import base
 
 Read = Callable[..., Iterable[base.Numbered]]
-"""`Store.records` of the store as it is now."""
+"""The method `Store.records` of the store in its current state."""
 
 
 def completed(
@@ -26,15 +25,15 @@ def completed(
     read: Read,
     place: object,
 ) -> list[Record]:
-    """Return `records` with everything before them that the place lacks; warn if it lacks any.
+    """Return `records` preceded by all records that the store lacks; warn if any are missing.
 
     Args:
-        records: what is to be appended.
-        doubtful: what was acknowledged since the file was last seen in place.
-        last: the record this handle appended last.
+        records: the records to append.
+        doubtful: the records acknowledged since the file was last seen in place.
+        last: the last record appended by this handle.
         heads: the user's hook.
-        read: the `records` of the store as it is now.
-        place: the path or URL, for the warning.
+        read: the method `records` of the store in its current state.
+        place: the path or URL of the store, for the warning.
     """
     candidates = [*doubtful, *([last] if last else [])]
     lacking = _lacking(candidates, read)
@@ -56,7 +55,7 @@ _HEADS = frozenset({"experiment", "model", "session"})
 
 
 def _owner(head: Record) -> tuple[str | None, ...]:
-    """Return what a head is the head of."""
+    """Return the kind of a head and the ids of its experiment, model and session."""
     return head["kind"], head.get("experiment"), head.get("model"), head.get("session")
 
 
@@ -65,7 +64,7 @@ def _identity(record: Record) -> tuple[str, int]:
 
 
 def _lacking(candidates: Sequence[Record], read: Read) -> set[tuple[str, int]]:
-    """Return the identities of the candidates that are not stored and were not removed."""
+    """Return the identities of the candidates that are neither stored nor deleted."""
     wanted = {_identity(record): record for record in candidates}
     for record in _relatives(candidates, read):
         wanted.pop(_identity(record), None)
@@ -78,7 +77,7 @@ def _lacking(candidates: Sequence[Record], read: Read) -> set[tuple[str, int]]:
 
 
 def _relatives(candidates: Iterable[Record], read: Read) -> Iterator[Record]:
-    """Yield what is stored of the same sessions, or of the same kind where there is no session."""
+    """Yield the stored records of the candidates' sessions, or of their kind without a session."""
     sessions: set[str] = set()
     kinds: set[str] = set()
     for record in candidates:

@@ -1,4 +1,4 @@
-"""The URL of a database: how to check it, show it, and take its secrets out."""
+"""Validation, display and redaction of database URLs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ENCODED_NAME = re.compile(r"[?&;][^=&;]*%[^=&;]*=")
 
 
 def checked(url: str) -> str:
-    """Return a database's URL if everybody reads the same user, password and host in it.
+    """Return a database URL if its user, password and host are unambiguous.
 
     Raises:
-        BadLocation: a driver might take a part of its password for a host, and show it.
+        BadLocation: a driver could mistake a part of the password for the host and display it.
     """
     match = _URL.fullmatch(url)
     is_plain = url.isprintable() and not re.search(r"[\s\"']", url)
@@ -38,18 +38,18 @@ def checked(url: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Tell whether a user's password stands in a checked URL."""
+    """Return whether a checked URL contains a user's password."""
     match = _URL.fullmatch(url)
     return match is not None and bool(match["password"])
 
 
 def shown(url: str) -> str:
-    """Return a checked URL with `***` for its secrets."""
+    """Return a checked URL with its secrets replaced by `***`."""
     return _SECRET_ARGUMENT.sub(rf"\1={HIDDEN}", _with_password(url, f":{HIDDEN}"))
 
 
 def without_password(url: str) -> str:
-    """Return a checked URL without its secrets: for what is stored, sent or hashed."""
+    """Return a checked URL without its secrets, safe to store, send or hash."""
     bare = _SECRET_ARGUMENT.sub("", _with_password(url, ""))
     return re.sub(r"([?&;])[&;]+", r"\1", bare).rstrip("?&;")
 

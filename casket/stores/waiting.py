@@ -1,7 +1,8 @@
-"""Saying, after a while, whom a writer waits for.
+"""Warnings about long waits for a lock.
 
-A process that was stopped (`kill -STOP`, Ctrl-Z, a debugger) keeps its locks. Who waits for it
-goes on waiting, and says after `NOTICE` seconds whom for, as far as Linux tells.
+A stopped process (`kill -STOP`, Ctrl-Z, a debugger) keeps its locks. A process that waits for a
+lock continues to wait, and after `NOTICE` seconds warns with the holder of the lock, where Linux
+provides it.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ NOTICE = 10.0
 """Seconds of waiting for a lock after which its holder is named."""
 
 _LONGEST = 200
-"""Characters of a command line that are shown."""
+"""Maximum number of characters shown of a command line."""
 
 _LOCKS = Path("/proc/locks")
 
 
 def warn_waiting(place: object, holder: str, seconds: float) -> None:
-    """Warn that this process waits for a lock.
+    """Warn that this process is waiting for a lock.
 
     Args:
-        place: the store's path or URL.
-        holder: who holds the lock.
-        seconds: for how long it has waited.
+        place: the path or URL of the store.
+        holder: a description of the lock's holder.
+        seconds: the duration of the wait so far.
     """
     base.warn(
         f"{place}: waiting for its lock for {seconds:.0f} s, which is held by {holder}; nothing is "
@@ -37,12 +38,12 @@ def warn_waiting(place: object, holder: str, seconds: float) -> None:
 
 
 def holder_of(*locked: str) -> str:
-    """Name the processes that hold an exclusive lock on one of some files."""
+    """Return a description of the processes that hold an exclusive lock on any of the files."""
     return "; ".join(_holders(locked)) or "another process"
 
 
 def _holders(locked: Iterable[str]) -> Iterator[str]:
-    """Yield a description of each process that holds an exclusive lock on one of some files."""
+    """Yield a description of each process that holds an exclusive lock on any of the files."""
     try:
         lines = _LOCKS.read_text("ascii").splitlines()
         pids = [pid for name in locked for pid in _pids(lines, os.stat(name))]
@@ -56,7 +57,7 @@ def _pids(lines: Iterable[str], file: os.stat_result) -> Iterator[int]:
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     locks = [line.split() for line in lines]
     for number, _, _, mode, pid, where, *_ in (one for one in locks if one[1:2] != ["->"]):
-        # Some file systems report another device number here than `stat` does.
+        # Some file systems report a different device number here than in `stat`.
         is_same = where == device or where.endswith(f":{file.st_ino}")
         if number.endswith(":") and mode == "WRITE" and is_same and int(pid) > 0:
             yield int(pid)

@@ -1,1 +1,1 @@
-"""The machine: processes, forks, git, and what must not be told."""
+"""Operating system facilities: processes, forks, git and the redaction of secrets."""

@@ -1,4 +1,4 @@
-"""From what the operating system says to the error that names the file and what to do."""
+"""Translation of operating system errors into casket errors that name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from casket.errors import StoreFull, StoreUnavailable
 
 
 def unavailable(path: Path | str, number: int | None, consequence: str) -> StoreUnavailable:
-    """Return the error for a path, an `errno` and what follows from it."""
+    """Return the error for a path, an `errno` and its consequence."""
     number = number or errno.EIO
     if number in {errno.ENOSPC, errno.EDQUOT}:
         advice = "no record was lost; make room, then go on"

@@ -1,9 +1,9 @@
-"""What must not be shared between a process and its forked children.
+"""Protection of state that a process must not share with its forked children.
 
-A lock held by another thread stays locked for ever in a child, a shared file descriptor shares
-its file lock, and two processes must not number records as one writer. Whoever holds such a
-thing registers here and renews it in the child. What a child could not even renew, because a
-library keeps it for the whole process, must come to rest before the fork.
+A lock held by another thread stays locked forever in a child, a shared file descriptor shares
+its file lock, and two processes must not number records as the same writer. Objects that hold
+such state register here and renew it in the child. State that a child cannot renew, because a
+library keeps it for the whole process, must be idle before the fork.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Protocol
 
 
 class Renewable(Protocol):
-    """Something a forked child needs afresh."""
+    """An object with state that a forked child has to renew."""
 
     def after_fork(self) -> None:
-        """Drop, in the child, what belongs to the parent."""
+        """Drop, in the child, the state that belongs to the parent."""
 
 
 class Closable(Protocol):
-    """Something that opens again by itself when it is used."""
+    """An object that reopens itself on its next use."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Release the resources it holds."""
 
 
 class RestingLock:
-    """A lock that no thread holds while the process forks, and that children get anew.
+    """A lock that no thread holds during a fork and that is replaced in each child.
 
-    For calls into a library that has process-wide locks of its own: a child forked while another
-    thread is in there could never enter it.
+    It guards calls into a library with process-wide locks of its own: a child forked while
+    another thread is inside such a library could never enter it.
 
     Attributes:
-        lock: what to hold; look it up each time, a child has another one.
+        lock: the lock to hold; look it up on every use, because a child has a different object.
     """
 
     def __init__(self) -> None:
@@ -44,15 +44,15 @@ class RestingLock:
             _resting.add(self)
 
     def before_fork(self) -> None:
-        """Wait until no thread holds it, and let none take it."""
+        """Acquire the lock, so that no thread holds it during the fork."""
         self.lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        """Let threads take it again."""
+        """Release the lock in the parent."""
         self.lock.release()
 
     def after_fork(self) -> None:
-        """Take a new lock, in the child."""
+        """Create a new lock in the child."""
         self.lock = threading.RLock()
 
 
@@ -75,10 +75,10 @@ def close_before_forks(thing: Closable) -> None:
 
 
 def held_off() -> threading.RLock:
-    """Return a lock: no other thread forks while one holds it.
+    """Return a lock that prevents other threads from forking while it is held.
 
-    For what imports modules when it is first used: a child forked meanwhile could never import
-    them.
+    Hold it around imports deferred to the first use: a child forked during such an import could
+    never import the module.
     """
     return _forking
 

@@ -1,7 +1,7 @@
-"""What git knows of the code that runs: its commit and branch, and whether it was changed since.
+"""The git state of the running code: commit, branch and uncommitted changes.
 
-The commit is read from git's own files, which takes microseconds. Whether the code differs from
-its commit needs git itself, which is asked in the background (`DirtyCheck`).
+The commit is read from git's own files, which takes microseconds. Detecting uncommitted changes
+requires git itself, which runs in the background (`DirtyCheck`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SYMBOLIC_LINKS_FOLLOWED = 5
 _ANSWER_KEPT = 60.0
 _GIT_TIME_LIMIT = 10.0
 _PAUSE = 0.002
-# Not `git diff --quiet`: that locks and rewrites the index where files were touched. Not with the
-# file monitor either: git would leave it running.
+# `git diff --quiet` would lock and rewrite the index where files were touched. The file monitor is
+# disabled because git would leave it running.
 _GIT_OPTIONS = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "status.renames=false")
 _GIT_QUESTION = (
     "status",
@@ -32,9 +32,9 @@ _GIT_QUESTION = (
 )
 _SIGKILL = 9
 _SIGPIPE = 13
-# Nobody reads what git writes, so the first word about a change ends it with a broken pipe.
+# The pipe has no reader, so git ends with a broken pipe as soon as it reports a change.
 _ANSWERS = {0: False, -_SIGPIPE: True, 128 + _SIGPIPE: True}
-# They would point git to another repository than the one whose commit is told.
+# These variables would point git to a different repository from the one whose commit is recorded.
 _GIT_PLACES = frozenset(
     ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 )
@@ -42,15 +42,15 @@ _GIT_SETTINGS = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_
 
 
 def plain(text: str) -> str:
-    """Return a text that UTF-8 can encode.
+    """Return the text in a form that UTF-8 can encode.
 
-    The bytes of a name that is not UTF-8 are lone surrogates, which JSON cannot hold.
+    Bytes of a name that are not UTF-8 become lone surrogates, which JSON cannot hold.
     """
     return text.encode(errors="backslashreplace").decode()
 
 
 def commit_and_branch() -> tuple[str | None, str | None]:
-    """Return the commit and the branch of the main script's repository; None if unknown."""
+    """Return the commit and branch of the main script's repository, each None if unknown."""
     _, git_folder = _repository(_code_folder())
     return _head(git_folder) if git_folder else (None, None)
 
@@ -58,7 +58,7 @@ def commit_and_branch() -> tuple[str | None, str | None]:
 def _head(git_folder: str) -> tuple[str | None, str | None]:
     head = _read(os.path.join(git_folder, "HEAD"))
     link = _link(head)
-    # A reftable repository keeps refs/heads/.invalid here; its real HEAD is elsewhere.
+    # A reftable repository has refs/heads/.invalid here and keeps its real HEAD elsewhere.
     if link is None or link.startswith("refs/heads/."):
         return _hash(head), None
     is_branch = link.startswith("refs/heads/")
@@ -75,7 +75,7 @@ def _code_folder() -> str | None:
 
 
 def _repository(folder: str | None) -> tuple[str, str] | tuple[None, None]:
-    """Find the repository that `folder` lies in: its root, and the folder of git's files."""
+    """Return the root of the repository containing `folder`, and its git directory."""
     while folder:
         git_folder = _git_folder(os.path.join(folder, ".git"))
         if git_folder is not None:
@@ -88,7 +88,7 @@ def _repository(folder: str | None) -> tuple[str, str] | tuple[None, None]:
 def _git_folder(path: str) -> str | None:
     if os.path.isfile(os.path.join(path, "HEAD")):
         return path
-    # Worktrees and submodules have a file there, which says where the folder is.
+    # Worktrees and submodules have a file there that contains the path of the git directory.
     text = _read(path)
     if text is None or not text.startswith("gitdir:"):
         return None
@@ -134,10 +134,10 @@ def _read(path: str) -> str | None:
 
 
 class DirtyCheck:
-    """A question asked in the background: does the code differ from its commit?
+    """A background check for uncommitted changes in the code.
 
-    Making one starts git and does not wait for it. Files git does not track do not count. In a
-    forked child, an answer that was not there before the fork stays None.
+    The constructor starts git without waiting for it. Untracked files are ignored. In a forked
+    child, a result that was not available before the fork stays None.
 
     Args:
         folder: The absolute path of a folder in the repository; by default the main script's.
@@ -156,11 +156,11 @@ class DirtyCheck:
 
     @property
     def done(self) -> bool:
-        """Whether the answer will not change any more."""
+        """Whether the result is final."""
         if self._git is None or self._owner != os.getpid():
             return True
-        # Without waiting: whoever holds the lock is just finding out, and may be a signal's
-        # handler further down in this thread.
+        # Without blocking: the holder of the lock is already polling, and this call may be a
+        # signal handler that interrupted it in the same thread.
         if self._lock.acquire(blocking=False):
             try:
                 self._look()
@@ -169,13 +169,13 @@ class DirtyCheck:
         return self._git is None
 
     def result(self, wait: float = 0.0) -> bool | None:
-        """Tell whether the code differs from its commit.
+        """Return whether the code differs from its commit.
 
         Args:
-            wait: How many seconds to wait for the answer.
+            wait: The maximum number of seconds to wait for the result.
 
         Returns:
-            True or False, or None if that is not known yet or cannot be known.
+            True or False, or None if it is not known yet or cannot be determined.
         """
         deadline = monotonic() + wait
         while not self.done and (left := deadline - monotonic()) > 0:
@@ -183,7 +183,7 @@ class DirtyCheck:
         return self._answer
 
     def serves(self, folder: str | None) -> bool:
-        """Tell whether this check answers for `folder`, now and in this process."""
+        """Return whether this check is still valid for `folder` in this process."""
         fresh = monotonic() - self._started < _ANSWER_KEPT
         known = self._answer is not None or self._owner == os.getpid()
         return fresh and known and self._root == _repository(folder)[0]
@@ -202,14 +202,14 @@ class DirtyCheck:
         git = self._git
         if git is not None and not self.done:
             git.kill()
-            self.result(wait=1.0)  # reaps it: nobody else will
+            self.result(wait=1.0)  # reaps the process, which nothing else does
 
 
 _latest: DirtyCheck | None = None
 
 
 def dirty_check() -> DirtyCheck:
-    """Return the check of the main script's repository; it is asked anew after a minute."""
+    """Return the check of the main script's repository, repeated after a minute."""
     global _latest
     folder = _code_folder()
     check = _latest
@@ -226,7 +226,7 @@ def _start_git(root: str) -> _Spawned | Popen[bytes] | None:
         os.close(unread)
         with open(output, "wb", 0):
             return start(command, _git_environment(), output)
-    except (OSError, ValueError, KeyError):  # KeyError: a thread took a variable away meanwhile
+    except (OSError, ValueError, KeyError):  # KeyError: another thread removed a variable
         return None
 
 
@@ -236,7 +236,7 @@ def _git_environment() -> dict[str, str]:
 
 
 class _Spawned:
-    """A process started by `posix_spawn`, which spares the import of subprocess."""
+    """A process started by `posix_spawn`, which avoids importing subprocess."""
 
     def __init__(self, command: list[str], environment: dict[str, str], output: int) -> None:
         actions = [
@@ -251,8 +251,8 @@ class _Spawned:
         try:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
         except ChildProcessError:
-            # Somebody else waited for all children, or SIGCHLD is ignored: it is gone, no more
-            # is known, and its number may be another process's by now.
+            # Other code waited for all children, or SIGCHLD is ignored: the process is gone, its
+            # exit status is unknown, and its pid may belong to another process by now.
             return -1
         return os.waitstatus_to_exitcode(status) if pid else None
 
@@ -262,13 +262,13 @@ class _Spawned:
 
 
 def _inheritable() -> list[int]:
-    """List the descriptors, but for the first three, that a child would hold open."""
-    found = []
+    """Return the descriptors above 2 that a child would inherit."""
+    descriptors = []
     for name in os.listdir("/dev/fd"):
-        with contextlib.suppress(OSError):  # the one that listed them is closed by now
+        with contextlib.suppress(OSError):  # the descriptor of this listing is closed by now
             if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
-    return found
+                descriptors.append(int(name))
+    return descriptors
 
 
 def _popen(command: list[str], environment: dict[str, str], output: int) -> Popen[bytes]:

@@ -1,4 +1,4 @@
-"""Who a process is, in a form that can be stored, and whether it still lives."""
+"""Storable process identities, and checks of whether a process is still running."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NETWORK = "/sys/class/net"
 _SET_BY_SOFTWARE = 0x02
 _FIRST_NAMESPACE = "pid:[4026531836]"  # the kernel's PROC_PID_INIT_INO
-# Off Linux, times are told by the wall clock, which is set right now and then.
+# Outside Linux, start times come from the wall clock, which is adjusted now and then.
 _CLOCK_SLACK = 0 if _LINUX else 2
 
 
 def this_process() -> dict[str, Any]:
-    """Tell who this process is, so that another one can ask `is_alive` about it.
+    """Return the identity of this process, for a later call of `is_alive`.
 
     Returns:
-        The keys `host`, `machine`, `hardware`, `boot`, `namespace`, `pid` and `started`, fit for
-        JSON. What the system does not tell is None.
+        A dict fit for JSON with the keys `host`, `machine`, `hardware`, `boot`, `namespace`,
+        `pid` and `started`. Values that the system does not provide are None.
     """
     pid = os.getpid()
     return {
@@ -42,13 +42,14 @@ def this_process() -> dict[str, Any]:
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Tell whether a process still runs. Never raises.
+    """Return whether a process is still running. Never raises.
 
     Args:
-        process: What `this_process` said in that process.
+        process: The identity that `this_process` returned in that process.
 
     Returns:
-        True if it runs, False if it is surely gone, None if that cannot be told from here.
+        True if it is running, False if it has certainly ended, None if this cannot be determined
+        from here.
     """
     if not _is_identity(process) or process["host"] != host_name():
         return None
@@ -61,7 +62,7 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
 
 
 def host_name() -> str:
-    """The name of this host, empty if it has none."""
+    """Return the name of this host, empty if it has none."""
     if hasattr(os, "uname"):
         name = os.uname().nodename
     else:
@@ -101,10 +102,10 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _gone_with_a_reboot(process: Mapping[str, Any], boot: str | int | None) -> bool | None:
-    """Return False if the process ran on this very machine before it was started again.
+    """Return False if the process ran on this machine before its last boot, else None.
 
-    Many machines have the same host name, and the machine id of an image is on every machine made
-    from it. So a network card that both saw has to prove that it is the same machine.
+    Many machines share a host name, and all machines created from an image share its machine id.
+    A common network card is therefore required as evidence that the machine is the same.
     """
     machine, theirs = _machine(), process.get("hardware")
     if boot is None or machine is None or process.get("machine") != machine:
@@ -118,8 +119,8 @@ def _gone_with_a_reboot(process: Mapping[str, Any], boot: str | int | None) -> b
 def _hardware() -> list[str]:
     """Return a hash of the address of each network card.
 
-    Empty where another boot id does not mean that this machine was started again: in containers,
-    which have a process namespace of their own, and where the boot id is not the kernel's.
+    The list is empty where a different boot id does not imply a reboot: in containers, which have
+    a process namespace of their own, and where the boot id is not the kernel's.
     """
     machine = _machine()
     if machine is None or _namespace() != _FIRST_NAMESPACE or not _is_kernels(_BOOT_ID):
@@ -129,9 +130,9 @@ def _hardware() -> list[str]:
 
 
 def _burned_in_address(card: str) -> str | None:
-    """Return the address that its maker gave to a network card; None if it has none such.
+    """Return the permanent hardware address of a network card, or None if it has none.
 
-    Addresses that were set by software, as those of virtual machines are, may be on several.
+    Addresses assigned by software, such as those of virtual machines, are not unique.
     """
     folder = f"{_NETWORK}/{card}"
     address = _read_line(f"{folder}/address")
@@ -146,7 +147,7 @@ def _burned_in_address(card: str) -> str | None:
 
 
 def _is_kernels(path: str) -> bool:
-    """Return whether a file below /proc is the kernel's own; container managers mount others."""
+    """Return whether a file below /proc is the kernel's own; container managers may replace it."""
     try:
         return os.stat(path).st_dev == os.stat("/proc/self").st_dev
     except OSError:
@@ -164,15 +165,15 @@ def _listed(folder: str) -> list[str]:
 def _machine() -> str | None:
     for path in _MACHINE_ID_FILES:
         identity = _read_line(path)
-        # systemd writes "uninitialized" there until the first boot is through.
+        # systemd writes "uninitialized" there until the first boot has completed.
         if identity and identity != "uninitialized":
             return _digest(identity)
     return None
 
 
 def _digest(machine_id: str) -> str:
-    # machine-id(5) asks to keep the id itself confidential, and experiment files are passed on.
-    import hashlib  # loads OpenSSL: for a session, not for an import
+    # machine-id(5) asks to keep the id itself confidential, and experiment files are shared.
+    import hashlib  # loads OpenSSL, so deferred until a session starts
 
     return hashlib.sha256(b"casket:" + machine_id.encode()).hexdigest()[:32]
 
@@ -191,7 +192,7 @@ def _boot() -> str | int | None:
 
 def _read_line(path: str) -> str | None:
     try:
-        # Decoded here: naming an encoding to `open` would import it, where a thread may fork.
+        # Decoded here: passing an encoding to `open` would import it while a thread may fork.
         with open(path, "rb") as file:
             return file.readline().decode("ascii").strip()
     except (OSError, ValueError):
@@ -202,7 +203,7 @@ def _namespace() -> str | None:
     if not _LINUX:
         return ""
     try:
-        # A /proc mounted outside of our pid namespace would tell of other processes than ours.
+        # A /proc mounted outside of this pid namespace would describe other processes.
         if os.readlink("/proc/self") != str(os.getpid()):
             return None
         return os.readlink("/proc/self/ns/pid")
@@ -239,7 +240,7 @@ def _runs_by_proc(pid: int, started: float) -> bool | None:
 
 
 def _runs_unseen(pid: int) -> bool | None:
-    # /proc hides other users' processes where it is mounted with hidepid.
+    # A /proc mounted with hidepid hides the processes of other users.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Hiding secrets: passwords in URLs, and what stands behind names such as `token`."""
+"""Redaction of secrets: passwords in URLs, and values of names such as `token`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _HIDDEN = "***"
 _SENSITIVE_KEY = r"(?:access|account|api|auth|private|secret)[-_.]?key"
 _SENSITIVE_WORD = r"password|passwd|passphrase|(?<![a-z])pass|pwd|secret|token|credentials?"
 _SENSITIVE = rf"(?:{_SENSITIVE_WORD}|{_SENSITIVE_KEY})"
-# A quote ends a URL only where it closes something.
+# A quote ends a URL only where it closes a string.
 _IN_URL = r"""(?:[^\s"']|["'](?![\s,;:)\]}]|$))"""
 _URL_LOGIN = rf"(://(?:(?![:/]){_IN_URL})*:)({_IN_URL}*)"
 _URL_ARGUMENT = r"""(?s)\A((?:[^\s="']*=)?[a-zA-Z][\w+.-]*://[^\s:/]*:)(.*)"""
@@ -20,13 +20,13 @@ _SENSITIVE_NAME = rf"[^\s=]*{_SENSITIVE}"
 
 
 def redact(text: str) -> str:
-    """Replace the passwords in a text's URLs, and what follows `password=` and the like, by `***`.
+    """Replace passwords in URLs, and values after `password=` and similar names, by `***`.
 
     Args:
         text: Any text, such as the location of a store or an error message.
 
     Returns:
-        The text, with too much hidden rather than too little where a URL can be read in two ways.
+        The redacted text. Where a URL is ambiguous, the longer match is hidden.
     """
     if "://" in text and "@" in text:
         text = re.sub(_URL_LOGIN, _hide_password, text)
@@ -35,14 +35,14 @@ def redact(text: str) -> str:
 
 
 def _hide_password(login: re.Match[str]) -> str:
-    # Up to the last @: a password may hold one, and hiding too much harms less than too little.
+    # Up to the last @: a password may contain @, and hiding too much is the safer error.
     start, rest = login.groups()
     _, at, host = rest.rpartition("@")
     return f"{start}{_HIDDEN}@{host}" if at else login[0]
 
 
 def without_secrets(arguments: list[str]) -> list[str]:
-    """Return the arguments of a command line with `***` in place of secrets."""
+    """Return the arguments of a command line with secrets replaced by `***`."""
     safe = []
     value_is_secret = False
     for argument in arguments:
@@ -56,7 +56,7 @@ def _without_secret(argument: str) -> str:
     name, equals, _ = argument.partition("=")
     if equals and _names_a_secret(name):
         return f"{name}={_HIDDEN}"
-    # An argument that is a URL ends where the argument does: its password may hold blanks.
+    # A URL that is a whole argument extends to its end: its password may contain blanks.
     return redact(re.sub(_URL_ARGUMENT, _hide_password, argument))
 
 

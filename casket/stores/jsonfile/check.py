@@ -1,4 +1,4 @@
-"""Looking at all of a JSON file, damaged or not, and writing it anew."""
+"""Inspection and repair of JSON files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from casket.stores.jsonfile.store import ascending, joined, unfolded
 from casket.system import failures
 
 _WAIT = 0.1
-"""Seconds after which an append that was going on is over."""
+"""Seconds after which an append in progress is expected to have finished."""
 
 _LIKE_A_RECORD = frozenset({"writer", "n", "v"})
 
 
 class _Piece(NamedTuple):
-    """What a range of lines holds: documents, as they stand, and what is wrong."""
+    """The content of a range of lines: unchanged documents, and flaws."""
 
     documents: list[layout.Document]
     flaws: list[Flaw]
@@ -31,17 +31,17 @@ class _Piece(NamedTuple):
 
 
 class JsonInspection:
-    """The inspection of a JSON file.
+    """Inspection of a JSON file.
 
     Args:
-        path: the file.
+        path: the path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def parts(self) -> Iterator[Part]:
-        """Yield what the file holds; see `Inspection`."""
+        """Yield the content of the file; see `Inspection`."""
         try:
             with opened(self._path) as file:
                 for piece in self._pieces(file):
@@ -57,9 +57,9 @@ class JsonInspection:
             raise failures.unreadable(self._path, error.errno) from error
 
     def repair(self, kept: Path) -> None:
-        """Write every whole document to a new file; see `Inspection`.
+        """Write every intact document to a new file; see `Inspection`.
 
-        Others may go on writing: they wait, and go on in the new file.
+        Other processes may keep writing: they wait and then continue in the new file.
         """
         file = self._locked()
         try:
@@ -86,7 +86,7 @@ class JsonInspection:
             file.close()
 
     def _head(self, file: FilePort) -> bytes:
-        """Return the first line, with the tables of other programs if they can be read."""
+        """Return the first line, including other programs' tables if they are readable."""
         first = scan.first_line(file)
         if layout.is_first_line(first):
             return first
@@ -117,7 +117,7 @@ class JsonInspection:
             raise NotACasketFile(str(self._path), "nothing in it is an experiment record")
 
     def _without_head(self, file: FilePort) -> Iterator[_Piece]:
-        """Yield what a file holds that is in another layout, or whose first line is damaged."""
+        """Yield the content of a file in a different layout or with a damaged first line."""
         size = file.size()
         other = _other_layout(file) if size <= scan.EDITED else None
         first = scan.first_line(file)
@@ -135,7 +135,7 @@ class JsonInspection:
         yield _salvaged(file, Flaw(0, size, "it is no valid JSON"))
 
     def _lines(self, file: FilePort, extent: scan.Extent, last: int = 0) -> Iterator[_Piece]:
-        """Yield what a file of a record a line holds."""
+        """Yield the content of a file with a record per line."""
         other = _laid_out_by_hand(file, extent)
         if other is not None:
             yield _checked(other.documents, file.size())
@@ -150,7 +150,7 @@ class JsonInspection:
 
 
 def _extent(file: FilePort) -> scan.Extent | None:
-    """Find where the records lie; an append that is going on is waited for."""
+    """Return the extent of the records, after waiting for an append in progress."""
     extent = scan.find_extent(file)
     if extent is None or (layout.is_closed(extent.rest) and not extent.is_cut):
         return extent
@@ -159,7 +159,7 @@ def _extent(file: FilePort) -> scan.Extent | None:
 
 
 def _fast(block: bytes, at: int, last: int, is_end: bool) -> _Piece | None:
-    """Return what whole lines hold if nothing is wrong with them."""
+    """Return the content of complete lines if they are valid, else None."""
     parsed = layout.parse_block(block, at)
     if not (parsed.is_sound and (is_end or block.endswith(layout.NEXT))):
         return None
@@ -169,7 +169,7 @@ def _fast(block: bytes, at: int, last: int, is_end: bool) -> _Piece | None:
 
 
 def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Piece:
-    """Look at lines one by one."""
+    """Return the content of lines, examined individually."""
     documents: list[layout.Document] = []
     flaws: list[Flaw] = []
     lines = block.splitlines(keepends=True)
@@ -197,7 +197,7 @@ def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Pi
 
 
 def _problem(document: layout.Document | None, line: bytes, last: int, is_last: bool) -> str:
-    """Say what is wrong with a line; nothing if nothing is."""
+    """Return the problem of a line, or an empty text."""
     if document is None:
         return "it holds no whole record"
     fault = _fault(document)
@@ -211,7 +211,7 @@ def _problem(document: layout.Document | None, line: bytes, last: int, is_last: 
 
 
 def _add(flaws: list[Flaw], flaw: Flaw) -> None:
-    """Add a flaw; to the one before it, if nothing whole stands between them."""
+    """Add a flaw, merging it with the preceding flaw if they are adjacent and alike."""
     before = flaws[-1] if flaws else None
     if before and before.text and before.stop == flaw.start and before.problem == flaw.problem:
         flaws[-1] = before._replace(stop=flaw.stop, text=before.text + flaw.text)
@@ -220,7 +220,7 @@ def _add(flaws: list[Flaw], flaw: Flaw) -> None:
 
 
 def _end(file: FilePort, extent: scan.Extent, whole: scan.Extent, last: int) -> _Piece:
-    """Return what is wrong after the last whole record."""
+    """Return the flaws after the last complete record."""
     size = file.size()
     damage = extent.damage_at_end()
     if extent.is_cut:
@@ -239,7 +239,7 @@ def _end(file: FilePort, extent: scan.Extent, whole: scan.Extent, last: int) -> 
 
 
 def _salvaged(file: FilePort, flaw: Flaw) -> _Piece:
-    """Return what is whole in a range of bytes, and what is not."""
+    """Return the recoverable documents in a range of bytes, and the flaws."""
     text = file.read_at(flaw.start, flaw.stop - flaw.start)
     piece = _all_salvaged(file, [], [flaw._replace(text=text)], len(text))
     if not piece.flaws:  # all that is lost is punctuation
@@ -250,25 +250,25 @@ def _salvaged(file: FilePort, flaw: Flaw) -> _Piece:
 def _all_salvaged(
     file: FilePort, documents: list[layout.Document], flaws: list[Flaw], size: int
 ) -> _Piece:
-    """Add what is whole in damaged ranges to what was found; name what is not."""
+    """Add the documents recovered from damaged ranges to `documents`, and update the flaws."""
     remaining = []
     for flaw in flaws:
-        found = salvage(flaw.text, flaw.start) if flaw.text else None
-        whole = [one for one in found.documents if not _fault(one)] if found else []
-        if not found or not whole:
+        salvaged = salvage(flaw.text, flaw.start) if flaw.text else None
+        whole = [one for one in salvaged.documents if not _fault(one)] if salvaged else []
+        if not salvaged or not whole:
             remaining.append(flaw)
             continue
         documents += whole
         remaining += [
             flaw._replace(start=start, stop=stop, text=file.read_at(start, stop - start))
-            for start, stop in found.lost
+            for start, stop in salvaged.lost
         ] or [flaw._replace(problem="what separates its records is damaged", text=b"")]
     documents.sort(key=lambda one: one[0])
     return _Piece(documents, remaining, size)
 
 
 def _checked(documents: Sequence[layout.Document], size: int) -> _Piece:
-    """Check the documents of a valid file in another layout."""
+    """Check the documents of a valid file in a different layout."""
     whole, flaws = [], []
     for one in documents:
         fault = _fault(one)
@@ -280,7 +280,7 @@ def _checked(documents: Sequence[layout.Document], size: int) -> _Piece:
 
 
 def _fault(numbered: layout.Document) -> str | None:
-    """Say what is wrong with a document; None if nothing is, or if it is none of casket's."""
+    """Return the problem of a document; None if it is valid or not a document of casket."""
     document = numbered[1]
     if layout.is_record(document):
         return fault_of(document)
@@ -301,7 +301,7 @@ def _records(document: dict[str, Any]) -> list[Any]:
 
 
 def _other_layout(file: FilePort) -> layout.OtherLayout | None:
-    """Return what a valid file in another layout holds; None if it is damaged, or not casket's."""
+    """Return the content of a file in a different layout; None if damaged or not casket's."""
     try:
         return layout.parse_other(file.read_at(0, file.size()))
     except layout.NotOurs:
@@ -309,6 +309,6 @@ def _other_layout(file: FilePort) -> layout.OtherLayout | None:
 
 
 def _laid_out_by_hand(file: FilePort, extent: scan.Extent) -> layout.OtherLayout | None:
-    """Return what a file holds whose first line is casket's, but not the others, if it is valid."""
+    """Return the content of a valid file in which only the first line has casket's layout."""
     is_suspect = file.size() <= scan.EDITED and scan.damages(file, extent)
     return _other_layout(file) if is_suspect else None

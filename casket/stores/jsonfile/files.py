@@ -1,6 +1,6 @@
-"""The local file under the JSON document: bytes, a lock, and what the path names.
+"""The local file of a JSON document: bytes, a lock, and the identity of the path.
 
-The document needs little of a file (`FilePort`), so that it can live elsewhere too.
+The document uses a small interface (`FilePort`), so that it can also be stored elsewhere.
 """
 
 from __future__ import annotations
@@ -17,61 +17,62 @@ from typing import Protocol
 from casket.stores import base, waiting
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
-"""Seconds between two tries to take a lock that others hold; most hold it for microseconds."""
+"""Seconds between attempts to acquire a lock held by others, usually for microseconds."""
 
 
 class FilePort(Protocol):
-    """What the JSON document needs of the file it stands in."""
+    """The interface of a file that contains a JSON document."""
 
     name: str
 
     def size(self) -> int:
-        """Return the number of bytes."""
+        """Return the size of the file in bytes."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`."""
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Write all of `data` at `offset`, or raise `OSError`."""
+        """Write all of `data` at `offset` or raise `OSError`."""
 
     def truncate(self, size: int) -> None:
-        """Cut the file to `size` bytes."""
+        """Truncate the file to `size` bytes."""
 
     def lock(self) -> None:
-        """Wait for the file's exclusive lock, for writing."""
+        """Acquire the file's exclusive lock for writing, waiting if necessary."""
 
     def unlock(self) -> None:
-        """Give the lock up."""
+        """Release the lock."""
 
     def is_current(self) -> bool:
-        """Tell whether the path still names this file."""
+        """Return whether the path still refers to this file."""
 
     def sync(self) -> None:
-        """Make what was written safe against power loss."""
+        """Sync written data, so that it survives a power loss."""
 
     def replace(self, parts: Iterable[bytes]) -> None:
-        """Put a file made of `parts` in place of this one: the old or the new, never a part.
+        """Replace this file atomically by a new file composed of `parts`.
 
-        If this one ends in a newline it loses it, which tells those who have it open.
+        A trailing newline is removed from the old file, by which others who have it open notice
+        the replacement.
         """
 
     def keep_aside(self, parts: Iterable[bytes]) -> str:
-        """Append `parts` to the file `<name>.torn` beside this one; return its name."""
+        """Append `parts` to the file `<name>.torn` beside this file and return its name."""
 
     def close(self) -> None:
-        """Close the file, and give up its lock."""
+        """Close the file and release its lock."""
 
 
 class LocalFile:
-    """A file of this machine.
+    """A local file.
 
     Args:
-        path: the file; a symbolic link stands for what it points to.
-        writing: open it to write.
-        create: create it if it is missing and is opened to write.
+        path: the path of the file; symbolic links are followed.
+        writing: open the file for writing.
+        create: create the file if it is missing and opened for writing.
 
     Raises:
-        OSError: as the operating system says.
+        OSError: the operating system cannot open the file.
     """
 
     def __init__(self, path: Path | str, *, writing: bool, create: bool = True) -> None:
@@ -102,7 +103,7 @@ class LocalFile:
             self._wait_for_lock()
 
     def _wait_for_lock(self) -> None:
-        """Wait for the lock, for ever; after a while, say whom for."""
+        """Wait for the lock without limit; after `waiting.NOTICE` seconds, warn with its holder."""
         begun, pause = time.monotonic(), _FIRST_PAUSE
         while time.monotonic() - begun < waiting.NOTICE:
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -113,7 +114,7 @@ class LocalFile:
         _lock(self._fd)
 
     def try_lock(self) -> bool:
-        """Take the lock if it is free; tell whether it was."""
+        """Acquire the lock if it is free; return whether it was."""
         return _try_lock(self._fd)
 
     def unlock(self) -> None:
@@ -152,12 +153,12 @@ class LocalFile:
             base.warn_unsynced(self.name, error)
 
     def _remove_leftovers(self) -> None:
-        """Remove what replacements left that were killed: who holds the lock is the only one."""
+        """Remove files of killed replacements; only the holder of the lock may do this."""
         for leftover in leftovers(Path(self.name)):
             leftover.unlink(missing_ok=True)
 
     def _mark_replaced(self) -> None:
-        """Change the end of this file, so that all who have it open notice; it stays valid."""
+        """Change the end of this file, so that all readers notice; the file stays valid."""
         size = self.size()
         if size and self.read_at(size - 1, 1) == b"\n":
             self.truncate(size - 1)
@@ -180,7 +181,7 @@ class LocalFile:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return the new files of replacements of a file that are going on or were killed."""
+    """Return the temporary files of replacements that are in progress or were killed."""
     prefix, suffix = f"{path.name}.", ".tmp"
     return [
         other
@@ -193,7 +194,7 @@ def leftovers(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[LocalFile]:
-    """Open a file to read, for a while."""
+    """Open a file for reading within a `with` block."""
     file = LocalFile(path, writing=False)
     try:
         yield file
@@ -202,7 +203,7 @@ def opened(path: Path) -> Iterator[LocalFile]:
 
 
 def _give(path: str, to: os.stat_result) -> None:
-    """Let a file have another's mode and owner, as far as this user may."""
+    """Copy mode and owner to a file, as far as permissions allow."""
     if hasattr(os, "chown"):
         with contextlib.suppress(PermissionError):
             os.chown(path, to.st_uid, to.st_gid)
@@ -210,7 +211,7 @@ def _give(path: str, to: os.stat_result) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make a new name in a folder safe against power loss, where the system can."""
+    """Sync a folder, so that a new name in it survives a power loss, where supported."""
     if sys.platform == "win32":
         return
     fd = os.open(folder, os.O_RDONLY)
@@ -226,7 +227,7 @@ _fdatasync = getattr(os, "fdatasync", os.fsync)
 if sys.platform == "win32":
     import msvcrt
 
-    # Locks on Windows are mandatory: lock a byte that is never written.
+    # Locks on Windows are mandatory, so a byte that is never written is locked.
     _LOCKED_BYTE = 2**62
 
     def _lock(fd: int) -> None:
@@ -235,7 +236,7 @@ if sys.platform == "win32":
             try:
                 return msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
             except OSError as error:
-                # LK_LOCK gives up after ten seconds; a queue of writers may take longer.
+                # LK_LOCK fails after ten seconds; a queue of writers may take longer.
                 if error.errno != 36:
                     raise
 

@@ -1,4 +1,4 @@
-r"""How records stand in the JSON document.
+r"""Layout of records in the JSON document.
 
     {"_default": {
     "1":	{"kind":"experiment", ...},
@@ -6,12 +6,14 @@ r"""How records stand in the JSON document.
     "3": {"kind":"epoch", ...}
     }}
 
-A tab before the document marks a head, a record that is no epoch, batch or result: finding the
-few heads of a large file is then a search for one byte, which no other line of casket's holds.
+A tab before the document marks a head, a record other than an epoch, batch or result. The few
+heads of a large file can thus be found by a search for a single byte, which does not occur in the
+other lines written by casket.
 
-One valid JSON document, a TinyDB file with one table, one record a line: `HEAD`, then the lines
-joined with `,\n`, then `TAIL`. Tables of TinyDB other than the default one are kept on the first
-line. Everything here is a function of bytes; `casket.stores.jsonfile.store` moves them.
+The file is a valid JSON document and a TinyDB file with a single table. It consists of `HEAD`, a
+line per record, joined with `,\n`, and `TAIL`. Additional tables of TinyDB are kept on the first
+line. This module contains only functions of bytes; `casket.stores.jsonfile.store` does the input
+and output.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ from casket.format.values import Encoder
 HEAD = b'{"_default": {'
 TAIL = b"\n}}\n"
 MARK = b"\t"
-"""Stands before the document of a head; JSON takes it for white space."""
+"""Precedes the document of a head; white space in JSON."""
 
 FIRST, NEXT = b"\n", b",\n"
-"""What stands before the first record's line and before every other."""
+"""The separators before the line of the first record and before every other line."""
 
 _LINE = re.compile(rb'"(\d+)":[ \t](\{.*\}),*', re.DOTALL)
-# Up to four bytes of what begins a line may be covered by the end of an earlier document.
+# The end of an earlier document may overwrite up to four bytes at the start of a line.
 _COVERED = re.compile(rb'\}{0,2}"?\d*"?:[ \t](\{.*\}),*', re.DOTALL)
 _BRACES = frozenset({b"}", b"}}"})
 _CLOSING = re.compile(rb"\n\}{1,2}\s*\Z")
@@ -45,26 +47,26 @@ _MANY = frozenset({"epoch", "batch", "result"})
 _OF_A_RECORD = frozenset({"kind", "v", "writer", "n", "body"})
 
 Document = tuple[int, dict[str, Any]]
-"""A number and the document under it: a record, a nested document of the first casket, or one
-that somebody added with TinyDB."""
+"""A number and its document: a record, a nested document of the first casket, or a document
+added with TinyDB."""
 
 
 class NotOurs(Exception):
-    """The bytes are not a casket document; the text says why."""
+    """The bytes are not a casket document; the message gives the reason."""
 
 
 class Damage(NamedTuple):
-    """A range of bytes that holds no whole record."""
+    """A range of bytes that contains no complete record."""
 
     start: int
     stop: int
 
 
 def encode_batch(records: Sequence[Record], last: int) -> list[bytes]:
-    """Return the lines of several records that are appended as one, numbered after `last`.
+    """Return the lines of records to be appended atomically, numbered from `last` + 1.
 
-    All but the last say in `more` how many follow, so that a reader who sees only the first of
-    them knows that they are not whole yet.
+    All lines but the last give the number of lines that follow in `more`, so that a reader can
+    recognize an incomplete append.
     """
     count = len(records)
     encoded = [
@@ -75,19 +77,19 @@ def encode_batch(records: Sequence[Record], last: int) -> list[bytes]:
 
 
 def more_after(document: dict[str, Any]) -> int:
-    """Return how many records of the same append follow this one."""
+    """Return the number of records of the same append that follow this record."""
     more = document.get("more", 0)
     return more if type(more) is int else 0
 
 
 def line(number: int, document: Any) -> bytes:
-    """Return the line of one document, without what joins it to others."""
+    """Return the line of a document, without separators."""
     is_head = document.get("kind") not in _MANY or "claim" in document
     return b'"%d":%b%b' % (number, MARK if is_head else b" ", orjson.dumps(document))
 
 
 def parse_line(text: bytes) -> Document | None:
-    """Parse one line, with or without its comma; None if it is not whole."""
+    """Parse a line, with or without its comma; return None if it is incomplete."""
     match = _LINE.fullmatch(text)
     if match is None:
         return None
@@ -99,10 +101,10 @@ def parse_line(text: bytes) -> Document | None:
 
 
 def parse_covered(text: bytes) -> dict[str, Any] | None:
-    r"""Return the record on a line whose beginning the end of an earlier document covers.
+    r"""Return the record on a line whose start is overwritten by the end of an earlier document.
 
-    A copy of a file that is appended to meanwhile may hold the `\n}}\n` of one moment and, behind
-    it, the bytes of a later one. The number is lost; it follows the one before.
+    A copy of a file made during an append may contain the `\n}}\n` of an earlier state, followed
+    by the bytes of a later state. The number is lost; it is the successor of the preceding number.
     """
     match = _COVERED.fullmatch(text)
     if match is None:
@@ -115,27 +117,27 @@ def parse_covered(text: bytes) -> dict[str, Any] | None:
 
 
 def is_closing(line: bytes) -> bool:
-    """Tell whether a line holds nothing but the end of a document."""
+    """Return whether a line contains only the end of a document."""
     return line.strip() in _BRACES
 
 
 class Block(NamedTuple):
-    """What some lines hold."""
+    """The content of a range of lines."""
 
     documents: list[Document]
     damages: list[Damage]
-    """The ranges of lines that hold no document."""
+    """The ranges of lines that contain no document."""
     is_sound: bool
-    """Whether the lines are as casket writes them: whole, joined by commas, in order."""
+    """Whether the lines are complete, joined by commas and in order, as written by casket."""
 
 
 def parse_block(block: bytes, start: int, last: int = 0) -> Block:
-    """Parse whole lines.
+    """Parse complete lines.
 
     Args:
-        block: lines, each with its comma and newline but the last line of the document.
-        start: where the block begins in the file, to name what is damaged.
-        last: the number of the record before.
+        block: lines with comma and newline, except for the last line of the document.
+        start: the offset of the block in the file, for the ranges of damages.
+        last: the number of the preceding record.
     """
     lines = block.removesuffix(NEXT)
     try:
@@ -170,7 +172,16 @@ def _is_ascending(documents: Sequence[Document]) -> bool:
 
 
 def lost_in(rest: bytes) -> Damage | None:
-    """Return what of the bytes after the last whole line is neither separator nor closing."""
+    """Return the range of stray bytes after the last complete line, or None.
+
+    Separators and the closing of the document are not stray.
+
+    Args:
+        rest: the bytes after the last complete line.
+
+    Returns:
+        The range within `rest`.
+    """
     start = len(rest) - len(rest.lstrip(b",\n"))
     closing = _CLOSING.search(rest)
     stop = closing.start() if closing else len(rest.rstrip(b"\n"))
@@ -178,17 +189,17 @@ def lost_in(rest: bytes) -> Damage | None:
 
 
 def is_closed(rest: bytes) -> bool:
-    """Tell whether a document that ends in `rest` is closed: no append of it was cut."""
+    """Return whether a document that ends in `rest` is closed, so that no append was truncated."""
     return b"".join(rest[-64:].split()).endswith(b"}}")
 
 
 def is_first_line(text: bytes) -> bool:
-    """Tell whether a file's first line is that of our layout."""
+    """Return whether the first line of a file matches casket's layout."""
     return text.startswith(b"{") and text.endswith(HEAD[1:])
 
 
 def matching_lines(block: bytes, needles: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield where each line begins that holds one of `needles`, and the line; parse none."""
+    """Yield the offset and text of each line that contains any of `needles`, without parsing."""
     starts = set()
     for needle in needles:
         at = block.find(needle)
@@ -201,33 +212,34 @@ def matching_lines(block: bytes, needles: Iterable[bytes]) -> Iterator[tuple[int
 
 
 class OtherLayout(NamedTuple):
-    """A document in another layout than ours: written by TinyDB, by hand, by the first casket."""
+    """A document in a different layout: written by TinyDB, by hand or by the first casket."""
 
     documents: list[Document]
     tables: dict[str, Any]
-    """The tables beside the default one, with the document's own key order."""
+    """The tables other than the default table, in the order of the document."""
 
     def first_line(self) -> bytes:
-        """Return the first line of this document in our layout."""
+        """Return the first line of this document in casket's layout."""
         if not self.tables:
             return HEAD
-        # Python's own, as TinyDB does: it takes whatever other programs keep.
+        # Python's json, as used by TinyDB, accepts all values that other programs store.
         others = json.dumps(self.tables)[:-1]
         return others.encode() + b", " + HEAD[1:]
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the documents in our layout."""
+        """Yield the lines of the documents in casket's layout."""
         for number, document in self.documents:
             yield line(number, _as_casket_writes(document))
 
 
 def parse_other(text: bytes) -> OtherLayout:
-    """Parse a whole document that is not in our layout.
+    """Parse a complete document in a different layout.
 
-    Documents that are not casket's are kept among those that are: people have TinyDB.
+    Documents of other origin among casket's are kept, because users may add them with TinyDB.
 
     Raises:
-        NotOurs: it is not JSON, not a TinyDB file, or its default table holds nothing of casket's.
+        NotOurs: the text is not JSON or not a TinyDB file, or its default table contains no
+            document of casket.
     """
     if not text.strip():
         return OtherLayout([], {})
@@ -254,7 +266,7 @@ def _number(key: str) -> int:
 
 
 def _as_casket_writes(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a document with `kind` first, and strict JSON where Python wrote NaN."""
+    """Return a document with `kind` first and Python's NaN converted to strict JSON."""
     if is_record(document):
         document = {"kind": document["kind"], **document}
     if document.get("extended"):
@@ -265,17 +277,17 @@ def _as_casket_writes(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_casket_document(document: dict[str, Any]) -> bool:
-    """Tell whether a document is a record, or an experiment of the first casket."""
+    """Return whether a document is a record or an experiment of the first casket."""
     return is_record(document) or is_nested(document)
 
 
 def is_record(document: dict[str, Any]) -> bool:
-    """Tell whether a document is a record."""
+    """Return whether a document is a record."""
     return document.keys() >= _OF_A_RECORD
 
 
 def is_nested(document: dict[str, Any]) -> bool:
-    """Tell whether a document is an experiment in the first casket's nested shape."""
+    """Return whether a document is an experiment in the nested format of the first casket."""
     return (
         "kind" not in document
         and "id" in document

@@ -1,8 +1,8 @@
-"""Where the heads of a JSON document lie: the records that are few, and that writers look for.
+"""Index of the heads of a JSON document, the few records that writers look up.
 
-A handle that holds a large file open asks for starts, ends and configs again and again. It keeps
-the places of their lines, and reads on from the end of the last line it has seen. The lines
-themselves are read anew for every question, so no answer is out of date.
+A handle with a large file open queries starts, ends and configs repeatedly. It keeps the offsets
+of their lines and continues reading at the end of the last line seen. The lines themselves are
+read again for every query, so that results are never stale.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from casket.stores.jsonfile import layout, scan
 from casket.stores.jsonfile.files import FilePort
 
 _REMEMBERED = 512
-"""Bytes of the last line that tell whether the file is still the one that was read."""
+"""Bytes of the last line used to check that the file is unchanged up to there."""
 
 _LINE_ROOM = 2048
-"""Bytes read at once of a line; most starts are shorter."""
+"""Bytes of a line read at once; most starts are shorter."""
 
 _KIND = b'{"kind":"'
 _CLAIM = b'"claim":"'
@@ -31,11 +31,11 @@ _CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_STOP
 _COMMA = ord(",")
 _SESSION = b'"session":"'
 _MANY = 50
-"""From so many places on, the file is read in blocks instead of line by line."""
+"""Number of places above which the file is read in blocks instead of line by line."""
 
 _SPACED = b'": '
 _LONGEST_NUMBER = 48
-"""Bytes before the document of a line, at most."""
+"""Maximum number of bytes before the document of a line."""
 
 _NEEDLES = [
     *(
@@ -47,24 +47,24 @@ _NEEDLES = [
     b'"models":[',
 ]
 _THIRD, _FIFTH = len(_KIND) + 2, len(_KIND) + 4
-"""The fifth letter tells the kinds of heads apart; the third, those that have three letters."""
+"""The fifth letter identifies the kind of a head; the third, a kind of three letters."""
 
 _END = ord("d")
 _STARTS_AND_ENDS = b"id"
-"""The letters that tell the kinds `session` and `end`."""
+"""The letters that identify the kinds `session` and `end`."""
 
 _ENDS_AND_STARTS = frozenset({"session", "end"})
 
 
 class Places:
-    """The places of the heads of one document: where the document of each line begins."""
+    """The places of a document's heads: the offsets of the JSON documents on their lines."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._forget()
 
     def _forget(self) -> None:
-        # Of each head a letter that tells its kind, and where its document begins.
+        # The letter that identifies the kind of each head, and the offset of its document.
         self._letters = bytearray()
         self._places = array("q")
         self._by_claim: dict[bytes, int] = {}
@@ -76,15 +76,16 @@ class Places:
         self._is_marked = False
 
     def of(self, file: FilePort, extent: scan.Extent, filters: base.Filters) -> list[int] | None:
-        """Return where the heads asked for may be, in order.
+        """Return the places of heads that may match the filters, in order.
 
         Args:
             file: the document.
-            extent: where its records lie.
-            filters: with a claim, or for heads alone.
+            extent: the extent of its records.
+            filters: filters with a claim, or for heads only.
 
         Returns:
-            The places; None if another thread, or what this call interrupted, is looking now.
+            The places; None if another thread, or code interrupted by this call, is using the
+            index.
         """
         if not self._lock.acquire(blocking=False):
             return None
@@ -92,7 +93,7 @@ class Places:
             self._read_on(file, extent)
             return sorted({*self._chosen(file, filters), *self._others})
         except BaseException:
-            # An interrupt may have come anywhere.
+            # An interrupt may have left the index inconsistent.
             self._forget()
             raise
         finally:
@@ -100,7 +101,7 @@ class Places:
 
     @property
     def has_others(self) -> bool:
-        """Whether some heads are not as casket writes them."""
+        """Whether some heads differ from the form written by casket."""
         return bool(self._others)
 
     def _chosen(self, file: FilePort, filters: base.Filters) -> Collection[int]:
@@ -115,7 +116,7 @@ class Places:
         return [place for kind in kinds or () for place in self._of_kind(kind)]
 
     def _read_on(self, file: FilePort, extent: scan.Extent) -> None:
-        """Note the heads that were appended since the last look."""
+        """Index the heads appended since the last call."""
         is_same = self._line and file.read_at(self._last, len(self._line)) == self._line
         if not is_same or self._stop > extent.stop:
             self._forget()
@@ -130,9 +131,9 @@ class Places:
         self._line = file.read_at(extent.at, min(extent.stop - extent.at, _REMEMBERED))
 
     def _note_marked(self, block: bytes, cut: int, start: int) -> None:
-        """Note the lines, up to `cut`, with the mark of heads, which no other line of casket's has.
+        """Index the lines up to `cut` that have the mark of heads, which no other line has.
 
-        Written out for speed: this is most of what the first start in a large file costs.
+        Inlined for speed: this loop dominates the cost of the first start in a large file.
         """
         find, by_claim = block.find, self._by_claim
         letters, places = self._letters, self._places
@@ -156,7 +157,7 @@ class Places:
             at = find(layout.MARK, stop, cut) + 1
 
     def _note_matching(self, block: bytes, start: int) -> None:
-        """Note the lines that may hold a head, marked or not; any program may have written them."""
+        """Index the lines that may contain a head, marked or not, whoever wrote them."""
         for begin, line in layout.matching_lines(block, _NEEDLES):
             at = line.find(_KIND, 0, _LONGEST_NUMBER)
             if at < 0 or _SPACED in line[at:]:
@@ -165,14 +166,14 @@ class Places:
                 self._note(block, begin + at, begin + len(line), start + begin + at)
 
     def _note(self, block: bytes, at: int, stop: int, place: int) -> None:
-        """Note a document, from `at` to `stop` in a block, at a place of the file."""
+        """Index the document from `at` to `stop` in a block under its place in the file."""
         letter = block[at + _FIFTH]
         self._letters.append(block[at + _THIRD] if letter == _COMMA else letter)
         self._places.append(place)
         self._note_claims(block, at, stop, place)
 
     def _note_claims(self, block: bytes, at: int, stop: int, place: int) -> None:
-        """Note what may be the claim of a document; a body may have the same name in it."""
+        """Index all candidates for a document's claim; its body may contain the same key."""
         claim_at = block.find(_CLAIM, at, stop)
         while claim_at >= 0:
             claim_at += len(_CLAIM)
@@ -184,7 +185,7 @@ class Places:
             self._again.setdefault(claim, []).append(place)
 
     def _sort_by_session(self, file: FilePort) -> None:
-        """Note of which session the starts and ends are that were read since."""
+        """Index newly read starts and ends by session."""
         for i in range(self._sorted, len(self._places)):
             if self._letters[i] in _STARTS_AND_ENDS:
                 place = self._places[i]
@@ -197,7 +198,7 @@ class Places:
         self._sorted = len(self._places)
 
     def _of_kind(self, kind: str) -> Iterator[int]:
-        """Yield where the heads of a kind are."""
+        """Yield the places of the heads of a kind."""
         letter = (kind[4:5] or kind[2]).encode()
         at = self._letters.find(letter)
         while at >= 0:
@@ -206,7 +207,7 @@ class Places:
 
 
 def documents(file: FilePort, places: Sequence[int]) -> Iterator[layout.Document | layout.Damage]:
-    """Yield the documents at some places; a damage for a line that is not whole."""
+    """Yield the documents at the given places, and a damage for each incomplete line."""
     for place, (number, text) in zip(places, numbered(file, places), strict=True):
         try:
             yield int(number), orjson.loads(text)
@@ -215,7 +216,7 @@ def documents(file: FilePort, places: Sequence[int]) -> Iterator[layout.Document
 
 
 def numbered(file: FilePort, places: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the number and the text of each document at some places, in order."""
+    """Yield the number and text of each document at the given places, in order."""
     room = scan.SEARCHED if len(places) > _MANY else _LINE_ROOM
     text, start = b"", 0
     for place in places:
@@ -233,7 +234,7 @@ def numbered(file: FilePort, places: Sequence[int]) -> Iterator[tuple[bytes, byt
 
 
 def document_at(file: FilePort, place: int) -> bytes:
-    """Return the rest of the line from a place on, without its newline."""
+    """Return the line from a place to its end, without the newline."""
     length = _LINE_ROOM
     while True:
         text = file.read_at(place, length)
@@ -244,10 +245,10 @@ def document_at(file: FilePort, place: int) -> bytes:
 
 
 def _begins_marked(file: FilePort, at: int) -> bool:
-    """Return whether the first record, which is a head, has the mark."""
+    """Return whether the first record, always a head, has the mark."""
     return layout.MARK in document_at(file, at)[:_LONGEST_NUMBER]
 
 
 def _as_written(text: str) -> bytes:
-    """Return a text as it stands between quotes."""
+    """Return a text as encoded between quotes in JSON."""
     return orjson.dumps(text)[1:-1]

@@ -1,4 +1,4 @@
-"""Finding whole documents in the text of a JSON file that is damaged."""
+"""Recovery of complete documents from the text of a damaged JSON file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _decoder = json.JSONDecoder()
 
 
 class Salvaged(NamedTuple):
-    """What a damaged text still holds.
+    """The recoverable content of a damaged text.
 
     Attributes:
-        documents: casket's documents that are whole, and the whole parts of nested ones.
-        lost: the ranges of bytes between them that hold something else.
+        documents: the complete documents of casket, and the complete parts of nested documents.
+        lost: the ranges of other bytes between them.
     """
 
     documents: list[layout.Document]
@@ -28,8 +28,8 @@ class Salvaged(NamedTuple):
 
 
 def salvage(text: bytes, start: int = 0) -> Salvaged:
-    """Find what is whole in a text that begins at `start` in its file."""
-    # A character a byte, so that positions are those of the bytes.
+    """Recover the complete documents in a text that begins at offset `start` of its file."""
+    # A character per byte, so that character positions equal byte positions.
     characters = text.decode("latin-1")
     documents: list[layout.Document] = []
     lost: list[layout.Damage] = []
@@ -37,10 +37,10 @@ def salvage(text: bytes, start: int = 0) -> Salvaged:
     for match in _START.finditer(characters):
         if match.start() < at:
             continue
-        found = _document(characters, match.end())
-        if found is None:
+        recovered = _document(characters, match.end())
+        if recovered is None:
             continue
-        document, stop = found
+        document, stop = recovered
         _note_lost(lost, text, start, at, match.start())
         documents.append((int(match[1]), document))
         at = stop
@@ -54,9 +54,9 @@ def _note_lost(lost: list[layout.Damage], text: bytes, start: int, at: int, stop
 
 
 def _document(text: str, at: int) -> tuple[dict[str, Any], int] | None:
-    """Return the casket document that begins somewhere, and where it ends; None if there is none.
+    """Return the casket document at a position and its end; None if there is none.
 
-    Of one in the first casket's nested shape, what is whole will do.
+    A document in the nested format of the first casket may be incomplete.
     """
     try:
         _, stop = _decoder.raw_decode(text, at)
@@ -80,7 +80,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _closed(text: str) -> tuple[str, int]:
-    """Return what of a cut JSON text is whole, closed, and how long that part was."""
+    """Return the complete part of a truncated JSON text, closed, and the length of that part."""
     open_, best = "", ("", 0)
     for match in _PART.finditer(text):
         part = match[0]

@@ -1,4 +1,4 @@
-"""Finding records in a JSON document, block by block, without a lock."""
+"""Search for records in a JSON document, block by block and without a lock."""
 
 from __future__ import annotations
 
@@ -12,63 +12,64 @@ from casket.stores.jsonfile import layout
 from casket.stores.jsonfile.files import FilePort
 
 EDITED = 8 << 20
-"""A file up to this size may have been edited by hand or rewritten by TinyDB, and is checked line
-by line when it is opened to write; in a larger one, lines are taken to be as casket writes them."""
+"""Size in bytes up to which a file may have been edited by hand or rewritten by TinyDB and is
+checked line by line when opened for writing; in larger files, all lines are assumed to be written
+by casket."""
 
 PARSED = 1 << 15
-"""Bytes parsed at a time: more objects at once give Python's garbage collector more to do."""
+"""Bytes parsed at a time; more objects at once would slow down Python's garbage collector."""
 
 SEARCHED = 1 << 18
-"""Bytes searched at a time, which fit into a processor's cache."""
+"""Bytes searched at a time, chosen to fit into a processor's cache."""
 
 
 class Extent(NamedTuple):
-    """Where the records of a document lie."""
+    """The position of the records in a document."""
 
     start: int
     """The end of the first line, before its newline."""
     at: int
-    """The start of the last whole line."""
+    """The start of the last complete line."""
     stop: int
-    """The end of the last whole line, before its comma; `start` if there is none."""
+    """The end of the last complete line, before its comma; `start` if there is none."""
     last: int
-    """The number of the last whole record, 0 if there is none."""
+    """The number of the last complete record, 0 if there is none."""
     more: int
-    """How many records of the last append come after it."""
+    """The number of records of the last append that follow it."""
     rest: bytes
-    """What stands after `stop`."""
+    """The bytes after `stop`."""
     is_covered: bool = False
-    """Whether the end of an earlier document covers how the last line begins."""
+    """Whether the end of an earlier document overwrites the start of the last line."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether the last append is there in part: it is being written, or was interrupted."""
+        """Whether the last append is incomplete: it is in progress or was interrupted."""
         return self.more > 0 and not layout.is_closed(self.rest)
 
     def shows(self, document: layout.Document) -> bool:
-        """Tell whether a document belongs to an append that is there as a whole."""
+        """Return whether a document belongs to a complete append."""
         number, fields = document
         return number + layout.more_after(fields) <= self.last or not self.is_cut
 
     def damage_at_end(self) -> layout.Damage | None:
-        """Return the range after the last whole line that holds neither separator nor closing."""
+        """Return the range of stray bytes after the last complete line, or None."""
         lost = layout.lost_in(self.rest)
         return layout.Damage(self.stop + lost.start, self.stop + lost.stop) if lost else None
 
     def end(self) -> layout.Block:
-        """Return the end as a block: damaged, unless it is merely not written yet."""
+        """Return the end as a block, damaged unless an append is still in progress."""
         damage = self.damage_at_end() if layout.is_closed(self.rest) else None
         return layout.Block([], [damage] if damage else [], is_sound=damage is None)
 
 
 def find_extent(file: FilePort) -> Extent | None:
-    """Find where the records lie; None if the document is in another layout."""
+    """Return the extent of the records; None if the document is in a different layout."""
     first = first_line(file)
     return extent_after(file, len(first)) if layout.is_first_line(first) else None
 
 
 def extent_after(file: FilePort, start: int) -> Extent:
-    """Find where the records lie after a first line that ends at `start`."""
+    """Return the extent of the records after a first line that ends at `start`."""
     size, window = file.size(), 1 << 16
     while True:
         low = max(start + 1, size - window)
@@ -95,21 +96,21 @@ def first_line(file: FilePort) -> bytes:
 
 
 def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, int, int] | None:
-    """Find the last whole line in `text`, whose first line counts only if it `starts_line`.
+    """Find the last complete line in `text`; its first line is used only if it `starts_line`.
 
     Returns:
-        The document, and where its line starts and stops, without its comma.
+        The document, and the start and end of its line, without its comma.
     """
     covered: list[tuple[dict[str, Any], int, int]] = []
     for at, line in _lines_backwards(text, starts_line):
-        # The first byte of an append may stand over the end of the document: `},}}`.
+        # The first byte of an append may overwrite the end of the document: `},}}`.
         for whole in (line, line.removesuffix(b",}}")):
             stop = at + len(whole.rstrip(b","))
             document = layout.parse_line(whole)
             if document is not None and not covered:
                 return document, at, stop
             if document is not None:
-                # Each of those that follow has the number after the one before.
+                # The records that follow are numbered consecutively.
                 return (document[0] + len(covered), covered[0][0]), *covered[0][1:]
             hidden = layout.parse_covered(whole)
             if hidden is not None:
@@ -121,7 +122,7 @@ def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, i
 
 
 def _lines_backwards(text: bytes, starts_line: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield lines and where they start, the last one first."""
+    """Yield lines and their offsets, starting with the last line."""
     stop = len(text)
     while stop > 0:
         newline = text.rfind(b"\n", 0, stop)
@@ -134,7 +135,7 @@ def _lines_backwards(text: bytes, starts_line: bool) -> Iterator[tuple[int, byte
 def blocks(
     file: FilePort, start: int, stop: int, size: int = PARSED
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the bytes from `start` to `stop` as whole lines, with where each block begins."""
+    """Yield the bytes from `start` to `stop` in blocks of complete lines, with their offsets."""
     for at, data, cut in spans(file, start, stop, size):
         yield at, data if cut == len(data) else data[:cut]
 
@@ -142,7 +143,7 @@ def blocks(
 def spans(
     file: FilePort, start: int, stop: int, size: int = PARSED
 ) -> Iterator[tuple[int, bytes, int]]:
-    """Yield the same without a copy: where a block begins, its bytes, how many are whole lines."""
+    """Yield the same without copying: the offset of a block, its bytes, the length of its lines."""
     at, length = start, size
     while at < stop:
         data = file.read_at(at, min(length, stop - at))
@@ -159,28 +160,28 @@ def spans(
 
 
 def parsed(file: FilePort, start: int, stop: int) -> Iterator[layout.Block]:
-    """Yield what the lines from `start` to `stop` hold, block by block."""
+    """Yield the parsed lines from `start` to `stop`, block by block."""
     last = 0
-    for at, block in blocks(file, start, stop):
-        found = layout.parse_block(block, at, last)
-        yield found
-        last = found.documents[-1][0] if found.documents else last
+    for at, text in blocks(file, start, stop):
+        block = layout.parse_block(text, at, last)
+        yield block
+        last = block.documents[-1][0] if block.documents else last
 
 
 def documents(file: FilePort, extent: Extent) -> Iterator[layout.Document]:
-    """Yield every document on a whole line."""
+    """Yield every document on a complete line."""
     for block in parsed(file, extent.start + 1, extent.stop):
         yield from block.documents
 
 
 def damages(file: FilePort, extent: Extent) -> list[layout.Damage]:
-    """Return the ranges of lines between whole ones that hold no document."""
-    found = parsed(file, extent.start + 1, extent.stop)
-    return [damage for block in found for damage in block.damages]
+    """Return the ranges of lines between complete lines that contain no document."""
+    parsed_blocks = parsed(file, extent.start + 1, extent.stop)
+    return [damage for block in parsed_blocks for damage in block.damages]
 
 
 def is_sound(file: FilePort, extent: Extent) -> bool:
-    """Tell whether every line is as casket writes it, and their numbers ascend."""
+    """Return whether every line is as written by casket, with ascending numbers."""
     last = 0
     for at, text in blocks(file, extent.start + 1, extent.stop):
         block = layout.parse_block(text, at)
@@ -192,7 +193,7 @@ def is_sound(file: FilePort, extent: Extent) -> bool:
 
 
 def without_cut(file: FilePort, extent: Extent) -> Extent:
-    """Return the extent less the records of an append that was interrupted between them."""
+    """Return the extent without the records of an interrupted append."""
     if not extent.is_cut:
         return extent
     at = stop = extent.start
@@ -216,10 +217,10 @@ def _whole_lines(file: FilePort, extent: Extent) -> Iterator[tuple[int, layout.D
 
 
 class Needles(NamedTuple):
-    """Byte strings that the lines asked for hold: one of `own` or `foreign`, and all of `all_of`.
+    """Search patterns for lines: a line matches any of `own` or `foreign`, and all of `all_of`.
 
-    What is `foreign` stands on lines that casket did not write. A file that is too large to be
-    edited by hand, or to be written by TinyDB, is not searched for it, but for its first block.
+    The `foreign` patterns match lines that casket did not write. Only the first block of a file
+    is searched for them if the file is too large to be edited by hand or written by TinyDB.
     """
 
     own: list[bytes]
@@ -228,9 +229,9 @@ class Needles(NamedTuple):
 
 
 def needles(filters: base.Filters) -> Needles | None:
-    """Return what to search for where parsing every line would be wasteful.
+    """Return the search patterns for filters, or None if every line has to be parsed.
 
-    Lines that people edited may have spaces after colons, or another order of keys.
+    Lines edited by hand may have spaces after colons, or a different order of keys.
     """
     _, session, claim, kinds, _ = filters
     of_session = [orjson.dumps(session)] if session is not None else []
@@ -244,13 +245,13 @@ def needles(filters: base.Filters) -> Needles | None:
 
 
 _NESTED = b'"models":['
-"""In every document of the first casket, as the line of one is written."""
+"""Occurs in every document of the first casket, in the form of its line."""
 
 
 def found(
     file: FilePort, extent: Extent, needles: Needles
 ) -> Iterator[layout.Document | layout.Damage]:
-    """Yield the documents on matching lines; a damage for a matching line that is not whole."""
+    """Yield the documents on matching lines, and a damage for each incomplete matching line."""
     for at, block in blocks(file, extent.start + 1, extent.stop, SEARCHED):
         may_be_foreign = extent.stop <= EDITED or at == extent.start + 1
         any_of = needles.own + needles.foreign if may_be_foreign else needles.own

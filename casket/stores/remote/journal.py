@@ -1,9 +1,9 @@
-"""Journals: what waits on this machine until a remote store has confirmed it.
+"""Journals: local files of records that a remote store has not confirmed yet.
 
-Each process that writes to a remote store has a journal of its own, so that none waits for
-another: an experiment file in `$XDG_STATE_HOME/casket/journals/<store>/`, beside it the number of
-the last record that was confirmed, and a lock that is held while the process lives. A journal
-whose lock is free is an orphan: whoever writes to the store next, or `casket sync`, ships it.
+Each process that writes to a remote store has its own journal, so that processes do not wait for
+each other. A journal is an experiment file in `$XDG_STATE_HOME/casket/journals/<store>/`. Beside
+it are the number of the last confirmed record, and a lock that is held while the process lives. A
+journal whose lock is free is an orphan: the next writer to the store, or `casket sync`, ships it.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from casket.stores.jsonfile.store import JsonStore
 
 SUFFIX = ".journal"
 HEAVY = 4 << 20
-"""Bytes that are shipped at once: MongoDB takes 16 MB."""
+"""Maximum number of bytes shipped at once; MongoDB accepts 16 MB."""
 
 LARGE = 8 << 20
-"""Bytes beyond which a journal all of which was confirmed is begun anew."""
+"""Size in bytes above which a fully confirmed journal is replaced by a new journal."""
 
 
 def home() -> Path:
-    """Return the folder of all journals of this user."""
+    """Return the folder of all of this user's journals."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "casket" / "journals"
 
 
 def folder_of(url: str) -> Path:
-    """Return the folder of one store's journals.
+    """Return the folder of a store's journals.
 
     Args:
-        url: its URL, without the password.
+        url: the URL of the store, without the password.
     """
     return home() / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def url_of(folder: Path) -> str:
-    """Return the URL, without the password, of the store that a folder's journals are for."""
+    """Return the URL, without the password, of the store to which a folder's journals belong."""
     url: str = orjson.loads((folder / "store.json").read_bytes())["url"]
     return url
 
 
 class Journal:
-    """What one process has still to ship to one store, in order.
+    """The ordered records that a process has yet to ship to a store.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         url: the URL of the store, without the password.
-        sync: when to sync against power loss.
+        sync: when to sync the file against power loss.
 
     Attributes:
-        waiting: how many records wait.
+        waiting: the number of pending records.
     """
 
     def __init__(self, path: Path, url: str, sync: base.Sync = "session") -> None:
@@ -74,14 +74,14 @@ class Journal:
 
     @classmethod
     def begin(cls, url: str, sync: base.Sync) -> Journal:
-        """Begin a journal of this process's own."""
+        """Create a journal for this process."""
         journal = cls(folder_of(url) / f"{new_id()}{SUFFIX}", url, sync)
         journal._lock.lock()
         return journal
 
     @classmethod
     def orphan(cls, path: Path, url: str) -> Journal | None:
-        """Take over a journal; None if the process that wrote it, or another heir, lives."""
+        """Take over a journal; None if its writer, or a process that took it over, is alive."""
         journal = cls(path, url)
         if journal._lock.try_lock() and path.exists():
             return journal
@@ -90,7 +90,7 @@ class Journal:
 
     @property
     def waiting(self) -> int:
-        """How many records wait."""
+        """The number of pending records."""
         return self._last - self._shipped
 
     @property
@@ -100,14 +100,16 @@ class Journal:
 
     @property
     def shipped(self) -> int:
-        """The number of the last record that was confirmed."""
+        """The number of the last confirmed record."""
         return self._shipped
 
     def append(self, records: Sequence[Record]) -> int:
-        """Append records; they are safe when the call returns. Return the number of the last.
+        """Append records and return the number of the last record.
+
+        The records are safe when the call returns.
 
         Raises:
-            StoreUnavailable: they could not be written.
+            StoreUnavailable: the records could not be written.
         """
         try:
             self._last = self._store.append(records)
@@ -121,7 +123,7 @@ class Journal:
         return self._last
 
     def batch(self, size: int) -> list[base.Numbered]:
-        """Return the first records that wait: at most `size`, or as many as fit into `HEAVY`."""
+        """Return the first pending records: at most `size`, and as many as fit into `HEAVY`."""
         batch: list[base.Numbered] = []
         weight = 0
         for numbered in self._store.records(after=self._shipped):
@@ -132,20 +134,20 @@ class Journal:
         return batch
 
     def all_waiting(self) -> Iterator[base.Numbered]:
-        """Yield all records that wait."""
+        """Yield all pending records."""
         return self._store.records(after=self._shipped)
 
     def confirm(self, number: int) -> None:
-        """Forget the records up to a number."""
+        """Mark the records up to a number as confirmed."""
         self._shipped = number
         _write(_beside(self.path, "shipped"), b"%d" % number)
 
     def is_large(self) -> bool:
-        """Tell whether it is time to begin it anew, all of it having been shipped."""
+        """Return whether the journal is fully shipped and large enough to be replaced."""
         return not self.waiting and self.path.exists() and self.path.stat().st_size > LARGE
 
     def close(self) -> None:
-        """Let it go; what waits stays for an heir, a journal without any is removed."""
+        """Release the journal. Pending records stay for recovery; an empty journal is deleted."""
         self._store.close()
         if not self.waiting:
             for path in (self.path, _beside(self.path, "shipped"), _beside(self.path, "lock")):
@@ -153,19 +155,19 @@ class Journal:
         self._lock.close()
 
     def leave(self) -> None:
-        """Close the files, in a process whose journal it is not."""
+        """Close the files in a process that does not own the journal."""
         self._store.close()
         self._lock.close()
 
     def _lay_out(self) -> None:
-        """Make the folder, with a note of the store it is for."""
+        """Create the folder, with a note of the store to which it belongs."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         note = self.path.parent / "store.json"
         if not note.exists():
             _write(note, orjson.dumps({"url": self._url}))
 
     def _lock_anew(self) -> None:
-        """Take a lock where the old one was removed: without it, this would be an orphan."""
+        """Lock a new lock file after the old file was removed, so as not to become an orphan."""
         self._lock.close()
         self._lock = LocalFile(_beside(self.path, "lock"), writing=True)
         self._lock.lock()
@@ -179,13 +181,13 @@ class Journal:
 
 
 class Status:
-    """A journal as `casket sync --status` shows it.
+    """The status of a journal, as shown by `casket sync --status`.
 
     Attributes:
-        url: the store, without the password.
-        path: the journal.
-        waiting: how many records wait.
-        is_orphan: whether no process holds it.
+        url: the URL of the store, without the password.
+        path: the path of the journal.
+        waiting: the number of pending records.
+        is_orphan: whether no process holds the journal.
     """
 
     def __init__(self, url: str, path: Path) -> None:
@@ -201,15 +203,15 @@ class Status:
 
 
 def statuses(url: str | None = None) -> Iterator[Status]:
-    """Yield how each journal stands; of one store, if its URL is given."""
+    """Yield the status of each journal, or only of a store's journals if its URL is given."""
     for journal in journals(url):
-        # Whoever holds it removes it once all of it is shipped, which may be now.
+        # The holder removes a journal once it is fully shipped, which may happen right now.
         with contextlib.suppress(NotFound):
             yield Status(*journal)
 
 
 def journals(url: str | None = None) -> Iterator[tuple[str, Path]]:
-    """Yield the store's URL and the path of each journal; of one store, if its URL is given."""
+    """Yield the store's URL and the path of each journal, optionally for a single store."""
     folders = [folder_of(url)] if url else sorted(home().glob("*"))
     for folder in folders:
         if (folder / "store.json").exists():
@@ -222,9 +224,9 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _number(path: Path) -> int:
-    """Return the number in a file; 0 if it is not there, or was cut short by a crash.
+    """Return the number in a file; 0 if the file is missing or was truncated by a crash.
 
-    What is shipped a second time is dropped by the store.
+    Records shipped a second time are dropped by the store.
     """
     with contextlib.suppress(FileNotFoundError, ValueError):
         return int(path.read_bytes())
@@ -232,7 +234,7 @@ def _number(path: Path) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file; it is there whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What the stores in database servers share."""
+"""Helpers shared by the stores in database servers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Collection, Sequence
 from casket.format.records import Record
 
 Identity = tuple[str, int]
-"""A record's writer and `n`, the writer as a column holds it."""
+"""A record's writer, in its column form, and `n`."""
 
 PASSWORD_VARIABLE = "CASKET_PASSWORD"  # noqa: S105 - where one is
-"""The environment variable with the password of a URL that has none."""
+"""The environment variable with the password for URLs without a password."""
 
 _LONGEST_COLUMN = 200
 
 
 def column(text: str) -> str:
-    """Return a text as an indexed column holds it: itself, or its hash if it is long or odd.
+    """Return the value of an indexed column for a text: the text, or its hash if long or odd.
 
-    Databases limit what an index can hold, and PostgreSQL keeps no NUL.
+    Databases limit the size of index entries, and PostgreSQL cannot store NUL.
     """
     if len(text) <= _LONGEST_COLUMN and text.isprintable():
         return text
@@ -28,53 +28,53 @@ def column(text: str) -> str:
 
 
 def column_of(record: Record, field: str) -> str | None:
-    """Return the column for what a record belongs to, or None."""
+    """Return the column value of a record's field, or None if it is missing."""
     value = record.get(field)
     return column(value) if isinstance(value, str) else None
 
 
 def identity(record: Record) -> Identity:
-    """Return what makes it the same record wherever it is copied."""
+    """Return the identity of a record, which is the same in every copy."""
     return column(record["writer"]), record["n"]
 
 
 def once_each(records: Sequence[Record]) -> list[Record]:
-    """Return the records without those met before."""
-    found: dict[Identity, Record] = {}
+    """Return the records without duplicates."""
+    unique: dict[Identity, Record] = {}
     for record in records:
-        found.setdefault(identity(record), record)
-    return list(found.values())
+        unique.setdefault(identity(record), record)
+    return list(unique.values())
 
 
 def must_ask(claim: str, records: Sequence[Record], stored: Collection[Identity]) -> bool:
-    """Tell whether an append has to be refused if something stored holds its claim.
+    """Return whether the claim must be checked (false for a retry).
 
-    Not if what claims is stored already: then the append is a repeated one, which had the claim.
+    An append is a retry if the records with the claim are already stored; it held the claim then.
     """
     claiming = [record for record in records if record.get("claim") == claim] or records
     return any(identity(record) not in stored for record in claiming)
 
 
 def environment_password() -> str | None:
-    """Return the password that the environment gives for URLs that have none."""
+    """Return the password set in the environment for URLs without a password."""
     return os.environ.get(PASSWORD_VARIABLE)
 
 
 class Pace:
-    """How many rows to ask for at a time, so that they fit into little memory.
+    """The number of rows to fetch at a time, chosen to limit memory use.
 
     Args:
-        most: rows at most, however small they are.
+        most: the maximum number of rows, however small they are.
     """
 
     ROOM = 8 << 20
-    """Characters of records that are to be in memory at a time."""
+    """Target number of characters of records in memory at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.rows = min(most, 50)
 
     def came(self, lengths: Sequence[int]) -> None:
-        """Learn from the lengths of the rows that came."""
+        """Adjust the number of rows to the lengths of the rows received."""
         mean = sum(lengths) / len(lengths) or 1
         self.rows = max(1, min(self._most, int(self.ROOM / mean)))

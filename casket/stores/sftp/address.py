@@ -1,4 +1,4 @@
-"""The location of a file on another machine: how it is written, and what it takes."""
+"""Parsing and formatting of SFTP locations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SHORT_FORM = re.compile(r"(?P<user>[^@/\\]+)@(?P<host>\[[^\]/@]+\]|[^:/\\@\[\]]
 
 
 class Address(NamedTuple):
-    """A file on another machine.
+    """The address of a file on another machine.
 
     Attributes:
-        user: None for the one that the user's configuration says.
-        host: a name, an address, or a `Host` of the user's configuration.
-        port: None for the one that the user's configuration says.
-        path: absolute, or relative to the home folder there.
+        user: the user name; None for the default of the user's configuration.
+        host: a host name, an IP address, or a `Host` of the user's configuration.
+        port: the port; None for the default of the user's configuration.
+        path: an absolute path, or a path relative to the home folder on the host.
     """
 
     user: str | None
@@ -37,10 +37,10 @@ class Address(NamedTuple):
 
     @classmethod
     def read(cls, url: str) -> Address:
-        """Read `user@host:path` or `sftp://user@host:port/path`.
+        """Parse `user@host:path` or `sftp://user@host:port/path`.
 
         Raises:
-            BadLocation: it has another form, or holds a password.
+            BadLocation: the location has a different form or contains a password.
         """
         if url.startswith(SCHEME):
             return _of_url(url)
@@ -69,7 +69,7 @@ def _of_url(url: str) -> Address:
         raise BadLocation(f"the SFTP location cannot be read: {_FORMS}")
     if parts.password is not None or "@" in (parts.username or ""):
         raise BadLocation(_USE_A_KEY)
-    # urlsplit makes it lower case, but a `Host` of the configuration may not be.
+    # urlsplit lowercases the host, but a `Host` of the configuration may contain capitals.
     at = parts.netloc.lower().rindex(host)
     host = parts.netloc[at : at + len(host)]
     path = _from_home(unquote(parts.path.removeprefix("/~/")))

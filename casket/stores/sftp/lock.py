@@ -1,21 +1,22 @@
-"""A lock on another machine, made of renaming, for SFTP has none.
+"""A remote lock built on atomic renames, since SFTP has no locks.
 
-Beside the file `runs.json` lies a folder `runs.json.lock` that holds one empty file, the baton.
-Its name says who has it: `free-<generation>`, or `held-<holder>-<count>`. Whoever renames it from
-the one name to the other has taken it, handed it on, or taken it away from a holder that is gone;
-as the old name is there only once, one of many succeeds, and everybody else is told so.
+Beside the file `runs.json`, a folder `runs.json.lock` contains an empty file, the baton. Its name
+identifies the holder: `free-<generation>` or `held-<holder>-<count>`. Renaming the baton acquires
+it, releases it, or takes it from a dead holder. Since the old name exists only once, only a single
+client succeeds, and the others receive an error.
 
-- A holder renames the baton now and then. One that did not for `LEASE` seconds, by the clock of
-  the one who waits, is taken to be dead. Being wrong about that costs a repeated write, never a
-  record: what a holder wrote counts only if it could still hand on the baton afterwards.
-- A request of a dead holder may be on its way still. So whoever takes the baton away from a
-  holder goes on in a copy of the file: what arrives late is written to the old one, which nobody
-  reads. A file that was about to take the place of the old one is removed first.
-- The generation changes whenever another file took the place of the one before, so that nobody
-  goes on in a file that was replaced.
+- A holder renews its lease by renaming the baton at intervals. A client that waits considers a
+  holder dead after `LEASE` seconds without renewal, measured by the client's own clock. A wrong
+  decision costs a repeated write, never a record: the writes of a holder are valid only if it
+  could still release the baton afterwards.
+- Requests of a dead holder may still be in transit. A client that takes the baton from a holder
+  therefore continues in a copy of the file: late requests write to the old file, which has no
+  readers. A file that was about to replace the old file is removed first.
+- The generation changes whenever the file is replaced, so that no client continues in a replaced
+  file.
 
-What can go wrong: casket on the other machine itself, given the bare path, knows of no baton; let
-it use `user@localhost:` too, or read only. Nor do editors.
+Limitations: casket on the remote machine itself, given the bare path, ignores the baton, and so do
+editors. Use `user@localhost:` there too, or only read.
 """
 
 from __future__ import annotations
@@ -31,29 +32,30 @@ from casket.stores.sftp import wire as sftpwire
 from casket.stores.sftp.wire import Answer, Request, Session
 
 LEASE = 15.0
-"""Seconds after which a silent holder counts as dead; longer than one request may take."""
+"""Seconds after which a silent holder is considered dead; longer than a request may take."""
 
 PATIENCE = 60.0
-"""Seconds to wait for the baton at most."""
+"""Maximum number of seconds to wait for the baton."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
-"""Seconds between two looks at a baton that others hold."""
+"""Seconds between attempts to acquire a baton that others hold."""
 
 _FREE, _HELD, _NEW = "free-", "held-", "new-"
 
 
 class Lost(Exception):
-    """Others took the baton away: what was written since does not count."""
+    """Another client took the baton; writes made since then are invalid."""
 
 
 class Baton:
-    """The lock of one file, as one handle on the file sees it; it outlives connections.
+    """The lock of a file, as seen by a handle on the file; it outlives connections.
 
     Args:
-        lease: seconds after which a silent holder counts as dead.
+        lease: seconds after which a silent holder is considered dead.
 
     Attributes:
-        generation: which of the files that stood there in turn is meant; empty: not known yet.
+        generation: the generation of the file, which changes with each replacement; empty if not
+            known yet.
     """
 
     def __init__(self, lease: float = LEASE) -> None:
@@ -66,17 +68,17 @@ class Baton:
         self.generation = ""
 
     def is_held(self) -> bool:
-        """Tell whether this handle has the baton, as far as it knows."""
+        """Return whether this handle holds the baton, to its knowledge."""
         return bool(self._held)
 
     def forget(self) -> None:
-        """Think no more that it is held: the connection broke."""
+        """Consider the baton not held, because the connection broke."""
         self._held = ""
 
     def look(self, session: Session, path: str) -> str:
-        """Learn the generation of the file, before it is opened; lay a baton if there is none.
+        """Read the generation of the file before it is opened; create a baton if there is none.
 
-        Nothing is learnt while others have the baton.
+        The generation is unknown while others hold the baton.
 
         Returns:
             The name of the baton.
@@ -91,15 +93,15 @@ class Baton:
         return name
 
     def take(self, session: Session, path: str, *more: Request) -> tuple[bool, list[Answer]]:
-        """Try to take the baton if the file's generation is still the known one.
+        """Try to acquire the baton if the generation of the file is unchanged.
 
         Args:
-            session: what to ask.
+            session: the session to use.
             path: the file.
-            more: what else to ask, at once and after it.
+            more: further requests to send together with the rename, after it.
 
         Returns:
-            Whether it is taken now, and the answers to what was asked besides.
+            Whether the baton was acquired, and the responses to the further requests.
         """
         name = self._next()
         free = f"{_FREE}{self.generation}"
@@ -110,16 +112,16 @@ class Baton:
         return True, answers
 
     def take_away(self, session: Session, path: str, name: str) -> bool:
-        """Take the baton from a holder that is dead, or from a broken connection of this handle.
+        """Take the baton from a dead holder or from a broken connection of this handle.
 
         Args:
-            session: what to ask.
+            session: the session to use.
             path: the file.
-            name: what `look` returned.
+            name: the name returned by `look`.
 
         Returns:
-            Whether it is taken now. What the holder was about to put in place is gone then, but
-            what it asked for may still arrive: go on in a copy of the file.
+            Whether the baton was acquired. If so, the holder's replacement files are removed, but
+            its requests may still arrive: continue in a copy of the file.
         """
         if not name.startswith(_HELD) or not self._is_dead(name):
             return False
@@ -132,10 +134,10 @@ class Baton:
         return True
 
     def wait(self, look: Callable[[], bool], place: str) -> None:
-        """Call `look` until it succeeds; after a while, warn that it has not yet.
+        """Call `look` until it succeeds, with a warning if that takes long.
 
         Raises:
-            OSError: others had the baton all the time.
+            OSError: others held the baton throughout.
         """
         pause, begun, has_warned = FIRST_PAUSE, time.monotonic(), False
         while not look():
@@ -154,10 +156,10 @@ class Baton:
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def renew(self, session: Session, path: str, *, is_due: bool = False) -> None:
-        """Show that the holder lives, if the last sign of it is old or it `is_due`.
+        """Renew the lease if the last renewal is old or a renewal `is_due`.
 
         Raises:
-            Lost: others have taken it away.
+            Lost: another client has taken the baton.
         """
         if is_due or not self._held or time.monotonic() - self._renewed > self._lease / 4:
             name = self._next()
@@ -165,16 +167,16 @@ class Baton:
             self._holds(name)
 
     def give_up(self, session: Session, path: str, generation: str) -> None:
-        """Hand the baton on; the file that is there now is of a generation.
+        """Release the baton and publish the generation of the current file.
 
         Raises:
-            Lost: others have taken it away.
+            Lost: another client has taken the baton.
         """
         self._hand_on(session, path, f"{_FREE}{generation}")
         self._held, self.generation = "", generation
 
     def new_file(self, path: str) -> str:
-        """Return the path of a file that is about to take the place of the file."""
+        """Return a new path for a file that is going to replace the file."""
         self._count += 1
         return f"{folder_of(path)}/{_NEW}{self._holder}-{self._count}"
 
@@ -192,7 +194,7 @@ class Baton:
         return f"{_HELD}{self._holder}-{self._count}"
 
     def _is_dead(self, name: str) -> bool:
-        """Tell whether a holder is known to be dead; begin to watch it if it is another one."""
+        """Return whether a holder is known to be dead; start watching it if it is new."""
         if name.startswith(f"{_HELD}{self._holder}-"):
             return True
         watched, since = self._watched
@@ -207,7 +209,7 @@ class Baton:
         session.ask(*[sftpwire.remove(f"{folder}/{name}") for name in leftovers])
 
     def _lay(self, session: Session, path: str) -> None:
-        """Put a folder with a baton in place at once; nothing, if others were faster."""
+        """Create the folder with a baton atomically, unless another client was faster."""
         folder = folder_of(path)
         self._count += 1
         own = f"{folder}.{self._holder}-{self._count}"
@@ -222,7 +224,7 @@ class Baton:
 
 
 def folder_of(path: str) -> str:
-    """Return the folder with the baton of a file."""
+    """Return the folder that contains the baton of a file."""
     return f"{path}.lock"
 
 
@@ -232,7 +234,7 @@ def _renamed(path: str, old: str, new: str) -> Request:
 
 
 def _names(session: Session, path: str) -> list[str]:
-    """Return the names beside the baton; none if there is no folder."""
+    """Return the names in the folder of the baton; none if the folder does not exist."""
     try:
         return session.names(folder_of(path))
     except FileNotFoundError:
@@ -240,10 +242,10 @@ def _names(session: Session, path: str) -> list[str]:
 
 
 def _is_missing(answer: Answer) -> bool:
-    """Tell whether nothing was renamed because the old name is not there.
+    """Return whether a rename failed because the old name does not exist.
 
     Raises:
-        OSError: it could not be renamed for another reason.
+        OSError: the rename failed for another reason.
     """
     failure = answer.failure()
     if failure is None:

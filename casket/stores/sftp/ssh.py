@@ -1,7 +1,7 @@
-"""Connections to other machines over SSH, as OpenSSH would make them, through paramiko.
+"""SSH connections through paramiko, configured like those of OpenSSH.
 
-The user's `~/.ssh/config`, keys, agent and known hosts are used; a host key that is not known is
-refused. A connection belongs to the process that made it.
+The user's `~/.ssh/config`, keys, agent and known hosts are used; unknown host keys are refused. A
+connection belongs to the process that opened it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ except ModuleNotFoundError as error:
     raise missing(error, "paramiko", "sftp") from error
 
 TIMEOUT = 10.0
-"""Seconds that the other side may be silent."""
+"""Timeout in seconds for a response from the server."""
 
 CONNECTING = 4.0
-"""Seconds to reach one address; a name may have two."""
+"""Timeout in seconds for connecting to an address; a host name may have two addresses."""
 
-# Without a handler, Python would print what paramiko's threads report.
+# Without a handler, Python would print the log messages of paramiko's threads.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class _Target(NamedTuple):
-    """Where to connect to, once the user's configuration was asked."""
+    """The target of a connection, resolved with the user's configuration."""
 
     user: str
     host: str
@@ -59,21 +59,21 @@ class _Target(NamedTuple):
 
 
 class Connection:
-    """A connection to the machine of an address; opened when it is used.
+    """A connection to the host of an address, opened on first use.
 
     Args:
-        address: where to.
+        address: the address to connect to.
 
     Raises:
-        StoreUnavailable: it cannot be reached.
-        StoreRefused: its key is not known, or it lets nobody in.
+        StoreUnavailable: the host cannot be reached.
+        StoreRefused: the host key is not known, or the login was rejected.
     """
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._pid = os.getpid()
         self._is_closing = False
-        # A signal handler may come in the middle.
+        # Reentrant, because a signal handler may interrupt a method.
         self._lock = threading.RLock()
         self._transports: list[paramiko.Transport] = []
         self._channels: list[paramiko.Channel] = []
@@ -81,7 +81,7 @@ class Connection:
         self._idle: list[sftpwire.Session] = []
 
     def session(self) -> sftpwire.Session:
-        """Return a session that nobody else uses; give it back when it is idle."""
+        """Return a session for exclusive use; return it with `give_back`."""
         with self._lock:
             self._is_closing = False
             if self._transports and not self._transports[-1].is_active():
@@ -95,7 +95,7 @@ class Connection:
             return self._opened(self._transports[-1])
 
     def give_back(self, session: sftpwire.Session) -> None:
-        """Let somebody else use a session."""
+        """Make a session available for reuse."""
         if os.getpid() != self._pid:
             return
         with self._lock:
@@ -109,24 +109,24 @@ class Connection:
                 self._close_if_idle()
 
     def drop(self) -> None:
-        """Cut the connection off: what was sent, and is on its way, shall not arrive later."""
+        """Abort the connection, so that requests still in transit are not delivered later."""
         with self._lock:
             self._drop()
 
     def close(self) -> None:
-        """Close the connection, once no thread uses a session."""
+        """Close the connection as soon as no thread uses a session."""
         with self._lock:
             self._is_closing = True
             self._close_if_idle()
 
     def leave(self) -> None:
-        """Let go of it in a child, to whom it does not belong: say nothing to the other side."""
+        """Release the connection in a forked child, without sending anything to the server."""
         for transport in self._transports:
             transport.active = False  # type: ignore[attr-defined]  # missing in the stubs
             if isinstance(transport.sock, socket.socket):
                 transport.sock.close()
         for channel in self._channels:
-            # Another thread may have held it; it is taken when the channel is collected.
+            # Another thread may have held the old lock, which garbage collection would acquire.
             channel.lock = threading.Lock()
         self._forget()
 
@@ -169,7 +169,7 @@ class Connection:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise _unreachable(place, target, error) from None
         try:
-            # Shorter than what is waited for below: then the error says what was missing.
+            # Shorter than the timeout below, so that the error names the missing banner.
             transport.banner_timeout = TIMEOUT * 0.9
             transport.auth_timeout = TIMEOUT
             known = _known_keys(target)
@@ -185,7 +185,7 @@ class Connection:
         except BaseException:
             transport.close()
             raise
-        # So that nobody in between forgets a connection that is idle while a network trains.
+        # Keeps routers and firewalls from dropping a connection that is idle during training.
         transport.set_keepalive(30)
         return transport
 
@@ -215,18 +215,18 @@ class Connection:
 
 
 def _forget_unsent(transport: paramiko.Transport) -> None:
-    """Let closing the connection discard what was not sent, instead of going on sending it."""
+    """Discard unsent data when the connection is closed, instead of sending it."""
     sock = transport.sock
     if isinstance(sock, socket.socket):
-        with contextlib.suppress(OSError):  # closed already
+        with contextlib.suppress(OSError):  # already closed
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-# What the user's configuration says
+# The user's configuration
 
 
 def _target(host: str, user: str | None, port: int | None) -> _Target:
-    """Return where an address leads, following `~/.ssh/config`."""
+    """Return the target of an address, applying `~/.ssh/config`."""
     said = _configured(host)
     if said.get("proxycommand"):
         advice = "ProxyCommand is not supported; use ProxyJump in ~/.ssh/config"
@@ -271,7 +271,7 @@ def _default_keys() -> list[Path]:
     return [Path("~/.ssh").expanduser() / name for name in names]
 
 
-# Reaching it, and knowing that it is it
+# Connecting to a host and verifying its key
 
 
 def _dialled(
@@ -306,7 +306,7 @@ def _unreachable(place: str, target: _Target, error: Exception) -> StoreUnavaila
     return StoreUnavailable(place, advice, number or errno.ECONNRESET)
 
 
-# What paramiko says when nothing came, for it has no class for it.
+# Texts of paramiko's timeout errors, which have no class of their own.
 _IN_TIMEOUTS = ("imeout", "timed out", "No existing session")
 
 
@@ -315,17 +315,17 @@ def _words(error: Exception) -> str:
 
 
 def _known_keys(target: _Target) -> dict[str, paramiko.PKey]:
-    """Return the keys that are known of a host, by their type."""
+    """Return the known keys of a host by key type."""
     known: dict[str, paramiko.PKey] = {}
     for path in target.known_hosts:
         if path.is_file():
-            found = paramiko.HostKeys(str(path)).lookup(target.known_as)
-            known = {**(found or {}), **known}
+            host_keys = paramiko.HostKeys(str(path)).lookup(target.known_as)
+            known = {**(host_keys or {}), **known}
     return known
 
 
 def _prefer(transport: paramiko.Transport, known: dict[str, paramiko.PKey]) -> None:
-    """Ask the host for a key of a type that is known of it."""
+    """Request a host key of a type for which a key is known."""
     options = transport.get_security_options()
     kinds = {"ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"} if "ssh-rsa" in known else set()
     first = [one for one in options.key_types if one in known.keys() | kinds]
@@ -356,7 +356,7 @@ def _verify(
 
 
 class _Login:
-    """Logs in with what the user has: keys, agent, password."""
+    """Login with the user's keys, agent or password."""
 
     def __init__(self, place: str, target: _Target, transport: paramiko.Transport) -> None:
         self._place = place
@@ -364,11 +364,11 @@ class _Login:
         self._transport = transport
 
     def log_in(self) -> None:
-        """Try everything.
+        """Try all available credentials.
 
         Raises:
-            StoreRefused: the server takes nothing of it.
-            StoreUnavailable: it did not answer.
+            StoreRefused: the server accepts none of them.
+            StoreUnavailable: the server did not respond.
         """
         tried = 0
         for key in self._keys():
@@ -428,13 +428,13 @@ class _Login:
 
 
 _typed: dict[str, str] = {}
-"""Passwords that were typed in this process, so that threads and children can connect again."""
+"""Passwords entered in this process, kept so that threads and children can reconnect."""
 
 
 def _key_in(path: Path, passphrase: str | None) -> paramiko.PKey | None:
-    """Return the key in a file; None if it is encrypted otherwise, or of a type nobody reads."""
+    """Return the key in a file; None if its passphrase differs or its type is not supported."""
     try:
-        # Not by name: paramiko has called the second argument differently.
+        # Positional, because the name of the second argument differs between paramiko versions.
         given: Any = passphrase.encode() if passphrase else None
         return paramiko.PKey.from_path(path, given)
     except (OSError, ValueError, TypeError, paramiko.SSHException, UnknownKeyType):

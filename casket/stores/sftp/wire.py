@@ -1,8 +1,8 @@
-"""The file transfer protocol of SSH, version 3, over a channel.
+"""The SSH file transfer protocol (SFTP), version 3, over a channel.
 
-paramiko has a client of its own. It cannot send several requests at once and look at every answer,
-which is what makes one round trip of an append's three, it does not say what the server can do,
-and it has no way to sync a file.
+paramiko's own client cannot send several requests at once and inspect every response, which saves
+two of the three round trips of an append. It also does not expose the server's extensions and
+cannot sync a file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 READ, WRITE, CREATE, EXCLUSIVE = 0x01, 0x02, 0x08, 0x20
-"""How to open a file."""
+"""Flags for opening a file."""
 
 POSIX_RENAME, SYNC, ROOM = "posix-rename@openssh.com", "fsync@openssh.com", "statvfs@openssh.com"
 LIMITS, COPY = "limits@openssh.com", "copy-data"
-"""What a server may offer beyond the protocol."""
+"""Protocol extensions that a server may offer."""
 
 BLOCK = 1 << 15
-"""Bytes that every server takes and gives at once."""
+"""Bytes that every server can read or write in a single request."""
 
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _FSTAT, _FSETSTAT = 1, 2, 3, 4, 5, 6, 8, 10
 _OPENDIR, _READDIR, _REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT = 11, 12, 13, 14, 15, 16, 17
@@ -35,37 +35,37 @@ _HAS_SIZE, _HAS_OWNER, _HAS_MODE, _HAS_TIMES = 1, 2, 4, 8
 
 
 class Channel(Protocol):
-    """What is needed of paramiko's."""
+    """The subset of paramiko's channel used here."""
 
     def sendall(self, s: bytes) -> None:
-        """Send all bytes, or raise."""
+        """Send all bytes or raise an exception."""
 
     def recv(self, nbytes: int) -> bytes:
-        """Receive some bytes; none, when the other side has gone."""
+        """Receive some bytes; none if the peer has closed the channel."""
 
     def close(self) -> None:
         """Close the channel."""
 
 
 class BrokenChannel(ConnectionError):
-    """The other side is gone or silent: what was asked may have happened or not."""
+    """The peer is gone or silent; pending requests may or may not have been executed."""
 
 
 class Request(NamedTuple):
-    """One request: its type and what follows its id."""
+    """A request: its type and the bytes after its id."""
 
     kind: int
     body: bytes
 
 
 class Answer(NamedTuple):
-    """One answer: its type and what follows its id."""
+    """A response: its type and the bytes after its id."""
 
     kind: int
     body: bytes
 
     def failure(self) -> OSError | None:
-        """Return the error it tells of, if it does."""
+        """Return the reported error, or None."""
         if self.kind != _STATUS:
             return None
         code, text = _take_uint32(self.body, 0), _take_text(self.body, 4)[0]
@@ -73,10 +73,10 @@ class Answer(NamedTuple):
         return None if code in {_OK, _EOF} else OSError(number, text or os.strerror(number))
 
     def checked(self) -> Answer:
-        """Return this answer.
+        """Return this response.
 
         Raises:
-            OSError: it tells of a failure.
+            OSError: the response reports an error.
         """
         failure = self.failure()
         if failure is not None:
@@ -85,7 +85,7 @@ class Answer(NamedTuple):
 
 
 class Stat(NamedTuple):
-    """What a server tells about a file: version 3 has no inode number."""
+    """The attributes of a file on the server; version 3 has no inode number."""
 
     size: int
     owner: tuple[int, int]
@@ -94,15 +94,15 @@ class Stat(NamedTuple):
 
 
 class Session:
-    """Requests and answers on one channel; for one thread at a time.
+    """A session of requests and responses on a channel, for use by a single thread at a time.
 
     Args:
-        channel: with the server's file transfer at its other end.
+        channel: a channel connected to the server's SFTP subsystem.
 
     Attributes:
         offers: the names of the server's extensions.
-        longest: how many bytes it reads or writes at once.
-        is_broken: whether nothing can be asked any more.
+        longest: the maximum number of bytes per read or write request.
+        is_broken: whether the session can no longer be used.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -118,10 +118,10 @@ class Session:
         self.longest = self._limit() if LIMITS in self.offers else BLOCK
 
     def ask(self, *requests: Request) -> list[Answer]:
-        """Send requests at once and return their answers, in the order of the requests.
+        """Send requests together and return their responses, in the order of the requests.
 
         Raises:
-            BrokenChannel: not all were answered in time.
+            BrokenChannel: not all responses arrived in time.
         """
         with self._breaking():
             first = self._number
@@ -135,10 +135,10 @@ class Session:
             return [answers[(first + i) & 0xFFFFFFFF] for i in range(len(requests))]
 
     def do(self, request: Request) -> Answer:
-        """Send one request and return its answer.
+        """Send a request and return its response.
 
         Raises:
-            OSError: the server refused.
+            OSError: the server refused the request.
         """
         return self.ask(request)[0].checked()
 
@@ -148,7 +148,7 @@ class Session:
         return _take_bytes(answer.body, 0)[0]
 
     def read(self, handle: bytes, offset: int, length: int) -> bytes:
-        """Read up to `length` bytes, asking for all of them at once."""
+        """Read up to `length` bytes, sending all read requests together."""
         parts: list[bytes] = []
         while length > 0:
             sizes = _sizes(length, self.longest)
@@ -158,32 +158,32 @@ class Session:
                 part = data(answer)
                 parts.append(part)
                 offset, length = offset + len(part), length - len(part)
-                if len(part) < size:  # the end of the file, or all that the server gives at once
+                if len(part) < size:  # the end of the file, or the server's limit per request
                     break
             if not parts[-1]:
                 break
         return b"".join(parts)
 
     def write(self, handle: bytes, offset: int, content: bytes) -> None:
-        """Write all of `content`, each part when the one before it is known to be written."""
+        """Write all of `content`, each part after the preceding part has been confirmed."""
         for at in range(0, len(content), self.longest):
             part = content[at : at + self.longest]
             self.do(Request(_WRITE, _bytes(handle) + struct.pack(">Q", offset + at) + _bytes(part)))
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder, of a large one only the first."""
+        """Return the names in a folder; for a large folder, only the first names."""
         handle = _take_bytes(self.do(Request(_OPENDIR, _text(folder))).body, 0)[0]
         some = Request(_READDIR, _bytes(handle))
         answers = self.ask(some, some, close(handle))
-        found = [name for one in answers if one.kind == _NAME for name in _names(one.body)]
-        return [name for name in found if name not in {".", ".."}]
+        names = [name for one in answers if one.kind == _NAME for name in _names(one.body)]
+        return [name for name in names if name not in {".", ".."}]
 
     def full_path(self, path: str) -> str:
-        """Return an absolute path, with symbolic links followed."""
+        """Return the absolute path with symbolic links resolved."""
         return _names(self.do(Request(_REALPATH, _text(path))).body)[0]
 
     def has_room(self, path: str) -> bool:
-        """Tell whether there is room where a file is, as far as the server tells."""
+        """Return whether the file system of a path has free space; True if unknown."""
         if ROOM not in self.offers:
             return True
         answer = self.do(Request(_EXTENDED, _text(ROOM) + _text(path)))
@@ -193,11 +193,11 @@ class Session:
     def close(self) -> None:
         """Close the channel."""
         self.is_broken = True
-        with contextlib.suppress(OSError, EOFError):  # the other side may have closed it first
+        with contextlib.suppress(OSError, EOFError):  # the peer may have closed it first
             self._channel.close()
 
     def _limit(self) -> int:
-        """Return how many bytes can be read or written at once."""
+        """Return the maximum number of bytes per read or write request."""
         answer = self.ask(Request(_EXTENDED, _text(LIMITS)))[0]
         if answer.kind != _EXTENDED_REPLY:
             return BLOCK
@@ -206,8 +206,8 @@ class Session:
 
     @contextlib.contextmanager
     def _breaking(self) -> Iterator[None]:
-        """Never use the channel again if an answer is still due."""
-        # When Python ends, the thread that would bring an answer has ended before.
+        """Close the channel if an exception leaves a response outstanding."""
+        # At interpreter shutdown, the thread that would deliver the response has already ended.
         if self.is_broken or sys.is_finalizing():
             raise BrokenChannel("the connection is closed")
         try:
@@ -241,28 +241,28 @@ class Session:
 
 
 def read(handle: bytes, offset: int, length: int) -> Request:
-    """Ask for up to `length` bytes; `data` reads the answer."""
+    """Request up to `length` bytes; `data` reads the response."""
     return Request(_READ, _bytes(handle) + struct.pack(">QI", offset, length))
 
 
 def data(answer: Answer) -> bytes:
-    """Return the bytes that were read; none at the end of the file."""
+    """Return the bytes of a read response; none at the end of the file."""
     answer = answer.checked()
     return _take_bytes(answer.body, 0)[0] if answer.kind == _DATA else b""
 
 
 def stat_of(path: str) -> Request:
-    """Ask what a path names; `stat` reads the answer."""
+    """Request the attributes of the file at a path; `stat` reads the response."""
     return Request(_STAT, _text(path))
 
 
 def stat_of_handle(handle: bytes) -> Request:
-    """Ask about an open file; `stat` reads the answer."""
+    """Request the attributes of an open file; `stat` reads the response."""
     return Request(_FSTAT, _bytes(handle))
 
 
 def stat(answer: Answer) -> Stat:
-    """Return what an answer tells about a file; 0 for what it does not tell."""
+    """Return the file attributes in a response; missing attributes are 0."""
     body = answer.checked().body
     flags, at = _take_uint32(body, 0), 4
     size, owner, mode, changed = 0, (0, 0), 0, 0
@@ -278,17 +278,17 @@ def stat(answer: Answer) -> Stat:
 
 
 def set_size(handle: bytes, size: int) -> Request:
-    """Cut a file."""
+    """Truncate a file to `size` bytes."""
     return Request(_FSETSTAT, _bytes(handle) + struct.pack(">IQ", _HAS_SIZE, size))
 
 
 def set_owner(handle: bytes, owner: tuple[int, int]) -> Request:
-    """Give a file to an owner and a group."""
+    """Set the owner and group of a file."""
     return Request(_FSETSTAT, _bytes(handle) + struct.pack(">III", _HAS_OWNER, *owner))
 
 
 def set_mode(handle: bytes, mode: int) -> Request:
-    """Set a file's permissions."""
+    """Set the permissions of a file."""
     return Request(_FSETSTAT, _bytes(handle) + struct.pack(">II", _HAS_MODE, mode & 0o7777))
 
 
@@ -298,19 +298,19 @@ def close(handle: bytes) -> Request:
 
 
 def sync(handle: bytes) -> Request:
-    """Make a file safe against power loss."""
+    """Sync a file, so that it survives a power loss."""
     return Request(_EXTENDED, _text(SYNC) + _bytes(handle))
 
 
 def copy(source: bytes, offset: int, length: int, target: bytes) -> Request:
-    """Copy bytes from one open file to the same place of another, at the server."""
+    """Copy bytes on the server from an open file to the same offset of another open file."""
     numbers = struct.pack(">QQ", offset, length)
     place = _bytes(target) + struct.pack(">Q", offset)
     return Request(_EXTENDED, _text(COPY) + _bytes(source) + numbers + place)
 
 
 def rename(old: str, new: str) -> Request:
-    """Rename; what has the new name already goes."""
+    """Rename a file, replacing any file with the new name."""
     return Request(_EXTENDED, _text(POSIX_RENAME) + _text(old) + _text(new))
 
 
@@ -320,7 +320,7 @@ def remove(path: str) -> Request:
 
 
 def make_folder(path: str, mode: int | None = None) -> Request:
-    """Make a folder."""
+    """Create a folder."""
     attributes = struct.pack(">I", 0) if mode is None else struct.pack(">II", _HAS_MODE, mode)
     return Request(_MKDIR, _text(path) + attributes)
 
@@ -358,22 +358,22 @@ def _take_text(body: bytes, at: int) -> tuple[str, int]:
 
 
 def _texts(body: bytes) -> list[str]:
-    found, at = [], 0
+    texts, at = [], 0
     while at < len(body):
         text, at = _take_text(body, at)
-        found.append(text)
-    return found
+        texts.append(text)
+    return texts
 
 
 def _names(body: bytes) -> list[str]:
-    """Return the names of an answer, without their attributes."""
-    found, at = [], 4
+    """Return the names in a response, without their attributes."""
+    names, at = [], 4
     for _ in range(_take_uint32(body, 0)):
         name, at = _take_text(body, at)
         _, at = _take_text(body, at)
-        found.append(name)
+        names.append(name)
         at = _after_attributes(body, at)
-    return found
+    return names
 
 
 def _after_attributes(body: bytes, at: int) -> int:

@@ -1,4 +1,4 @@
-"""Looking at all of a SQLite database, damaged or not, and writing it anew."""
+"""Inspection and repair of SQLite databases."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from casket.stores.sqlite.store import SqliteStore, is_open_here
 from casket.system import failures
 
 TOGETHER = 1000
-"""Rows looked at between two reports of how far it is."""
+"""Rows inspected between two progress reports."""
 
 MOST_SHOWN = 1 << 20
-"""Bytes of a damaged range that are looked at for what they held."""
+"""Maximum number of bytes of a damaged range whose content is examined."""
 
 _LOCKS_AT, _LOCKS = 2**30, 512
-"""Where SQLite locks a database: everybody who has it open holds a lock in there."""
+"""The byte range of SQLite's locks: every process with the database open holds a lock in it."""
 
 _ENOUGH = 400
-"""Bytes of a row by which it is found in its page."""
+"""Bytes of a row used to find it in its page."""
 
 _TOMBSTONE = b'{"kind":"deleted"'
 _BESIDE = ("-wal", "-shm", "-journal")
 
 
 class SqliteInspection:
-    """The inspection of a SQLite database.
+    """Inspection of a SQLite database.
 
-    What SQLite finds sound is read by SQLite; anything else page by page.
+    SQLite reads a database that it considers sound; any other is read page by page.
 
     Args:
-        path: the database.
+        path: the database file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def parts(self) -> Iterator[Part]:
-        """Yield what the database holds; see `Inspection`."""
+        """Yield the content of the database; see `Inspection`."""
         if not self._path.exists():
             raise NotFound(str(self._path))
         store = SqliteStore(self._path, writing=False)
@@ -64,9 +64,10 @@ class SqliteInspection:
             raise failures.unreadable(self._path, error.errno) from error
 
     def repair(self, kept: Path) -> None:
-        """Write every whole record to a new database; see `Inspection`.
+        """Write every intact record to a new database; see `Inspection`.
 
-        Nobody else may have it open: SQLite would go on writing into the old one.
+        No other process may have the database open, because SQLite would continue to write to the
+        old file.
         """
         self._refuse_if_open()
         old = Path(os.path.realpath(self._path))  # as SQLite does
@@ -75,7 +76,7 @@ class SqliteInspection:
             with copied(old, kept):
                 self._write(new)
                 shutil.copymode(old, new)
-                for suffix in _BESIDE:  # else SQLite would take them to be the new one's
+                for suffix in _BESIDE:  # else SQLite would use them with the new database
                     with contextlib.suppress(FileNotFoundError):
                         os.replace(f"{old}{suffix}", f"{kept}{suffix}")
                 os.replace(new, old)
@@ -95,34 +96,34 @@ class SqliteInspection:
             store.close()
 
     def _refuse_if_open(self) -> None:
-        """Raise `StoreUnavailable` if somebody has the database open, as far as can be told."""
+        """Raise `StoreUnavailable` if the database is known to be open."""
         if is_open_here(self._path) or _is_locked(self._path):
             advice = "others have it open: end them, then repair it; nothing was changed"
             raise StoreUnavailable(str(self._path), advice, errno.EBUSY)
 
     def _located(self, flaws: list[Flaw]) -> list[Flaw]:
-        """Say where rows stand whose pages are sound."""
+        """Return the flaws with the byte ranges of rows in sound pages filled in."""
         pages = Pages(self._path)
         try:
-            found = survey(pages)
-            return [_where(pages, found, flaw) for flaw in flaws]
+            overview = survey(pages)
+            return [_where(pages, overview, flaw) for flaw in flaws]
         finally:
             pages.close()
 
     def _damaged(self, problems: list[str]) -> Iterator[Part]:
-        """Yield what can be read of a damaged database from its pages."""
+        """Yield the readable content of a damaged database, page by page."""
         pages = Pages(self._path)
         count = 0
         try:
-            found = survey(pages)
-            flaws = [_flaw(pages, found, fault) for fault in found.faults]
-            if not flaws:  # of an index, perhaps: no row is lost
+            overview = survey(pages)
+            flaws = [_flaw(pages, overview, fault) for fault in overview.faults]
+            if not flaws:  # perhaps only an index is damaged, so that no row is lost
                 flaws = [Flaw(0, pages.length, problem) for problem in problems]
-            deleted = _Tombstones(rows(pages, found))
-            for part in _parts(rows(pages, found)):
+            deleted = _Tombstones(rows(pages, overview))
+            for part in _parts(rows(pages, overview)):
                 there = [one for one in part.records if not deleted.cover(*one)]
                 count += len(there)
-                flaws += [_where(pages, found, flaw) for flaw in part.flaws]
+                flaws += [_where(pages, overview, flaw) for flaw in part.flaws]
                 yield Part(there, flaws, part.size)
                 flaws = []
         finally:
@@ -132,22 +133,22 @@ class SqliteInspection:
 
 
 class _Tombstones:
-    """The tombstones among some rows: pages that are used no more may hold what they cover."""
+    """The tombstones among rows, needed because unused pages may still hold deleted records."""
 
-    def __init__(self, found: Iterator[Row]) -> None:
+    def __init__(self, stored: Iterator[Row]) -> None:
         self._covering = [
             (number, covering(orjson.loads(text)))
-            for number, text in found
+            for number, text in stored
             if text.startswith(_TOMBSTONE) and _parsed(text).record is not None
         ]
 
     def cover(self, number: int, record: Record) -> bool:
-        """Tell whether a record was deleted."""
+        """Return whether a record was deleted."""
         return any(number < after and covers(record) for after, covers in self._covering)
 
 
 def _problem_of_reading(store: SqliteStore) -> list[str]:
-    """Return why a database whose pages are sound cannot be read all the same."""
+    """Return the error, if any, from reading a database whose pages are sound."""
     try:
         next(store.texts(), None)
     except StoreUnavailable as error:
@@ -155,15 +156,15 @@ def _problem_of_reading(store: SqliteStore) -> list[str]:
     return []
 
 
-def _flaw(pages: Pages, found: Survey, fault: Fault) -> Flaw:
-    before = [last for _, last, page in found.leaves if pages.range_of(page)[0] < fault.start]
+def _flaw(pages: Pages, overview: Survey, fault: Fault) -> Flaw:
+    before = [last for _, last, page in overview.leaves if pages.range_of(page)[0] < fault.start]
     stop = min(fault.stop, fault.start + MOST_SHOWN)
     text = pages.text(fault.start, stop) or b"\0"
     return Flaw(*fault, after=max(before, default=0), text=text)
 
 
-def _where(pages: Pages, found: Survey, flaw: Flaw) -> Flaw:
-    for first, last, page in found.leaves:
+def _where(pages: Pages, overview: Survey, flaw: Flaw) -> Flaw:
+    for first, last, page in overview.leaves:
         start, stop = pages.range_of(page)
         at = pages.text(start, stop).find(flaw.text[:_ENOUGH])
         if first <= flaw.number <= last and at >= 0:
@@ -172,8 +173,8 @@ def _where(pages: Pages, found: Survey, flaw: Flaw) -> Flaw:
 
 
 def _is_locked(path: Path) -> bool:
-    """Tell whether a process holds a lock that everybody holds who has a database open."""
-    if sys.platform == "win32":  # there, a file that others have open cannot be replaced
+    """Return whether a process holds a lock that implies that it has the database open."""
+    if sys.platform == "win32":  # Windows refuses to replace a file that others have open
         return False
     import fcntl
 
@@ -185,12 +186,12 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _parts(found: Iterator[Row]) -> Iterator[Part]:
-    """Yield the records of rows, some at a time."""
+def _parts(stored: Iterator[Row]) -> Iterator[Part]:
+    """Yield the records of rows in batches."""
     records: list[tuple[int, Record]] = []
     flaws: list[Flaw] = []
     last = size = 0
-    for number, text in found:
+    for number, text in stored:
         parsed = _parsed(text)
         if parsed.record is None:
             problem = f"row {number}: {parsed.problem}"

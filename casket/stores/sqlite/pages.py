@@ -1,8 +1,8 @@
-"""Reading the rows of a SQLite database from its pages, however damaged it is.
+"""Recovery of rows from the pages of a damaged SQLite database.
 
-SQLite itself gives up where a page on the way is bad. Here every page that holds rows is read for
-itself (https://www.sqlite.org/fileformat.html), also those that stand in the log beside the
-database only.
+SQLite itself stops at a damaged page of the tree. This module reads every page with rows
+independently (https://www.sqlite.org/fileformat.html), including pages that exist only in the
+write-ahead log beside the database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from casket.stores.sqlite.store import APPLICATION_ID
 
 PAGE_SIZE = 4096
-"""Bytes of a page if the header does not say."""
+"""Page size in bytes if the header does not specify it."""
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
@@ -24,18 +24,18 @@ _OF_TREES = frozenset({_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABL
 _LOG_HEADER, _FRAME_HEADER = 32, 24
 _RECORD_COLUMN = 4
 _LOCKS = 2**30
-"""Where the page begins that SQLite never uses, because its locks are there."""
+"""Offset of the page that SQLite never uses, because it contains the lock bytes."""
 
 Row = tuple[int, bytes]
-"""The number of a record, and its text."""
+"""The number and text of a record."""
 
 
 class BadPage(ValueError):
-    """A page that does not hold what it should."""
+    """A page is missing or damaged."""
 
 
 class Fault(NamedTuple):
-    """A range of bytes of the database that is not as SQLite writes it."""
+    """A damaged range of bytes of the database."""
 
     start: int
     stop: int
@@ -46,14 +46,14 @@ class Pages:
     """The pages of a database file.
 
     Args:
-        path: the database.
+        path: the database file.
 
     Attributes:
-        size: bytes of a page.
-        count: how many pages there are, or should be.
-        length: bytes of the file.
-        has_header: whether it begins as a SQLite database does.
-        are_caskets: whether its header says that it is casket's.
+        size: the page size in bytes.
+        count: the number of pages that exist or should exist.
+        length: the size of the file in bytes.
+        has_header: whether the file begins with the header of a SQLite database.
+        are_caskets: whether the header contains casket's application id.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,14 +79,14 @@ class Pages:
         self._log.close()
 
     def range_of(self, number: int) -> tuple[int, int]:
-        """Return where a page stands in the database."""
+        """Return the byte range of a page in the database file."""
         return (number - 1) * self.size, number * self.size
 
     def read(self, number: int) -> bytes:
         """Return a page.
 
         Raises:
-            BadPage: it is not there as a whole.
+            BadPage: the page is missing or incomplete.
         """
         page = self._log.read(number)
         if page is None and number > 0:
@@ -97,34 +97,34 @@ class Pages:
         return page
 
     def text(self, start: int, stop: int) -> bytes:
-        """Return the bytes of a range of the database file, as far as they are there."""
+        """Return the bytes of a range of the database file, as far as it exists."""
         self._file.seek(start)
         return self._file.read(stop - start)
 
     def free(self) -> set[int]:
-        """Return the pages in use by nothing, as far as their list can be read."""
-        found: set[int] = set()
+        """Return the unused pages, as far as the free list can be read."""
+        unused: set[int] = set()
         trunk = self._first_free
-        while trunk and trunk not in found and trunk <= self.count:
-            found.add(trunk)
+        while trunk and trunk not in unused and trunk <= self.count:
+            unused.add(trunk)
             try:
                 page = self.read(trunk)
             except BadPage:
                 break
             trunk, length = struct.unpack_from(">II", page)
             leaves = min(length, self._usable // 4 - 2)
-            found.update(struct.unpack_from(f">{leaves}I", page, 8))
-        return found
+            unused.update(struct.unpack_from(f">{leaves}I", page, 8))
+        return unused
 
     def rows(self, number: int, overflow: set[int] | None = None) -> list[Row]:
-        """Return the rows of a page that hold records; none, if it is of another kind.
+        """Return the rows with records of a page; none if it is not a table leaf.
 
         Args:
-            number: the page.
-            overflow: where to note the pages in which its long rows go on.
+            number: the number of the page.
+            overflow: a set to which the overflow pages of long rows are added.
 
         Raises:
-            BadPage: it is damaged, or does not exist.
+            BadPage: the page is damaged or does not exist.
         """
         page = self.read(number)
         at = _HEADER if number == 1 else 0
@@ -139,7 +139,7 @@ class Pages:
         return [(number, text) for number, text in cells if text is not None]
 
     def is_of_a_tree(self, number: int) -> bool:
-        """Tell whether a page looks like one of a table or an index."""
+        """Return whether a page looks like a page of a table or an index."""
         return self.read(number)[_HEADER if number == 1 else 0] in _OF_TREES
 
     def _cell(self, page: bytes, at: int, overflow: set[int] | None) -> tuple[int, bytes | None]:
@@ -160,7 +160,7 @@ class Pages:
         return number, _record_text(payload)
 
     def _overflow(self, number: int, length: int, overflow: set[int] | None) -> bytes:
-        """Return how a row goes on, as far as it can be read: the row itself shows if it is cut."""
+        """Return the readable part of a row's overflow; parsing detects a truncated row."""
         parts = []
         while length > 0:
             try:
@@ -176,7 +176,7 @@ class Pages:
 
 
 class _Log:
-    """The pages in the log of a database, as of the last transaction that is whole in it."""
+    """The pages in the write-ahead log, as of its last complete transaction."""
 
     def __init__(self, path: Path, page_size: int) -> None:
         self.frames: dict[int, int] = {}
@@ -192,7 +192,7 @@ class _Log:
         at = _LOG_HEADER
         while len(frame := self._file.read(_FRAME_HEADER)) == _FRAME_HEADER:
             number, pages = struct.unpack_from(">II", frame)
-            if frame[8:16] != header[16:24]:  # of an earlier use of the log
+            if frame[8:16] != header[16:24]:  # left from an earlier use of the log
                 break
             waiting[number] = at + _FRAME_HEADER
             if pages:  # a transaction ends
@@ -212,12 +212,12 @@ class _Log:
 
 
 class Survey(NamedTuple):
-    """What the pages of a database hold.
+    """An overview of the pages of a database.
 
     Attributes:
-        leaves: the pages with records, in the order of their numbers: the first and last number,
-            and the page.
-        faults: the ranges that are damaged.
+        leaves: the first and last record number and the page number of each page with records, in
+            order.
+        faults: the damaged ranges.
     """
 
     leaves: list[tuple[int, int, int]]
@@ -225,7 +225,7 @@ class Survey(NamedTuple):
 
 
 def survey(pages: Pages) -> Survey:
-    """Look at every page."""
+    """Examine every page and return the overview."""
     free, overflow = pages.free(), set[int]()
     leaves, unknown, faults = [], [], []
     for number in range(1, pages.count + 1):
@@ -252,10 +252,10 @@ def survey(pages: Pages) -> Survey:
     return Survey(sorted(leaves), _merged(sorted(faults)))
 
 
-def rows(pages: Pages, found: Survey) -> Iterator[Row]:
-    """Yield the rows in the order of their numbers, each once."""
+def rows(pages: Pages, overview: Survey) -> Iterator[Row]:
+    """Yield the rows in the order of their numbers, without duplicates."""
     last = 0
-    for _, _, number in found.leaves:
+    for _, _, number in overview.leaves:
         for row in pages.rows(number):
             if row[0] > last:
                 last = row[0]
@@ -263,7 +263,7 @@ def rows(pages: Pages, found: Survey) -> Iterator[Row]:
 
 
 def _merged(faults: list[Fault]) -> list[Fault]:
-    """Join faults that follow each other and are of one kind."""
+    """Merge adjacent faults with the same problem."""
     merged: list[Fault] = []
     for fault in faults:
         before = merged[-1] if merged else None
@@ -285,7 +285,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _record_text(payload: bytes) -> bytes | None:
-    """Return the last column of a row of casket's table; None if it is a row of another."""
+    """Return the last column of a row of casket's table, or None for any other table."""
     header, at = _varint(payload, 0)
     start, types = header, []
     while at < header:
@@ -299,5 +299,5 @@ def _record_text(payload: bytes) -> bytes | None:
 
 
 def _length(kind: int) -> int:
-    """Return how many bytes a value of a serial type takes."""
+    """Return the size in bytes of a value with the given serial type."""
     return (kind - 12) // 2 if kind >= 12 else (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[kind]
