@@ -79,9 +79,9 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'casket' has no attribute {name!r}")
     module, attribute = _LAZY[name]
-    found = getattr(import_module(module), attribute)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

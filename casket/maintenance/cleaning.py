@@ -400,9 +400,9 @@ def _age(file: UnusedFile) -> timedelta:
     return _since(file.modified)
 
 
-def _since(moment: datetime) -> timedelta:
+def _since(timestamp: datetime) -> timedelta:
     """Return the time since a moment: none, if another machine's clock is ahead."""
-    return max(datetime.now(UTC) - moment, timedelta(0))
+    return max(datetime.now(UTC) - timestamp, timedelta(0))
 
 
 def _is_removed(file: UnusedFile) -> bool:

@@ -94,7 +94,7 @@ def examine(place: Place, progress: Progress = lambda _: None) -> Report:
     """
     examination = _Examination()
     for part in place.inspection().parts():
-        examination.take(part.records, part.flaws)
+        examination.add(part.records, part.flaws)
         progress(part.size)
     folder = place.artifacts().path
     findings = [
@@ -157,13 +157,13 @@ class _Examination:
         self._flaws: list[tuple[Flaw, int]] = []
         self._waiting: list[Flaw] = []
 
-    def take(self, records: list[tuple[int, Record]], flaws: list[Flaw]) -> None:
+    def add(self, records: list[tuple[int, Record]], flaws: list[Flaw]) -> None:
         """Take what stands in a part of the file."""
         self._waiting += flaws
         for number, record in records:
             if self._waiting:
                 self._measure_flaws(number)
-            self._take(record)
+            self._add(record)
 
     def _measure_flaws(self, number: int) -> None:
         """Count the numbers missing where a flaw is, now that the next record is known."""
@@ -171,7 +171,7 @@ class _Examination:
         self._flaws += [(flaw, number - flaw.after - 1) for flaw in passed]
         self._waiting = [flaw for flaw in self._waiting if flaw.after >= number]
 
-    def _take(self, record: Record) -> None:
+    def _add(self, record: Record) -> None:
         kind, writer, session = record["kind"], record["writer"], record.get("session")
         self.kinds[kind] += 1
         seen, owners = self._writers.setdefault(writer, (Seen(), []))
@@ -183,16 +183,16 @@ class _Examination:
         if record["v"] > FORMAT_VERSION or kind not in KINDS:
             self._newer[kind] += 1
         elif kind == "deleted":
-            self._take_tombstone(record)
+            self._add_tombstone(record)
         elif session is not None:
             self.sessions.add(session)
             if not owners:
                 owners.append(session)
             if kind == "session":
                 self._begun.add(session)
-        self._take_files(record)
+        self._add_files(record)
 
-    def _take_tombstone(self, tombstone: Record) -> None:
+    def _add_tombstone(self, tombstone: Record) -> None:
         is_covered = covering(tombstone)
         self._deleted.update(tombstone["body"]["sessions"])
         self.sessions.difference_update(tombstone["body"]["sessions"])
@@ -202,7 +202,7 @@ class _Examination:
             if not is_covered(kept.owner)  # type: ignore[arg-type]  # all that is looked at
         }
 
-    def _take_files(self, record: Record) -> None:
+    def _add_files(self, record: Record) -> None:
         owner = {name: record.get(name) for name in ("experiment", "model", "session")}
         if record["kind"] == "artifact":
             body = record["body"]
@@ -226,7 +226,7 @@ class _Examination:
 
     def _of_flaw(self, flaw: Flaw, missing: int) -> Finding:
         sessions = tuple(
-            dict.fromkeys(found.decode(errors="replace") for found in _SESSION.findall(flaw.text))
+            dict.fromkeys(match.decode(errors="replace") for match in _SESSION.findall(flaw.text))
         )
         return Finding(
             f"bytes {flaw.start}-{flaw.stop}" if flaw.stop else f"record {flaw.number}",
@@ -349,8 +349,8 @@ def _of_neighbours(path: Path, folder: Path, files: dict[str, _Kept]) -> list[Fi
 
 def _rewritings(path: Path) -> list[Path]:
     """Return the new files beside a store that have not taken its place."""
-    found = path.parent.glob(f"{glob.escape(path.name)}.*.tmp")
-    return sorted(each for each in found if each.suffixes[-2][1:].isdecimal())
+    candidates = path.parent.glob(f"{glob.escape(path.name)}.*.tmp")
+    return sorted(each for each in candidates if each.suffixes[-2][1:].isdecimal())
 
 
 def _note(where: str, problem: str) -> Finding:

@@ -74,7 +74,7 @@ def add_missing(
     """
     merge = _Merge(store, carry, counts or Counts())
     for record in records:
-        merge.take(record)
+        merge.add(record)
     merge.finish()
     return merge.counts
 
@@ -143,7 +143,7 @@ class _Merge:
         self._models: dict[_Name, Record] = {}
         self._kept_back: dict[_Name, list[Record]] = {}
 
-    def take(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Take the next record."""
         if record["kind"] == "deleted":
             self._delete(record)

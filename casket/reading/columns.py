@@ -199,7 +199,7 @@ _BLANK = b"\xff" * _LENGTH
 
 def _seconds(text: str | None) -> float:
     try:
-        moment = datetime.fromisoformat(text or "")
+        timestamp = datetime.fromisoformat(text or "")
     except (TypeError, ValueError):  # no time, or one that somebody edited
         return math.nan
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()

@@ -26,7 +26,7 @@ AT_ONCE = 200
 
 
 def in_chunks(records: Iterable[Numbered]) -> Iterator[list[Numbered]]:
-    """Yield records, as a store does, as many at a time as `Fold.take` is quick with.
+    """Yield records, as a store does, as many at a time as `Fold.add` is quick with.
 
     Read on from the last one's number only once all were taken: a nested document gives many
     records of one number.
@@ -55,7 +55,7 @@ class Fold:
         self._touched: dict[str, SessionView] = {}
         self._open: dict[str, SessionView] = {}
 
-    def take(self, records: Iterable[Record]) -> list[Record]:
+    def add(self, records: Iterable[Record]) -> list[Record]:
         """Add the next records; return those that are no copies of ones already taken."""
         new = []
         for record in records:
@@ -70,27 +70,27 @@ class Fold:
                 if kind in NUMBERS and "session" in record and record["v"] <= FORMAT_VERSION:
                     self._waiting[record["session"], kind].append(record)
                 else:
-                    self._take_one(record)
+                    self._add_one(record)
             except EDITED as error:
                 name_unreadable(record, error)
-        self._take_waiting()
+        self._add_waiting()
         return new
 
-    def _take_one(self, record: Record) -> None:
+    def _add_one(self, record: Record) -> None:
         kind = record["kind"]
         if record["v"] > FORMAT_VERSION or kind not in KINDS:
             self._name_newer(record)
         elif kind == "deleted":
-            self._take_waiting()
-            self._take_deleted(record)
+            self._add_waiting()
+            self._add_deleted(record)
         elif "session" in record:
             if record["session"] not in self.sessions:
-                self._take_waiting()
+                self._add_waiting()
             self._session_of(record).add(record)
         else:
-            getattr(self, f"_take_{kind}")(record)
+            getattr(self, f"_add_{kind}")(record)
 
-    def _take_waiting(self) -> None:
+    def _add_waiting(self) -> None:
         """Add the epochs, batches and results that wait to be added together."""
         while self._waiting:
             first = next(iter(self._waiting))
@@ -109,11 +109,11 @@ class Fold:
             The writers whose process is gone, by session. What they wrote before they left is
             to be read before `settle` is called with them.
         """
-        found: dict[str, list[str]] = {}
+        gone_by_session: dict[str, list[str]] = {}
         for key, view in {**self._open, **self._touched}.items():
             if gone := view.find_gone():
-                found[key] = gone
-        return found
+                gone_by_session[key] = gone
+        return gone_by_session
 
     def settle(self, gone: Mapping[str, list[str]]) -> None:
         """Take note that everything was read that had been written when these writers were gone."""
@@ -142,23 +142,23 @@ class Fold:
         self.sessions[session.id] = session
         return session
 
-    def _take_experiment(self, record: Record) -> None:
+    def _add_experiment(self, record: Record) -> None:
         view = self.experiments.setdefault(record["experiment"], ExperimentView(record))
         view.add(record, self._files)
 
-    def _take_model(self, record: Record) -> None:
+    def _add_model(self, record: Record) -> None:
         key = (record["experiment"], record["model"])
         if key in self.models:
             self.models[key].add(record, self._files)
         else:
             self.models[key] = ModelView(record, self._files)
 
-    def _take_tag(self, record: Record) -> None:
+    def _add_tag(self, record: Record) -> None:
         view = self.experiments.get(record["experiment"])
         if view is not None:
             view.annotate(record)
 
-    def _take_deleted(self, tombstone: Record) -> None:
+    def _add_deleted(self, tombstone: Record) -> None:
         is_covered = covering(tombstone)
         kinds: tuple[dict[Any, Any], ...] = (self.experiments, self.models, self.sessions)
         for views in kinds:

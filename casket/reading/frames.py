@@ -62,8 +62,8 @@ def to_pandas(sessions: Iterable[SessionView], table: Table) -> pd.DataFrame:
     shared = pd.DataFrame(made.owners).take(made.positions()).reset_index(drop=True)
     frame = pd.concat([shared, pd.DataFrame(made.rows)], axis=1)
     for name in made.times:
-        moments = pd.to_datetime(frame[name], utc=True, format="ISO8601")
-        frame[name] = moments.dt.as_unit("us")
+        timestamps = pd.to_datetime(frame[name], utc=True, format="ISO8601")
+        frame[name] = timestamps.dt.as_unit("us")
     return frame
 
 
@@ -153,8 +153,8 @@ def _session_row(session: SessionView) -> dict[str, Any]:
     }
 
 
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+def _text(timestamp: datetime) -> str:
+    return timestamp.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 _FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"

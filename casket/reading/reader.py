@@ -70,7 +70,7 @@ class Reader:
     def _read(self) -> Iterator[list[Record]]:
         for chunk in in_chunks(self._following()):
             with self._lock:
-                new = self.fold.take(record for _, record in chunk)
+                new = self.fold.add(record for _, record in chunk)
             self._mark = self._mark_of(chunk)
             yield [record for record in new if not any(fold.has(record) for fold in self._earlier)]
 

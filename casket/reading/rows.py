@@ -14,7 +14,7 @@ from casket.errors import BadLocation, CasketWarning
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record, is_counted
 from casket.reading.columns import Column, Columns, Shape, Times, by_path, shape_of
-from casket.reading.stored import Stored
+from casket.reading.lazydict import LazyDict
 
 Kind = Literal["epoch", "batch", "result"]
 Mode = Literal["min", "max"]
@@ -64,7 +64,7 @@ class Rows(list[dict[str, Any]]):
         return best
 
 
-class Logged:
+class MetricLog:
     """All epochs, batches or results of a session.
 
     They are kept by column, for there may be a million: those with the same names and types of
@@ -88,7 +88,7 @@ class Logged:
         # Of each record the place of its columns in the list; what is in none is by its position.
         self._places = bytearray()
         self._columns: list[Columns] = []
-        self._others: dict[int, Stored] = {}
+        self._others: dict[int, LazyDict] = {}
         self._by_shape: dict[Shape, int] = {}
         self._last_shape: Shape | None = None
         self._last_place = NOWHERE
@@ -101,17 +101,17 @@ class Logged:
     def __len__(self) -> int:
         return len(self._places)
 
-    def take(self, records: Sequence[Record]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Add records; one that somebody edited until it says too little is named in a warning."""
-        if self._takes_alike(records):
+        if self._add_alike(records):
             return
         for record in records:
             try:
-                self._take_one(record)
+                self._add_one(record)
             except EDITED as error:
                 name_unreadable(record, error)
 
-    def _takes_alike(self, records: Sequence[Record]) -> bool:
+    def _add_alike(self, records: Sequence[Record]) -> bool:
         """Add records all at once, if they have nothing but floats under the same names.
 
         Nearly all are so, and one by one they would take four times as long.
@@ -131,7 +131,7 @@ class Logged:
             self._turn_to(records[0])
         except (_NoColumns, KeyError, OverflowError, *_BY_HAND):
             return False
-        # From here on nothing fails, as in `_take_one`.
+        # From here on nothing fails, as in `_add_one`.
         self._last_append(_values_of(results))
         for name, column in zip(self._names, numbers, strict=True):
             self.numbers[name].extend(column)
@@ -153,7 +153,7 @@ class Logged:
             self.is_in_order = False
         self._turns += turns
 
-    def _take_one(self, record: Record) -> None:
+    def _add_one(self, record: Record) -> None:
         body = record["body"]
         result, numbers = body["result"], [body[name] for name in self._names]
         time = record["time"] if body.get("timestamp", True) else None
@@ -165,7 +165,7 @@ class Logged:
             self._last_append(result.values())
             place = self._last_place
         except (_NoColumns, OverflowError, *_BY_HAND):
-            self._others[len(self._places)] = Stored.of(record, "result", self._files)
+            self._others[len(self._places)] = LazyDict.of(record, "result", self._files)
             place = NOWHERE
         # From here on nothing fails: half a record would shift the ones that follow.
         for name, number in zip(self._names, numbers, strict=True):
@@ -183,7 +183,7 @@ class Logged:
         """The writers of the records, in order of first appearance."""
         return list(dict.fromkeys(writer for _, writer in self._runs))
 
-    def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> Logged:
+    def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> MetricLog:
         """Return the records ordered by the ranks of their writers.
 
         Args:
@@ -209,9 +209,9 @@ class Logged:
         runs = zip(self._runs, lengths, strict=True)
         return [writer for (_, writer), length in runs for _ in range(length)]
 
-    def _in(self, order: Sequence[int], writers: Sequence[str]) -> Logged:
+    def _in(self, order: Sequence[int], writers: Sequence[str]) -> MetricLog:
         """Return the records in another order."""
-        other = Logged(self._kind, self._files)
+        other = MetricLog(self._kind, self._files)
         other._by_shape = dict(self._by_shape)
         # Where each record is among those in the same columns.
         rows: list[int] = []
@@ -240,14 +240,16 @@ class Logged:
     def metrics(self) -> list[str]:
         """Return the flat names under which a number was logged, in order of first appearance."""
         count = len(self)
-        found = {
+        by_position = {
             self._places.find(place, 0, count): columns.metrics
             for place, columns in enumerate(self._columns)
         }
         for i, stored in list(self._others.items()):
             flat = flatten(stored.without_arrays())
-            found[i] = [name for name, value in flat.items() if type(value) in {int, float}]
-        return list(dict.fromkeys(name for i in sorted(found) if i >= 0 for name in found[i]))
+            by_position[i] = [name for name, value in flat.items() if type(value) in {int, float}]
+        return list(
+            dict.fromkeys(name for i in sorted(by_position) if i >= 0 for name in by_position[i])
+        )
 
     def values(self, name: str) -> Sequence[Any]:
         """Return for each record the value under a flat name, None where it has none.
@@ -260,8 +262,8 @@ class Logged:
             column = self._columns[0].values(name)
             return [None] * count if column is None else column
         others = (flatten(each.without_arrays()).get(name) for each in self._stored_others())
-        found = self._in_order(count, [each.values(name) for each in self._columns], others)
-        return array("d", found) if set(map(type, found)) == {float} else found
+        values = self._in_order(count, [each.values(name) for each in self._columns], others)
+        return array("d", values) if set(map(type, values)) == {float} else values
 
     def table(self) -> dict[str, Sequence[Any]]:
         """Return what `values` does for every flat name, with the arrays that are kept in files."""
@@ -294,14 +296,14 @@ class Logged:
             rows.append(row)
         return Rows(rows, names[0])
 
-    def add_latest(self, found: dict[str, Any]) -> None:
+    def add_latest(self, latest: dict[str, Any]) -> None:
         """Add the latest value of each metric, by flat name, to those that were found."""
         count = len(self)
         # Those in the same columns have the same names: the last of them says all.
         last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
         for i in sorted(last.union(list(self._others)), reverse=True):
-            if 0 <= i < count and not self._adds_nothing(i, found):
-                add_missing(found, self._result(i))
+            if 0 <= i < count and not self._adds_nothing(i, latest):
+                add_missing(latest, self._result(i))
 
     def _in_kind(self, name: str, numbers: list[Any]) -> Column:
         """Return numbers in the kind of column that is kept of them.
@@ -353,7 +355,7 @@ class Logged:
         by_place[NOWHERE] = others
         return [next(by_place[place]) for place in self._places[:count]]
 
-    def _stored_others(self) -> Iterator[Stored]:
+    def _stored_others(self) -> Iterator[LazyDict]:
         yield from list(self._others.values())
 
     def _result(self, i: int) -> dict[str, Any]:
@@ -362,9 +364,9 @@ class Logged:
             return self._others[i].restored()
         return self._columns[place].row(self._places.count(place, 0, i))
 
-    def _adds_nothing(self, i: int, found: Mapping[str, Any]) -> bool:
+    def _adds_nothing(self, i: int, latest: Mapping[str, Any]) -> bool:
         """Tell whether a result is nothing new for sure; arrays in files are not loaded for it."""
-        if i not in self._others or not self._others[i].value.keys() <= found.keys():
+        if i not in self._others or not self._others[i].value.keys() <= latest.keys():
             return False
         values = self._others[i].value.values()
         return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
@@ -457,10 +459,10 @@ def value_under(result: Mapping[str, Any], name: str) -> Any:
     return flatten(result).get(name)
 
 
-def add_missing(found: dict[str, Any], result: Mapping[str, Any]) -> None:
+def add_missing(values: dict[str, Any], result: Mapping[str, Any]) -> None:
     """Add the values of a result whose flat names are not among those found."""
     for name, value in flatten(result).items():
-        found.setdefault(name, value)
+        values.setdefault(name, value)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,8 +15,17 @@ from casket.format import values
 from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.format.lifecycle import Life
 from casket.format.records import Record, is_counted, order_of
-from casket.reading.rows import NUMBERS, Kind, Logged, Mode, Rows, add_missing, best_of, is_number
-from casket.reading.stored import Stored
+from casket.reading.lazydict import LazyDict
+from casket.reading.rows import (
+    NUMBERS,
+    Kind,
+    MetricLog,
+    Mode,
+    Rows,
+    add_missing,
+    best_of,
+    is_number,
+)
 from casket.system import processes
 
 Status = Literal["running", "completed", "failed", "killed"]
@@ -54,7 +63,7 @@ class ExperimentView:
 
     def __init__(self, record: Record) -> None:
         self.id = record["experiment"]
-        self.created = moment(record["time"])
+        self.created = parse_time(record["time"])
         self._changes = History()
         self._facts = History()
 
@@ -83,10 +92,10 @@ class ExperimentView:
 
     def add(self, record: Record, files: ArtifactFolder) -> None:
         """Add the record of a use."""
-        facts = Stored.of(record, "facts", files)
+        facts = LazyDict.of(record, "facts", files)
         self._changes.add(record, {"add": record["body"]["tags"]})
         self._facts.add(record, facts)
-        self.created = min(self.created, moment(record["time"]))
+        self.created = min(self.created, parse_time(record["time"]))
 
     def annotate(self, record: Record) -> None:
         """Add a record that changes tags or the note."""
@@ -120,7 +129,7 @@ class ModelView:
 
     def add(self, record: Record, files: ArtifactFolder) -> None:
         """Add the record of a config."""
-        self.stored_config = Stored.of(record, "config", files)
+        self.stored_config = LazyDict.of(record, "config", files)
         self._configs.add(record, self.stored_config)
 
 
@@ -140,7 +149,7 @@ class SessionView:
         experiment: ExperimentView | None,
         files: ArtifactFolder,
     ) -> None:
-        nothing = Stored({}, False, files)
+        nothing = LazyDict({}, False, files)
         self.id: str = record["session"]
         self.experiment = record.get("experiment", "")
         self.model = record.get("model", "")
@@ -158,7 +167,7 @@ class SessionView:
         self._changes = History()
         self._artifacts = History()
         self._hidden_meta: Collection[str] = ()
-        self._logged: dict[Kind, Logged] = {kind: Logged(kind, files) for kind in NUMBERS}
+        self._logged: dict[Kind, MetricLog] = {kind: MetricLog(kind, files) for kind in NUMBERS}
         self._last: tuple[int, dict[str, Any]] = (0, {})
 
     def __repr__(self) -> str:
@@ -180,7 +189,7 @@ class SessionView:
 
         Of a session that was continued, the first start; the later ones are in `starts`.
         """
-        starts = [Stored.of(start, "meta", self._files) for start in self._life.starts]
+        starts = [LazyDict.of(start, "meta", self._files) for start in self._life.starts]
         metas = {
             writer: stored.restored().copy()
             for writer, stored in zip(self._life.writers, starts, strict=True)
@@ -204,7 +213,7 @@ class SessionView:
     def started(self) -> datetime:
         """When it began."""
         starts = self._life.starts
-        return moment(starts[0]["time"] if starts else self._first_time)
+        return parse_time(starts[0]["time"] if starts else self._first_time)
 
     @property
     def note(self) -> str:
@@ -262,12 +271,12 @@ class SessionView:
         if self.status == "running":
             return None
         end = self._life.last_end
-        return self.last_seen if end is None or _is_afterthought(end) else moment(end["time"])
+        return self.last_seen if end is None or _is_afterthought(end) else parse_time(end["time"])
 
     @property
     def last_seen(self) -> datetime:
         """When its last record was logged; later tags and notes do not count."""
-        return moment(self._last_time)
+        return parse_time(self._last_time)
 
     @property
     def age(self) -> timedelta:
@@ -287,13 +296,13 @@ class SessionView:
         return (self.ended or datetime.now(UTC)) - self.started
 
     def _time_at_work(self, writer: str) -> timedelta:
-        began = moment(self._life.start_of(writer)["time"])
+        began = parse_time(self._life.start_of(writer)["time"])
         end = self._life.end_of(writer)
         if end is not None and not _is_afterthought(end):
-            return moment(end["time"]) - began
+            return parse_time(end["time"]) - began
         if end is None and self._may_run(writer):
             return datetime.now(UTC) - began
-        return moment(self._times[writer][1]) - began
+        return parse_time(self._times[writer][1]) - began
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -324,10 +333,10 @@ class SessionView:
     @property
     def indexes(self) -> list[Any]:
         """The indexes results were logged under, in order of first use."""
-        found = {index_key(index): index for index in self._logged["result"].numbers["index"]}
-        return [index for index in found.values() if index is not None]
+        indexes = {index_key(index): index for index in self._logged["result"].numbers["index"]}
+        return [index for index in indexes.values() if index is not None]
 
-    def logged(self, kind: Kind) -> Logged:
+    def logged(self, kind: Kind) -> MetricLog:
         """Return all that was logged of a kind, by column."""
         return self._logged[kind]
 
@@ -348,13 +357,13 @@ class SessionView:
         return self._last[1]
 
     def _latest_values(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        latest: dict[str, Any] = {}
         if self._logged["result"]:
             for result in reversed(self.results()):
-                add_missing(found, result)
-        self._logged["epoch"].add_latest(found)
-        self._logged["batch"].add_latest(found)
-        return found
+                add_missing(latest, result)
+        self._logged["epoch"].add_latest(latest)
+        self._logged["batch"].add_latest(latest)
+        return latest
 
     def best(self, metric: str, mode: Mode = "min") -> Any:
         """Return the lowest or highest value of a metric: over the epochs, else batches, results.
@@ -370,12 +379,12 @@ class SessionView:
             BadLocation: there is no such mode.
         """
         for logged in (self._logged["epoch"], self._logged["batch"]):
-            found = best_of(logged.values(metric), mode)
-            if found is not None:
-                return found
-        found = best_of(self._unindexed(metric), mode)
-        if found is not None:
-            return found
+            value = best_of(logged.values(metric), mode)
+            if value is not None:
+                return value
+        value = best_of(self._unindexed(metric), mode)
+        if value is not None:
+            return value
         raise NoSuchMetric(metric, self.id, sorted(self.last))
 
     def _unindexed(self, metric: str) -> list[Any]:
@@ -408,7 +417,7 @@ class SessionView:
 
     def add_logged(self, kind: Kind, records: Sequence[Record]) -> None:
         """Add epochs, batches or results of this session."""
-        self._logged[kind].take(records)
+        self._logged[kind].add(records)
         times: dict[str, list[str]] = {}
         for record in records:
             if type(time := record.get("time")) is str:
@@ -443,7 +452,7 @@ class SessionView:
         self._first_time = min(self._first_time, first)
         self._last_time = max(self._last_time, last)
 
-    def _arrange(self, kind: Kind, logged: Logged) -> None:
+    def _arrange(self, kind: Kind, logged: MetricLog) -> None:
         """Order epochs, batches or results by their writers' starts, then by number.
 
         Forked children have no start: their records stay among those of the start that they
@@ -470,12 +479,12 @@ class SessionView:
         return self._life.start_of(writer)["time"] if writer in self._life.writers else None
 
     def _add_session(self, record: Record) -> None:
-        Stored.of(record, "meta", self._files)
+        LazyDict.of(record, "meta", self._files)
         self._life.add(record)
-        self._params = Stored.of(self._life.starts[0], "params", self._files)
+        self._params = LazyDict.of(self._life.starts[0], "params", self._files)
 
     def _add_meta(self, record: Record) -> None:
-        stored = Stored(record["body"], "extended" in record, self._files)
+        stored = LazyDict(record["body"], "extended" in record, self._files)
         self._metas.add(record, (record["writer"], stored), self._began(record))
 
     def _add_tag(self, record: Record) -> None:
@@ -489,7 +498,7 @@ class SessionView:
         self._life.add(record)
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Parse the time of a record."""
     return datetime.fromisoformat(text)
 
@@ -521,7 +530,7 @@ def _is_afterthought(record: Record) -> bool:
     return kind == "tag" or (kind == "end" and record["body"]["status"] == "killed")
 
 
-def _merged(parts: Iterable[Stored]) -> dict[str, Any]:
+def _merged(parts: Iterable[LazyDict]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for part in parts:
         merged.update(part.restored())

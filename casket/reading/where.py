@@ -160,7 +160,7 @@ class _Parser:
         self._at += 1
         return self._tokens[self._at - 1]
 
-    def _take(self, *texts: str) -> str:
+    def _accept(self, *texts: str) -> str:
         is_there = self._token.kind in {"sign", "name"} and self._token.text in texts
         return self._next().text if is_there else ""
 
@@ -189,7 +189,7 @@ class _Parser:
             return self._factor()
         signs, join = _LEVELS[level]
         if join is None:
-            return self._negated(level) if self._take("not") else self._level(level + 1)
+            return self._negated(level) if self._accept("not") else self._level(level + 1)
         start = self._at
         first, links = self._level(level + 1), []
         while sign := self._sign(signs):
@@ -202,15 +202,15 @@ class _Parser:
 
     def _sign(self, signs: tuple[str, ...]) -> str:
         if "is" not in signs:
-            return self._take(*signs)
-        if self._take("not"):
-            if not self._take("in"):
+            return self._accept(*signs)
+        if self._accept("not"):
+            if not self._accept("in"):
                 raise self._unexpected()
             return "not in"
-        sign = self._take(*signs)
+        sign = self._accept(*signs)
         if sign != "is":
             return sign
-        sign = "is not" if self._take("not") else "is"
+        sign = "is not" if self._accept("not") else "is"
         if self._token.text not in {"None", "null"}:
             problem = "only None can follow is; write == or != to compare"
             raise _Refused(problem, self._token.start)
@@ -221,7 +221,7 @@ class _Parser:
         return lambda lookup: not truth(read(lookup))
 
     def _factor(self) -> Reader:
-        if not self._take("-"):
+        if not self._accept("-"):
             return self._primary()
         self._check_number(self._at)
         read = self._nested(len(_LEVELS))
@@ -240,7 +240,7 @@ class _Parser:
             return lambda _: value
         if token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS):
             return self._name()
-        opening = self._take("(", "[")
+        opening = self._accept("(", "[")
         if not opening:
             raise self._unexpected()
         items, has_comma = self._items(token, ")" if opening == "(" else "]")
@@ -251,20 +251,20 @@ class _Parser:
     def _items(self, opening: _Token, closing: str) -> tuple[list[Reader], bool]:
         items: list[Reader] = []
         comma = ""
-        while not self._take(closing):
+        while not self._accept(closing):
             if self._token.kind == "end":
                 raise _Refused(f"this {opening.text} is never closed", opening.start)
             if items and not comma:
                 raise self._unexpected()
             items.append(self._nested(0))
-            comma = self._take(",")
+            comma = self._accept(",")
         return items, bool(comma) or len(items) > 1
 
     def _name(self) -> Reader:
         first = self._next()
         steps = [first.value]
         while self._token.text in {".", "["}:
-            steps.append(self._member() if self._take(".") else self._key())
+            steps.append(self._member() if self._accept(".") else self._key())
         if self._token.text == "(":
             return self._call(first, len(steps))
         parts = tuple(takewhile(lambda step: type(step) is str, steps))
@@ -280,12 +280,12 @@ class _Parser:
 
     def _key(self) -> str | int:
         self._next()
-        start, minus = self._token.start, self._take("-")
+        start, minus = self._token.start, self._accept("-")
         token = self._token
         if type(token.value) is not int and (minus or token.kind != "text"):
             raise _Refused("write quoted text or a whole number between the brackets", start)
         key: str | int = -self._next().value if minus else self._next().value
-        if not self._take("]"):
+        if not self._accept("]"):
             raise self._unexpected()
         return key
 

@@ -175,8 +175,8 @@ class Experiment:
 
     def exists(self) -> bool:
         """Tell whether the experiment is in the store (it may have been removed)."""
-        found = self.backend.store.records(experiment=self.id, kinds={"experiment"})
-        return next(found, None) is not None
+        records = self.backend.store.records(experiment=self.id, kinds={"experiment"})
+        return next(records, None) is not None
 
     def get_models(self) -> list[Model]:
         """Return its models, in the order they were added."""
@@ -225,7 +225,7 @@ class Experiment:
         fold = Fold(backend.files)
         heads = {"experiment", "model", "tag"}
         numbered = backend.store.records(experiment=self.id, kinds=heads)
-        fold.take(record for _, record in numbered if "session" not in record)
+        fold.add(record for _, record in numbered if "session" not in record)
         return fold
 
     def _create(self) -> None:
@@ -476,7 +476,7 @@ class Model:
             if view is not None:
                 return view
         fold = Fold(self.backend.files)
-        fold.take(holder.life.records)
+        fold.add(holder.life.records)
         return fold.sessions[holder.session]
 
     def _fold(self, **filters: Any) -> Fold:
@@ -529,8 +529,8 @@ def _tags(tags: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UnstorableValue: one is not text.
     """
-    found = (tags,) if isinstance(tags, str) else tuple(tags)
-    for tag in found:
+    names = (tags,) if isinstance(tags, str) else tuple(tags)
+    for tag in names:
         if not isinstance(tag, str):
             raise UnstorableValue("tags", type(tag).__name__, "give text")
-    return found
+    return names

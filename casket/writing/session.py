@@ -260,10 +260,10 @@ class Session:
         """
         self._check_open("add_batches")
         records = []
-        for batch_num, result, epoch, moment in batches:
+        for batch_num, result, epoch, timestamp in batches:
             body = _batch_body(batch_num, result, epoch)
             extended = self._encode_result(body)
-            records.append(self._record("batch", body, extended, utc(moment)))
+            records.append(self._record("batch", body, extended, utc(timestamp)))
         if records:
             self._append(records)
 

@@ -9,7 +9,7 @@ from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record
 
 
-class Stored(NamedTuple):
+class LazyDict(NamedTuple):
     """A dict as it stands in a record; what it says is read when it is asked for.
 
     It may refer to arrays in files, which may be large, or gone.
@@ -20,7 +20,7 @@ class Stored(NamedTuple):
     files: ArtifactFolder
 
     @classmethod
-    def of(cls, record: Record, name: str, files: ArtifactFolder) -> Stored:
+    def of(cls, record: Record, name: str, files: ArtifactFolder) -> LazyDict:
         """Take it from the body of a record."""
         return cls(record["body"][name], "extended" in record, files)
 
