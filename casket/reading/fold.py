@@ -1,7 +1,7 @@
-"""Records in, experiments, models and sessions out.
+"""Folding records into experiments, models and sessions.
 
-`Fold` is pure: it takes records in order and keeps what they add up to. Everything that reads
-(`casket.open`, pandas, the command line, the dashboard) uses the views it makes.
+`Fold` is pure: it consumes records in order and keeps the resulting state. All readers
+(`casket.open`, pandas, the command line, the dashboard) use the views it creates.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from casket.stores.base import Numbered
 
 AT_ONCE = 200
-"""Records taken together: epochs of one session cost less than half of what each costs alone."""
+"""Records added per call: epochs of the same session cost less than half as much in bulk."""
 
 
 def in_chunks(records: Iterable[Numbered]) -> Iterator[list[Numbered]]:
-    """Yield records, as a store does, as many at a time as `Fold.add` is quick with.
+    """Yield numbered records in chunks of a size that is efficient for `Fold.add`.
 
-    Read on from the last one's number only once all were taken: a nested document gives many
-    records of one number.
+    Resume after the last number only once all chunks have been added, because the records of a
+    nested document share a number.
     """
     following = iter(records)
     while chunk := list(islice(following, AT_ONCE)):
@@ -37,10 +37,10 @@ def in_chunks(records: Iterable[Numbered]) -> Iterator[list[Numbered]]:
 
 
 class Fold:
-    """What a sequence of records adds up to.
+    """The experiments, models and sessions described by a sequence of records.
 
     Args:
-        files: where the artifacts lie.
+        files: the artifact folder.
     """
 
     def __init__(self, files: ArtifactFolder) -> None:
@@ -51,12 +51,12 @@ class Fold:
         self._seen: dict[str, Seen] = {}
         self._waiting: defaultdict[tuple[str, Kind], list[Record]] = defaultdict(list)
         self._newer: set[str] = set()
-        # The sessions with new records since the last `settle`, and those that may go on.
+        # The sessions with new records since the last `settle`, and those that may continue.
         self._touched: dict[str, SessionView] = {}
         self._open: dict[str, SessionView] = {}
 
     def add(self, records: Iterable[Record]) -> list[Record]:
-        """Add the next records; return those that are no copies of ones already taken."""
+        """Add the next records; return the ones not seen before."""
         new = []
         for record in records:
             try:
@@ -91,23 +91,23 @@ class Fold:
             getattr(self, f"_add_{kind}")(record)
 
     def _add_waiting(self) -> None:
-        """Add the epochs, batches and results that wait to be added together."""
+        """Add the pending epochs, batches and results in bulk."""
         while self._waiting:
             first = next(iter(self._waiting))
             records = self._waiting.pop(first)
             self._session_of(records[0]).add_logged(first[1], records)
 
     def has(self, record: Record) -> bool:
-        """Return whether a record was added before."""
+        """Return whether a record has been added."""
         seen = self._seen.get(record["writer"])
         return seen is not None and record["n"] in seen
 
     def find_gone(self) -> dict[str, list[str]]:
-        """Look at the processes of the sessions without an end.
+        """Check the processes of the sessions without an end.
 
         Returns:
-            The writers whose process is gone, by session. What they wrote before they left is
-            to be read before `settle` is called with them.
+            The writers whose process has exited, by session. Read the store to its end before
+            passing them to `settle`: the writers may have appended records before they exited.
         """
         gone_by_session: dict[str, list[str]] = {}
         for key, view in {**self._open, **self._touched}.items():
@@ -116,7 +116,7 @@ class Fold:
         return gone_by_session
 
     def settle(self, gone: Mapping[str, list[str]]) -> None:
-        """Take note that everything was read that had been written when these writers were gone."""
+        """Record that the store has been read to its end after these writers had exited."""
         for key, view in {
             **self._touched,
             **{key: self.sessions[key] for key in gone if key in self.sessions},
@@ -167,7 +167,7 @@ class Fold:
                     del views[key]
 
     def _name_newer(self, record: Record) -> None:
-        """Warn of what only a newer casket can read, once of each version or kind."""
+        """Warn of a record that needs a newer casket, once per version or kind."""
         version, kind = record["v"], record["kind"]
         newer = f"format version {version}" if version > FORMAT_VERSION else f"kind {kind!r}"
         if newer not in self._newer:
@@ -183,7 +183,7 @@ class Fold:
 
 
 def _owner(view: ExperimentView | ModelView | SessionView) -> Any:
-    """Return what a record says that belongs to what is viewed."""
+    """Return the owner fields of the records of an experiment, model or session."""
     if isinstance(view, ExperimentView):
         return {"experiment": view.id}
     if isinstance(view, ModelView):

@@ -1,4 +1,4 @@
-"""What a session logs many of, epochs, batches and results: kept by column, read as rows."""
+"""The epochs, batches and results of a session, stored by column and read as rows."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ NUMBERS: dict[Kind, tuple[str, ...]] = {
     "batch": ("batch_num", "epoch"),
     "result": ("index",),
 }
-"""What stands beside the result in the body of a record."""
+"""The fields beside the result in the body of a record."""
 
 
 class Rows(list[dict[str, Any]]):
     """Epochs, batches or results, in the order they were logged.
 
     Args:
-        rows: the dicts.
-        number: the key that numbers them, such as `epoch_num`; empty where nothing does.
+        rows: the rows.
+        number: the key of the number of a row, such as `epoch_num`; empty if rows have no number.
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]] = (), number: str = "") -> None:
@@ -41,21 +41,21 @@ class Rows(list[dict[str, Any]]):
 
     @property
     def latest(self) -> Rows:
-        """The last row logged of each number, by number: the curve after a resume."""
+        """The last row logged under each number, sorted by number: the curve after a resume."""
         if not self._number:
             return self
         by_number = {row[self._number]: row for row in self}
         return Rows((by_number[number] for number in sorted(by_number)), self._number)
 
     def best(self, metric: str, mode: Mode = "min") -> dict[str, Any] | None:
-        """Return the row in which `metric` is lowest or highest; None if none holds a number.
+        """Return the row with the lowest or highest value of a metric, or None if it has no values.
 
         Args:
-            metric: its flat name, such as `loss` or `test.acc`.
+            metric: the flat name of the metric, such as `loss` or `test.acc`.
             mode: `"min"` or `"max"`.
 
         Raises:
-            BadLocation: there is no such mode.
+            BadLocation: `mode` is neither `"min"` nor `"max"`.
         """
         pick = _picker(mode)
         rated = [(value_under(row, metric), row) for row in self]
@@ -67,14 +67,14 @@ class Rows(list[dict[str, Any]]):
 class MetricLog:
     """All epochs, batches or results of a session.
 
-    They are kept by column, for there may be a million: those with the same names and types of
-    values together. One thread may read while another takes records: a record counts once all of
-    it is there, and a reader goes by the count it finds first.
+    There may be millions of them, so they are stored by column, grouped by the names and types of
+    their values. A thread may read while another adds records: a record is counted only once it
+    is complete, and readers use the count at the start of the call.
 
     Attributes:
-        numbers: what numbers the records, by name, such as `epoch_num`: a value a record.
-        times: when each was logged; None where that is not to be shown.
-        is_in_order: whether all are of one writer, in the order in which it made them.
+        numbers: the numbers of the records by name, such as `epoch_num`; a value per record.
+        times: the time of each record; None if it is not shown.
+        is_in_order: whether all records have the same writer and are in the order it wrote them.
     """
 
     def __init__(self, kind: Kind, files: ArtifactFolder) -> None:
@@ -85,7 +85,7 @@ class MetricLog:
         self._names = NUMBERS[kind]
         self.times = Times()
         self._files = files
-        # Of each record the place of its columns in the list; what is in none is by its position.
+        # For each record, the index of its columns; records outside of columns are in `_others`.
         self._places = bytearray()
         self._columns: list[Columns] = []
         self._others: dict[int, LazyDict] = {}
@@ -93,7 +93,7 @@ class MetricLog:
         self._last_shape: Shape | None = None
         self._last_place = NOWHERE
         self._last_append: Callable[[Iterable[Any]], object]
-        # Where each run of records of one writer begins, and each record's number of its writer's.
+        # The start of each run of records of the same writer, and the `n` of each record.
         self._runs: list[tuple[int, str]] = []
         self._turns = array("q")
         self.is_in_order = True
@@ -102,7 +102,7 @@ class MetricLog:
         return len(self._places)
 
     def add(self, records: Sequence[Record]) -> None:
-        """Add records; one that somebody edited until it says too little is named in a warning."""
+        """Add records; warn about records that were edited and cannot be read."""
         if self._add_alike(records):
             return
         for record in records:
@@ -112,9 +112,12 @@ class MetricLog:
                 name_unreadable(record, error)
 
     def _add_alike(self, records: Sequence[Record]) -> bool:
-        """Add records all at once, if they have nothing but floats under the same names.
+        """Add records in bulk if their values are floats under the same names.
 
-        Nearly all are so, and one by one they would take four times as long.
+        This is by far the most common case, and four times as fast as adding them individually.
+
+        Returns:
+            Whether the records were added.
         """
         try:
             bodies = [record["body"] for record in records]
@@ -131,7 +134,7 @@ class MetricLog:
             self._turn_to(records[0])
         except (_NoColumns, KeyError, OverflowError, *_BY_HAND):
             return False
-        # From here on nothing fails, as in `_add_one`.
+        # Nothing below may fail, as in `_add_one`.
         self._last_append(_values_of(results))
         for name, column in zip(self._names, numbers, strict=True):
             self.numbers[name].extend(column)
@@ -141,7 +144,7 @@ class MetricLog:
         return True
 
     def _note_turns(self, records: Sequence[Record], turns: array[int]) -> None:
-        """Note who wrote records that are being added, and in which turn."""
+        """Store the writer and the `n` of records that are being added."""
         writer = self._runs[-1][1] if self._runs else None
         for i, record in enumerate(records, len(self._turns)):
             if record["writer"] != writer:
@@ -159,7 +162,7 @@ class MetricLog:
         time = record["time"] if body.get("timestamp", True) else None
         turn = record["n"]
         try:
-            # Nearly every result has the shape of the one before it.
+            # Nearly every result has the shape of the previous result.
             if "extended" in record or (*result, *map(type, result.values())) != self._last_shape:
                 result = self._turn_to(record)
             self._last_append(result.values())
@@ -167,7 +170,7 @@ class MetricLog:
         except (_NoColumns, OverflowError, *_BY_HAND):
             self._others[len(self._places)] = LazyDict.of(record, "result", self._files)
             place = NOWHERE
-        # From here on nothing fails: half a record would shift the ones that follow.
+        # Nothing below may fail: half a record would shift all later records.
         for name, number in zip(self._names, numbers, strict=True):
             if type(number) is not int or not LEAST <= number <= MOST:
                 self._number_by_list(name)
@@ -176,7 +179,7 @@ class MetricLog:
         self._note_turns(
             [record], array("q", [turn if type(turn) is int and LEAST <= turn <= MOST else 0])
         )
-        self._places.append(place)  # last: from here on the record counts
+        self._places.append(place)  # last, because this makes the record count
 
     @property
     def writers(self) -> list[str]:
@@ -184,14 +187,14 @@ class MetricLog:
         return list(dict.fromkeys(writer for _, writer in self._runs))
 
     def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> MetricLog:
-        """Return the records ordered by the ranks of their writers.
+        """Return the records sorted by the ranks of their writers.
 
         Args:
-            ranks: the rank of each writer; records of equal rank stay as they are.
-            numbered: the writers whose own records are ordered by number.
+            ranks: the rank of each writer; records of equal rank keep their order.
+            numbered: the writers whose records are sorted by number.
 
         Returns:
-            Itself, if the records are in that order.
+            A new log, or this log if the records are already in that order.
         """
         writers = self._writers_of_all()
         keys = [
@@ -213,7 +216,7 @@ class MetricLog:
         """Return the records in another order."""
         other = MetricLog(self._kind, self._files)
         other._by_shape = dict(self._by_shape)
-        # Where each record is among those in the same columns.
+        # The position of each record within its columns.
         rows: list[int] = []
         counts = Counter[int]()
         for place in self._places:
@@ -238,7 +241,7 @@ class MetricLog:
         return other
 
     def metrics(self) -> list[str]:
-        """Return the flat names under which a number was logged, in order of first appearance."""
+        """Return the flat names with at least one number, in order of first appearance."""
         count = len(self)
         by_position = {
             self._places.find(place, 0, count): columns.metrics
@@ -252,10 +255,11 @@ class MetricLog:
         )
 
     def values(self, name: str) -> Sequence[Any]:
-        """Return for each record the value under a flat name, None where it has none.
+        """Return the value under a flat name for each record, or None where it is missing.
 
-        Where every record has a float, it is an `array`. It may be what grows with the records:
-        look at as many as there were, and do not change it. Arrays kept in files are None.
+        The values are an `array` if all of them are floats. The sequence may be the internal
+        column, which grows as records are added: do not modify it, and read no more values than
+        there were records. Arrays stored in files are returned as None.
         """
         count = len(self)
         if len(self._columns) == 1 and not self._others:
@@ -266,7 +270,7 @@ class MetricLog:
         return array("d", values) if set(map(type, values)) == {float} else values
 
     def table(self) -> dict[str, Sequence[Any]]:
-        """Return what `values` does for every flat name, with the arrays that are kept in files."""
+        """Return the values by flat name, including arrays stored in files."""
         if not self._others:
             names = dict.fromkeys(name for each in self._columns for name in each.names)
             return {name: self.values(name) for name in names}
@@ -275,17 +279,17 @@ class MetricLog:
         return {name: [row.get(name) for row in rows] for name in names}
 
     def seconds(self) -> array[float]:
-        """Return for each record its time in seconds since 1970; NaN where it has none."""
+        """Return the time of each record in seconds since the epoch, or NaN if it has no time."""
         return self.times.seconds()
 
     def results(self) -> list[dict[str, Any]]:
-        """Return what was logged, as the user gave it, in order."""
+        """Return the results as the user logged them, in order."""
         count = len(self)
         others = (dict(stored.restored()) for stored in self._stored_others())
         return self._in_order(count, [each.rows() for each in self._columns], others)
 
     def rows(self) -> Rows:
-        """Return a dict for each record: its numbers, what was logged, and its time."""
+        """Return a dict for each record: its numbers, its result and its time."""
         results = self.results()
         names, columns = tuple(self.numbers), list(self.numbers.values())
         rows = []
@@ -297,19 +301,19 @@ class MetricLog:
         return Rows(rows, names[0])
 
     def add_latest(self, latest: dict[str, Any]) -> None:
-        """Add the latest value of each metric, by flat name, to those that were found."""
+        """Add the latest value of each metric whose flat name is not yet in `latest`."""
         count = len(self)
-        # Those in the same columns have the same names: the last of them says all.
+        # Records in the same columns have the same names, so the last record is enough.
         last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
         for i in sorted(last.union(list(self._others)), reverse=True):
             if 0 <= i < count and not self._adds_nothing(i, latest):
                 add_missing(latest, self._result(i))
 
     def _in_kind(self, name: str, numbers: list[Any]) -> Column:
-        """Return numbers in the kind of column that is kept of them.
+        """Return numbers as the kind of column that stores them.
 
         Raises:
-            OverflowError, TypeError: they need another.
+            OverflowError, TypeError: the column cannot hold them.
         """
         if type(self.numbers[name]) is list:
             return numbers
@@ -322,10 +326,10 @@ class MetricLog:
             self.numbers[name] = list(self.numbers[name])
 
     def _turn_to(self, record: Record) -> Mapping[Any, Any]:
-        """Make the columns for a result the last ones; return it as they take it.
+        """Select the columns for a record and return its result in the form they accept.
 
         Raises:
-            _NoColumns: there are none for it.
+            _NoColumns: the result cannot be stored in columns.
         """
         result: Mapping[Any, Any] = record["body"]["result"]
         if "extended" in record:
@@ -347,7 +351,7 @@ class MetricLog:
     def _in_order(
         self, count: int, columns: Iterable[Iterable[Any] | None], others: Iterator[Any]
     ) -> list[Any]:
-        """Return what the records have in order, each from its columns; None where those do not."""
+        """Merge values from each column into record order, with None for missing columns."""
         sources = [repeat(None) if each is None else iter(each) for each in columns]
         if not self._others and len(sources) == 1:
             return list(islice(sources[0], count))
@@ -365,7 +369,7 @@ class MetricLog:
         return self._columns[place].row(self._places.count(place, 0, i))
 
     def _adds_nothing(self, i: int, latest: Mapping[str, Any]) -> bool:
-        """Tell whether a result is nothing new for sure; arrays in files are not loaded for it."""
+        """Return whether a result surely adds no metric, without loading arrays from files."""
         if i not in self._others or not self._others[i].value.keys() <= latest.keys():
             return False
         values = self._others[i].value.values()
@@ -373,31 +377,31 @@ class MetricLog:
 
 
 def _like(column: Column, values: list[Any]) -> Column:
-    """Return values in the kind of column that another one is."""
+    """Return values as the same kind of column as `column`."""
     return array(column.typecode, values) if isinstance(column, array) else values
 
 
 LEAST, MOST = -(2**63), 2**63 - 1
-"""What an `array` of whole numbers holds."""
+"""The range of integers that an `array` can hold."""
 
 _BY_HAND = (AttributeError, TypeError, RecursionError)
-"""What comes of a result that somebody edited: no dict, or one nested without end."""
+"""Errors caused by a result that was edited by hand: not a dict, or nested too deeply."""
 
 _LEAVES = frozenset({"$numberDouble", "$integer", "$numberDecimal", "$date", "$array"})
-"""What in a stored dict says that it stands for something else than a dict."""
+"""Keys of a stored dict that encodes another type of value."""
 
 NOWHERE = 255
-"""The place of a result that is in no columns: it holds what has a form of its own in JSON, or
-has one shape too many, or a number too large."""
+"""The place of a result that is not in columns, because it holds extended values or a number
+that is too large, or because there are too many shapes already."""
 
 _NOT_FINITE = [({"$numberDouble": text}, float(text)) for text in ("NaN", "Infinity", "-Infinity")]
 
 
 def _with_floats(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result with NaN and infinities read.
+    """Return a result with NaN and infinities decoded.
 
     Raises:
-        _NoColumns: it may hold what else JSON lacks.
+        _NoColumns: the result may contain other extended values.
     """
     read: dict[str, Any] = {}
     for key, value in stored.items():
@@ -416,11 +420,11 @@ def _values_of(results: Iterable[dict[str, Any]]) -> Iterator[Any]:
 
 
 EDITED = (AttributeError, KeyError, TypeError, ValueError)
-"""What comes of a record that lacks something, or holds it in another form than casket writes."""
+"""Errors caused by a record that was edited by hand: missing keys or values of another type."""
 
 
 def name_unreadable(record: Record, error: Exception) -> None:
-    """Warn of a record that cannot be shown; the others can."""
+    """Warn that a record cannot be read and is skipped."""
     is_missing = isinstance(error, KeyError)
     reason = f"has no {error}" if is_missing else f"cannot be read ({error})"
     warnings.warn(
@@ -432,20 +436,20 @@ def name_unreadable(record: Record, error: Exception) -> None:
 
 
 class _NoColumns(Exception):
-    """A result is to be kept as it stands in its record."""
+    """Raised for a result that cannot be stored in columns."""
 
 
 def best_of(values: Sequence[Any], mode: Mode) -> Any:
-    """Return the lowest or highest number among values; None if there is none."""
+    """Return the lowest or highest number among values, or None if there are no numbers."""
     return _picker(mode)(_numbers(values), default=None)
 
 
 def _numbers(values: Sequence[Any]) -> Sequence[Any]:
-    """Return the values that are numbers, the quick way if all are."""
+    """Return the values that are numbers, with a fast path if all of them are."""
     if isinstance(values, array) or {float, int}.issuperset(map(type, values)):
         try:
             has_nan = (total := sum(values)) != total
-        except OverflowError:  # a whole number that no float can hold
+        except OverflowError:  # an integer too large for a float
             has_nan = True
         if not has_nan:
             return values
@@ -453,14 +457,14 @@ def _numbers(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def value_under(result: Mapping[str, Any], name: str) -> Any:
-    """Return the value under a flat name; None if there is none."""
+    """Return the value under a flat name, or None if it is missing."""
     if name in result or "." not in name:
         return result.get(name)
     return flatten(result).get(name)
 
 
 def add_missing(values: dict[str, Any], result: Mapping[str, Any]) -> None:
-    """Add the values of a result whose flat names are not among those found."""
+    """Add the values of a result whose flat names are not yet in `values`."""
     for name, value in flatten(result).items():
         values.setdefault(name, value)
 
@@ -477,7 +481,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a number, which neither a bool nor NaN is."""
+    """Return whether a value is a number; bools and NaN are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 

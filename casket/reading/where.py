@@ -1,8 +1,8 @@
 """The `where` language: conditions such as `params.lr < 0.1 and 'svm' in tags`.
 
-`docs/where.md` is the reference. A condition is compiled to closures by recursive descent; no text
-of the user is ever run as code. `casket/dashboard/web/where.js` is the same for the page, and
-`tests/dashboard/where_cases.json` holds both to one meaning.
+`docs/where.md` is the reference. A condition is compiled to closures by recursive descent; text
+from the user is never executed as code. `casket/dashboard/web/where.js` implements the same
+language for the page, and `tests/dashboard/where_cases.json` tests both implementations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Reader = Callable[[Lookup], Any]
 LONGEST, DEEPEST = 10_000, 30
 WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
 KEYWORDS = frozenset({*WORDS, "and", "or", "not", "in", "is", "AND", "OR", "NOT"})
-"""Words that are names only in backquotes or after a dot."""
+"""Keywords; they are names only in backquotes or after a dot."""
 
 _EXAMPLE = "write comparisons joined with and, or, not, such as params.lr < 0.1 and 'svm' in tags"
 _ADVICE = {
@@ -47,7 +47,7 @@ _SPACE = "\u00a0\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 _TOKEN = re.compile(
     rf"(?P<space>[ \t\r\n{_SPACE}]+)"
     r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-    # A letter is also all that is not ASCII, but for spaces and a word processor's signs.
+    # Non-ASCII characters count as letters, except spaces and a word processor's signs.
     rf"|(?P<name>[^\x00-/:-@\[-^`{{-\x7f{_SPACE}≠≤≥−‘’“”\ud800-\udfff]+)"  # noqa: RUF001
     r"|(?P<quoted>`[^`]+`)"
     r"""|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -59,7 +59,7 @@ _ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.", re.DOTALL)
 
 
 class Name(NamedTuple):
-    """A name in a condition: its parts, and where it stands in the text."""
+    """A name in a condition: its parts and its position in the text."""
 
     parts: tuple[str, ...]
     start: int
@@ -67,13 +67,13 @@ class Name(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """A compiled condition, and the names in it."""
+    """A compiled condition and the names it contains."""
 
     read: Reader
     names: list[Name]
 
     def __call__(self, lookup: Lookup) -> bool:
-        """Return whether a session meets the condition; raises only what `lookup` raises."""
+        """Return whether a session meets the condition; only `lookup` may raise."""
         return truth(self.read(lookup))
 
 
@@ -84,11 +84,11 @@ def compile_where(expression: str) -> Condition:
         expression: the condition, such as `"last.val_loss < 0.3 or 'svm' in tags"`.
 
     Returns:
-        A function of a `Lookup`, which resolves a dotted name, given as its parts, to its value
-        or to `MISSING`.
+        A function of a `Lookup`, which resolves a dotted name, passed as a tuple of its parts, to
+        its value or to `MISSING`.
 
     Raises:
-        BadExpression: the expression cannot be read; points at the mistake.
+        BadExpression: the expression cannot be parsed; the message marks the position.
     """
     if len(expression) > LONGEST:
         problem = f"write a shorter expression, of at most {LONGEST} characters"
@@ -102,7 +102,7 @@ def compile_where(expression: str) -> Condition:
 
 
 class _Refused(Exception):
-    """The problem, and its position."""
+    """Raised for a syntax error, with the problem and its position."""
 
 
 class _Token(NamedTuple):
@@ -137,7 +137,7 @@ def _value(kind: str, text: str, start: int) -> Any:
 
 def _unescaped(escape: re.Match[str], start: int) -> str:
     try:
-        # JSON's escapes, which also join the two halves of a character.
+        # JSON's escapes, which also combine surrogate pairs.
         return "'" if escape[0] == r"\'" else str(json.loads(f'"{escape[0]}"'))
     except ValueError:
         problem = r"this escape is not read; write \\ for a backslash"
@@ -145,7 +145,7 @@ def _unescaped(escape: re.Match[str], start: int) -> str:
 
 
 class _Parser:
-    """Recursive descent over the levels of `_LEVELS`, the loosest first."""
+    """A recursive-descent parser over `_LEVELS`, which starts with the lowest precedence."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
