@@ -1,4 +1,4 @@
-"""Casket, the experiment file: what machine-learning experiments produce, in one file.
+"""Casket, the experiment file: the output of machine-learning experiments in a single file.
 
 from casket import Experiment as E
 
@@ -65,8 +65,8 @@ __all__ = [
     "open",
 ]
 
-# What a training script does not need is imported when it is asked for. What needs a framework is
-# not in __all__: `from casket import *` would import the framework, or fail without it.
+# Names that a training script does not need are imported on first access. Names that need a
+# framework are not in __all__, because `from casket import *` would import the framework, or fail.
 _LAZY = {
     "Casket": ("casket.reading.casket", "Casket"),
     "DBCallback": ("casket_integrations.keras", "DBCallback"),
@@ -79,9 +79,9 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'casket' has no attribute {name!r}")
     module, attribute = _LAZY[name]
-    found = getattr(import_module(module), attribute)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

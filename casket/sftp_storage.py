@@ -1,4 +1,4 @@
-"""A TinyDB on another machine: `TinyDB("user@host:~/db.json", storage=SFTPStorage)`."""
+"""A TinyDB storage on a remote machine: `TinyDB("user@host:~/db.json", storage=SFTPStorage)`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from casket.system import forks
 
 
 class SFTPStorage(Storage):
-    """Reads and writes whole documents, as TinyDB does.
+    """A TinyDB storage that keeps its document in a file on a remote machine.
 
-    A document is replaced as a whole: readers see the old one or the new. Of two that change it at
-    once TinyDB keeps the last; where several write at once, use `casket.Experiment`, which appends.
+    The document is replaced atomically: readers see either the old or the new version. If two
+    processes change it at once, the last write wins; for concurrent writers use
+    `casket.Experiment`, which appends.
 
     Args:
-        url: `user@host:path` or `sftp://user@host:port/path`; the file need not exist, its folder
-            must.
-        access_mode: `r` to refuse writing.
-        json_options: for `json.dumps`, such as `indent`.
+        url: `user@host:path` or `sftp://user@host:port/path`. The folder must exist, the file is
+            created if needed.
+        access_mode: `r` for read-only access.
+        json_options: keyword arguments for `json.dumps`, such as `indent`.
 
     Raises:
-        BadLocation: the location or the access mode is none.
-        StoreUnavailable: the machine cannot be reached, or refuses.
+        BadLocation: the location or the access mode is invalid.
+        StoreUnavailable: the machine cannot be reached, or refuses the connection.
     """
 
     def __init__(self, url: str, access_mode: str = "r+", **json_options: Any) -> None:
@@ -45,13 +46,13 @@ class SFTPStorage(Storage):
         forks.renew_in_children(self)
 
     def after_fork(self) -> None:
-        """Let go of the connection, which is the parent's, and be another holder of the lock."""
+        """Drop the connection, which belongs to the parent, and use a lock identity of its own."""
         self._connection.leave()
         self._connection = Connection(self._address)
         self._baton = Baton()
 
     def read(self) -> dict[str, dict[str, Any]] | None:
-        """Return the document; None if there is none yet."""
+        """Return the document, or None if it does not exist yet."""
         try:
             with contextlib.closing(SftpFile(self._connection, self._address, None)) as file:
                 text = file.read_at(0, file.size())
@@ -61,10 +62,10 @@ class SFTPStorage(Storage):
         return document
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
-        """Put a document in place of the one that is there.
+        """Replace the document.
 
         Raises:
-            BadLocation: it was opened to read.
+            BadLocation: the storage was opened read-only.
         """
         if self._is_read_only:
             raise BadLocation(f"{self._address} was opened with access_mode='r': it is read only")

@@ -1,8 +1,8 @@
-"""Tests for a store of your own: does it keep the promises of `casket.stores.base.Store`?
+"""Tests for custom stores, which check the protocol `casket.stores.base.Store`.
 
-Derive a test class from `StoreContract` and give it one fixture, `reopen`: a function that
-returns a new handle on the same store, which is empty when the test begins. It is called in
-threads and sent to other processes, so it must pickle; `functools.partial` does:
+Derive a test class from `StoreContract` and define a fixture `reopen` that returns a function. The
+function returns a new handle on the same store, which is empty at the start of the test. It is
+called in threads and sent to other processes, so it must be picklable, as `functools.partial` is:
 
     # tests/test_my_store.py
     from functools import partial
@@ -16,8 +16,8 @@ threads and sent to other processes, so it must pickle; `functools.partial` does
         def reopen(self, tmp_path):
             return partial(MyStore, tmp_path / "store")
 
-`pytest.register_assert_rewrite("casket.testing")` in your `conftest.py` lets pytest show the
-values that differ. A store that hangs is stopped by `pytest-timeout`.
+Call `pytest.register_assert_rewrite("casket.testing")` in your `conftest.py` to let pytest show the
+values that differ. Use `pytest-timeout` to stop a store that hangs.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from casket.stores.base import Claimed, Filters, Numbered, Store
 
 Reopen = Callable[[], Store]
 Wait = Callable[[], Any]
-"""Returns when everybody has called it."""
+"""A barrier: returns once all participants have called it."""
 Work = Callable[[Store, int, Wait], Any]
-"""What one of several threads or processes does with its handle, its number and `Wait`."""
+"""The function run by each of several threads or processes: a handle, its number and `Wait`."""
 
 T = TypeVar("T")
 
 ODD = 'a "quoted" \\ name, ünïcode 🎉'
 
 PATIENCE = 120.0
-"""Seconds a process may take."""
+"""The timeout for a process in seconds."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "empty": {},
@@ -71,9 +71,9 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def record(kind: str = "epoch", /, *, writer: Writer | None = None, **fields: Any) -> Record:
-    """Make a record of a session `s` of model `m` in experiment `e`, if nothing else is said.
+    """Return a record, by default of session `s` of model `m` in experiment `e`.
 
-    `body` may be among the fields; a field that is None is left out.
+    The fields may include `body`; fields that are None are omitted.
     """
     body = fields.pop("body", {"epoch_num": 1, "result": {"loss": 0.5}})
     fields = {"experiment": "e", "model": "m", "session": "s", **fields}
@@ -83,60 +83,60 @@ def record(kind: str = "epoch", /, *, writer: Writer | None = None, **fields: An
 
 
 def records(count: int, /, **fields: Any) -> list[Record]:
-    """Make several records, each of its own identity."""
+    """Return several records with distinct identities."""
     return [record(**fields) for _ in range(count)]
 
 
 def start(session: str, claim: str, writer: Writer | None = None) -> Record:
-    """Make the record that starts a session and holds a claim."""
+    """Return the record that starts a session and holds a claim."""
     return record("session", session=session, claim=claim, writer=writer, body={"params": {}})
 
 
 def end(started: Record, status: str, **changes: Any) -> Record:
-    """Make the record that ends what `started` began; `changes` may say otherwise."""
+    """Return the record that ends the session of `started`; `changes` replace its fields."""
     session = changes.pop("session", started.get("session"))
     body = {"status": status, "of": started["writer"], **changes}
     return record("end", session=session, body=body)
 
 
 class StoreContract:
-    """The tests of every sentence of the protocol `casket.stores.base.Store`."""
+    """Tests for each guarantee of the protocol `casket.stores.base.Store`."""
 
     shared_by_processes = True
-    """False for a store that other processes cannot reach, such as one in memory."""
+    """Whether other processes can open the store; False for a store in memory."""
 
     @pytest.fixture
     def store(self, reopen: Reopen) -> Iterator[Store]:
-        """One handle, closed after the test."""
+        """A handle that is closed after the test."""
         with closing(reopen()) as store:
             yield store
 
     @pytest.fixture
     def other(self, reopen: Reopen) -> Iterator[Store]:
-        """Another handle, closed after the test."""
+        """Another handle that is closed after the test."""
         with closing(reopen()) as store:
             yield store
 
-    # Append, and what comes out.
+    # Append and read.
 
     def test_a_new_store_is_empty(self, store: Store) -> None:
-        """Nothing comes out before something went in."""
+        """A new store contains no records."""
         assert list(store.records()) == []
 
     def test_append_returns_growing_numbers(self, store: Store) -> None:
-        """Each append returns a larger number than the one before, from 1 at least."""
+        """Each append returns a larger number than the last append, starting from at least 1."""
         numbers = [store.append([record()]) for _ in range(5)]
         assert numbers[0] >= 1
         assert is_ascending(numbers)
 
     def test_append_returns_the_number_of_its_last_record(self, store: Store) -> None:
-        """The record of that number is the last of the batch."""
+        """The returned number belongs to the last record of the batch."""
         batch = records(3)
         number = store.append(batch)
         assert dict(store.records())[number] == batch[-1]
 
     def test_records_come_in_the_order_they_were_appended(self, store: Store) -> None:
-        """Alone or in batches, in the order of their numbers."""
+        """Records are returned in the order of their numbers, however they were appended."""
         first, batch, last = record(), records(4), record()
         returned = [store.append([first]), store.append(batch), store.append([last])]
         stored = dict(store.records())
@@ -146,26 +146,26 @@ class StoreContract:
 
     @pytest.mark.parametrize("name", BODIES)
     def test_what_goes_in_comes_out_equal(self, store: Store, name: str) -> None:
-        """Whatever JSON can say: to the last digit, with int, float and bool kept apart."""
+        """JSON values are preserved exactly, including the difference of int, float and bool."""
         went_in = record(body=BODIES[name])
         store.append([went_in])
         [(_, came_out)] = store.records()
         assert typed(came_out) == typed(went_in)
 
     def test_records_of_a_batch_come_out_equal(self, store: Store) -> None:
-        """As those that were appended alone do."""
+        """Records appended in a batch are preserved as well."""
         batch = [record(body=body) for body in BODIES.values()]
         store.append(batch)
         assert [typed(r) for _, r in store.records()] == [typed(r) for r in batch]
 
     def test_a_record_that_belongs_to_nothing_comes_out_equal(self, store: Store) -> None:
-        """Experiment, model and session may be missing."""
+        """A record may lack experiment, model and session."""
         went_in = record("tag", experiment=None, model=None, session=None)
         store.append([went_in])
         assert [r for _, r in store.records()] == [went_in]
 
     def test_a_record_of_a_newer_version_comes_out_as_it_went_in(self, store: Store) -> None:
-        """With a kind, fields and a body nobody has heard of."""
+        """A record with an unknown kind, unknown fields and an unknown body is preserved."""
         newer: Any = {**record("hologram", body={"depth": [1]}), "v": 99, "colour": {"r": 1}}
         newer_end: Any = {**record("end", body={"how": "merged"}), "v": 99}
         store.append([newer])
@@ -174,7 +174,7 @@ class StoreContract:
         assert [r for _, r in store.records(kinds={"hologram"})] == [newer]
 
     def test_a_change_after_the_append_changes_nothing_stored(self, store: Store) -> None:
-        """The caller's dict is the caller's, and is not changed either."""
+        """The store keeps no reference to the caller's dict and does not modify it."""
         mine = [record(body={"list": [1]}) for _ in range(3)]
         before = typed(mine)
         store.append(mine[:1])
@@ -185,7 +185,7 @@ class StoreContract:
         assert [r["body"] for _, r in store.records()] == [{"list": [1]}] * 3
 
     def test_a_change_of_what_came_out_changes_nothing_stored(self, store: Store) -> None:
-        """Each reading gives records of its own."""
+        """Each read returns new records."""
         store.append([record(body={"list": [1]})])
         for _, came_out in store.records():
             came_out["body"]["list"].append(2)
@@ -194,8 +194,8 @@ class StoreContract:
     def test_a_batch_with_a_record_that_cannot_be_stored_is_not_appended(
         self, store: Store
     ) -> None:
-        """All of them or none; and the store goes on."""
-        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the store's codec raises
+        """A batch is appended as a whole or not at all, and the store stays usable."""
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the exception of the store's codec
             store.append([record(), record(body={"x": object()}), record()])
         assert list(store.records()) == []
         good = record()
@@ -218,14 +218,14 @@ class StoreContract:
         ],
     )
     def test_a_filter_selects_what_fits(self, store: Store, filters: dict[str, Any]) -> None:
-        """And all of it, in order."""
+        """A filter returns all matching records in order."""
         mixed = append_mixed(store)
         selected = list(store.records(**filters))
         assert selected
         assert selected == [(n, r) for n, r in mixed if Filters(**filters).fits(r)]
 
     def test_filters_select_what_fits_every_one_of_them(self, store: Store) -> None:
-        """In any combination, with `after` too."""
+        """Filters can be combined freely, including with `after`."""
         mixed = append_mixed(store)
         choices = product(
             (None, "e", "e2", "nowhere"),
@@ -251,12 +251,12 @@ class StoreContract:
     def test_a_filter_that_fits_nothing_selects_nothing(
         self, store: Store, filters: dict[str, Any]
     ) -> None:
-        """Also no kinds at all."""
+        """A filter without matches, such as an empty set of kinds, returns nothing."""
         append_mixed(store)
         assert list(store.records(**filters)) == []
 
     def test_after_a_number_come_the_larger_ones(self, store: Store) -> None:
-        """Without the record of that number; after the last there is nothing."""
+        """`after` excludes the record of that number; after the last number there is nothing."""
         numbers = [store.append([record()]) for _ in range(4)]
         assert [n for n, _ in store.records(after=numbers[1])] == numbers[2:]
         assert [n for n, _ in store.records(after=numbers[-1])] == []
@@ -265,7 +265,7 @@ class StoreContract:
     def test_reading_on_after_the_last_number_misses_and_repeats_nothing(
         self, store: Store, other: Store
     ) -> None:
-        """However often, and whoever appends."""
+        """Repeated reads after the last number return each record exactly once."""
         appended, followed, last = [], [], 0
         for i in range(6):
             batch = [record(body={"i": i, "j": j}) for j in range(i % 3 + 1)]
@@ -279,7 +279,7 @@ class StoreContract:
     # Handles.
 
     def test_another_handle_sees_all(self, store: Store, other: Store) -> None:
-        """Also one that had read before, and the other way round."""
+        """Each handle sees the records of the other, even if it has read before."""
         assert list(other.records()) == []
         mine, yours = record(), record()
         store.append([mine])
@@ -289,14 +289,14 @@ class StoreContract:
         assert [r for _, r in store.records()] == [mine, yours]
 
     def test_handles_that_take_turns_number_as_one(self, store: Store, other: Store) -> None:
-        """No number is given twice, none smaller comes later."""
+        """Numbers are unique and increase across handles."""
         numbers = [(store, other)[i % 2].append(records(i % 3 + 1)) for i in range(12)]
         assert is_ascending(numbers)
         assert is_ascending([n for n, _ in store.records()])
         assert len(list(store.records())) == sum(i % 3 + 1 for i in range(12))
 
     def test_a_closed_handle_opens_again_when_it_is_used(self, store: Store) -> None:
-        """To append, to read and to prune; closing twice does no harm."""
+        """A closed handle reopens to append, read or prune; closing twice has no effect."""
         store.close()
         store.append([record(session="s1")])
         store.close()
@@ -310,7 +310,7 @@ class StoreContract:
         assert [r.get("session") for _, r in store.records()] == ["s2", None]
 
     def test_a_new_handle_sees_what_a_closed_one_left(self, reopen: Reopen) -> None:
-        """And numbers on after it."""
+        """A new handle sees all records and continues the numbers."""
         left = record()
         with closing(reopen()) as store:
             number = store.append([left])
@@ -319,7 +319,7 @@ class StoreContract:
             assert store.append([record()]) > number
 
     def test_closing_one_handle_leaves_the_others_open(self, store: Store, other: Store) -> None:
-        """They append and read as before."""
+        """The other handles append and read as before."""
         store.append([record()])
         other.append([record()])
         other.close()
@@ -329,7 +329,7 @@ class StoreContract:
     # Claims.
 
     def test_a_running_session_holds_its_claim(self, store: Store, other: Store) -> None:
-        """Against every handle; the refusal names it."""
+        """The claim is refused to every handle; the exception contains the session."""
         store.append([start("s1", "c")], claim="c")
         for handle in (store, other):
             with pytest.raises(Claimed) as refused:
@@ -337,7 +337,7 @@ class StoreContract:
             assert refused.value.session == "s1"
 
     def test_a_completed_session_holds_its_claim(self, store: Store, other: Store) -> None:
-        """For good."""
+        """A completed session keeps its claim permanently."""
         first = start("s1", "c")
         store.append([first], claim="c")
         store.append([end(first, "completed")])
@@ -349,7 +349,7 @@ class StoreContract:
     def test_an_end_that_is_not_completed_gives_the_claim_up(
         self, store: Store, other: Store, status: str
     ) -> None:
-        """To whoever asks next, who then holds it."""
+        """The next session that requests the claim gets it."""
         first = start("s1", "c")
         store.append([first], claim="c")
         store.append([end(first, status)])
@@ -359,7 +359,7 @@ class StoreContract:
         assert refused.value.session == "s2"
 
     def test_an_end_of_another_writer_gives_nothing_up(self, store: Store) -> None:
-        """What counts is whose start the end names as `of`, not who wrote it."""
+        """An end refers to a start by its `of`, regardless of the writer of the end."""
         first = start("s1", "c")
         store.append([first], claim="c")
         store.append([end(first, "failed", of="somebody else")])
@@ -367,7 +367,7 @@ class StoreContract:
             store.append([start("s2", "c")], claim="c")
 
     def test_an_end_of_another_session_gives_nothing_up(self, store: Store) -> None:
-        """Even if the same writer began both."""
+        """This holds even if the same writer started both sessions."""
         writer = Writer()
         first = start("s1", "c", writer)
         store.append([first], claim="c")
@@ -376,7 +376,7 @@ class StoreContract:
             store.append([start("s3", "c")], claim="c")
 
     def test_each_writer_of_a_session_holds_its_claim(self, store: Store) -> None:
-        """A session that was continued gives it up when the last of them has failed."""
+        """A continued session releases its claim once its last writer has failed."""
         one, two = start("s1", "c"), start("s1", "c")
         store.append([one], claim="c")
         store.append([two])
@@ -387,7 +387,7 @@ class StoreContract:
         store.append([start("s2", "c")], claim="c")
 
     def test_a_session_whose_last_writer_completed_holds_its_claim(self, store: Store) -> None:
-        """Though an earlier writer of it failed."""
+        """The claim is held even if an earlier writer failed."""
         one, two = start("s1", "c"), start("s1", "c")
         store.append([one, end(one, "failed")])
         store.append([two, end(two, "completed")])
@@ -395,7 +395,7 @@ class StoreContract:
             store.append([start("s2", "c")], claim="c")
 
     def test_a_session_whose_last_writer_failed_gives_its_claim_up(self, store: Store) -> None:
-        """Though an earlier writer of it completed."""
+        """The claim is released even if an earlier writer completed."""
         one, two = start("s1", "c"), start("s1", "c")
         store.append([one, end(one, "completed")])
         store.append([two])
@@ -409,7 +409,7 @@ class StoreContract:
     def test_a_late_end_releases_nothing(
         self, store: Store, other: Store, status: str, is_in_the_same_batch: bool
     ) -> None:
-        """The first end of a writer counts, whoever wrote a later one."""
+        """Only the first end of a writer counts, regardless of the writer of later ends."""
         first = start("s1", "c")
         store.append([first], claim="c")
         store.append([end(first, "completed")])
@@ -426,7 +426,7 @@ class StoreContract:
     def test_a_session_that_starts_again_after_it_failed_holds_its_claim_again(
         self, store: Store
     ) -> None:
-        """Starts and ends count in their order."""
+        """Starts and ends are processed in order."""
         writer = Writer()
         first = start("s1", "c", writer)
         store.append([first, end(first, "failed")])
@@ -435,7 +435,7 @@ class StoreContract:
             store.append([start("s2", "c")], claim="c")
 
     def test_an_end_in_the_same_batch_counts_first(self, store: Store) -> None:
-        """So a killed session is ended and its claim taken over in one append."""
+        """A killed session can be ended and its claim transferred in a single append."""
         first, second = start("s1", "c"), start("s2", "c")
         store.append([first], claim="c")
         killed = end(first, "killed")
@@ -449,7 +449,7 @@ class StoreContract:
     def test_an_end_in_the_same_batch_that_gives_nothing_up_does_not_help(
         self, store: Store, status: str, of: str | None
     ) -> None:
-        """Completed, or of another writer: the claim stays held and nothing is written."""
+        """The claim stays held if the end is `completed` or of another writer; nothing is written."""
         first = start("s1", "c")
         store.append([first], claim="c")
         ended = end(first, status, of=of or first["writer"])
@@ -458,7 +458,7 @@ class StoreContract:
         assert [r for _, r in store.records()] == [first]
 
     def test_a_refused_append_writes_nothing(self, store: Store, other: Store) -> None:
-        """Not one record of the batch; and the next append goes on as if it had not been."""
+        """No record of the batch is written, and the next append is unaffected."""
         first, after = start("s1", "c"), record()
         number = store.append([first], claim="c")
         with pytest.raises(Claimed):
@@ -472,7 +472,7 @@ class StoreContract:
     def test_a_claim_on_a_record_without_a_session_is_held_until_it_is_pruned(
         self, store: Store, other: Store
     ) -> None:
-        """Nothing ends it; the refusal names no session."""
+        """Such a claim is never released by an end; the exception contains no session."""
         holder = record("experiment", model=None, session=None, claim="c")
         store.append([holder], claim="c")
         store.append([end(holder, "failed", session="s")])
@@ -485,7 +485,7 @@ class StoreContract:
     def test_a_claim_on_another_record_of_a_session_is_held_until_it_is_pruned(
         self, store: Store
     ) -> None:
-        """An end gives up what the start holds, nothing else."""
+        """An end releases only the claim of the start."""
         first, holder = start("s1", "c1"), record("artifact", session="s1", claim="c2")
         store.append([first, holder, end(first, "failed")])
         store.append([start("s2", "c1")], claim="c1")
@@ -493,14 +493,14 @@ class StoreContract:
             store.append([start("s3", "c2")], claim="c2")
 
     def test_other_claims_are_free(self, store: Store) -> None:
-        """A claim is refused for itself alone."""
+        """A held claim does not affect other claims."""
         store.append([start("s1", "c")], claim="c")
         store.append([start("s2", "c2")], claim="c2")
         store.append([start("s3", "C")], claim="C")
         assert len(list(store.records())) == 3
 
     def test_who_asks_for_no_claim_is_not_refused(self, store: Store) -> None:
-        """As a session is continued, or a record copied from another store."""
+        """Continued sessions and copied records do not request their claim."""
         store.append([start("s1", "c")], claim="c")
         store.append([start("s1", "c")])
         store.append([record(claim="c"), record()])
@@ -509,19 +509,19 @@ class StoreContract:
     def test_a_record_holds_its_claim_though_it_was_appended_without_asking(
         self, store: Store
     ) -> None:
-        """What is stored counts, not how it came in."""
+        """A stored claim is held regardless of how its record was appended."""
         store.append([record(), start("s1", "c")])
         with pytest.raises(Claimed):
             store.append([start("s2", "c")], claim="c")
 
     def test_a_claim_that_no_record_carries_is_not_held(self, store: Store) -> None:
-        """Asking for it holds nothing."""
+        """Requesting a claim without storing it does not hold it."""
         store.append([record()], claim="c")
         store.append([record()], claim="c")
         assert len(list(store.records())) == 2
 
     def test_a_newer_end_does_not_break_the_question_for_a_claim(self, store: Store) -> None:
-        """An end whose body nobody here understands gives nothing up."""
+        """An end with an unknown body releases nothing."""
         store.append([start("s1", "c")], claim="c")
         newer: Any = {**record("end", session="s1", body={"how": "merged"}), "v": 99}
         store.append([newer])
@@ -551,7 +551,7 @@ class StoreContract:
     def test_pruning_drops_what_the_tombstone_covers_and_nothing_else(
         self, store: Store, other: Store, covered: dict[str, Any]
     ) -> None:
-        """The rest keeps its numbers and its order; the tombstone comes last."""
+        """Other records keep their numbers and their order; the tombstone is last."""
         before = append_mixed(store)
         tombstone = deletion(Writer(), **covered)
         store.prune(tombstone)
@@ -565,7 +565,7 @@ class StoreContract:
     def test_numbers_of_what_was_pruned_are_not_used_again(
         self, store: Store, other: Store
     ) -> None:
-        """Also that of the newest record: a reader who has seen it misses nothing that follows."""
+        """Even the last number is not reused, so that readers after it miss nothing."""
         store.append([record(session="s1")])
         newest = store.append([record(session="s2")])
         store.prune(deletion(Writer(), sessions=["s2"]))
@@ -578,7 +578,7 @@ class StoreContract:
         assert came[0][1]["kind"] == "deleted"
 
     def test_when_everything_is_pruned_numbers_still_grow(self, store: Store, other: Store) -> None:
-        """What is left is the tombstones."""
+        """Only the tombstones remain."""
         numbers = []
         for handle in (store, other, store):
             numbers.append(handle.append([record(), record()]))
@@ -588,7 +588,7 @@ class StoreContract:
         assert [r["kind"] for _, r in store.records()] == ["deleted"] * 3 + ["epoch"]
 
     def test_an_empty_store_can_be_pruned(self, store: Store) -> None:
-        """Then it holds the tombstone."""
+        """After pruning, an empty store contains the tombstone."""
         tombstone = deletion(Writer(), sessions=["s"])
         store.prune(tombstone)
         assert [r for _, r in store.records()] == [tombstone]
@@ -597,14 +597,14 @@ class StoreContract:
     def test_a_tombstone_does_not_cover_what_comes_after_it(
         self, store: Store, other: Store
     ) -> None:
-        """An experiment of the same name may start again."""
+        """A new experiment may reuse the name of a pruned experiment."""
         store.append([record(body={"run": 1})])
         store.prune(deletion(Writer(), experiments=["e"]))
         other.append([record(body={"run": 2})])
         assert [r["body"] for _, r in store.records(kinds={"epoch"})] == [{"run": 2}]
 
     def test_handles_that_were_open_go_on_through_a_prune(self, store: Store, other: Store) -> None:
-        """What they append before and after it is kept and seen by all."""
+        """Records appended before and after a prune are kept and seen by all handles."""
         before, after, later = record(session="s1"), record(session="s3"), record(session="s3")
         other.append([before])
         store.append([record(session="s2")])
@@ -615,7 +615,7 @@ class StoreContract:
         assert list(store.records()) == list(other.records())
 
     def test_claims_of_what_was_pruned_are_free(self, store: Store, other: Store) -> None:
-        """And those of what was not are held."""
+        """The claims of other records stay held."""
         other.append([start("s1", "c1")], claim="c1")
         other.append([start("s2", "c2")], claim="c2")
         store.prune(deletion(Writer(), sessions=["s1"]))
@@ -625,7 +625,7 @@ class StoreContract:
                 other.append([start("s4", claim)], claim=claim)
 
     def test_a_newer_record_survives_a_prune(self, store: Store) -> None:
-        """As it went in."""
+        """A record of a newer version is preserved by a prune."""
         newer: Any = {**record("hologram", session="s1"), "v": 99, "colour": {"r": 1}}
         store.append([newer, record(session="s2")])
         store.prune(deletion(Writer(), sessions=["s2"]))
@@ -634,7 +634,7 @@ class StoreContract:
     def test_pruning_by_a_tombstone_that_names_nothing_changes_nothing_readers_see(
         self, store: Store, other: Store
     ) -> None:
-        """It only tidies up: the tombstone is not kept, numbers go on, claims are held."""
+        """The tombstone is not stored, the numbers continue and the claims stay held."""
         before = append_mixed(store)
         for handle in (store, other):
             handle.prune(deletion(Writer()))
@@ -644,7 +644,7 @@ class StoreContract:
             store.append([start("s4", "c1")], claim="c1")
 
     def test_an_empty_store_can_be_tidied_up(self, store: Store) -> None:
-        """It stays empty."""
+        """An empty store stays empty."""
         store.prune(deletion(Writer()))
         assert list(store.records()) == []
         assert store.append([record()]) >= 1
@@ -654,7 +654,7 @@ class StoreContract:
     def test_a_reader_in_the_middle_goes_on_while_others_append_and_prune(
         self, store: Store, other: Store
     ) -> None:
-        """It meets no error, an ordered result, and all that was there and still is."""
+        """The reader gets an ordered result with all records that exist throughout."""
         text = "x" * 1000
         for i in range(6):
             body = {"x": text, "i": i}
@@ -673,7 +673,7 @@ class StoreContract:
     def test_a_reader_that_stops_in_the_middle_leaves_the_store_usable(
         self, store: Store, other: Store
     ) -> None:
-        """It holds nobody up."""
+        """An abandoned reader does not block other operations."""
         store.append(records(10))
         next(store.records())
         waiting = other.records()
@@ -684,7 +684,7 @@ class StoreContract:
         assert len(list(store.records(kinds={"epoch"}))) == 1
 
     def test_a_batch_is_seen_whole_or_not_at_all(self, reopen: Reopen) -> None:
-        """By readers that look all the time while others append."""
+        """Readers never see a part of a batch while others append."""
         done = threading.Event()
 
         def append(store: Store, me: int, wait: Wait) -> None:
@@ -709,7 +709,7 @@ class StoreContract:
             assert batches[::3] == batches[1::3] == batches[2::3]
 
     def test_followers_miss_nothing_while_others_append(self, store: Store, reopen: Reopen) -> None:
-        """Nothing comes later with a smaller number than what was seen."""
+        """No record appears with a smaller number than a record already read."""
         is_done = [False, False, False]
 
         def append(store: Store, me: int, wait: Wait) -> list[Record]:
@@ -739,7 +739,7 @@ class StoreContract:
         assert len(followed) == 120
 
     def test_threads_may_share_a_handle(self, store: Store) -> None:
-        """Each append gets a number of its own, and nothing is lost."""
+        """Concurrent appends get distinct numbers, and no record is lost."""
 
         def append(store: Store, me: int, wait: Wait) -> list[int]:
             wait()
@@ -754,7 +754,7 @@ class StoreContract:
     def test_of_threads_that_race_for_a_claim_one_wins(
         self, store: Store, reopen: Reopen, is_shared: bool
     ) -> None:
-        """The others are told whom the claim belongs to."""
+        """Only one claimant succeeds; the others learn which session holds the claim."""
         outcomes = in_threads((lambda: store) if is_shared else reopen, *[race_for_claims] * 4)
         assert_each_contest_was_won_once(outcomes, store)
 
@@ -763,14 +763,14 @@ class StoreContract:
     def test_of_processes_that_race_for_a_claim_one_wins(
         self, store: Store, reopen: Reopen
     ) -> None:
-        """The others are told whom the claim belongs to."""
+        """Only one claimant succeeds; the others learn which session holds the claim."""
         self._need_processes()
         assert_each_contest_was_won_once(in_processes(reopen, race_for_claims, 3), store)
 
     def test_processes_append_and_prune_at_once_and_nothing_is_lost(
         self, store: Store, reopen: Reopen
     ) -> None:
-        """Numbers are given once, each process finds its records in its order."""
+        """Numbers are unique, and the records of each process keep their order."""
         self._need_processes()
         numbers = in_processes(reopen, append_and_prune, 3)
         kept = list(store.records(kinds={"epoch"}))
@@ -782,7 +782,7 @@ class StoreContract:
         assert len(list(store.records(kinds={"deleted"}))) == 15
 
     def test_what_append_returned_for_outlives_a_kill(self, store: Store, reopen: Reopen) -> None:
-        """`kill -9` at any moment takes nothing that was acknowledged, and the store goes on."""
+        """`kill -9` loses no acknowledged record, and the store stays usable."""
         self._need_processes()
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
@@ -796,21 +796,21 @@ class StoreContract:
                 acknowledged.append(receive(receiver))
         process.join(PATIENCE)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a store may say that it mends what was cut
+            warnings.simplefilter("ignore")  # a store may warn that it repairs a cut record
             number = store.append([record(session="after")])
         stored = {n: r["body"].get("i") for n, r in store.records()}
         assert {n: stored.get(n) for n, _ in acknowledged} == dict(acknowledged)
         assert number > max(n for n, _ in acknowledged)
 
     def test_a_forked_child_appends_through_the_handle_it_inherits(self, store: Store) -> None:
-        """So does its parent; both see all of it."""
+        """Parent and child append through the same handle and see all records."""
         self._need_processes()
         if not hasattr(os, "fork"):
             pytest.skip("this system has no fork")
         store.append([record(session="parent")])
         ready, begun = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that threads are running: that is the point
+            warnings.simplefilter("ignore")  # of running threads, which this test is about
             child = os.fork()
         if child == 0:
             try:
@@ -837,12 +837,12 @@ class StoreContract:
 
 
 def is_ascending(numbers: Sequence[int]) -> bool:
-    """Tell whether each number is larger than the one before."""
+    """Return whether the numbers are strictly increasing."""
     return all(one < following for one, following in pairwise(numbers))
 
 
 def typed(value: Any) -> Any:
-    """Return a JSON value in a form where 1, 1.0 and True differ."""
+    """Return a JSON value in a form that distinguishes 1, 1.0 and True."""
     if isinstance(value, dict):
         return {key: typed(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -851,7 +851,7 @@ def typed(value: Any) -> Any:
 
 
 def append_mixed(store: Store) -> list[Numbered]:
-    """Append records that differ in all that filters look at; return them with their numbers."""
+    """Append records that differ in all filtered fields; return them with their numbers."""
     first = start("s", "c1")
     other = record("session", session="s2", model="m2", claim="c2", body={"params": {}})
     mixed = [
@@ -876,7 +876,7 @@ def append_mixed(store: Store) -> list[Numbered]:
 
 
 def race_for_claims(store: Store, me: int, wait: Wait) -> list[tuple[str, str | None]]:
-    """Ask for claims at the same time as the others; return own session and who has each."""
+    """Request claims concurrently; return this session and the holder of each claim."""
     outcomes = []
     for i in range(8):
         session = f"s{i}-{me}"
@@ -893,7 +893,7 @@ def race_for_claims(store: Store, me: int, wait: Wait) -> list[tuple[str, str | 
 def assert_each_contest_was_won_once(
     outcomes: Sequence[Sequence[tuple[str, str | None]]], store: Store
 ) -> None:
-    """Check what `race_for_claims` returned to each against what is in the store."""
+    """Check the results of `race_for_claims` against the records in the store."""
     for i, contest in enumerate(zip(*outcomes, strict=True)):
         winners = [session for session, holder in contest if holder == session]
         assert len(winners) == 1
@@ -903,7 +903,7 @@ def assert_each_contest_was_won_once(
 
 
 def append_and_prune(store: Store, me: int, wait: Wait) -> list[int]:
-    """Append, and prune something else now and then; return the numbers of what was not pruned."""
+    """Append, and prune other records repeatedly; return the numbers of the remaining records."""
     wait()
     numbers = []
     for i in range(50):
@@ -915,7 +915,7 @@ def append_and_prune(store: Store, me: int, wait: Wait) -> list[int]:
 
 
 def append_for_ever(reopen: Reopen, sender: Connection) -> None:
-    """Append, and say after each append that it returned."""
+    """Append indefinitely, and acknowledge each append after it has returned."""
     store = reopen()
     writer, i = Writer(), 0
     while True:
@@ -925,7 +925,7 @@ def append_for_ever(reopen: Reopen, sender: Connection) -> None:
 
 
 def in_threads(reopen: Reopen, *works: Work) -> list[Any]:
-    """Run each work in a thread with a handle of its own; return what they return."""
+    """Run each function in a thread with its own handle; return their results."""
     barrier = threading.Barrier(len(works))
 
     def run(me: int) -> Any:
@@ -940,7 +940,7 @@ def in_threads(reopen: Reopen, *works: Work) -> list[Any]:
 
 
 def results(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Return what each returns; if any raises, raise the error that is not a consequence."""
+    """Return the results of all calls; if calls fail, raise the error that is the cause."""
     returned: list[T] = []
     errors: list[Exception] = []
     for call in calls:
@@ -955,7 +955,7 @@ def results(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def in_processes(reopen: Reopen, work: Work, count: int) -> list[Any]:
-    """Run a work in several new processes with a handle each; return what they return."""
+    """Run a function in several new processes with a handle each; return their results."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(count, timeout=PATIENCE)
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
@@ -977,7 +977,7 @@ def in_processes(reopen: Reopen, work: Work, count: int) -> list[Any]:
 
 
 def run_one(reopen: Reopen, work: Work, me: int, wait: Wait, sender: Connection) -> None:
-    """Do a work in this process and send what it returns, or how it failed."""
+    """Run a function in this process and send its result, or its traceback if it fails."""
     outcome, problem = None, None
     try:
         with closing(reopen()) as store:
@@ -988,6 +988,6 @@ def run_one(reopen: Reopen, work: Work, me: int, wait: Wait, sender: Connection)
 
 
 def receive(receiver: Connection) -> Any:
-    """Return what the other process sends."""
+    """Return the result sent by the other process."""
     assert receiver.poll(PATIENCE), f"a process said nothing for {PATIENCE} s"
     return receiver.recv()

@@ -64,9 +64,9 @@ def shown(fold):
 def test_records_taken_together_add_up_to_the_same_as_one_by_one(seed, tmp_path):
     records = some_records(random.Random(seed))
     alone, together, in_parts = (Fold(ArtifactFolder(tmp_path)) for _ in range(3))
-    new = [record for each in records for record in alone.take([each])]
-    assert together.take(records) == new
-    assert [each for at in range(0, 400, 7) for each in in_parts.take(records[at : at + 7])] == new
+    new = [record for each in records for record in alone.add([each])]
+    assert together.add(records) == new
+    assert [each for at in range(0, 400, 7) for each in in_parts.add(records[at : at + 7])] == new
     assert len(alone.sessions) >= 3
     assert shown(together) == shown(in_parts) == shown(alone)
 
@@ -86,7 +86,7 @@ def test_a_record_that_somebody_edited_costs_no_other(kind, edit, tmp_path):
     odd = {**writer.record(kind, {"of": "x", "status": "failed", "epoch_num": 9}, **owner), **edit}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CasketWarning)
-        fold.take([*epochs[:2], odd, *epochs[2:]])
+        fold.add([*epochs[:2], odd, *epochs[2:]])
     session = fold.sessions[SESSIONS[0]]
     assert [row["epoch_num"] for row in session.epochs if "loss" in row] == [0, 1, 2, 3]
     assert session.status in STATUSES
@@ -96,4 +96,4 @@ def test_a_record_that_somebody_edited_is_named(tmp_path):
     fold, writer = Fold(ArtifactFolder(tmp_path)), Writer()
     end = writer.record("end", {}, experiment="exp", model="net", session=SESSIONS[0])
     with pytest.warns(CasketWarning, match=f"'end', {writer.id}:1, has no 'of'"):
-        fold.take([end])
+        fold.add([end])

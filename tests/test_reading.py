@@ -15,7 +15,7 @@ import pytest
 import casket
 from casket import BadExpression, BadLocation, CasketWarning, Experiment
 from casket.format.records import Writer, claim_key, deletion
-from casket.reading.rows import Logged
+from casket.reading.rows import MetricLog
 from casket.stores.base import StoreOptions
 from casket.stores.location import locate
 from casket.system import processes
@@ -960,15 +960,15 @@ def test_ctrl_c_in_the_midst_of_reading_loses_no_record(file_url, monkeypatch):
     model = experiment.model("net")
     with casket.open(file_url) as runs, model.session() as session:
         session.add_batches((i, {"loss": 0.5}, None, 0.0) for i in range(1000))
-        taken, take = [], Logged.take
+        added, add = [], MetricLog.add
 
         def interrupted(logged, records):
-            taken.append(records)
-            if len(taken) == 3:
+            added.append(records)
+            if len(added) == 3:
                 raise KeyboardInterrupt
-            take(logged, records)
+            add(logged, records)
 
-        monkeypatch.setattr(Logged, "take", interrupted)
+        monkeypatch.setattr(MetricLog, "add", interrupted)
         with pytest.raises(KeyboardInterrupt):
             runs.sessions()
         (view,) = runs.sessions()

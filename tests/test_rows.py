@@ -15,7 +15,7 @@ from casket import CasketWarning, Experiment
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Writer
 from casket.format.values import Encoder
-from casket.reading.rows import Logged, flatten
+from casket.reading.rows import MetricLog, flatten
 
 TIME = "2026-11-23T08:57:10.123456Z"
 
@@ -27,7 +27,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def logged(files):
-    return Logged("epoch", files)
+    return MetricLog("epoch", files)
 
 
 def record(number, result, kind="epoch", time=TIME, **body):
@@ -105,7 +105,7 @@ CASES = [
 def test_what_comes_out_is_what_went_in(make, seed, logged):
     results = make(random.Random(seed))
     for number, result in enumerate(results, 1):
-        logged.take([record(number, result)])
+        logged.add([record(number, result)])
         assert len(logged) == number
     assert exactly(logged.results()) == exactly(results)
     assert list(logged.numbers["epoch_num"]) == list(range(1, len(results) + 1))
@@ -126,11 +126,11 @@ def test_records_taken_together_add_up_to_the_same_as_one_by_one(make, seed, at_
             time=rng.choice([TIME, TIME, "2026-11-23"]), timestamp=rng.random() < 0.9,
         ) for i, result in enumerate(make(rng))
     ]  # fmt: skip
-    alone, together = Logged("batch", files), Logged("batch", files)
+    alone, together = MetricLog("batch", files), MetricLog("batch", files)
     for each in records:
-        alone.take([each])
+        alone.add([each])
     for start in range(0, len(records), at_once):
-        together.take(records[start : start + at_once])
+        together.add(records[start : start + at_once])
     assert exactly(together.rows()) == exactly(alone.rows())
     assert exactly(together.results()) == exactly(alone.results())
     assert exactly(together.table()) == exactly(alone.table())
@@ -142,7 +142,7 @@ def test_records_taken_together_add_up_to_the_same_as_one_by_one(make, seed, at_
 def test_one_odd_record_among_many_alike_keeps_its_place(odd, logged):
     records = [record(number, {"loss": number / 10}) for number in range(5)]
     records[2]["body"].update(odd)
-    logged.take(records)
+    logged.add(records)
     assert [row["loss"] for row in logged.rows()] == [0.0, 0.1, 0.2, 0.3, 0.4]
     assert logged.rows()[2]["epoch_num"] == odd.get("epoch_num", 2)
     assert [time is None for time in logged.times] == [
@@ -154,7 +154,7 @@ def test_one_odd_record_among_many_alike_keeps_its_place(odd, logged):
 def test_the_values_of_each_name_are_those_in_the_results(make, seed, logged):
     results = make(random.Random(seed))
     for number, result in enumerate(results, 1):
-        logged.take([record(number, result)])
+        logged.add([record(number, result)])
     flat = [flatten(result) for result in results]
     names = dict.fromkeys(name for result in flat for name in result)
     table = logged.table()
@@ -179,7 +179,7 @@ def test_the_latest_value_of_each_name_is_that_of_the_last_result_with_it(make, 
     results = make(random.Random(seed))
     expected, found = {"given": "before"}, {"given": "before"}
     for number, result in enumerate(results, 1):
-        logged.take([record(number, result)])
+        logged.add([record(number, result)])
     for result in reversed(results):
         for name, value in flatten(result).items():
             expected.setdefault(name, value)
@@ -208,7 +208,7 @@ def test_what_is_read_from_a_file_is_what_was_logged(make, seed, file_url):
 
 def test_a_result_that_was_changed_by_who_asked_for_it_is_unchanged_for_others(logged):
     for number, result in enumerate([{"loss": 0.5}, {"at": MOMENT}, {}]):
-        logged.take([record(number, result)])
+        logged.add([record(number, result)])
     for result in logged.results():
         result["mine"] = 1
     assert logged.results() == [{"loss": 0.5}, {"at": MOMENT}, {}]
@@ -222,21 +222,21 @@ def test_a_whole_number_that_only_others_write_is_read_all_the_same(place, logge
     for number, (one, two) in enumerate([(1, 2), large, (3, 4)]):
         row = record(number, {})
         row["body"]["result"] = {"one": one, "two": two}
-        logged.take([row])
+        logged.add([row])
     assert [tuple(result.values()) for result in logged.results()] == [(1, 2), tuple(large), (3, 4)]
     assert logged.metrics() == ["one", "two"]
 
 
 def test_numbers_are_as_they_were_given(files):
-    batches = Logged("batch", files)
+    batches = MetricLog("batch", files)
     epochs = [1, 2**63 - 1, None, 3, 2**64 - 1, None]
     for epoch in epochs:
-        batches.take([record(7, {"loss": 0.5}, kind="batch", epoch=epoch)])
+        batches.add([record(7, {"loss": 0.5}, kind="batch", epoch=epoch)])
     assert list(batches.numbers["epoch"]) == epochs
     indexes = [1, True, 1.0, "1", None, -0.0, False, 0]
-    results = Logged("result", files)
+    results = MetricLog("result", files)
     for index in indexes:
-        results.take([record(index, {"loss": 0.5}, kind="result")])
+        results.add([record(index, {"loss": 0.5}, kind="result")])
     assert exactly(results.numbers["index"]) == exactly(indexes)
 
 
@@ -258,8 +258,8 @@ TIMES = [
 
 def test_times_come_out_as_they_were_written(logged):
     for number, time in enumerate([*TIMES, *TIMES[::-1]]):
-        logged.take([record(number, {"loss": 0.5}, time=time)])
-        logged.take([record(number, {"loss": 0.5}, time=time, timestamp=False)])
+        logged.add([record(number, {"loss": 0.5}, time=time)])
+        logged.add([record(number, {"loss": 0.5}, time=time, timestamp=False)])
     expected = [shown for time in [*TIMES, *TIMES[::-1]] for shown in (time, None)]
     assert list(logged.times) == logged.times[:] == expected
     assert logged.times[-3:] == expected[-3:]
@@ -272,8 +272,8 @@ def test_times_come_out_as_they_were_written(logged):
 def test_seconds_are_those_since_1970_and_nan_where_no_time_is_known(logged):
     expected = []
     for number, time in enumerate(TIMES):
-        logged.take([record(number, {"loss": 0.5}, time=time)])
-        logged.take([record(number, {"loss": 0.5}, time=time, timestamp=False)])
+        logged.add([record(number, {"loss": 0.5}, time=time)])
+        logged.add([record(number, {"loss": 0.5}, time=time, timestamp=False)])
         try:
             moment = datetime.fromisoformat(time)
             expected += [(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()]
@@ -296,7 +296,7 @@ def test_an_array_in_a_file_is_not_loaded_to_learn_the_metrics_beside_it(memory,
 
 
 def test_a_reader_sees_whole_records_only_while_another_thread_adds_more(files):
-    logged, count = Logged("batch", files), 6000
+    logged, count = MetricLog("batch", files), 6000
     shapes = [{"loss"}, {"loss", "acc"}, {"loss", "test"}, {"loss", "at"}]
     records = []
     for i in range(count):
@@ -330,7 +330,7 @@ def test_a_reader_sees_whole_records_only_while_another_thread_adds_more(files):
     for reader in readers:
         reader.start()
     for at in range(0, count, 7):
-        logged.take(records[at : at + 7])
+        logged.add(records[at : at + 7])
     for reader in readers:
         reader.join()
     assert not wrong
@@ -341,7 +341,7 @@ def test_many_epochs_take_little_memory(run_python):
     grown = run_python("""
     import resource
     from casket.format.artifacts import ArtifactFolder
-    from casket.reading.rows import Logged
+    from casket.reading.rows import MetricLog
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -352,11 +352,11 @@ def test_many_epochs_take_little_memory(run_python):
         body = {"epoch_num": i, "result": result}
         return {"kind": "epoch", "writer": "w", "n": i + 1, "time": time, "body": body}
 
-    logged = Logged("epoch", ArtifactFolder("files"))
-    logged.take([epoch(0)])
+    logged = MetricLog("epoch", ArtifactFolder("files"))
+    logged.add([epoch(0)])
     before = peak()
     for i in range(1, 200_000):
-        logged.take([epoch(i)])
+        logged.add([epoch(i)])
     print(peak() - before)
     """)
     assert float(grown) < 25
@@ -386,18 +386,18 @@ def test_a_result_that_somebody_edited_leaves_the_others_readable(odd, tmp_path)
 
 def test_a_record_without_what_numbers_it_is_refused_whole(logged):
     """Half of it would shift the numbers of all that follow."""
-    logged.take([record(1, {"loss": 0.1})])
+    logged.add([record(1, {"loss": 0.1})])
     broken = record(2, {"loss": 0.2})
     del broken["body"]["epoch_num"]
     with pytest.warns(CasketWarning, match=f"'epoch', {broken['writer']}:1, has no 'epoch_num'"):
-        logged.take([broken, record(3, {"loss": 0.3})])
+        logged.add([broken, record(3, {"loss": 0.3})])
     assert [(row["epoch_num"], row["loss"]) for row in logged.rows()] == [(1, 0.1), (3, 0.3)]
 
 
 @pytest.mark.parametrize("time", [5, "\ud800" * 27, "ü" * 27, " " * 27, ["x"]], ids=repr)
 def test_a_time_that_somebody_edited_comes_out_as_it_stands(time, logged):
-    logged.take([record(1, {"loss": 0.1}, time=time)])
-    logged.take([record(2, {"loss": 0.2})])
+    logged.add([record(1, {"loss": 0.1}, time=time)])
+    logged.add([record(2, {"loss": 0.2})])
     assert list(logged.times) == [time, TIME]
     assert math.isnan(logged.seconds()[0])
     assert not math.isnan(logged.seconds()[1])
@@ -406,5 +406,5 @@ def test_a_time_that_somebody_edited_comes_out_as_it_stands(time, logged):
 @pytest.mark.parametrize("number", [True, None, 2**63, -(2**64), 1.5, [2]], ids=repr)
 def test_any_number_of_an_epoch_comes_out_as_it_is(number, logged):
     for each in (1, number, 3):
-        logged.take([record(each, {"loss": 0.1})])
+        logged.add([record(each, {"loss": 0.1})])
     assert exactly(list(logged.numbers["epoch_num"])) == exactly([1, number, 3])

@@ -13,7 +13,7 @@ from casket.format.records import Record
 from casket.reading.casket import Casket
 from casket.reading.rows import flatten, is_number
 from casket.reading.summary import as_json, epoch_count, facts
-from casket.reading.views import SessionView, moment
+from casket.reading.views import SessionView, parse_time
 
 TOTALS = ("epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs")
 """Params that say how many epochs there will be."""
@@ -59,7 +59,7 @@ def pace_of(session: SessionView) -> dict[str, Any]:
         epochs_per_second, and expected_end, which is None where nothing says how many epochs
         there will be.
     """
-    times = [moment(time) for time in session.logged("epoch").times[-WINDOW:] if time]
+    times = [parse_time(time) for time in session.logged("epoch").times[-WINDOW:] if time]
     if len(times) < 2 or times[-1] <= times[0]:
         return {"epochs_per_second": None, "expected_end": None}
     pace = (len(times) - 1) / (times[-1] - times[0]).total_seconds()
@@ -102,7 +102,7 @@ def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
             click.echo(options.json_line(record))
             continue
         if record["kind"] == "batch":
-            time, session = moment(record["time"]), record["session"]
+            time, session = parse_time(record["time"]), record["session"]
             if time - shown.get(session, datetime.min.replace(tzinfo=UTC)) < BATCH_INTERVAL:
                 continue
             shown[session] = time
@@ -166,6 +166,6 @@ def _clock(time: str | None) -> str:
     """Return a time of the day here, with the date if it is another day."""
     if not time:
         return ""
-    local = moment(time).astimezone()
+    local = parse_time(time).astimezone()
     is_today = local.date() == datetime.now().astimezone().date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"

@@ -1,9 +1,9 @@
-"""What may go from a store, and how it goes: sessions, what is empty, files that nothing names.
+"""Removal of sessions, empty models and experiments, and unreferenced files from a store.
 
-Others may go on writing. A deletion names what it removes one by one (`deletion(only_named=True)`),
-so that what began while somebody looked at the list is kept. An artifact is there before the
-record that names it: a file that nothing names is removed only if it is sure that nobody is about
-to name it (`Cleaner`).
+Other processes may keep writing. A deletion lists the ids of the sessions it removes
+(`deletion(only_named=True)`), so that sessions started after the list was made are kept. An
+artifact is written before the record that references it; an unreferenced file is therefore removed
+only if no writer can be about to reference it (`Cleaner`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from casket.stores.base import StoreOptions
 from casket.stores.location import Place
 
 YOUNG = timedelta(hours=1)
-"""What nobody names or uses yet is left alone for so long while some session may be running."""
+"""The minimum age for removing unreferenced or unused data while a session may be running."""
 
 SETTLING = timedelta(seconds=2)
-"""A file this new is waited for, before it is asked whether something names it by now."""
+"""The time to wait after a file was modified before checking whether it is referenced."""
 
 ModelKey = tuple[str, str]
-"""The ids of an experiment and of a model of it."""
+"""The ids of an experiment and of its model."""
 Owner = str | tuple[str | None, str | None]
-"""Whose a record is: a session's id, or an experiment and a model, or an experiment and None."""
+"""The owner of a record: a session's id, an experiment and a model, or an experiment and None."""
 
 _SOMEBODY: Owner = (None, None)
 _KEPT = re.compile(r"[0-9a-f]{64}(\.\w{1,16})?", re.ASCII)
@@ -45,12 +45,12 @@ _HASH = 64
 
 
 class UnusedFile(NamedTuple):
-    """A file in the folder of artifacts that no record names.
+    """A file in the artifact folder that no record references.
 
     Attributes:
-        path: the file.
-        size: in bytes.
-        modified: when it was last written, or asked for again.
+        path: the path of the file.
+        size: its size in bytes.
+        modified: the time it was last written or reused.
     """
 
     path: Path
@@ -59,19 +59,19 @@ class UnusedFile(NamedTuple):
 
     @classmethod
     def at(cls, path: Path) -> UnusedFile:
-        """Look at a file."""
+        """Return the size and modification time of a file."""
         status = path.stat()
         return cls(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 class Removal(NamedTuple):
-    """What is to go; false if nothing is.
+    """The data to remove; falsy if there is none.
 
     Attributes:
-        sessions: their ids, with the status they had when this was planned.
-        models: models; what of their sessions is to go is among the sessions.
-        experiments: the ids of experiments; their models are among the models.
-        files: the names of files in the folder of artifacts that nothing will name any more.
+        sessions: the ids of the sessions, with their status at the time of planning.
+        models: the models; their sessions to remove are in `sessions`.
+        experiments: the ids of the experiments; their models are in `models`.
+        files: the names of the files in the artifact folder that will no longer be referenced.
     """
 
     sessions: dict[str, Status] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
@@ -84,21 +84,21 @@ class Removal(NamedTuple):
 
 
 class Cleaner:
-    """Looks for what may go from a store, and removes it.
+    """Finds removable data in a store and removes it.
 
-    A file that nothing names may still be named in a moment: its writer has kept it and is about
-    to append the record. Such a writer has a session that runs, and has given the file a new time.
-    So a file goes at once if no session may be running, or if it was named by what is being
-    removed and its time is not newer; otherwise when it is an hour old. If it is newer than two
-    seconds, that much is waited for, and what was appended meanwhile is read.
+    An unreferenced file may be referenced soon: its writer has stored it and is about to append
+    the record. Such a writer has a running session and has touched the file. A file is therefore
+    removed immediately if no session may be running, or if it is referenced by the removed data
+    and has not been modified since; otherwise it is removed after an hour. If a file was modified
+    within the last two seconds, the cleaner waits and reads the records appended in the meantime.
 
     Args:
-        place: the store.
+        place: the location of the store.
 
     Raises:
-        NotFound: it does not exist.
-        NotACasketFile: the file holds something else.
-        StoreUnavailable: it cannot be read.
+        NotFound: the store does not exist.
+        NotACasketFile: the file has another format.
+        StoreUnavailable: the store cannot be read.
     """
 
     def __init__(self, place: Place) -> None:
@@ -111,7 +111,7 @@ class Cleaner:
         self.look()
 
     def look(self) -> None:
-        """Read what was appended since the last look."""
+        """Read the records appended since the last call."""
         for record in self._reader.read_on():
             self._note(record)
 
@@ -123,7 +123,7 @@ class Cleaner:
         owner = _owner(record)
         self._used[owner] = max(record["time"], self._used.get(owner, ""))
         if record["v"] > FORMAT_VERSION or record["kind"] not in KINDS:
-            # Whatever it says: none of the hashes in it is that of an unused file.
+            # All hashes in a record of unknown kind count as references.
             for digest in _DIGEST.findall(str(record)):
                 self._names.setdefault(digest, {})[_SOMEBODY] = record["time"]
         for file in files_of(record):
@@ -131,22 +131,22 @@ class Cleaner:
 
     @property
     def sessions(self) -> list[SessionView]:
-        """The sessions that are there, in the order they began."""
+        """The sessions in the store, in order of their start."""
         return list(self._fold.sessions.values())
 
     @property
     def models(self) -> list[ModelKey]:
-        """The models that are there, also those known by their sessions only."""
+        """The models in the store, including models known only from their sessions."""
         owners = [(view.experiment, view.model) for view in self.sessions]
         return list(dict.fromkeys([*self._fold.models, *owners]))
 
     @property
     def experiments(self) -> list[str]:
-        """The ids of the experiments that are there, also those known by their models only."""
+        """The ids of the experiments in the store, including those known only from their models."""
         owners = [experiment for experiment, _ in self.models]
         return list(dict.fromkeys([*self._fold.experiments, *owners]))
 
-    # What may go.
+    # Planning.
 
     def chosen(
         self,
@@ -154,7 +154,7 @@ class Cleaner:
         models: Callable[[ModelKey], bool] = lambda _: False,
         experiments: Callable[[str], bool] = lambda _: False,
     ) -> Removal:
-        """Return the removal of what somebody chose, with all that belongs to it."""
+        """Return the removal of the selected data, including everything that belongs to it."""
         gone = {each for each in self.experiments if experiments(each)}
         keys = {key for key in self.models if key[0] in gone or models(key)}
         doomed = {
@@ -172,14 +172,14 @@ class Cleaner:
         files: bool = True,
         older_than: timedelta = timedelta(0),
     ) -> Removal:
-        """Return the removal of what is most likely of no use.
+        """Return the removal of data that is most likely unused.
 
         Args:
-            statuses: sessions of these go.
-            empty: so do models without sessions, and experiments without models and sessions;
-                also those that are so when the sessions are gone.
-            files: so does what lies in the folder of artifacts and is named by no record.
-            older_than: only what was last written to that long ago.
+            statuses: remove sessions with these statuses.
+            empty: remove models without sessions, and experiments without models and sessions,
+                including those that become empty by this removal.
+            files: remove files in the artifact folder that no record references.
+            older_than: remove only data that has not been written to for this long.
         """
         doomed: dict[str, Status] = {}
         for view in self.sessions:
@@ -220,11 +220,11 @@ class Cleaner:
         return removal._replace(models=frozenset(models), experiments=frozenset(experiments))
 
     def _is_unused(self, owner: Owner, least: timedelta) -> bool:
-        """Tell whether nothing was written of a model or experiment itself for so long."""
+        """Return whether the last record of a model or experiment itself is at least this old."""
         return _since(datetime.fromisoformat(self._used[owner])) >= least
 
     def _is_busy(self, removal: Removal) -> bool:
-        """Tell whether a session that is to stay may be running."""
+        """Return whether a session outside of the removal may be running."""
         return any(
             not view.is_surely_over for view in self.sessions if view.id not in removal.sessions
         )
@@ -232,12 +232,12 @@ class Cleaner:
     # Files.
 
     def size_of(self, removal: Removal) -> int:
-        """Return how many bytes the files of a removal have."""
+        """Return the total size of the files of a removal in bytes."""
         files = (self._folder.path / name for name in removal.files)
         return sum(path.stat().st_size for path in files if path.exists())
 
     def _with_files(self, removal: Removal) -> Removal:
-        """Add the files that only what is to go names."""
+        """Add files referenced only by the data being removed."""
         owners = _owners(removal)
         released = {
             file
@@ -248,11 +248,11 @@ class Cleaner:
         return removal._replace(files=frozenset(released & there))
 
     def _owners_of(self, file: str) -> dict[Owner, str]:
-        """Return who names a file, and when."""
+        """Return the owners of the records that reference a file, with the time of the record."""
         return {**self._names.get(file, {}), **self._names.get(file[:_HASH], {})}
 
     def _gone(self, names: dict[Owner, str]) -> set[Owner]:
-        """Return the owners among these that have been removed before."""
+        """Return the owners that have been removed before."""
         return {owner for owner in names if not self._is_there(owner)}
 
     def _is_there(self, owner: Owner) -> bool:
@@ -264,16 +264,16 @@ class Cleaner:
         return owner in self._fold.models
 
     def _unused(self, removal: Removal) -> Iterator[UnusedFile]:
-        """Yield the files that nothing names, or only what is to go."""
+        """Yield files that are unreferenced or referenced only by the data being removed."""
         owners = _owners(removal)
         for path in _files_in(self._folder):
             names = self._owners_of(path.name)
             if names.keys() <= owners | self._gone(names):
-                with contextlib.suppress(FileNotFoundError):  # a copy that has just been finished
+                with contextlib.suppress(FileNotFoundError):  # a copy that was just completed
                     yield UnusedFile.at(path)
 
     def _may_go(self, file: UnusedFile, is_busy: bool) -> bool:
-        """Tell whether surely nobody is about to name a file that nothing names."""
+        """Return whether an unreferenced file is safe to delete."""
         times = self._owners_of(file.path.name).values()
         was_named_last = bool(times) and file.modified <= datetime.fromisoformat(max(times))
         return was_named_last or _age(file) >= YOUNG or not is_busy
@@ -281,10 +281,13 @@ class Cleaner:
     # Removing.
 
     def remove(self, removal: Removal) -> Removal:
-        """Remove what may still go: not what has been continued or begun to be used meanwhile.
+        """Remove data, except sessions that were continued and data that was used since planning.
+
+        Args:
+            removal: the data to remove.
 
         Returns:
-            What was removed.
+            The data that was removed.
 
         Raises:
             StoreUnavailable: the store or the files cannot be changed.
@@ -332,23 +335,26 @@ class Cleaner:
                 yield file.path.name
 
     def _wait_for_new(self, removal: Removal) -> None:
-        """Let pass the moments in which a file that was just kept may be named."""
+        """Wait until files that were just stored are referenced, if they ever are."""
         chosen = [file for file in self._unused(removal) if file.path.name in removal.files]
         youngest = min(map(_age, chosen), default=SETTLING)
         time.sleep((SETTLING - min(youngest, SETTLING)).total_seconds())
 
 
 def compact(place: Place) -> None:
-    """Let a store take no more room than it needs; others may go on writing.
+    """Reduce the size of a store to a minimum; other processes may keep writing.
 
-    A JSON file is rewritten a record a line, what is damaged goes to `<file>.torn`; SQLite gives
-    the pages it does not use back to the disk. All that a reader sees stays, tombstones too: they
-    keep what was deleted from coming back when files are merged.
+    A JSON file is rewritten with a record per line, and damaged parts are moved to `<file>.torn`.
+    SQLite returns unused pages to the disk. Nothing that readers see is removed. Tombstones are
+    kept, too, because they prevent deleted data from reappearing when files are merged.
+
+    Args:
+        place: the location of the store.
 
     Raises:
         NotFound: the store does not exist.
-        NotACasketFile: the file holds something else.
-        StoreUnavailable: it cannot be changed.
+        NotACasketFile: the file has another format.
+        StoreUnavailable: the store cannot be changed.
     """
     reading = place.open(StoreOptions(), writing=False)
     next(reading.records(kinds={"experiment"}), None)
@@ -361,16 +367,16 @@ def compact(place: Place) -> None:
 
 
 def size_of_store(place: Place) -> int:
-    """Return how many bytes a store takes on the disk, without its artifacts."""
+    """Return the size of a store on disk in bytes, without its artifacts."""
     files = (place.path, place.path.with_name(f"{place.path.name}-wal"))
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def rewritten(place: Place) -> int:
-    """Return how many bytes of a JSON file that is being rewritten are there."""
+    """Return the number of bytes written so far by a rewrite of a JSON file."""
     sizes = [0]
     for path in place.path.parent.glob(f"{glob.escape(place.path.name)}.*.tmp"):
-        with contextlib.suppress(FileNotFoundError):  # it has just taken its place
+        with contextlib.suppress(FileNotFoundError):  # it has just replaced the old file
             sizes.append(path.stat().st_size)
     return max(sizes)
 
@@ -385,7 +391,7 @@ def _owners(removal: Removal) -> set[Owner]:
 
 
 def _files_in(folder: ArtifactFolder) -> list[Path]:
-    """Return what casket keeps in a folder, and the copies that are being made or were cut."""
+    """Return the artifacts in a folder, including unfinished copies."""
     if not folder.path.is_dir():
         return []
     return [
@@ -400,13 +406,13 @@ def _age(file: UnusedFile) -> timedelta:
     return _since(file.modified)
 
 
-def _since(moment: datetime) -> timedelta:
-    """Return the time since a moment: none, if another machine's clock is ahead."""
-    return max(datetime.now(UTC) - moment, timedelta(0))
+def _since(timestamp: datetime) -> timedelta:
+    """Return the time since a timestamp, or zero if another machine's clock is ahead."""
+    return max(datetime.now(UTC) - timestamp, timedelta(0))
 
 
 def _is_removed(file: UnusedFile) -> bool:
-    """Remove a file unless somebody has asked for it since it was looked at."""
+    """Remove a file unless it was touched in the meantime; return whether it was removed."""
     aside = file.path.with_name(f".{file.path.name.strip('.')}.tmp")
     try:
         os.replace(file.path, aside)

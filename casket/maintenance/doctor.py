@@ -1,4 +1,4 @@
-"""Examining an experiment file: every byte, record and artifact; and repairing it."""
+"""Examination of every byte, record and artifact of an experiment file, and its repair."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from casket.stores.inspection import Flaw
 from casket.stores.location import Place
 
 READ = 1 << 20
-"""Bytes of an artifact read at a time."""
+"""The number of bytes of an artifact to read at a time."""
 
 MOST_NAMED = 20
-"""Sessions named one by one."""
+"""The maximum number of sessions to list by id."""
 
 Progress = Callable[[int], None]
-"""Told how many more bytes were looked at."""
+"""A callback that receives the number of bytes read since its last call."""
 
 _SESSION = re.compile(rb'"session":\s*"([^"\\]{1,64})"')
 _KIND = re.compile(rb'"kind":\s*"([a-z]{1,20})"')
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be.
+    """A problem or remark reported by an examination.
 
     Attributes:
-        where: the bytes, session or artifact it is about.
-        problem: what is wrong.
-        cost: what was lost by it, as far as one can tell.
-        start: where it begins in the file, if it is about bytes.
-        stop: where it ends.
-        sessions: the ids of the sessions it is about.
-        is_damage: false for what is only good to know.
-        is_repairable: whether a repair makes it good, but for what was lost.
+        where: the affected bytes, session or artifact.
+        problem: the description of the problem.
+        cost: the description of the lost data, as far as it is known.
+        start: the first affected byte of the file, if bytes are affected.
+        stop: the end of the affected bytes.
+        sessions: the ids of the affected sessions.
+        is_damage: whether it is damage; False for remarks.
+        is_repairable: whether a repair fixes it, except for the lost data.
     """
 
     where: str
@@ -54,15 +54,15 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What an examination found.
+    """The result of an examination.
 
     Attributes:
-        place: the store.
-        size: the bytes of its file.
-        records: how many whole records it holds, by kind.
-        sessions: how many sessions those are of.
-        artifacts: how many files the records refer to.
-        findings: what is wrong, and what is good to know.
+        place: the location of the store.
+        size: the size of the file in bytes.
+        records: the number of intact records by kind.
+        sessions: the number of sessions.
+        artifacts: the number of files that the records reference.
+        findings: the damages and remarks.
     """
 
     place: str
@@ -74,27 +74,31 @@ class Report(NamedTuple):
 
     @property
     def damages(self) -> list[Finding]:
-        """What is wrong."""
+        """The findings that are damage."""
         return [finding for finding in self.findings if finding.is_damage]
 
     @property
     def is_repairable(self) -> bool:
-        """Whether a repair would make something good."""
+        """Whether a repair would fix any finding."""
         return any(finding.is_repairable for finding in self.findings)
 
 
 def examine(place: Place, progress: Progress = lambda _: None) -> Report:
-    """Look at every record and every artifact of a store; nothing is changed.
+    """Examine every record and every artifact of a store, without changing anything.
+
+    Args:
+        place: the location of the store.
+        progress: a callback that receives the number of bytes read since its last call.
 
     Raises:
-        NotFound: it does not exist.
-        NotACasketFile: nothing in it is casket's.
-        StoreUnavailable: it cannot be read.
-        BadLocation: it is no file.
+        NotFound: the store does not exist.
+        NotACasketFile: the file contains nothing written by casket.
+        StoreUnavailable: the store cannot be read.
+        BadLocation: the store is not a file.
     """
     examination = _Examination()
     for part in place.inspection().parts():
-        examination.take(part.records, part.flaws)
+        examination.add(part.records, part.flaws)
         progress(part.size)
     folder = place.artifacts().path
     findings = [
@@ -114,10 +118,13 @@ def examine(place: Place, progress: Progress = lambda _: None) -> Report:
 
 
 def repair(place: Place) -> Path:
-    """Put a file in place that holds every whole record; return where the old one is kept.
+    """Replace a file by a new file with every intact record.
+
+    Returns:
+        The path of the backup of the old file.
 
     Raises:
-        StoreUnavailable: it cannot be written; nothing was changed.
+        StoreUnavailable: the file cannot be written; nothing was changed.
     """
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z"
     kept = place.path.with_name(f"{place.path.name}.damaged-{now}")
@@ -126,7 +133,7 @@ def repair(place: Place) -> Path:
 
 
 class _Kept(NamedTuple):
-    """What a record says of a file it refers to."""
+    """The description of a file in the record that references it."""
 
     name: str
     sha256: str
@@ -135,12 +142,12 @@ class _Kept(NamedTuple):
 
 
 class _Examination:
-    """What was met in a file so far.
+    """The state of an examination in progress.
 
     Attributes:
-        kinds: how many records of each kind.
-        sessions: the ids of the sessions that are there.
-        files: the files that records refer to, by their names in the folder of artifacts.
+        kinds: the number of records by kind.
+        sessions: the ids of the sessions.
+        files: the files that records reference, by name in the artifact folder.
     """
 
     def __init__(self) -> None:
@@ -157,21 +164,21 @@ class _Examination:
         self._flaws: list[tuple[Flaw, int]] = []
         self._waiting: list[Flaw] = []
 
-    def take(self, records: list[tuple[int, Record]], flaws: list[Flaw]) -> None:
-        """Take what stands in a part of the file."""
+    def add(self, records: list[tuple[int, Record]], flaws: list[Flaw]) -> None:
+        """Add the records and flaws of a part of the file."""
         self._waiting += flaws
         for number, record in records:
             if self._waiting:
                 self._measure_flaws(number)
-            self._take(record)
+            self._add(record)
 
     def _measure_flaws(self, number: int) -> None:
-        """Count the numbers missing where a flaw is, now that the next record is known."""
+        """Count the missing numbers at each flaw, now that the next record is known."""
         passed = [flaw for flaw in self._waiting if flaw.after < number]
         self._flaws += [(flaw, number - flaw.after - 1) for flaw in passed]
         self._waiting = [flaw for flaw in self._waiting if flaw.after >= number]
 
-    def _take(self, record: Record) -> None:
+    def _add(self, record: Record) -> None:
         kind, writer, session = record["kind"], record["writer"], record.get("session")
         self.kinds[kind] += 1
         seen, owners = self._writers.setdefault(writer, (Seen(), []))
@@ -183,26 +190,26 @@ class _Examination:
         if record["v"] > FORMAT_VERSION or kind not in KINDS:
             self._newer[kind] += 1
         elif kind == "deleted":
-            self._take_tombstone(record)
+            self._add_tombstone(record)
         elif session is not None:
             self.sessions.add(session)
             if not owners:
                 owners.append(session)
             if kind == "session":
                 self._begun.add(session)
-        self._take_files(record)
+        self._add_files(record)
 
-    def _take_tombstone(self, tombstone: Record) -> None:
+    def _add_tombstone(self, tombstone: Record) -> None:
         is_covered = covering(tombstone)
         self._deleted.update(tombstone["body"]["sessions"])
         self.sessions.difference_update(tombstone["body"]["sessions"])
         self.files = {
             file: kept
             for file, kept in self.files.items()
-            if not is_covered(kept.owner)  # type: ignore[arg-type]  # all that is looked at
+            if not is_covered(kept.owner)  # type: ignore[arg-type]  # it reads only these keys
         }
 
-    def _take_files(self, record: Record) -> None:
+    def _add_files(self, record: Record) -> None:
         owner = {name: record.get(name) for name in ("experiment", "model", "session")}
         if record["kind"] == "artifact":
             body = record["body"]
@@ -220,13 +227,13 @@ class _Examination:
                 )
 
     def of_bytes(self) -> list[Finding]:
-        """Return what is wrong with ranges of bytes."""
+        """Return the findings about ranges of bytes."""
         flaws = [*self._flaws, *((flaw, 0) for flaw in self._waiting)]
         return [self._of_flaw(flaw, missing) for flaw, missing in flaws]
 
     def _of_flaw(self, flaw: Flaw, missing: int) -> Finding:
         sessions = tuple(
-            dict.fromkeys(found.decode(errors="replace") for found in _SESSION.findall(flaw.text))
+            dict.fromkeys(match.decode(errors="replace") for match in _SESSION.findall(flaw.text))
         )
         return Finding(
             f"bytes {flaw.start}-{flaw.stop}" if flaw.stop else f"record {flaw.number}",
@@ -240,7 +247,7 @@ class _Examination:
 
     @staticmethod
     def _cost(flaw: Flaw, missing: int, sessions: tuple[str, ...]) -> str:
-        """Say what was lost, as far as the numbers around it and what stands there tell."""
+        """Describe the lost data, as far as the text and the surrounding numbers reveal it."""
         if not flaw.text:
             return "nothing"
         kinds = Counter(kind.decode() for kind in _KIND.findall(flaw.text))
@@ -255,7 +262,7 @@ class _Examination:
         return amount + of_kinds + of_sessions
 
     def of_sessions(self) -> list[Finding]:
-        """Return what is wrong with sessions, and with records as such."""
+        """Return the findings about sessions and records."""
         findings = []
         for session in sorted(self.sessions - self._begun - self._deleted):
             problem = "its start is not there: its params and meta are not known"
@@ -277,7 +284,7 @@ class _Examination:
         return findings
 
     def _of_gaps(self) -> list[Finding]:
-        """Return the sessions of which records are not there that their writers counted."""
+        """Return sessions with gaps in their sequence numbers."""
         gaps: dict[str, int] = defaultdict(int)
         for writer, (_, owners) in self._writers.items():
             missing = self._largest[writer] - self._count[writer]
@@ -295,7 +302,7 @@ class _Examination:
 
 
 def _of_artifacts(files: dict[str, _Kept], folder: Path, progress: Progress) -> list[Finding]:
-    """Return the artifacts that are missing or are not what was kept."""
+    """Return findings about artifacts that are missing or differ from their records."""
     findings = []
     for file, kept in files.items():
         problem = _problem_of(folder / Path(file).name, kept, progress)
@@ -330,7 +337,7 @@ def _problem_of(path: Path, kept: _Kept, progress: Progress) -> str | None:
 
 
 def _of_neighbours(path: Path, folder: Path, files: dict[str, _Kept]) -> list[Finding]:
-    """Return what lies beside the store and is good to know of."""
+    """Return remarks about other files beside the store."""
     findings = []
     torn = path.with_name(f"{path.name}.torn")
     if torn.is_file():
@@ -348,9 +355,9 @@ def _of_neighbours(path: Path, folder: Path, files: dict[str, _Kept]) -> list[Fi
 
 
 def _rewritings(path: Path) -> list[Path]:
-    """Return the new files beside a store that have not taken its place."""
-    found = path.parent.glob(f"{glob.escape(path.name)}.*.tmp")
-    return sorted(each for each in found if each.suffixes[-2][1:].isdecimal())
+    """Return the temporary files of unfinished rewrites beside a store."""
+    candidates = path.parent.glob(f"{glob.escape(path.name)}.*.tmp")
+    return sorted(each for each in candidates if each.suffixes[-2][1:].isdecimal())
 
 
 def _note(where: str, problem: str) -> Finding:

@@ -1,20 +1,20 @@
-"""Adding the records of one store to another: appending what the other does not hold.
+"""Merging of stores: appending the records of a store that another store lacks.
 
-A record is told by its identity, (`writer`, `n`), so merging may be done in any order and any
-number of times, from several processes at once and while others write: what another merge
-appended in the same moment is a copy, and readers drop copies. Records are appended in groups,
-each whole or not at all; a merge that was killed goes on where it was when it is run again.
+A record is identified by (`writer`, `n`). Stores can therefore be merged in any order and any
+number of times, from several processes at once and while others write: a record that two merges
+append concurrently is a copy, and readers drop copies. Records are appended in atomic batches; a
+merge that was killed continues when it is run again.
 
-Claims are not asked for. Two stores may both hold a completed session with the same params; both
-are kept, and both hold their claim from then on, as they did before.
+Claims are not checked. If both stores have a completed session with the same params, both
+sessions are kept and both keep holding their claim.
 
-What was deleted stays deleted. A tombstone names sessions, whose ids are never used again, and
-experiments and models, whose names are: "digits" was deleted here, and is in use on the cluster.
-So a session comes back only if no tombstone, of either store, names its id. Of a deleted
-experiment or model the record of its name is left out until a session comes that needs it. A
-tombstone that is merged deletes its sessions in the target, too, and nothing by name. Whoever
-deletes an experiment or a model should therefore name the ids of its sessions in the tombstone;
-where that was not done, its sessions cannot be told from others and come back.
+Deleted data stays deleted. A tombstone lists the ids of sessions, which are never reused, and the
+names of experiments and models, which may be: "digits" may be deleted here and in use on a
+cluster. A session is therefore merged only if no tombstone of either store lists its id. The record
+of a deleted experiment or model is omitted unless a merged session needs it. A merged tombstone
+deletes its sessions in the target, but nothing by name. The tombstone of an experiment or model
+should therefore list the ids of its sessions; otherwise they cannot be distinguished from other
+sessions and reappear.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from casket.format.values import restore
 from casket.stores.base import Store
 
 GROUP = 500
-"""Records appended at once."""
+"""The number of records per append."""
 
 _Name = tuple[str, str | None]
-"""An experiment, and a model of it or None."""
+"""An experiment, and its model or None."""
 
 
 class Counts:
-    """What became of the records that were to be added.
+    """Counts of merged records.
 
     Attributes:
-        added: how many were appended, by kind.
-        held: how many the target held already.
-        removed: how many were left out because they had been deleted.
+        added: the number of appended records, by kind.
+        held: the number of records that the target already had.
+        removed: the number of records omitted because they had been deleted.
     """
 
     def __init__(self) -> None:
@@ -59,35 +59,35 @@ def add_missing(
     carry: Callable[[Record], None] | None = None,
     counts: Counts | None = None,
 ) -> Counts:
-    """Append the records that a store does not hold, in their order.
+    """Append the records that a store lacks, in their order.
 
     Args:
-        store: where they go; may be in use by others.
-        records: what another store holds, in its order.
-        carry: called with each record that is in the store afterwards, before it is appended:
-            `FileCarrier` brings the files it names.
-        counts: where to count, for who wants to watch; new ones if it is not given.
+        store: the target store; other processes may be using it.
+        records: the records of the source store, in order.
+        carry: called with each record that will be in the target, before it is appended;
+            `FileCarrier` copies the files that the record references.
+        counts: the counts to update, to observe the progress; created if None.
 
     Raises:
-        StoreUnavailable: the store cannot be written; what was appended stays, and the same call
-            goes on from there.
+        StoreUnavailable: the store cannot be written. Records already appended are kept; the same
+            call continues from there.
     """
     merge = _Merge(store, carry, counts or Counts())
     for record in records:
-        merge.take(record)
+        merge.add(record)
     merge.finish()
     return merge.counts
 
 
 class FileCarrier:
-    """Copies the files that records name, artifacts and large arrays, to another store's folder.
+    """Copies the artifacts and large arrays that records reference to another store's folder.
 
     Args:
-        source: the folder of the store the records come from.
-        target: the folder of the store they go to.
+        source: the artifact folder of the source store.
+        target: the artifact folder of the target store.
 
     Attributes:
-        problems: why a file was not copied, by its name.
+        problems: the reason why a file was not copied, by file name.
     """
 
     def __init__(self, source: ArtifactFolder, target: ArtifactFolder) -> None:
@@ -96,7 +96,7 @@ class FileCarrier:
         self.problems: dict[str, str] = {}
 
     def __call__(self, record: Record) -> None:
-        """Copy what a record names and the target does not have.
+        """Copy the files that a record references and the target lacks.
 
         Raises:
             StoreUnavailable: the target cannot be written.
@@ -120,7 +120,7 @@ class FileCarrier:
 
 
 def files_of(record: Record) -> list[str]:
-    """Return the names of the files in the artifact folder that a record refers to."""
+    """Return the names of the files in the artifact folder that a record references."""
     files: list[str] = []
     if record["kind"] == "artifact":
         files.append(record["body"]["file"])
@@ -130,7 +130,7 @@ def files_of(record: Record) -> list[str]:
 
 
 class _Merge:
-    """One call of `add_missing`."""
+    """The state of a call of `add_missing`."""
 
     def __init__(
         self, store: Store, carry: Callable[[Record], None] | None, counts: Counts
@@ -143,8 +143,8 @@ class _Merge:
         self._models: dict[_Name, Record] = {}
         self._kept_back: dict[_Name, list[Record]] = {}
 
-    def take(self, record: Record) -> None:
-        """Take the next record."""
+    def add(self, record: Record) -> None:
+        """Add the next record."""
         if record["kind"] == "deleted":
             self._delete(record)
             return
@@ -160,12 +160,12 @@ class _Merge:
         self._wait(record)
 
     def finish(self) -> None:
-        """Append what is left."""
+        """Append the remaining records."""
         self._append()
         self.counts.removed += sum(map(len, self._kept_back.values()))
 
     def _release(self, record: Record) -> None:
-        """Let the records of an experiment and a model come that this one belongs to."""
+        """Add the held-back records of the experiment and model that a record belongs to."""
         experiment, model = _name_of(record)
         for name in ((experiment, None), (experiment, model)):
             for head in self._kept_back.pop(name, ()):
@@ -192,7 +192,7 @@ class _Merge:
         if not self._target.know(narrowed):
             self.counts.held += 1
             return
-        # An appended tombstone hides its sessions; pruning frees their claims and their room, too.
+        # An appended tombstone hides its sessions; pruning also frees their claims and space.
         if is_covering:
             self._store.prune(narrowed)
         else:
@@ -207,7 +207,7 @@ class _Merge:
             if record["kind"] == "model":
                 self._models[_name_of(record)] = record
             again = self._config_of(record)
-            if record.get("session") in self._target.deleted:  # by others, meanwhile
+            if record.get("session") in self._target.deleted:  # deleted by another process
                 self.counts.removed += 1
             elif self._target.know(record):
                 missing += [*again, record]
@@ -218,9 +218,9 @@ class _Merge:
             self.counts.added.update(record["kind"] for record in missing)
 
     def _config_of(self, record: Record) -> list[Record]:
-        """Return the config of a session's model anew, if the target has another one by now.
+        """Return the config record of a session's model again if the target has another config.
 
-        A session shows the config its model had when the session began.
+        Readers show a session with the config of its model at the start of the session.
         """
         if record["kind"] != "session" or self._target.has_begun(record["session"]):
             return []
@@ -235,11 +235,11 @@ class _Merge:
 
 
 class _Target:
-    """What a store holds, as far as a merge has to know it.
+    """The contents of the target store, as far as a merge needs them.
 
     Attributes:
-        deleted: the ids of sessions that were deleted.
-        configs: the last body of each model's record.
+        deleted: the ids of deleted sessions.
+        configs: the body of the last record of each model.
     """
 
     def __init__(self, store: Store) -> None:
@@ -253,21 +253,21 @@ class _Target:
         self.look()
 
     def look(self) -> None:
-        """Learn what others have appended since the last look."""
+        """Read the records that other processes have appended since the last call."""
         last = self._last
         for number, record in self._store.records(after=last):
             last = number
             self.know(record)
-        # Not sooner: a nested document of the first casket gives many records of one number.
+        # Not earlier, because the records of a nested document share a number.
         self._last = last
 
     def appended(self, last: int, count: int) -> None:
-        """Note that this merge appended `count` records, which it knows, up to number `last`."""
+        """Record that this merge appended `count` known records, up to number `last`."""
         if last == self._last + count:
             self._last = last
 
     def know(self, record: Record) -> bool:
-        """Take note of a record; return False if it was known."""
+        """Register a record; return whether it is new."""
         seen = self._seen.get(record["writer"])
         if seen is None:
             seen = self._seen[record["writer"]] = Seen()
@@ -283,15 +283,15 @@ class _Target:
         return True
 
     def has_begun(self, session: str) -> bool:
-        """Tell whether a session is there, or was there."""
+        """Return whether the store has, or had, a session."""
         return session in self._sessions or session in self.deleted
 
     def holds_any(self, sessions: Iterable[str]) -> bool:
-        """Tell whether one of these sessions is there."""
+        """Return whether the store has any of these sessions."""
         return not self._sessions.isdisjoint(sessions)
 
     def has_deleted_name(self, record: Record) -> bool:
-        """Tell whether the experiment or model a record is about was deleted after it."""
+        """Return whether the experiment or model of a record was deleted after the record."""
         return any(
             record["time"] <= tombstone["time"] and covers(tombstone, record)
             for tombstone in self._tombstones

@@ -1,4 +1,4 @@
-"""Reading an experiment file: `casket.open` and what it gives."""
+"""Read-only access to an experiment file: `casket.open` and the `Casket` it returns."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ STATUSES = get_args(Status)
 
 
 class Casket:
-    """A store opened to read: it never creates, locks or changes anything.
+    """A store opened for reading; it never creates, locks or changes anything.
 
-    Everything asked of it shows what is in the store at that moment; views already given go on
-    to show what was read since. Use it in a `with` block, or close it.
+    Each call reads the records appended since the last call. Views returned earlier are updated
+    by later calls. Use it in a `with` block, or close it.
 
     Args:
         store: the store.
-        files: its artifacts.
-        place: what to call it.
-        experiment: show this experiment only.
-        model: show this model only.
+        files: the artifact folder of the store.
+        place: the path or URL of the store, for display.
+        experiment: restrict all results to this experiment.
+        model: restrict all results to this model.
 
     Attributes:
-        place: what to call it.
+        place: the path or URL of the store, for display.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Casket:
         self._refresh()
 
     def after_fork(self) -> None:
-        """Take a lock of its own."""
+        """Create a new lock, because the parent's may be held."""
         self._refreshing = threading.Lock()
 
     def __enter__(self) -> Casket:
@@ -89,12 +89,12 @@ class Casket:
         return f"<casket {self.place}>"
 
     def close(self) -> None:
-        """Free the file; views stay readable."""
+        """Close the store; views stay readable."""
         self._store.close()
 
     @property
     def experiments(self) -> list[ExperimentView]:
-        """The experiments, in the order they were created."""
+        """The experiments, in order of creation."""
         self._refresh()
         return [
             view
@@ -103,7 +103,11 @@ class Casket:
         ]
 
     def models(self, experiment: str | None = None) -> list[ModelView]:
-        """Return the models, in the order they were added; of one experiment, if it is named."""
+        """Return the models in the order they were added.
+
+        Args:
+            experiment: the id of an experiment, to return only its models.
+        """
         self._refresh()
         wanted = {self._experiment, experiment} - {None}
         return [view for view in self._fold.models.values() if wanted <= {view.experiment}]
@@ -116,25 +120,25 @@ class Casket:
         tag: str | None = None,
         where: str | Callable[[SessionView], bool] | None = None,
     ) -> list[SessionView]:
-        """Return the sessions that fit, in the order they began.
+        """Return the sessions that match all filters, in order of their start.
 
         Args:
-            experiment: the id of their experiment.
-            model: the id of their model.
+            experiment: the id of the experiment.
+            model: the id of the model.
             status: `running`, `completed`, `failed` or `killed`.
-            tag: a tag of theirs or of their experiment.
+            tag: a tag of the session or of its experiment.
             where: a function of a session, or an expression such as
-                `"params.lr < 0.1 and val_loss < 0.3 or 'svm' in tags"`; `docs/where.md` is its
-                reference. A bare name is the latest value of a metric, or a param if no metric
-                has that name; `params.`, `config.`, `meta.`, `last.` and `best.` (of metrics
-                whose name implies which way is better) state where to look; id, experiment,
-                model, status, tags, started, ended, duration (seconds), age (seconds), error,
-                note and epochs (how many) are the session's own.
+                `"params.lr < 0.1 and val_loss < 0.3 or 'svm' in tags"`; see `docs/where.md` for
+                the reference. A bare name refers to the latest value of a metric, or to a param
+                if no metric has that name. The prefixes `params.`, `config.`, `meta.`, `last.`
+                and `best.` (for metrics whose name implies a direction) make the source explicit.
+                Attributes of the session are id, experiment, model, status, tags, started, ended,
+                duration (seconds), age (seconds), error, note and epochs (their number).
 
         Raises:
-            BadExpression: `where` cannot be read, or no session of the store has a name in it;
-                points at the mistake.
-            BadLocation: there is no such status.
+            BadExpression: `where` cannot be parsed, or contains a name that no session of the
+                store has; the message marks the position.
+            BadLocation: `status` is not a valid status.
         """
         if status is not None and status not in STATUSES:
             raise BadLocation(f"status={status!r}: give one of {STATUSES}")
@@ -153,16 +157,16 @@ class Casket:
         ]
 
     def session(self, session_id: str) -> SessionView | None:
-        """Return the session of an id; None if it is not there."""
+        """Return the session with this id, or None if it does not exist."""
         self._refresh()
         return self._fold.sessions.get(session_id)
 
     def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
-        """Return a frame with flat columns: `params.lr`, `meta.commit`, metrics by name.
+        """Return a pandas DataFrame with flat columns: `params.lr`, `meta.commit`, metrics by name.
 
         Args:
-            table: a row for each of these: `"sessions"` (with `last.` metrics), `"epochs"`,
-                `"batches"` or `"results"` (each with its session and its params).
+            table: the entities to return as rows: `"sessions"` (with `last.` metrics),
+                `"epochs"`, `"batches"` or `"results"` (each with its session and its params).
 
         Raises:
             MissingDependency: pandas is not installed.
@@ -172,7 +176,10 @@ class Casket:
         return frames.to_pandas(self.sessions(), table)
 
     def to_polars(self, table: Table = "sessions") -> pl.DataFrame:
-        """Return the same as a polars frame.
+        """Return a polars DataFrame with the columns of `to_pandas`.
+
+        Args:
+            table: the entities to return as rows, as for `to_pandas`.
 
         Raises:
             MissingDependency: polars is not installed.
@@ -182,11 +189,11 @@ class Casket:
         return frames.to_polars(self.sessions(), table)
 
     def follow(self, poll: float = 0.2, timeout: float | None = None) -> Iterator[Record]:
-        """Yield what is added from now on, as records, as soon as it is there.
+        """Yield new records as they are appended.
 
         Args:
-            poll: seconds between two looks.
-            timeout: stop after so many seconds without a record; None: never.
+            poll: the polling interval in seconds.
+            timeout: stop after this many seconds without a new record; None to never stop.
         """
         self._refresh()
         follower = _Follower()
@@ -214,7 +221,7 @@ class Casket:
         return self._reader.fold
 
     def _refresh(self) -> None:
-        """Read what was added since the last time."""
+        """Read the records appended since the last call."""
         with self._refreshing:
             followers = list(self._followers)
             for new in self._reader.chunks():
@@ -223,23 +230,23 @@ class Casket:
 
 
 class _Follower:
-    """What one `follow` has still to yield."""
+    """The records that a `follow` iterator has not yielded yet."""
 
     def __init__(self) -> None:
         self.waiting: deque[Record] = deque()
 
 
 def open_to_read(url: str | os.PathLike[str]) -> Casket:
-    """Open a store to read; nothing is created, locked or changed.
+    """Open a store for reading; nothing is created, locked or changed.
 
     Args:
-        url: a path or URL.
+        url: the path or URL of the store.
 
     Raises:
-        NotFound: it does not exist.
-        NotACasketFile: it holds something else.
-        StoreUnavailable: it cannot be read.
-        BadLocation: `url` names no place.
+        NotFound: the store does not exist.
+        NotACasketFile: the file has another format.
+        StoreUnavailable: the store cannot be read.
+        BadLocation: `url` is not a valid location.
     """
     from casket.stores.base import StoreOptions
     from casket.stores.location import locate

@@ -1,6 +1,6 @@
-"""Values kept by column: a number takes eight bytes, and what comes out is what went in.
+"""Storage by column: a number occupies eight bytes, and values are returned unchanged.
 
-One thread may read while another appends: a column only grows, or another one takes its place.
+A thread may read while another appends, because columns only grow or are replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast, overload
 
 Column = MutableSequence[Any]
 Shape = tuple[Any, ...]
-"""The names in a result, then the types of the values under them."""
+"""The names in a result, followed by the types of their values."""
 
 _CODES = {float: "d", int: "q"}
 
@@ -35,15 +35,15 @@ def by_path(result: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple
 
 
 class Columns:
-    """Results of one shape, by column.
+    """Results of the same shape, stored by column.
 
     Args:
-        shape: at least one name, a path if they are nested, and the types of their values.
+        shape: at least one name, or path if results are nested, and the types of the values.
 
     Attributes:
         names: the flat names.
-        metrics: those of them under which there are numbers.
-        append: adds the values of a result; it raises an `OverflowError`, and adds none, if an
+        metrics: the flat names whose values are numbers.
+        append: adds the values of a result. Raises an `OverflowError` and adds nothing if an
             integer has more than 64 bits.
     """
 
@@ -59,7 +59,7 @@ class Columns:
         self.append: Callable[[Iterable[Any]], object] = self._table.append
 
     def values(self, name: str) -> Column | None:
-        """Return the values under a flat name; None if there are none."""
+        """Return the values under a flat name, or None if there is no such name."""
         return self._table.column(self._at[name]) if name in self._at else None
 
     def row(self, position: int) -> dict[str, Any]:
@@ -67,11 +67,11 @@ class Columns:
         return self._result(self._table.row(position))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Return the results in order."""
+        """Iterate over the results in order."""
         return map(self._result, self._table.rows())
 
     def picked(self, positions: Iterable[int]) -> Columns:
-        """Return columns of the results at some positions."""
+        """Return new columns with the results at the given positions."""
         other = Columns(self._shape)
         for position in positions:
             other.append(self._table.row(position))
@@ -83,7 +83,7 @@ class Columns:
 
 
 class _Floats:
-    """A table of nothing but floats, row after row: a row is added to it by one call."""
+    """A table of floats in row-major order, so that a row is appended by a single call."""
 
     def __init__(self, width: int) -> None:
         self._cells = array("d")
@@ -101,7 +101,7 @@ class _Floats:
 
 
 class _Mixed:
-    """A table of columns, each of one type."""
+    """A table of columns, each with values of a single type."""
 
     def __init__(self, types: Iterable[type]) -> None:
         self._columns = [array(_CODES[kind]) if kind in _CODES else [] for kind in types]
@@ -136,10 +136,10 @@ def _nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
 
 
 class Times(Sequence[str | None]):
-    """Times as they stand in records, or None."""
+    """The times of records, as text or None."""
 
     def __init__(self) -> None:
-        # Of all that are as casket writes them; a `str` of each would take three times as much.
+        # Times in casket's own format; a `str` each would need three times as much memory.
         self._texts = bytearray()
         self._others: dict[int, str] = {}
         self._seconds = array("d")
@@ -169,7 +169,7 @@ class Times(Sequence[str | None]):
         self._texts += encoded
 
     def extend(self, texts: Sequence[str | None]) -> None:
-        """Add times, the quick way if all are as casket writes them."""
+        """Add times, with a fast path if all have casket's own format."""
         if set(map(type, texts)) == {str}:
             known = cast("Sequence[str]", texts)
             joined = "".join(known)
@@ -180,10 +180,10 @@ class Times(Sequence[str | None]):
             self.append(text)
 
     def seconds(self) -> array[float]:
-        """Return them in seconds since 1970; NaN for None, and for what cannot be read."""
+        """Return the times in seconds since the epoch, with NaN for None and invalid times."""
         known = self._seconds
         if len(known) < len(self):
-            # Another array, for one thread may ask while another does.
+            # A new array, because another thread may be using the current array.
             self._seconds = known = known + array("d", map(_seconds, self[len(known) :]))
         return known
 
@@ -194,12 +194,12 @@ class Times(Sequence[str | None]):
 
 _LENGTH = len("2026-11-23T08:57:10.123456Z")
 _BLANK = b"\xff" * _LENGTH
-"""No text is encoded so."""
+"""A byte string that is not the encoding of any text."""
 
 
 def _seconds(text: str | None) -> float:
     try:
-        moment = datetime.fromisoformat(text or "")
-    except (TypeError, ValueError):  # no time, or one that somebody edited
+        timestamp = datetime.fromisoformat(text or "")
+    except (TypeError, ValueError):  # no time, or edited by hand
         return math.nan
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()

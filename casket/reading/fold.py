@@ -1,7 +1,7 @@
-"""Records in, experiments, models and sessions out.
+"""Folding records into experiments, models and sessions.
 
-`Fold` is pure: it takes records in order and keeps what they add up to. Everything that reads
-(`casket.open`, pandas, the command line, the dashboard) uses the views it makes.
+`Fold` is pure: it consumes records in order and keeps the resulting state. All readers
+(`casket.open`, pandas, the command line, the dashboard) use the views it creates.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from casket.stores.base import Numbered
 
 AT_ONCE = 200
-"""Records taken together: epochs of one session cost less than half of what each costs alone."""
+"""Records added per call: epochs of the same session cost less than half as much in bulk."""
 
 
 def in_chunks(records: Iterable[Numbered]) -> Iterator[list[Numbered]]:
-    """Yield records, as a store does, as many at a time as `Fold.take` is quick with.
+    """Yield numbered records in chunks of a size that is efficient for `Fold.add`.
 
-    Read on from the last one's number only once all were taken: a nested document gives many
-    records of one number.
+    Resume after the last number only once all chunks have been added, because the records of a
+    nested document share a number.
     """
     following = iter(records)
     while chunk := list(islice(following, AT_ONCE)):
@@ -37,10 +37,10 @@ def in_chunks(records: Iterable[Numbered]) -> Iterator[list[Numbered]]:
 
 
 class Fold:
-    """What a sequence of records adds up to.
+    """The experiments, models and sessions described by a sequence of records.
 
     Args:
-        files: where the artifacts lie.
+        files: the artifact folder.
     """
 
     def __init__(self, files: ArtifactFolder) -> None:
@@ -51,12 +51,12 @@ class Fold:
         self._seen: dict[str, Seen] = {}
         self._waiting: defaultdict[tuple[str, Kind], list[Record]] = defaultdict(list)
         self._newer: set[str] = set()
-        # The sessions with new records since the last `settle`, and those that may go on.
+        # The sessions with new records since the last `settle`, and those that may continue.
         self._touched: dict[str, SessionView] = {}
         self._open: dict[str, SessionView] = {}
 
-    def take(self, records: Iterable[Record]) -> list[Record]:
-        """Add the next records; return those that are no copies of ones already taken."""
+    def add(self, records: Iterable[Record]) -> list[Record]:
+        """Add the next records; return the ones not seen before."""
         new = []
         for record in records:
             try:
@@ -70,53 +70,53 @@ class Fold:
                 if kind in NUMBERS and "session" in record and record["v"] <= FORMAT_VERSION:
                     self._waiting[record["session"], kind].append(record)
                 else:
-                    self._take_one(record)
+                    self._add_one(record)
             except EDITED as error:
                 name_unreadable(record, error)
-        self._take_waiting()
+        self._add_waiting()
         return new
 
-    def _take_one(self, record: Record) -> None:
+    def _add_one(self, record: Record) -> None:
         kind = record["kind"]
         if record["v"] > FORMAT_VERSION or kind not in KINDS:
             self._name_newer(record)
         elif kind == "deleted":
-            self._take_waiting()
-            self._take_deleted(record)
+            self._add_waiting()
+            self._add_deleted(record)
         elif "session" in record:
             if record["session"] not in self.sessions:
-                self._take_waiting()
+                self._add_waiting()
             self._session_of(record).add(record)
         else:
-            getattr(self, f"_take_{kind}")(record)
+            getattr(self, f"_add_{kind}")(record)
 
-    def _take_waiting(self) -> None:
-        """Add the epochs, batches and results that wait to be added together."""
+    def _add_waiting(self) -> None:
+        """Add the pending epochs, batches and results in bulk."""
         while self._waiting:
             first = next(iter(self._waiting))
             records = self._waiting.pop(first)
             self._session_of(records[0]).add_logged(first[1], records)
 
     def has(self, record: Record) -> bool:
-        """Return whether a record was added before."""
+        """Return whether a record has been added."""
         seen = self._seen.get(record["writer"])
         return seen is not None and record["n"] in seen
 
     def find_gone(self) -> dict[str, list[str]]:
-        """Look at the processes of the sessions without an end.
+        """Check the processes of the sessions without an end.
 
         Returns:
-            The writers whose process is gone, by session. What they wrote before they left is
-            to be read before `settle` is called with them.
+            The writers whose process has exited, by session. Read the store to its end before
+            passing them to `settle`: the writers may have appended records before they exited.
         """
-        found: dict[str, list[str]] = {}
+        gone_by_session: dict[str, list[str]] = {}
         for key, view in {**self._open, **self._touched}.items():
             if gone := view.find_gone():
-                found[key] = gone
-        return found
+                gone_by_session[key] = gone
+        return gone_by_session
 
     def settle(self, gone: Mapping[str, list[str]]) -> None:
-        """Take note that everything was read that had been written when these writers were gone."""
+        """Record that the store has been read to its end after these writers had exited."""
         for key, view in {
             **self._touched,
             **{key: self.sessions[key] for key in gone if key in self.sessions},
@@ -142,23 +142,23 @@ class Fold:
         self.sessions[session.id] = session
         return session
 
-    def _take_experiment(self, record: Record) -> None:
+    def _add_experiment(self, record: Record) -> None:
         view = self.experiments.setdefault(record["experiment"], ExperimentView(record))
         view.add(record, self._files)
 
-    def _take_model(self, record: Record) -> None:
+    def _add_model(self, record: Record) -> None:
         key = (record["experiment"], record["model"])
         if key in self.models:
             self.models[key].add(record, self._files)
         else:
             self.models[key] = ModelView(record, self._files)
 
-    def _take_tag(self, record: Record) -> None:
+    def _add_tag(self, record: Record) -> None:
         view = self.experiments.get(record["experiment"])
         if view is not None:
             view.annotate(record)
 
-    def _take_deleted(self, tombstone: Record) -> None:
+    def _add_deleted(self, tombstone: Record) -> None:
         is_covered = covering(tombstone)
         kinds: tuple[dict[Any, Any], ...] = (self.experiments, self.models, self.sessions)
         for views in kinds:
@@ -167,7 +167,7 @@ class Fold:
                     del views[key]
 
     def _name_newer(self, record: Record) -> None:
-        """Warn of what only a newer casket can read, once of each version or kind."""
+        """Warn of a record that needs a newer casket, once per version or kind."""
         version, kind = record["v"], record["kind"]
         newer = f"format version {version}" if version > FORMAT_VERSION else f"kind {kind!r}"
         if newer not in self._newer:
@@ -183,7 +183,7 @@ class Fold:
 
 
 def _owner(view: ExperimentView | ModelView | SessionView) -> Any:
-    """Return what a record says that belongs to what is viewed."""
+    """Return the owner fields of the records of an experiment, model or session."""
     if isinstance(view, ExperimentView):
         return {"experiment": view.id}
     if isinstance(view, ModelView):

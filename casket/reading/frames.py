@@ -20,13 +20,13 @@ Columns = dict[str, list[Any]]
 
 
 class Parts(NamedTuple):
-    """A table as what its rows share and what they do not.
+    """A table split into columns per session and columns per row.
 
     Attributes:
-        owners: the columns that are the same for all rows of a session, a value a session.
-        counts: how many rows each session has.
-        rows: the other columns, a value a row.
-        times: the names of the columns that hold times, as text or None.
+        owners: the columns that are constant within a session, with a value per session.
+        counts: the number of rows of each session.
+        rows: the other columns, with a value per row.
+        times: the names of the columns with times, as text or None.
     """
 
     owners: Columns
@@ -35,15 +35,15 @@ class Parts(NamedTuple):
     times: tuple[str, ...]
 
     def positions(self) -> list[int]:
-        """Return for each row where its session stands among the owners."""
+        """Return the position of the session in `owners` for each row."""
         return [i for i, count in enumerate(self.counts) for _ in range(count)]
 
 
 def parts(sessions: Iterable[SessionView], table: Table) -> Parts:
-    """Return a table of sessions in parts.
+    """Return a table of sessions, split into parts.
 
     Raises:
-        BadLocation: there is no such table.
+        BadLocation: `table` is not a valid table.
     """
     if table not in get_args(Table):
         raise BadLocation(f"table={table!r}: give one of {get_args(Table)}")
@@ -53,7 +53,7 @@ def parts(sessions: Iterable[SessionView], table: Table) -> Parts:
 
 
 def to_pandas(sessions: Iterable[SessionView], table: Table) -> pd.DataFrame:
-    """Make a pandas frame of a table."""
+    """Return a table as a pandas DataFrame."""
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
@@ -62,13 +62,13 @@ def to_pandas(sessions: Iterable[SessionView], table: Table) -> pd.DataFrame:
     shared = pd.DataFrame(made.owners).take(made.positions()).reset_index(drop=True)
     frame = pd.concat([shared, pd.DataFrame(made.rows)], axis=1)
     for name in made.times:
-        moments = pd.to_datetime(frame[name], utc=True, format="ISO8601")
-        frame[name] = moments.dt.as_unit("us")
+        timestamps = pd.to_datetime(frame[name], utc=True, format="ISO8601")
+        frame[name] = timestamps.dt.as_unit("us")
     return frame
 
 
 def to_polars(sessions: Iterable[SessionView], table: Table) -> pl.DataFrame:
-    """Make a polars frame of a table."""
+    """Return a table as a polars DataFrame."""
     try:
         import polars as pl
     except ModuleNotFoundError as error:
@@ -88,7 +88,7 @@ def to_polars(sessions: Iterable[SessionView], table: Table) -> pl.DataFrame:
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
-    """Make a polars column; of values that have no type in common, of their text."""
+    """Return values as a polars Series, converted to text if they have no common type."""
     import polars as pl
 
     kinds = _kinds(values)
@@ -96,7 +96,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
         return pl.Series(name, [None if value is None else float(value) for value in values])
     try:
         if kinds == {list} and _are_alike(list(_leaves(values))):
-            # Not strict: strict turns [[1], [2.5]] into [[1], [2]].
+            # `strict=True` would turn [[1], [2.5]] into [[1], [2]].
             return pl.Series(name, values, strict=False)
         if len(kinds) <= 1 and not kinds & {list, dict}:
             return pl.Series(name, values)
@@ -106,7 +106,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
 
 
 def _are_alike(leaves: list[Any]) -> bool:
-    """Tell whether all can be values of one type of polars, losing nothing."""
+    """Return whether polars can store all values under a single type without loss."""
     kinds = _kinds(leaves)
     is_one = len(kinds) <= 1 or kinds == {int, float}
     return is_one and dict not in kinds and not any(map(_is_huge, leaves))
@@ -153,8 +153,8 @@ def _session_row(session: SessionView) -> dict[str, Any]:
     }
 
 
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+def _text(timestamp: datetime) -> str:
+    return timestamp.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 _FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
@@ -169,7 +169,7 @@ _OWNER = ("session", "experiment", "model")
 
 
 def _logged_parts(sessions: list[SessionView], kind: Kind) -> Parts:
-    """Return a row for each record of a kind: its session, params, numbers, metrics and time."""
+    """Return a row per record of a kind: its session, params, numbers, metrics and time."""
     holding = [(session, session.logged(kind)) for session in sessions if session.logged(kind)]
     owners = [
         {
@@ -194,11 +194,11 @@ def _logged_parts(sessions: list[SessionView], kind: Kind) -> Parts:
 
 
 class _Growing:
-    """The columns of metrics, which take results in blocks whose names may differ.
+    """Columns of metrics, filled in blocks of results whose names may differ.
 
     Args:
-        taken: the names of other columns; a metric called so, or as a param is, is called
-            `result.name`.
+        taken: the names of other columns. A metric with such a name, or with the name of a param
+            column, is renamed to `result.name`.
     """
 
     def __init__(self, taken: set[str]) -> None:

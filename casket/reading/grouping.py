@@ -1,4 +1,4 @@
-"""Sessions that are alike in some params, such as the seeds of one setting, taken together."""
+"""Grouping of sessions by equal values, such as the seeds of the same setting."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from casket.reading.views import SessionView
 
 
 class Group(NamedTuple):
-    """Sessions with the same values under some names.
+    """A group of sessions with equal values.
 
     Attributes:
-        values: the values, by name; None where a session has none.
+        values: the values by name; None if the sessions have no value.
         sessions: the sessions.
     """
 
@@ -24,7 +24,7 @@ class Group(NamedTuple):
     sessions: list[SessionView]
 
     def metrics(self) -> dict[str, Interval]:
-        """Return each metric's mean and interval over the latest values of the sessions."""
+        """Return the mean and confidence interval of the latest values of each metric."""
         samples: dict[str, list[float]] = {}
         for session in self.sessions:
             for name in numeric_metrics(session):
@@ -43,21 +43,21 @@ class Group(NamedTuple):
 
 
 def interval_as_json(interval: Interval) -> dict[str, Any]:
-    """Return an interval as `{"mean", "margin", "n"}`; the margin is None if there is none."""
+    """Return an interval as `{"mean", "margin", "n"}`; an undefined margin is None."""
     margin = None if math.isnan(interval.margin) else as_json(interval.margin)
     return {"mean": as_json(interval.mean), "margin": margin, "n": interval.n}
 
 
 def groups(sessions: Iterable[SessionView], texts: Sequence[str], names: Names) -> list[Group]:
-    """Return the sessions in groups of equal values.
+    """Group sessions by equal values.
 
     Args:
         sessions: the sessions.
-        texts: names as in a `where` expression, such as `params.lr`.
-        names: the meanings of names.
+        texts: the names to group by, as in a `where` expression, such as `params.lr`.
+        names: resolves the names.
 
     Raises:
-        BadExpression: no session has one of the names.
+        BadExpression: a name is unknown to all sessions.
     """
     parts = {text: names.parts(text) for text in texts}
     made: dict[str, Group] = {}

@@ -1,7 +1,7 @@
-"""What the name of a metric implies, and the mean of its values over several sessions.
+"""Properties implied by the name of a metric, and means over several sessions.
 
-Which way a metric is better and whether it is held out is decided here alone: the page gets it with
-its first answer (`facts_of`).
+The direction of a metric, and whether it is measured on held-out data, are decided only here: the
+page receives them with its first answer (`facts_of`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _PLUMBING = re.compile(
 
 @lru_cache(maxsize=4096)
 def better(metric: str) -> Mode | None:
-    """Return which way a metric is better, as far as its name tells.
+    """Return the direction in which a metric improves, as implied by its name.
 
     Args:
-        metric: its flat name, such as `val_loss` or `test.acc`.
+        metric: the flat name of the metric, such as `val_loss` or `test.acc`.
 
     Returns:
-        `"min"`, `"max"`, or None if the name does not tell.
+        `"min"`, `"max"`, or None if the name implies neither.
     """
     name = metric.lower()
     if _NEITHER.search(name):
@@ -58,15 +58,16 @@ def better(metric: str) -> Mode | None:
 
 
 def is_held_out(metric: str) -> bool:
-    """Return whether a metric is of held-out data, as far as its name implies."""
+    """Return whether the name of a metric implies held-out data."""
     return bool(_HELD_OUT.search(metric))
 
 
 @lru_cache(maxsize=4096)
 def weight(metric: str) -> int:
-    """Return how much a metric says about the quality of a session, 0 to 4, by its name.
+    """Return the relevance of a metric to the quality of a session, 0 to 4, by its name.
 
-    0: times, counts and the like; 1: unknown; 2: of training; 3: of neither; 4: of held-out data.
+    0: times, counts and similar; 1: unknown; 2: training data; 3: unspecified data; 4: held-out
+    data.
     """
     if _PLUMBING.search(metric):
         return 0
@@ -78,11 +79,11 @@ def weight(metric: str) -> int:
 
 
 def facts_of(metric: str) -> dict[str, Any]:
-    """Return what the name of a metric implies, as JSON.
+    """Return the properties implied by the name of a metric, as JSON.
 
     Returns:
-        `better` (`"min"`, `"max"` or None), `held_out`, `weight` (0 to 4) and `base`, its name
-        without the part of the data it is of: `loss` of `val_loss`.
+        `better` (`"min"`, `"max"` or None), `held_out`, `weight` (0 to 4) and `base`, the name
+        without the data split: `loss` for `val_loss`.
     """
     part = _PART.match(metric)
     return {
@@ -94,7 +95,7 @@ def facts_of(metric: str) -> dict[str, Any]:
 
 
 NORMAL_QUANTILE = 1.959963984540054
-"""Below which lie 97.5 % of the standard normal distribution."""
+"""The 97.5 % quantile of the standard normal distribution."""
 
 
 class Interval(NamedTuple):
@@ -102,7 +103,7 @@ class Interval(NamedTuple):
 
     Attributes:
         mean: the mean.
-        margin: half the width of the interval, by Student's t; NaN for a sample of one.
+        margin: half the width of the interval, by Student's t; NaN if `n` is 1.
         n: the size of the sample.
     """
 
@@ -112,10 +113,10 @@ class Interval(NamedTuple):
 
 
 def interval(sample: Sequence[float]) -> Interval:
-    """Return the mean of a sample and its 95 % confidence interval; it never raises.
+    """Return the mean of a sample and its 95 % confidence interval; never raises.
 
-    The mean of a sample that is empty or holds NaN is NaN. Sums are scaled, so that they do not
-    overflow; equal values have a margin of exactly 0.
+    The mean of a sample that is empty or contains NaN is NaN. Sums are scaled to avoid overflow;
+    equal values have a margin of exactly 0.
     """
     numbers = [as_float(value) for value in sample]
     n = len(numbers)
@@ -124,7 +125,7 @@ def interval(sample: Sequence[float]) -> Interval:
     least, most = min(numbers), max(numbers)
     if least == most:
         return Interval(least, 0.0 if n > 1 else math.nan, n)
-    # A power of two loses no digits; half of it leaves room for the sum of squares.
+    # Scaling by a power of two is exact; half of it keeps the sum of squares from overflowing.
     scale = 2.0 ** (math.frexp(max(most, -least))[1] - 1)
     scaled = [value / scale for value in numbers]
     mean = math.fsum(scaled) / n
@@ -134,7 +135,7 @@ def interval(sample: Sequence[float]) -> Interval:
 
 
 def as_float(number: float) -> float:
-    """Return a number as a float, a whole one that is too large as infinite."""
+    """Return a number as a float; integers that are too large become infinite."""
     try:
         return float(number)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Which sessions come nearest to given params, and how they differ."""
+"""Search for the sessions whose params are nearest to given params."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from casket.stores.base import Store
 
 
 class Near(NamedTuple):
-    """A session and how its params differ from others."""
+    """A session and the difference between its params and the requested params."""
 
     session: SessionView
     difference: dict[str, tuple[Any, Any]]
-    """By flat name (`opt.name`): the session's value, the value asked for; None if absent."""
+    """The session's value and the requested value, by flat name (`opt.name`); None if absent."""
 
     def summary(self) -> str:
-        """Say it in a line."""
+        """Return the session and the difference as a line of text."""
         difference = ", ".join(
             f"{name}={theirs!r} (asked for: {ours!r})"
             for name, (theirs, ours) in self.difference.items()
@@ -33,7 +33,7 @@ class Near(NamedTuple):
 
 
 Start = tuple[int, str, dict[str, Any]]
-"""The number of a start, its session, and its params."""
+"""The number of a start, its session and its params."""
 
 
 def starts_of(
@@ -42,11 +42,11 @@ def starts_of(
     """Yield the starts of a model's sessions, in order.
 
     Args:
-        store: where they are.
+        store: the store.
         experiment: the id of the experiment.
         model: the id of the model.
-        load_array: reads an array that is kept in a file.
-        latest: look at so many starts of the store, the latest; None: at all.
+        load_array: loads an array from a file.
+        latest: the number of starts of the store to read, counted from the end; None for all.
     """
     start_texts = getattr(store, "start_texts", None)
     texts = start_texts(latest) if start_texts is not None else None
@@ -78,10 +78,10 @@ def _params(start: Mapping[str, Any], load_array: LoadArray) -> dict[str, Any]:
 
 
 def _params_in(text: bytes, load_array: LoadArray) -> dict[str, Any]:
-    """Return the params of a start, parsing no more than them if it is as casket writes it."""
+    """Return the params of a start, parsing nothing else if it has casket's own format."""
     begin = text.find(_PARAMS) + len(_PARAMS)
     if begin >= len(_PARAMS) and _EXTENDED not in text:
-        # Cut too early, at a param of the same name, it is no JSON.
+        # Cut at a param of the same name, the text is not valid JSON.
         with suppress(orjson.JSONDecodeError):
             params: dict[str, Any] = orjson.loads(text[begin : text.find(_META, begin)])
             return params
@@ -93,7 +93,7 @@ _EXTENDED = b'"extended":true'
 
 
 class NearStart(NamedTuple):
-    """A session by its id, and how its params differ from others; see `Near`."""
+    """The id of a session and the difference of its params, as in `Near`."""
 
     session: str
     difference: dict[str, tuple[Any, Any]]
@@ -105,9 +105,9 @@ def nearest(
     """Return the `n` sessions whose params differ least from `params`, nearest first.
 
     Args:
-        sessions: the id and the params of each.
-        params: the params asked for.
-        n: how many.
+        sessions: the id and the params of each session.
+        params: the requested params.
+        n: the number of sessions to return.
     """
     wanted = flatten(params)
     near = (NearStart(key, _difference(flatten(theirs), wanted)) for key, theirs in sessions)
@@ -131,18 +131,18 @@ def _distance(difference: dict[str, tuple[Any, Any]]) -> tuple[int, float]:
 
 
 def _apart(a: Any, b: Any) -> float:
-    """Return how far two values are apart, 0 to 1: of numbers, relative to the larger."""
+    """Return the distance of two values, 0 to 1; for numbers, relative to the larger."""
     if not (is_number(a) and is_number(b)):
         return 1.0
     try:
         apart = abs(a - b) / max(abs(a), abs(b))
     except (OverflowError, ZeroDivisionError):
         return 1.0
-    return float(apart) if apart < 1.0 else 1.0  # nan: an infinity is far from all else
+    return float(apart) if apart < 1.0 else 1.0  # NaN: infinity is at distance 1 from all else
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Return whether two params are equal, as they are where a session must be unique."""
+    """Return whether two params are equal in the sense of `ensure_unique`."""
     if type(a) is type(b) is str:
         return bool(a == b)
     if isinstance(a, bool) is not isinstance(b, bool):
@@ -153,7 +153,7 @@ def _equal(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     try:
         same = a == b
-    except ValueError:  # arrays of unlike shapes
+    except ValueError:  # arrays of different shapes
         return False
     if hasattr(same, "all"):
         return bool(same.all())

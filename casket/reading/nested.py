@@ -1,4 +1,4 @@
-"""Sessions as nested documents, in the shape of the first casket: one for each experiment.
+"""Sessions as nested documents, in the format of the first casket: a document per experiment.
 
 `casket.format.legacy` reads them back.
 """
@@ -13,12 +13,12 @@ from casket.reading.views import SessionView
 
 
 def documents(sessions: Iterable[SessionView]) -> list[dict[str, Any]]:
-    """Return a document for each experiment: its models, in them sessions, in them results.
+    """Return a document for each experiment, with its models, their sessions and their results.
 
     Returns:
-        `{"id", "tags", "models": [{"modelId", "config", "sessions": [{"params", "meta",
-        "result"}]}]}`; the tags are those that all its sessions have, each session's are in its
-        meta; a result holds lists by index, `"epochs"` and `"batches"`.
+        Documents `{"id", "tags", "models": [{"modelId", "config", "sessions": [{"params", "meta",
+        "result"}]}]}`. `tags` holds the tags common to all sessions of the experiment; the tags
+        of a session are in its meta. A result holds lists by index, `"epochs"` and `"batches"`.
     """
     made: dict[str, dict[str, Any]] = {}
     models: dict[tuple[str, str], dict[str, Any]] = {}

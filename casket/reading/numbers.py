@@ -1,8 +1,8 @@
-"""How numbers are shown, in the terminal as on the page.
+"""Number formatting, shared by the terminal and the page.
 
-Whole numbers stand in full. Of other floats a column shows the digits that tell its values apart,
-at most `MOST_DIGITS` significant ones. `casket/dashboard/web/facts.js` has the same rules, and
-`tests/dashboard/number_cases.json` holds both to them.
+Whole numbers are shown in full. A column of other floats is shown with the digits needed to
+distinguish its values, at most `MOST_DIGITS` significant digits. `casket/dashboard/web/facts.js`
+implements the same rules, and `tests/dashboard/number_cases.json` tests both implementations.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 LEAST_DIGITS, MOST_DIGITS = 4, 7
 MARGIN_DIGITS = 2
 SMALLEST, LARGEST = 1e-4, 1e16
-"""Between them floats are written without an exponent."""
+"""The range in which floats are formatted without an exponent."""
 
 MOST_PLACES = 12
-"""Decimals of a mean with a margin; smaller margins have an exponent."""
+"""The maximum decimals of a mean with a margin; smaller margins are shown with an exponent."""
 
-# Halves go up, as they do in JavaScript.
+# Halves are rounded away from zero, as in JavaScript.
 _CONTEXTS = {
     digits: Context(prec=digits, rounding=ROUND_HALF_UP) for digits in range(1, MOST_PLACES + 30)
 }
 
 
 def shown_number(number: float, digits: int = MOST_DIGITS) -> str:
-    """Return a number as text: a whole one in full, others in so many significant digits.
+    """Format a number: whole numbers in full, others with `digits` significant digits.
 
-    Digits before the point are never rounded away below 1e16.
+    Below 1e16, digits before the decimal point are never rounded.
     """
     if isinstance(number, int):
         return str(int(number))
@@ -46,7 +46,7 @@ def shown_number(number: float, digits: int = MOST_DIGITS) -> str:
 
 
 def digits_apart(values: Iterable[Any]) -> int:
-    """Return how many significant digits tell the numbers among values apart."""
+    """Return the number of significant digits needed to distinguish the numbers in `values`."""
     numbers = {value for value in values if _is_finite(value)}
     if len(numbers) < 2:
         return MOST_DIGITS
@@ -57,7 +57,7 @@ def digits_apart(values: Iterable[Any]) -> int:
 
 
 def with_margin(mean: float, margin: float) -> str:
-    """Return a mean and its margin, with the digits that the margin leaves to the mean."""
+    """Format a mean and its margin, rounding the mean to the precision of the margin."""
     if not math.isfinite(margin):
         return shown_number(mean)
     if margin == 0:

@@ -1,4 +1,4 @@
-"""The meaning of names such as `params.lr` and `val_loss` among sessions, and which were meant."""
+"""Resolution of names such as `params.lr` and `val_loss`, with suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Meaning = Callable[[SessionView], Any]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_NAMED = 8
-"""Names that a message lists where none is near."""
+"""The number of names listed by a message if no known name is similar."""
 
 OCCASIONAL_META = frozenset(
     {"capture", "clash", "data", "job", "pruned", "repeat", "rerun_of", "starts"}
 )
-"""Names in meta that casket itself writes, but not in every session: known where none has them."""
+"""Names that casket writes to the meta of some sessions; they are always known."""
 
 _GROUPS = frozenset({"params", "config", "meta", "last", "best"})
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -58,12 +58,12 @@ def _group(name: str) -> str:
 
 
 class Names:
-    """The meaning of names among the sessions of a store, as in a `where` expression.
+    """Resolves the names of `where` expressions for the sessions of a store.
 
-    A bare name is a metric if any of the sessions has one of that name, else a param.
+    A bare name is a metric if any session has a metric of that name, otherwise a param.
 
     Args:
-        sessions: all sessions, those that a filter leaves out included.
+        sessions: all sessions, including those excluded by a filter.
     """
 
     def __init__(self, sessions: Iterable[SessionView]) -> None:
@@ -71,23 +71,23 @@ class Names:
         self._meanings: dict[Parts, Meaning] = {}
 
     def value(self, session: SessionView, name: Parts) -> Any:
-        """Return the value of a name for a session, `MISSING` if it has none."""
+        """Return the value of a name for a session, or `MISSING` if it has no value."""
         if name not in self._meanings:
             self._meanings[name] = self._meaning(name)
         return self._meanings[name](session)
 
     def given(self, session: SessionView, name: Parts) -> Any:
-        """Return the value of a name for a session, None if it has none."""
+        """Return the value of a name for a session, or None if it has no value."""
         value = self.value(session, name)
         return None if value is MISSING else value
 
     def parts(self, text: str) -> Parts:
-        """Return the parts of a name that stands alone, such as the value of an option.
+        """Return the parts of a single name, such as the value of an option.
 
-        Backquotes may be left out: `val/acc` is a name here, no division.
+        Backquotes are optional: `val/acc` is parsed as a name, not as a division.
 
         Raises:
-            BadExpression: no session has it.
+            BadExpression: no session has the name.
         """
         plain = tuple(text.split("."))
         if self._is_known(plain) or not ("`" in text or "[" in text):
@@ -100,23 +100,23 @@ class Names:
         return name.parts
 
     def check(self, names: Iterable[Name], expression: str) -> None:
-        """Check that each name of an expression is known to some session.
+        """Check that each name of an expression exists in some session.
 
-        In a store without sessions every name is known, and every metric where nothing has been
-        logged yet.
+        In a store without sessions every name is valid; before anything is logged, every metric
+        is valid.
 
         Raises:
-            BadExpression: no session has a name; the message has the nearest names.
+            BadExpression: no session has a name; the message suggests similar names.
         """
         for name in names:
             if not self._is_known(name.parts):
                 raise BadExpression(expression, name.start, self._problem(name, expression))
 
     def check_metric(self, metric: str) -> None:
-        """Check that some session logged numbers under a flat name.
+        """Check that a session logged numbers under a flat name.
 
         Raises:
-            BadExpression: none did; the message has the nearest metrics.
+            BadExpression: no session did; the message suggests similar metrics.
         """
         known = dict.fromkeys(
             name
@@ -159,7 +159,7 @@ class Names:
         return unknown_name(text, [quoted] if quoted else nearest_names(text, known), known)
 
     def _written(self) -> Iterator[str]:
-        """Yield the names that sessions have, as a condition has them."""
+        """Yield the names that sessions have, in the syntax of `where` expressions."""
         for session in self._sessions:
             yield from map(_written_metric, session.last)
         yield from (name for name in _OWN if name not in _GROUPS)
@@ -170,7 +170,7 @@ class Names:
 
 
 def unknown_name(text: str, near: Sequence[str], known: Sequence[str]) -> str:
-    """Return the message about a name that no session has."""
+    """Return the error message for a name that no session has."""
     if near:
         *others, last = near
         meant = f"{', '.join(others)} or {last}" if others else last
@@ -180,7 +180,7 @@ def unknown_name(text: str, near: Sequence[str], known: Sequence[str]) -> str:
 
 
 def nearest_names(text: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Return the names nearest to one that is unknown, those of its own group if any is near."""
+    """Return the names most similar to an unknown name, preferring names of the same group."""
     names = list(known)
     group, wanted = _group(text), _tail(text).lower()
     own = [name for name in names if _group(name) == group]
@@ -199,7 +199,7 @@ def _near(
 
 
 def written(name: Parts) -> str:
-    """Return a name as a `where` expression must have it, such as ``params.`weird key` ``."""
+    """Return a name in the syntax of `where` expressions, such as ``params.`weird key` ``."""
     first, *rest = ".".join(name).split(".")
     return "".join([_word(first, is_first=True), *(_word(part, is_first=False) for part in rest)])
 
@@ -217,7 +217,7 @@ def _word(part: str, *, is_first: bool) -> str:
 
 
 def _misread(known: Iterable[str], rest: str) -> str | None:
-    """Return the name in backquotes that stands, without them, at the start of a text."""
+    """Return the backquoted name that a text starts with, ignoring the missing backquotes."""
     text = _bare(rest)
     matches = [
         (-len(form), len(name), name)

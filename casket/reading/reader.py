@@ -1,4 +1,4 @@
-"""Reading a store again and again: each time the records that were added since."""
+"""Incremental reading of a store: each call reads the records appended since the last call."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from casket.reading.fold import Fold, in_chunks
 from casket.stores.base import Numbered, Store
 
 Mark = tuple[int, str, int]
-"""The number, writer and `n` of the record that was read last."""
+"""The number, writer and `n` of the last record read."""
 
 
 class Reader:
-    """Reads a store into a fold.
+    """Reads a store incrementally into a fold.
 
     Args:
         store: the store.
-        new_fold: makes an empty fold; called again if the place holds another file by now.
+        new_fold: returns an empty fold; called again if the file has been replaced.
         lock: held while records are added to the fold.
-        filters: those of `Store.records`.
+        filters: the filters passed to `Store.records`.
 
     Attributes:
         fold: the records read so far.
@@ -44,14 +44,15 @@ class Reader:
         self.fold = new_fold()
 
     def read_on(self) -> list[Record]:
-        """Read to the end of the store; return the records that were added since the last time."""
+        """Read to the end of the store and return the records appended since the last call."""
         return [record for chunk in self.chunks() for record in chunk]
 
     def chunks(self) -> Iterator[list[Record]]:
-        """Do the same in steps: yield the new records of each chunk once they are in the fold.
+        """Read to the end of the store, yielding the new records chunk by chunk.
 
-        Sessions whose processes are gone count as killed only after they were looked at and the
-        store was read once more: the records that a process wrote before it left come first.
+        Each chunk is in the fold before it is yielded. A session whose process has exited counts
+        as killed only after the store has been read once more, so that the records the process
+        wrote before it exited are included.
         """
         try:
             yield from self._read()
@@ -63,19 +64,19 @@ class Reader:
         except (Exception, GeneratorExit):
             raise
         except BaseException:
-            # Ctrl-C, maybe in the middle of a record: the fold is not to be trusted.
+            # Ctrl-C may have interrupted the fold in the middle of a record: start over.
             self._begin_anew()
             raise
 
     def _read(self) -> Iterator[list[Record]]:
         for chunk in in_chunks(self._following()):
             with self._lock:
-                new = self.fold.take(record for _, record in chunk)
+                new = self.fold.add(record for _, record in chunk)
             self._mark = self._mark_of(chunk)
             yield [record for record in new if not any(fold.has(record) for fold in self._earlier)]
 
     def _following(self) -> Iterator[Numbered]:
-        """Yield the records after the mark; all of them if the place holds another file."""
+        """Return the records after the mark, or all records if the file has been replaced."""
         mark = self._mark
         if mark is None:
             return self._store.records(**self._filters)
@@ -92,7 +93,7 @@ class Reader:
             self.fold, self._mark = self._new_fold(), None
 
     def _mark_of(self, chunk: list[Numbered]) -> Mark:
-        """Return the mark of the last number; a nested document gives several records of one."""
+        """Return the mark of the last number, which the records of a nested document share."""
         last = chunk[-1][0]
         first = next(numbered for numbered in chunk if numbered[0] == last)
         if self._mark is not None and self._mark[0] == last:

@@ -1,4 +1,4 @@
-"""What a session logs many of, epochs, batches and results: kept by column, read as rows."""
+"""The epochs, batches and results of a session, stored by column and read as rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from casket.errors import BadLocation, CasketWarning
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record, is_counted
 from casket.reading.columns import Column, Columns, Shape, Times, by_path, shape_of
-from casket.reading.stored import Stored
+from casket.reading.lazydict import LazyDict
 
 Kind = Literal["epoch", "batch", "result"]
 Mode = Literal["min", "max"]
@@ -24,15 +24,15 @@ NUMBERS: dict[Kind, tuple[str, ...]] = {
     "batch": ("batch_num", "epoch"),
     "result": ("index",),
 }
-"""What stands beside the result in the body of a record."""
+"""The fields beside the result in the body of a record."""
 
 
 class Rows(list[dict[str, Any]]):
     """Epochs, batches or results, in the order they were logged.
 
     Args:
-        rows: the dicts.
-        number: the key that numbers them, such as `epoch_num`; empty where nothing does.
+        rows: the rows.
+        number: the key of the number of a row, such as `epoch_num`; empty if rows have no number.
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]] = (), number: str = "") -> None:
@@ -41,21 +41,21 @@ class Rows(list[dict[str, Any]]):
 
     @property
     def latest(self) -> Rows:
-        """The last row logged of each number, by number: the curve after a resume."""
+        """The last row logged under each number, sorted by number: the curve after a resume."""
         if not self._number:
             return self
         by_number = {row[self._number]: row for row in self}
         return Rows((by_number[number] for number in sorted(by_number)), self._number)
 
     def best(self, metric: str, mode: Mode = "min") -> dict[str, Any] | None:
-        """Return the row in which `metric` is lowest or highest; None if none holds a number.
+        """Return the row with the lowest or highest value of a metric, or None if it has no values.
 
         Args:
-            metric: its flat name, such as `loss` or `test.acc`.
+            metric: the flat name of the metric, such as `loss` or `test.acc`.
             mode: `"min"` or `"max"`.
 
         Raises:
-            BadLocation: there is no such mode.
+            BadLocation: `mode` is neither `"min"` nor `"max"`.
         """
         pick = _picker(mode)
         rated = [(value_under(row, metric), row) for row in self]
@@ -64,17 +64,17 @@ class Rows(list[dict[str, Any]]):
         return best
 
 
-class Logged:
+class MetricLog:
     """All epochs, batches or results of a session.
 
-    They are kept by column, for there may be a million: those with the same names and types of
-    values together. One thread may read while another takes records: a record counts once all of
-    it is there, and a reader goes by the count it finds first.
+    There may be millions of them, so they are stored by column, grouped by the names and types of
+    their values. A thread may read while another adds records: a record is counted only once it
+    is complete, and readers use the count at the start of the call.
 
     Attributes:
-        numbers: what numbers the records, by name, such as `epoch_num`: a value a record.
-        times: when each was logged; None where that is not to be shown.
-        is_in_order: whether all are of one writer, in the order in which it made them.
+        numbers: the numbers of the records by name, such as `epoch_num`; a value per record.
+        times: the time of each record; None if it is not shown.
+        is_in_order: whether all records have the same writer and are in the order it wrote them.
     """
 
     def __init__(self, kind: Kind, files: ArtifactFolder) -> None:
@@ -85,15 +85,15 @@ class Logged:
         self._names = NUMBERS[kind]
         self.times = Times()
         self._files = files
-        # Of each record the place of its columns in the list; what is in none is by its position.
+        # For each record, the index of its columns; records outside of columns are in `_others`.
         self._places = bytearray()
         self._columns: list[Columns] = []
-        self._others: dict[int, Stored] = {}
+        self._others: dict[int, LazyDict] = {}
         self._by_shape: dict[Shape, int] = {}
         self._last_shape: Shape | None = None
         self._last_place = NOWHERE
         self._last_append: Callable[[Iterable[Any]], object]
-        # Where each run of records of one writer begins, and each record's number of its writer's.
+        # The start of each run of records of the same writer, and the `n` of each record.
         self._runs: list[tuple[int, str]] = []
         self._turns = array("q")
         self.is_in_order = True
@@ -101,20 +101,23 @@ class Logged:
     def __len__(self) -> int:
         return len(self._places)
 
-    def take(self, records: Sequence[Record]) -> None:
-        """Add records; one that somebody edited until it says too little is named in a warning."""
-        if self._takes_alike(records):
+    def add(self, records: Sequence[Record]) -> None:
+        """Add records; warn about records that were edited and cannot be read."""
+        if self._add_alike(records):
             return
         for record in records:
             try:
-                self._take_one(record)
+                self._add_one(record)
             except EDITED as error:
                 name_unreadable(record, error)
 
-    def _takes_alike(self, records: Sequence[Record]) -> bool:
-        """Add records all at once, if they have nothing but floats under the same names.
+    def _add_alike(self, records: Sequence[Record]) -> bool:
+        """Add records in bulk if their values are floats under the same names.
 
-        Nearly all are so, and one by one they would take four times as long.
+        This is by far the most common case, and four times as fast as adding them individually.
+
+        Returns:
+            Whether the records were added.
         """
         try:
             bodies = [record["body"] for record in records]
@@ -131,7 +134,7 @@ class Logged:
             self._turn_to(records[0])
         except (_NoColumns, KeyError, OverflowError, *_BY_HAND):
             return False
-        # From here on nothing fails, as in `_take_one`.
+        # Nothing below may fail, as in `_add_one`.
         self._last_append(_values_of(results))
         for name, column in zip(self._names, numbers, strict=True):
             self.numbers[name].extend(column)
@@ -141,7 +144,7 @@ class Logged:
         return True
 
     def _note_turns(self, records: Sequence[Record], turns: array[int]) -> None:
-        """Note who wrote records that are being added, and in which turn."""
+        """Store the writer and the `n` of records that are being added."""
         writer = self._runs[-1][1] if self._runs else None
         for i, record in enumerate(records, len(self._turns)):
             if record["writer"] != writer:
@@ -153,21 +156,21 @@ class Logged:
             self.is_in_order = False
         self._turns += turns
 
-    def _take_one(self, record: Record) -> None:
+    def _add_one(self, record: Record) -> None:
         body = record["body"]
         result, numbers = body["result"], [body[name] for name in self._names]
         time = record["time"] if body.get("timestamp", True) else None
         turn = record["n"]
         try:
-            # Nearly every result has the shape of the one before it.
+            # Nearly every result has the shape of the previous result.
             if "extended" in record or (*result, *map(type, result.values())) != self._last_shape:
                 result = self._turn_to(record)
             self._last_append(result.values())
             place = self._last_place
         except (_NoColumns, OverflowError, *_BY_HAND):
-            self._others[len(self._places)] = Stored.of(record, "result", self._files)
+            self._others[len(self._places)] = LazyDict.of(record, "result", self._files)
             place = NOWHERE
-        # From here on nothing fails: half a record would shift the ones that follow.
+        # Nothing below may fail: half a record would shift all later records.
         for name, number in zip(self._names, numbers, strict=True):
             if type(number) is not int or not LEAST <= number <= MOST:
                 self._number_by_list(name)
@@ -176,22 +179,22 @@ class Logged:
         self._note_turns(
             [record], array("q", [turn if type(turn) is int and LEAST <= turn <= MOST else 0])
         )
-        self._places.append(place)  # last: from here on the record counts
+        self._places.append(place)  # last, because this makes the record count
 
     @property
     def writers(self) -> list[str]:
         """The writers of the records, in order of first appearance."""
         return list(dict.fromkeys(writer for _, writer in self._runs))
 
-    def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> Logged:
-        """Return the records ordered by the ranks of their writers.
+    def arranged(self, ranks: Mapping[str, int], numbered: Collection[str]) -> MetricLog:
+        """Return the records sorted by the ranks of their writers.
 
         Args:
-            ranks: the rank of each writer; records of equal rank stay as they are.
-            numbered: the writers whose own records are ordered by number.
+            ranks: the rank of each writer; records of equal rank keep their order.
+            numbered: the writers whose records are sorted by number.
 
         Returns:
-            Itself, if the records are in that order.
+            A new log, or this log if the records are already in that order.
         """
         writers = self._writers_of_all()
         keys = [
@@ -209,11 +212,11 @@ class Logged:
         runs = zip(self._runs, lengths, strict=True)
         return [writer for (_, writer), length in runs for _ in range(length)]
 
-    def _in(self, order: Sequence[int], writers: Sequence[str]) -> Logged:
+    def _in(self, order: Sequence[int], writers: Sequence[str]) -> MetricLog:
         """Return the records in another order."""
-        other = Logged(self._kind, self._files)
+        other = MetricLog(self._kind, self._files)
         other._by_shape = dict(self._by_shape)
-        # Where each record is among those in the same columns.
+        # The position of each record within its columns.
         rows: list[int] = []
         counts = Counter[int]()
         for place in self._places:
@@ -238,33 +241,36 @@ class Logged:
         return other
 
     def metrics(self) -> list[str]:
-        """Return the flat names under which a number was logged, in order of first appearance."""
+        """Return the flat names with at least one number, in order of first appearance."""
         count = len(self)
-        found = {
+        by_position = {
             self._places.find(place, 0, count): columns.metrics
             for place, columns in enumerate(self._columns)
         }
         for i, stored in list(self._others.items()):
             flat = flatten(stored.without_arrays())
-            found[i] = [name for name, value in flat.items() if type(value) in {int, float}]
-        return list(dict.fromkeys(name for i in sorted(found) if i >= 0 for name in found[i]))
+            by_position[i] = [name for name, value in flat.items() if type(value) in {int, float}]
+        return list(
+            dict.fromkeys(name for i in sorted(by_position) if i >= 0 for name in by_position[i])
+        )
 
     def values(self, name: str) -> Sequence[Any]:
-        """Return for each record the value under a flat name, None where it has none.
+        """Return the value under a flat name for each record, or None where it is missing.
 
-        Where every record has a float, it is an `array`. It may be what grows with the records:
-        look at as many as there were, and do not change it. Arrays kept in files are None.
+        The values are an `array` if all of them are floats. The sequence may be the internal
+        column, which grows as records are added: do not modify it, and read no more values than
+        there were records. Arrays stored in files are returned as None.
         """
         count = len(self)
         if len(self._columns) == 1 and not self._others:
             column = self._columns[0].values(name)
             return [None] * count if column is None else column
         others = (flatten(each.without_arrays()).get(name) for each in self._stored_others())
-        found = self._in_order(count, [each.values(name) for each in self._columns], others)
-        return array("d", found) if set(map(type, found)) == {float} else found
+        values = self._in_order(count, [each.values(name) for each in self._columns], others)
+        return array("d", values) if set(map(type, values)) == {float} else values
 
     def table(self) -> dict[str, Sequence[Any]]:
-        """Return what `values` does for every flat name, with the arrays that are kept in files."""
+        """Return the values by flat name, including arrays stored in files."""
         if not self._others:
             names = dict.fromkeys(name for each in self._columns for name in each.names)
             return {name: self.values(name) for name in names}
@@ -273,17 +279,17 @@ class Logged:
         return {name: [row.get(name) for row in rows] for name in names}
 
     def seconds(self) -> array[float]:
-        """Return for each record its time in seconds since 1970; NaN where it has none."""
+        """Return the time of each record in seconds since the epoch, or NaN if it has no time."""
         return self.times.seconds()
 
     def results(self) -> list[dict[str, Any]]:
-        """Return what was logged, as the user gave it, in order."""
+        """Return the results as the user logged them, in order."""
         count = len(self)
         others = (dict(stored.restored()) for stored in self._stored_others())
         return self._in_order(count, [each.rows() for each in self._columns], others)
 
     def rows(self) -> Rows:
-        """Return a dict for each record: its numbers, what was logged, and its time."""
+        """Return a dict for each record: its numbers, its result and its time."""
         results = self.results()
         names, columns = tuple(self.numbers), list(self.numbers.values())
         rows = []
@@ -294,20 +300,20 @@ class Logged:
             rows.append(row)
         return Rows(rows, names[0])
 
-    def add_latest(self, found: dict[str, Any]) -> None:
-        """Add the latest value of each metric, by flat name, to those that were found."""
+    def add_latest(self, latest: dict[str, Any]) -> None:
+        """Add the latest value of each metric whose flat name is not yet in `latest`."""
         count = len(self)
-        # Those in the same columns have the same names: the last of them says all.
+        # Records in the same columns have the same names, so the last record is enough.
         last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
         for i in sorted(last.union(list(self._others)), reverse=True):
-            if 0 <= i < count and not self._adds_nothing(i, found):
-                add_missing(found, self._result(i))
+            if 0 <= i < count and not self._adds_nothing(i, latest):
+                add_missing(latest, self._result(i))
 
     def _in_kind(self, name: str, numbers: list[Any]) -> Column:
-        """Return numbers in the kind of column that is kept of them.
+        """Return numbers as the kind of column that stores them.
 
         Raises:
-            OverflowError, TypeError: they need another.
+            OverflowError, TypeError: the column cannot hold them.
         """
         if type(self.numbers[name]) is list:
             return numbers
@@ -320,10 +326,10 @@ class Logged:
             self.numbers[name] = list(self.numbers[name])
 
     def _turn_to(self, record: Record) -> Mapping[Any, Any]:
-        """Make the columns for a result the last ones; return it as they take it.
+        """Select the columns for a record and return its result in the form they accept.
 
         Raises:
-            _NoColumns: there are none for it.
+            _NoColumns: the result cannot be stored in columns.
         """
         result: Mapping[Any, Any] = record["body"]["result"]
         if "extended" in record:
@@ -345,7 +351,7 @@ class Logged:
     def _in_order(
         self, count: int, columns: Iterable[Iterable[Any] | None], others: Iterator[Any]
     ) -> list[Any]:
-        """Return what the records have in order, each from its columns; None where those do not."""
+        """Merge values from each column into record order, with None for missing columns."""
         sources = [repeat(None) if each is None else iter(each) for each in columns]
         if not self._others and len(sources) == 1:
             return list(islice(sources[0], count))
@@ -353,7 +359,7 @@ class Logged:
         by_place[NOWHERE] = others
         return [next(by_place[place]) for place in self._places[:count]]
 
-    def _stored_others(self) -> Iterator[Stored]:
+    def _stored_others(self) -> Iterator[LazyDict]:
         yield from list(self._others.values())
 
     def _result(self, i: int) -> dict[str, Any]:
@@ -362,40 +368,40 @@ class Logged:
             return self._others[i].restored()
         return self._columns[place].row(self._places.count(place, 0, i))
 
-    def _adds_nothing(self, i: int, found: Mapping[str, Any]) -> bool:
-        """Tell whether a result is nothing new for sure; arrays in files are not loaded for it."""
-        if i not in self._others or not self._others[i].value.keys() <= found.keys():
+    def _adds_nothing(self, i: int, latest: Mapping[str, Any]) -> bool:
+        """Return whether a result surely adds no metric, without loading arrays from files."""
+        if i not in self._others or not self._others[i].value.keys() <= latest.keys():
             return False
         values = self._others[i].value.values()
         return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
 
 
 def _like(column: Column, values: list[Any]) -> Column:
-    """Return values in the kind of column that another one is."""
+    """Return values as the same kind of column as `column`."""
     return array(column.typecode, values) if isinstance(column, array) else values
 
 
 LEAST, MOST = -(2**63), 2**63 - 1
-"""What an `array` of whole numbers holds."""
+"""The range of integers that an `array` can hold."""
 
 _BY_HAND = (AttributeError, TypeError, RecursionError)
-"""What comes of a result that somebody edited: no dict, or one nested without end."""
+"""Errors caused by a result that was edited by hand: not a dict, or nested too deeply."""
 
 _LEAVES = frozenset({"$numberDouble", "$integer", "$numberDecimal", "$date", "$array"})
-"""What in a stored dict says that it stands for something else than a dict."""
+"""Keys of a stored dict that encodes another type of value."""
 
 NOWHERE = 255
-"""The place of a result that is in no columns: it holds what has a form of its own in JSON, or
-has one shape too many, or a number too large."""
+"""The place of a result that is not in columns, because it holds extended values or a number
+that is too large, or because there are too many shapes already."""
 
 _NOT_FINITE = [({"$numberDouble": text}, float(text)) for text in ("NaN", "Infinity", "-Infinity")]
 
 
 def _with_floats(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result with NaN and infinities read.
+    """Return a result with NaN and infinities decoded.
 
     Raises:
-        _NoColumns: it may hold what else JSON lacks.
+        _NoColumns: the result may contain other extended values.
     """
     read: dict[str, Any] = {}
     for key, value in stored.items():
@@ -414,11 +420,11 @@ def _values_of(results: Iterable[dict[str, Any]]) -> Iterator[Any]:
 
 
 EDITED = (AttributeError, KeyError, TypeError, ValueError)
-"""What comes of a record that lacks something, or holds it in another form than casket writes."""
+"""Errors caused by a record that was edited by hand: missing keys or values of another type."""
 
 
 def name_unreadable(record: Record, error: Exception) -> None:
-    """Warn of a record that cannot be shown; the others can."""
+    """Warn that a record cannot be read and is skipped."""
     is_missing = isinstance(error, KeyError)
     reason = f"has no {error}" if is_missing else f"cannot be read ({error})"
     warnings.warn(
@@ -430,20 +436,20 @@ def name_unreadable(record: Record, error: Exception) -> None:
 
 
 class _NoColumns(Exception):
-    """A result is to be kept as it stands in its record."""
+    """Raised for a result that cannot be stored in columns."""
 
 
 def best_of(values: Sequence[Any], mode: Mode) -> Any:
-    """Return the lowest or highest number among values; None if there is none."""
+    """Return the lowest or highest number among values, or None if there are no numbers."""
     return _picker(mode)(_numbers(values), default=None)
 
 
 def _numbers(values: Sequence[Any]) -> Sequence[Any]:
-    """Return the values that are numbers, the quick way if all are."""
+    """Return the values that are numbers, with a fast path if all of them are."""
     if isinstance(values, array) or {float, int}.issuperset(map(type, values)):
         try:
             has_nan = (total := sum(values)) != total
-        except OverflowError:  # a whole number that no float can hold
+        except OverflowError:  # an integer too large for a float
             has_nan = True
         if not has_nan:
             return values
@@ -451,16 +457,16 @@ def _numbers(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def value_under(result: Mapping[str, Any], name: str) -> Any:
-    """Return the value under a flat name; None if there is none."""
+    """Return the value under a flat name, or None if it is missing."""
     if name in result or "." not in name:
         return result.get(name)
     return flatten(result).get(name)
 
 
-def add_missing(found: dict[str, Any], result: Mapping[str, Any]) -> None:
-    """Add the values of a result whose flat names are not among those found."""
+def add_missing(values: dict[str, Any], result: Mapping[str, Any]) -> None:
+    """Add the values of a result whose flat names are not yet in `values`."""
     for name, value in flatten(result).items():
-        found.setdefault(name, value)
+        values.setdefault(name, value)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -475,7 +481,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a number, which neither a bool nor NaN is."""
+    """Return whether a value is a number; bools and NaN are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 

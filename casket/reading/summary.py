@@ -1,4 +1,4 @@
-"""What can be said of sessions in plain JSON: for listings, exports and pages."""
+"""Summaries of sessions as plain JSON, for listings, exports and pages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from casket.reading.views import SessionView
 
 
 def facts(session: SessionView) -> dict[str, Any]:
-    """Return what a listing shows of a session, as JSON.
+    """Return the fields of a session that listings show, as JSON.
 
     Returns:
-        id, experiment, model, status, started, ended, duration and age (seconds), epochs (how
-        many), tags, note, error, params, last (the latest value of each metric, by flat name) and
-        best (the best value of each whose name tells which way is better).
+        id, experiment, model, status, started, ended, duration and age (seconds), epochs (their
+        number), tags, note, error, params, last (the latest value of each metric, by flat name)
+        and best (the best value of each metric whose name implies a direction).
     """
     ended = session.ended
     return {
@@ -41,11 +41,12 @@ def facts(session: SessionView) -> dict[str, Any]:
 
 
 def details(session: SessionView) -> dict[str, Any]:
-    """Return all that is known of a session, as JSON.
+    """Return all data of a session, as JSON.
 
     Returns:
-        What `facts` does, and config, meta, results (a list of `{"index": ..., "result": ...}`),
-        artifacts (name, path, size in bytes, media_type), epoch_rows and batch_rows.
+        The fields of `facts`, and config, meta, results (a list of
+        `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type),
+        epoch_rows and batch_rows.
     """
     results = session.logged("result")
     return {
@@ -71,18 +72,18 @@ def details(session: SessionView) -> dict[str, Any]:
 
 
 def epoch_count(session: SessionView) -> int:
-    """Return how many epochs a session has, one that was logged again counted once."""
+    """Return the number of distinct epochs of a session."""
     return len(set(session.logged("epoch").numbers["epoch_num"]))
 
 
 def best_values(session: SessionView) -> dict[str, float]:
-    """Return the best value of each metric of its epochs whose name tells which way is better."""
+    """Return the best value over the epochs of each metric whose name implies a direction."""
     bests = {name: best_value(session, name) for name in numeric_metrics(session)}
     return {name: best for name, best in bests.items() if best is not None}
 
 
 def best_value(session: SessionView, metric: str, otherwise: Any = None) -> Any:
-    """Return the best value of a metric of its epochs, if its name implies which way is better."""
+    """Return the best value of a metric over the epochs, if its name implies a direction."""
     mode = better(metric)
     best = best_of(session.logged("epoch").values(metric), mode) if mode else None
     return otherwise if best is None else best
@@ -94,7 +95,7 @@ def numeric_metrics(session: SessionView) -> list[str]:
 
 
 def varying(tables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the keys under which tables differ, in the order they come."""
+    """Return the keys whose values differ between tables, in order of appearance."""
     rows = list(tables)
     names = dict.fromkeys(name for row in rows for name in row)
     missing = object()
@@ -107,7 +108,7 @@ def varying(tables: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as JSON: dates as ISO 8601, what is not finite as `"NaN"` or `"Infinity"`."""
+    """Return a value as JSON: dates as ISO 8601, non-finite floats as `"NaN"` or `"Infinity"`."""
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -1,4 +1,4 @@
-"""What a reader sees: experiments, models and sessions, as their records add up to them."""
+"""Views of experiments, models and sessions, built from their records."""
 
 from __future__ import annotations
 
@@ -15,21 +15,30 @@ from casket.format import values
 from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.format.lifecycle import Life
 from casket.format.records import Record, is_counted, order_of
-from casket.reading.rows import NUMBERS, Kind, Logged, Mode, Rows, add_missing, best_of, is_number
-from casket.reading.stored import Stored
+from casket.reading.lazydict import LazyDict
+from casket.reading.rows import (
+    NUMBERS,
+    Kind,
+    MetricLog,
+    Mode,
+    Rows,
+    add_missing,
+    best_of,
+    is_number,
+)
 from casket.system import processes
 
 Status = Literal["running", "completed", "failed", "killed"]
 
 LATE_PROVENANCE = frozenset({"dirty"})
-"""The facts about a start that its writer learns only after the start was written."""
+"""The facts about a start that become known only after the start was written."""
 
 SILENCE = timedelta(days=1)
-"""After which a session of another host, which nobody can look at, reads as killed."""
+"""The time after which an inactive session on another host is considered killed."""
 
 
 class History:
-    """Changes in the order of their records, whatever the order in which they are added."""
+    """Changes sorted by the order of their records, independent of the order of addition."""
 
     __slots__ = ("_changes",)
 
@@ -40,21 +49,27 @@ class History:
         return (change for _, change in self._changes)
 
     def add(self, record: Record, change: Any, began: str | None = None) -> None:
-        """Add a change that a record of a writer makes, which began the session at a time."""
+        """Add the change made by a record.
+
+        Args:
+            record: the record.
+            change: the change.
+            began: the time at which the writer of the record started the session.
+        """
         insort(self._changes, (order_of(record, began), change), key=itemgetter(0))
 
 
 class ExperimentView:
-    """An experiment as read from a store.
+    """An experiment read from a store.
 
     Attributes:
-        id: its `exp_id`.
-        created: when it was first used.
+        id: the `exp_id` of the experiment.
+        created: the time of its first use.
     """
 
     def __init__(self, record: Record) -> None:
         self.id = record["experiment"]
-        self.created = moment(record["time"])
+        self.created = parse_time(record["time"])
         self._changes = History()
         self._facts = History()
 
@@ -63,7 +78,7 @@ class ExperimentView:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Its tags, in the order they were added."""
+        """The tags, in the order they were added."""
         return retagged((), self._changes)
 
     @property
@@ -73,33 +88,33 @@ class ExperimentView:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The facts given to `Experiment.use`; of a name given again, the last."""
+        """The facts passed to `Experiment.use`; later values replace earlier values."""
         return _merged(self._facts)
 
     def has_facts(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether facts, as they stand in a record, are among those it was last given."""
+        """Return whether encoded facts are among the current facts of the experiment."""
         stored = {name: value for each in self._facts for name, value in each.value.items()}
         return facts.items() <= stored.items()
 
     def add(self, record: Record, files: ArtifactFolder) -> None:
-        """Add the record of a use."""
-        facts = Stored.of(record, "facts", files)
+        """Add a record of kind `experiment`."""
+        facts = LazyDict.of(record, "facts", files)
         self._changes.add(record, {"add": record["body"]["tags"]})
         self._facts.add(record, facts)
-        self.created = min(self.created, moment(record["time"]))
+        self.created = min(self.created, parse_time(record["time"]))
 
     def annotate(self, record: Record) -> None:
-        """Add a record that changes tags or the note."""
+        """Add a record that changes the tags or the note."""
         self._changes.add(record, record["body"])
 
 
 class ModelView:
-    """A model as read from a store.
+    """A model read from a store.
 
     Attributes:
-        id: its `model_id`.
+        id: the `model_id` of the model.
         experiment: the id of its experiment.
-        stored_config: the config that was read last, which is that of the sessions that follow.
+        stored_config: the config read last, which applies to the sessions that follow it.
     """
 
     def __init__(self, record: Record, files: ArtifactFolder) -> None:
@@ -113,19 +128,19 @@ class ModelView:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its `model_config`."""
+        """The `model_config` of the model."""
         *_, latest = self._configs
         config: dict[str, Any] = latest.restored()
         return config
 
     def add(self, record: Record, files: ArtifactFolder) -> None:
-        """Add the record of a config."""
-        self.stored_config = Stored.of(record, "config", files)
+        """Add a record of kind `model`."""
+        self.stored_config = LazyDict.of(record, "config", files)
         self._configs.add(record, self.stored_config)
 
 
 class SessionView:
-    """A session as read from a store.
+    """A session read from a store.
 
     Attributes:
         id: 16 hexadecimal digits.
@@ -140,7 +155,7 @@ class SessionView:
         experiment: ExperimentView | None,
         files: ArtifactFolder,
     ) -> None:
-        nothing = Stored({}, False, files)
+        nothing = LazyDict({}, False, files)
         self.id: str = record["session"]
         self.experiment = record.get("experiment", "")
         self.model = record.get("model", "")
@@ -148,7 +163,7 @@ class SessionView:
         self._files = files
         self._life = Life()
         self._first_time = self._last_time = record["time"]
-        # Of each writer, the times of its first and its last record.
+        # The times of the first and the last record of each writer.
         self._times: dict[str, tuple[str, str]] = {}
         self._gone: set[str] = set()
         self._is_settled = False
@@ -158,7 +173,7 @@ class SessionView:
         self._changes = History()
         self._artifacts = History()
         self._hidden_meta: Collection[str] = ()
-        self._logged: dict[Kind, Logged] = {kind: Logged(kind, files) for kind in NUMBERS}
+        self._logged: dict[Kind, MetricLog] = {kind: MetricLog(kind, files) for kind in NUMBERS}
         self._last: tuple[int, dict[str, Any]] = (0, {})
 
     def __repr__(self) -> str:
@@ -171,16 +186,17 @@ class SessionView:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The config its model had when the session began."""
+        """The config of the model when the session started."""
         return self._config.restored()
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Where it came from (commit, host, pid, ...), and what `add_meta` added.
+        """The provenance (commit, host, pid, ...) and the facts added by `add_meta`.
 
-        Of a session that was continued, the first start; the later ones are in `starts`.
+        For a continued session this is the meta of its first start; `starts` holds the meta of
+        the later starts.
         """
-        starts = [Stored.of(start, "meta", self._files) for start in self._life.starts]
+        starts = [LazyDict.of(start, "meta", self._files) for start in self._life.starts]
         metas = {
             writer: stored.restored().copy()
             for writer, stored in zip(self._life.writers, starts, strict=True)
@@ -195,16 +211,16 @@ class SessionView:
         return {name: value for name, value in first.items() if name not in self._hidden_meta}
 
     def without_meta(self, names: Collection[str]) -> SessionView:
-        """Return it as it is now, with some names left out of its meta."""
+        """Return a shallow copy whose meta omits the given names."""
         hiding = copy.copy(self)
         hiding._hidden_meta = names
         return hiding
 
     @property
     def started(self) -> datetime:
-        """When it began."""
+        """The time of its first start."""
         starts = self._life.starts
-        return moment(starts[0]["time"] if starts else self._first_time)
+        return parse_time(starts[0]["time"] if starts else self._first_time)
 
     @property
     def note(self) -> str:
@@ -213,10 +229,10 @@ class SessionView:
 
     @property
     def status(self) -> Status:
-        """The run status: that of the writer that began or continued the session last.
+        """The run status, as set by the writer that started or continued the session last.
 
-        A session without an end reads `running` while its process lives, `killed` once that is
-        gone. Processes of other hosts cannot be looked at: then it reads `running` until its last
+        A session without an end is `running` while its process is alive and `killed` afterwards.
+        Processes on other hosts cannot be checked, so such a session is `running` until its last
         record is a day old.
         """
         if any(map(self._may_run, self.open_writers)):
@@ -227,15 +243,15 @@ class SessionView:
 
     @property
     def error(self) -> str | None:
-        """Of a failed session, the exception: `ValueError: ...`."""
+        """The exception that ended a failed session (`ValueError: ...`), otherwise None."""
         end = self._life.last_end
         return end["body"].get("error") if end and self.status == "failed" else None
 
     def _may_run(self, writer: str) -> bool:
         """Return whether a writer without an end counts as running.
 
-        Only once its process was seen to be gone and the store was read to the end afterwards
-        (`settle`) is it known that it left no end.
+        The end is known to be missing only if the store was read to its end after the process
+        had exited (`settle`).
         """
         if writer in self._gone:
             return False
@@ -248,26 +264,29 @@ class SessionView:
 
     @property
     def is_surely_over(self) -> bool:
-        """Whether every writer has ended, or its process is known to be gone."""
+        """Whether every writer has ended or its process is known to have exited."""
         return self._gone.issuperset(self.open_writers)
 
     @property
     def open_writers(self) -> list[str]:
-        """The ids of the writers that began the session and wrote no end."""
+        """The ids of the writers that started the session and have not ended it."""
         return self._life.open_writers
 
     @property
     def ended(self) -> datetime | None:
-        """When it ended; of a killed session, the time of its last record; None while it runs."""
+        """The time of its end, or None while it is running.
+
+        For a killed session this is the time of its last record.
+        """
         if self.status == "running":
             return None
         end = self._life.last_end
-        return self.last_seen if end is None or _is_afterthought(end) else moment(end["time"])
+        return self.last_seen if end is None or _is_afterthought(end) else parse_time(end["time"])
 
     @property
     def last_seen(self) -> datetime:
-        """When its last record was logged; later tags and notes do not count."""
-        return moment(self._last_time)
+        """The time of its last record, not counting tags and notes."""
+        return parse_time(self._last_time)
 
     @property
     def age(self) -> timedelta:
@@ -276,43 +295,47 @@ class SessionView:
 
     @property
     def duration(self) -> timedelta:
-        """The time its writers were at work, added up; of those that still run, to now."""
+        """The total time its writers were active, up to now for running writers."""
         if not self._life.writers:
             return self.span
         return sum(map(self._time_at_work, self._life.writers), timedelta(0))
 
     @property
     def span(self) -> timedelta:
-        """The time from its first start to its end; while it runs, to now."""
+        """The time from its first start to its end, or to now while it is running."""
         return (self.ended or datetime.now(UTC)) - self.started
 
     def _time_at_work(self, writer: str) -> timedelta:
-        began = moment(self._life.start_of(writer)["time"])
+        began = parse_time(self._life.start_of(writer)["time"])
         end = self._life.end_of(writer)
         if end is not None and not _is_afterthought(end):
-            return moment(end["time"]) - began
+            return parse_time(end["time"]) - began
         if end is None and self._may_run(writer):
             return datetime.now(UTC) - began
-        return moment(self._times[writer][1]) - began
+        return parse_time(self._times[writer][1]) - began
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags of its experiment and its own."""
+        """The tags of its experiment, followed by its own tags."""
         inherited = self._experiment.tags if self._experiment else ()
         return tuple(dict.fromkeys(inherited + retagged((), self._changes)))
 
     @property
     def epochs(self) -> Rows:
-        """Every epoch logged: `{"epoch_num": n, **result, "timestamp": ...}`, in order."""
+        """All epochs in order, as `{"epoch_num": n, **result, "timestamp": ...}`."""
         return self._logged["epoch"].rows()
 
     @property
     def batches(self) -> Rows:
-        """Every batch logged: `{"batch_num": n, "epoch": e, **result, "timestamp": ...}`."""
+        """All batches in order, as `{"batch_num": n, "epoch": e, **result, "timestamp": ...}`."""
         return self._logged["batch"].rows()
 
     def results(self, index_by: Any = None) -> Rows:
-        """Return the results logged under an index, in order; None: those without one."""
+        """Return the results logged under an index, in order.
+
+        Args:
+            index_by: the index; None for results without an index.
+        """
         logged = self._logged["result"]
         wanted = index_key(values.Encoder().encode(index_by, "index_by"))
         return Rows(
@@ -323,24 +346,24 @@ class SessionView:
 
     @property
     def indexes(self) -> list[Any]:
-        """The indexes results were logged under, in order of first use."""
-        found = {index_key(index): index for index in self._logged["result"].numbers["index"]}
-        return [index for index in found.values() if index is not None]
+        """The indexes of the results, in order of first use."""
+        indexes = {index_key(index): index for index in self._logged["result"].numbers["index"]}
+        return [index for index in indexes.values() if index is not None]
 
-    def logged(self, kind: Kind) -> Logged:
-        """Return all that was logged of a kind, by column."""
+    def logged(self, kind: Kind) -> MetricLog:
+        """Return all records of a kind, stored by column."""
         return self._logged[kind]
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
-        """The artifacts by name; of a name used again, the last."""
+        """The artifacts by name; if a name was used again, the last artifact."""
         return {artifact.name: artifact for artifact in self._artifacts}
 
     @property
     def last(self) -> Mapping[str, Any]:
         """The latest value of each metric, by flat name (`test.acc`).
 
-        Of results without an index, over epochs, over batches, where a name is in several.
+        Precedence: unindexed results, then epochs, then batches.
         """
         count = sum(map(len, self._logged.values()))
         if self._last[0] != count:
@@ -348,34 +371,35 @@ class SessionView:
         return self._last[1]
 
     def _latest_values(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        latest: dict[str, Any] = {}
         if self._logged["result"]:
             for result in reversed(self.results()):
-                add_missing(found, result)
-        self._logged["epoch"].add_latest(found)
-        self._logged["batch"].add_latest(found)
-        return found
+                add_missing(latest, result)
+        self._logged["epoch"].add_latest(latest)
+        self._logged["batch"].add_latest(latest)
+        return latest
 
     def best(self, metric: str, mode: Mode = "min") -> Any:
-        """Return the lowest or highest value of a metric: over the epochs, else batches, results.
+        """Return the lowest or highest value of a metric.
 
-        `s.epochs.best(metric)` gives the whole epoch.
+        Epochs are searched first, then batches, then results without an index. Use
+        `session.epochs.best(metric)` to get the whole epoch.
 
         Args:
-            metric: its flat name, such as `loss` or `test.acc`.
+            metric: the flat name of the metric, such as `loss` or `test.acc`.
             mode: `"min"` or `"max"`.
 
         Raises:
-            NoSuchMetric: no number was logged under that name; it is a `KeyError`.
-            BadLocation: there is no such mode.
+            NoSuchMetric: no number was logged under that name; a subclass of `KeyError`.
+            BadLocation: `mode` is neither `"min"` nor `"max"`.
         """
         for logged in (self._logged["epoch"], self._logged["batch"]):
-            found = best_of(logged.values(metric), mode)
-            if found is not None:
-                return found
-        found = best_of(self._unindexed(metric), mode)
-        if found is not None:
-            return found
+            value = best_of(logged.values(metric), mode)
+            if value is not None:
+                return value
+        value = best_of(self._unindexed(metric), mode)
+        if value is not None:
+            return value
         raise NoSuchMetric(metric, self.id, sorted(self.last))
 
     def _unindexed(self, metric: str) -> list[Any]:
@@ -385,7 +409,7 @@ class SessionView:
         return [value for index, value in indexed if index is None]
 
     def summary(self) -> str:
-        """Say in a line when it ran, how it stands and what it reached."""
+        """Return a one-line summary: start, status, error, number of epochs, latest metrics."""
         return "; ".join(part for part in self._summary_parts() if part)
 
     def _summary_parts(self) -> Iterator[str | None]:
@@ -398,17 +422,17 @@ class SessionView:
         metrics = [(name, value) for name, value in self.last.items() if is_number(value)]
         yield ", ".join(f"{name}={_short(value)}" for name, value in metrics[:6])
 
-    # Called by the fold.
+    # The methods below are called by the fold.
 
     def add(self, record: Record) -> None:
-        """Add a record of this session that is no epoch, batch or result."""
+        """Add a record other than an epoch, a batch or a result."""
         getattr(self, f"_add_{record['kind']}")(record)
         if not _is_afterthought(record):
             self._note_time(record["writer"], record["time"], record["time"])
 
     def add_logged(self, kind: Kind, records: Sequence[Record]) -> None:
-        """Add epochs, batches or results of this session."""
-        self._logged[kind].take(records)
+        """Add records of epochs, batches or results."""
+        self._logged[kind].add(records)
         times: dict[str, list[str]] = {}
         for record in records:
             if type(time := record.get("time")) is str:
@@ -417,7 +441,7 @@ class SessionView:
             self._note_time(writer, min(logged), max(logged))
 
     def find_gone(self) -> list[str]:
-        """Look at the processes of the writers without an end; return those that are gone."""
+        """Return the writers without an end whose process has exited."""
         return [
             writer
             for writer in self.open_writers
@@ -425,7 +449,7 @@ class SessionView:
         ]
 
     def settle(self, gone: Iterable[str] = ()) -> None:
-        """Take note that the store was read to its end after these writers were seen gone."""
+        """Record that the store has been read to its end after these writers had exited."""
         self._gone.update(gone)
         self._is_settled = True
         for kind, logged in self._logged.items():
@@ -434,7 +458,7 @@ class SessionView:
 
     @property
     def may_end(self) -> bool:
-        """Whether a writer has no end and its process is not known to be gone."""
+        """Whether a writer has no end and its process is not known to have exited."""
         return not self.is_surely_over
 
     def _note_time(self, writer: str, first: str, last: str) -> None:
@@ -443,11 +467,11 @@ class SessionView:
         self._first_time = min(self._first_time, first)
         self._last_time = max(self._last_time, last)
 
-    def _arrange(self, kind: Kind, logged: Logged) -> None:
-        """Order epochs, batches or results by their writers' starts, then by number.
+    def _arrange(self, kind: Kind, logged: MetricLog) -> None:
+        """Sort epochs, batches or results by the starts of their writers, then by number.
 
-        Forked children have no start: their records stay among those of the start that they
-        followed in time, in the order in which they were stored.
+        Forked children have no start. Their records stay with those of the latest start before
+        them, in the order in which they were stored.
         """
         starts = {writer: i for i, writer in enumerate(self._life.writers)}
         began = [start["time"] for start in self._life.starts]
@@ -465,17 +489,17 @@ class SessionView:
             self._last = (0, {})
 
     def _began(self, record: Record) -> str | None:
-        """Return when the writer of a record began this session; None if it did not."""
+        """Return when the writer of a record started this session, or None if it did not."""
         writer = record["writer"]
         return self._life.start_of(writer)["time"] if writer in self._life.writers else None
 
     def _add_session(self, record: Record) -> None:
-        Stored.of(record, "meta", self._files)
+        LazyDict.of(record, "meta", self._files)
         self._life.add(record)
-        self._params = Stored.of(self._life.starts[0], "params", self._files)
+        self._params = LazyDict.of(self._life.starts[0], "params", self._files)
 
     def _add_meta(self, record: Record) -> None:
-        stored = Stored(record["body"], "extended" in record, self._files)
+        stored = LazyDict(record["body"], "extended" in record, self._files)
         self._metas.add(record, (record["writer"], stored), self._began(record))
 
     def _add_tag(self, record: Record) -> None:
@@ -489,13 +513,13 @@ class SessionView:
         self._life.add(record)
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Parse the time of a record."""
     return datetime.fromisoformat(text)
 
 
 def retagged(tags: tuple[str, ...], changes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return tags after changes, each a dict with `add` and `remove`."""
+    """Return the tags after applying changes, which are dicts with `add` and `remove`."""
     for change in changes:
         kept = [tag for tag in tags if tag not in change.get("remove", ())]
         tags = tuple(dict.fromkeys([*kept, *change.get("add", ())]))
@@ -503,7 +527,7 @@ def retagged(tags: tuple[str, ...], changes: Iterable[Mapping[str, Any]]) -> tup
 
 
 def last_note(changes: Iterable[Mapping[str, Any]]) -> str:
-    """Return the last note among changes; empty if there is none."""
+    """Return the last note among changes, or an empty string if there is no note."""
     note = ""
     for change in changes:
         note = change.get("note", note)
@@ -511,17 +535,17 @@ def last_note(changes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def index_key(index: Any) -> tuple[bool, Any]:
-    """Return what tells indexes apart as JSON does: True is not 1, 1.0 is."""
+    """Return a key that compares indexes as JSON does: True differs from 1, 1.0 does not."""
     return isinstance(index, bool), index
 
 
 def _is_afterthought(record: Record) -> bool:
-    """Tell whether a record was written about a session by somebody else: a tag, a death."""
+    """Return whether a record was added to a session later: a tag, or an end as `killed`."""
     kind = record["kind"]
     return kind == "tag" or (kind == "end" and record["body"]["status"] == "killed")
 
 
-def _merged(parts: Iterable[Stored]) -> dict[str, Any]:
+def _merged(parts: Iterable[LazyDict]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for part in parts:
         merged.update(part.restored())

@@ -1,8 +1,8 @@
 """The `where` language: conditions such as `params.lr < 0.1 and 'svm' in tags`.
 
-`docs/where.md` is the reference. A condition is compiled to closures by recursive descent; no text
-of the user is ever run as code. `casket/dashboard/web/where.js` is the same for the page, and
-`tests/dashboard/where_cases.json` holds both to one meaning.
+`docs/where.md` is the reference. A condition is compiled to closures by recursive descent; text
+from the user is never executed as code. `casket/dashboard/web/where.js` implements the same
+language for the page, and `tests/dashboard/where_cases.json` tests both implementations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Reader = Callable[[Lookup], Any]
 LONGEST, DEEPEST = 10_000, 30
 WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
 KEYWORDS = frozenset({*WORDS, "and", "or", "not", "in", "is", "AND", "OR", "NOT"})
-"""Words that are names only in backquotes or after a dot."""
+"""Keywords; they are names only in backquotes or after a dot."""
 
 _EXAMPLE = "write comparisons joined with and, or, not, such as params.lr < 0.1 and 'svm' in tags"
 _ADVICE = {
@@ -47,7 +47,7 @@ _SPACE = "\u00a0\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 _TOKEN = re.compile(
     rf"(?P<space>[ \t\r\n{_SPACE}]+)"
     r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-    # A letter is also all that is not ASCII, but for spaces and a word processor's signs.
+    # Non-ASCII characters count as letters, except spaces and a word processor's signs.
     rf"|(?P<name>[^\x00-/:-@\[-^`{{-\x7f{_SPACE}≠≤≥−‘’“”\ud800-\udfff]+)"  # noqa: RUF001
     r"|(?P<quoted>`[^`]+`)"
     r"""|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -59,7 +59,7 @@ _ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.", re.DOTALL)
 
 
 class Name(NamedTuple):
-    """A name in a condition: its parts, and where it stands in the text."""
+    """A name in a condition: its parts and its position in the text."""
 
     parts: tuple[str, ...]
     start: int
@@ -67,13 +67,13 @@ class Name(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """A compiled condition, and the names in it."""
+    """A compiled condition and the names it contains."""
 
     read: Reader
     names: list[Name]
 
     def __call__(self, lookup: Lookup) -> bool:
-        """Return whether a session meets the condition; raises only what `lookup` raises."""
+        """Return whether a session meets the condition; only `lookup` may raise."""
         return truth(self.read(lookup))
 
 
@@ -84,11 +84,11 @@ def compile_where(expression: str) -> Condition:
         expression: the condition, such as `"last.val_loss < 0.3 or 'svm' in tags"`.
 
     Returns:
-        A function of a `Lookup`, which resolves a dotted name, given as its parts, to its value
-        or to `MISSING`.
+        A function of a `Lookup`, which resolves a dotted name, passed as a tuple of its parts, to
+        its value or to `MISSING`.
 
     Raises:
-        BadExpression: the expression cannot be read; points at the mistake.
+        BadExpression: the expression cannot be parsed; the message marks the position.
     """
     if len(expression) > LONGEST:
         problem = f"write a shorter expression, of at most {LONGEST} characters"
@@ -102,7 +102,7 @@ def compile_where(expression: str) -> Condition:
 
 
 class _Refused(Exception):
-    """The problem, and its position."""
+    """Raised for a syntax error, with the problem and its position."""
 
 
 class _Token(NamedTuple):
@@ -137,7 +137,7 @@ def _value(kind: str, text: str, start: int) -> Any:
 
 def _unescaped(escape: re.Match[str], start: int) -> str:
     try:
-        # JSON's escapes, which also join the two halves of a character.
+        # JSON's escapes, which also combine surrogate pairs.
         return "'" if escape[0] == r"\'" else str(json.loads(f'"{escape[0]}"'))
     except ValueError:
         problem = r"this escape is not read; write \\ for a backslash"
@@ -145,7 +145,7 @@ def _unescaped(escape: re.Match[str], start: int) -> str:
 
 
 class _Parser:
-    """Recursive descent over the levels of `_LEVELS`, the loosest first."""
+    """A recursive-descent parser over `_LEVELS`, which starts with the lowest precedence."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
@@ -160,7 +160,7 @@ class _Parser:
         self._at += 1
         return self._tokens[self._at - 1]
 
-    def _take(self, *texts: str) -> str:
+    def _accept(self, *texts: str) -> str:
         is_there = self._token.kind in {"sign", "name"} and self._token.text in texts
         return self._next().text if is_there else ""
 
@@ -189,7 +189,7 @@ class _Parser:
             return self._factor()
         signs, join = _LEVELS[level]
         if join is None:
-            return self._negated(level) if self._take("not") else self._level(level + 1)
+            return self._negated(level) if self._accept("not") else self._level(level + 1)
         start = self._at
         first, links = self._level(level + 1), []
         while sign := self._sign(signs):
@@ -202,15 +202,15 @@ class _Parser:
 
     def _sign(self, signs: tuple[str, ...]) -> str:
         if "is" not in signs:
-            return self._take(*signs)
-        if self._take("not"):
-            if not self._take("in"):
+            return self._accept(*signs)
+        if self._accept("not"):
+            if not self._accept("in"):
                 raise self._unexpected()
             return "not in"
-        sign = self._take(*signs)
+        sign = self._accept(*signs)
         if sign != "is":
             return sign
-        sign = "is not" if self._take("not") else "is"
+        sign = "is not" if self._accept("not") else "is"
         if self._token.text not in {"None", "null"}:
             problem = "only None can follow is; write == or != to compare"
             raise _Refused(problem, self._token.start)
@@ -221,7 +221,7 @@ class _Parser:
         return lambda lookup: not truth(read(lookup))
 
     def _factor(self) -> Reader:
-        if not self._take("-"):
+        if not self._accept("-"):
             return self._primary()
         self._check_number(self._at)
         read = self._nested(len(_LEVELS))
@@ -240,7 +240,7 @@ class _Parser:
             return lambda _: value
         if token.kind == "quoted" or (token.kind == "name" and token.text not in KEYWORDS):
             return self._name()
-        opening = self._take("(", "[")
+        opening = self._accept("(", "[")
         if not opening:
             raise self._unexpected()
         items, has_comma = self._items(token, ")" if opening == "(" else "]")
@@ -251,20 +251,20 @@ class _Parser:
     def _items(self, opening: _Token, closing: str) -> tuple[list[Reader], bool]:
         items: list[Reader] = []
         comma = ""
-        while not self._take(closing):
+        while not self._accept(closing):
             if self._token.kind == "end":
                 raise _Refused(f"this {opening.text} is never closed", opening.start)
             if items and not comma:
                 raise self._unexpected()
             items.append(self._nested(0))
-            comma = self._take(",")
+            comma = self._accept(",")
         return items, bool(comma) or len(items) > 1
 
     def _name(self) -> Reader:
         first = self._next()
         steps = [first.value]
         while self._token.text in {".", "["}:
-            steps.append(self._member() if self._take(".") else self._key())
+            steps.append(self._member() if self._accept(".") else self._key())
         if self._token.text == "(":
             return self._call(first, len(steps))
         parts = tuple(takewhile(lambda step: type(step) is str, steps))
@@ -280,12 +280,12 @@ class _Parser:
 
     def _key(self) -> str | int:
         self._next()
-        start, minus = self._token.start, self._take("-")
+        start, minus = self._token.start, self._accept("-")
         token = self._token
         if type(token.value) is not int and (minus or token.kind != "text"):
             raise _Refused("write quoted text or a whole number between the brackets", start)
         key: str | int = -self._next().value if minus else self._next().value
-        if not self._take("]"):
+        if not self._accept("]"):
             raise self._unexpected()
         return key
 

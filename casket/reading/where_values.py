@@ -1,4 +1,4 @@
-"""How values compare and calculate in a `where` expression; nothing here raises."""
+"""Comparison and arithmetic of values in `where` expressions; no function here raises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Missing:
 
 
 MISSING = _Missing()
-"""What a lookup returns for a name that the session does not have."""
+"""The result of a lookup for a name that the session does not have."""
 
 
 def _safe(otherwise: Any, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,7 +43,7 @@ def _test(operation: Callable[[Any, Any], Any]) -> Callable[..., bool]:
 
 
 def _order(operation: Callable[[Any, Any], Any]) -> Callable[..., bool]:
-    # Asked first because an exception for each missing value would be slow.
+    # Checked first because an exception for each missing value would be slow.
     unordered = (type(None), list, tuple)
     return _test(
         lambda a, b: (
@@ -92,7 +92,7 @@ def _finite(operation: Callable[..., Any], *numbers: float) -> Any:
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError
-    # NumPy's numbers warn and wrap where Python's raise.
+    # NumPy's numbers warn and wrap around where Python's raise.
     return int(value) if isinstance(value, Integral) else float(value)
 
 

@@ -1,1 +1,1 @@
-"""Writing experiments: what a training script calls."""
+"""Writing experiments: the API for training scripts."""

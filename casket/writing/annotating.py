@@ -1,6 +1,7 @@
-"""Tags and notes that are added to sessions and experiments after the fact.
+"""Adding tags and notes to existing sessions and experiments.
 
-They are records of kind `tag`: they change neither how a session stands nor when it was last seen.
+They are stored as records of kind `tag`, which change neither the status of a session nor the
+time it was last seen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from casket.stores.base import StoreOptions
 from casket.writing.backend import Backend
 
 OPTIONS = StoreOptions(create=False)
-"""How a store is opened that is annotated: one that is gone by then is not made anew."""
+"""Options for opening a store to annotate it: a store that has been removed is not recreated."""
 
 
 def annotate(
@@ -27,15 +28,15 @@ def annotate(
     """Add and remove tags, and replace the note.
 
     Args:
-        backend: the store it is in.
-        what: a session or an experiment.
-        add: tags to add; one it has already changes nothing.
-        remove: tags to take away; one it does not have changes nothing.
-        note: the new note; empty: none; None: as it was.
+        backend: the backend of the store.
+        what: the session or experiment to annotate.
+        add: the tags to add; existing tags are ignored.
+        remove: the tags to remove; missing tags are ignored.
+        note: the new note; an empty string removes the note, None keeps it.
 
     Raises:
-        StoreUnavailable: it cannot be written.
-        NotFound: it is gone, and the backend was opened with `OPTIONS`.
+        StoreUnavailable: the store cannot be written.
+        NotFound: the store no longer exists, and the backend was opened with `OPTIONS`.
     """
     body: dict[str, Any] = {"add": list(add), "remove": list(remove)}
     if note is not None:

@@ -1,4 +1,4 @@
-"""What the handles of one experiment share: the open store, its artifacts, and a writer."""
+"""The state shared by the handles of an experiment: the open store, its artifacts, a writer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from casket.stores import base
 from casket.stores.location import Place
 
 Owner = tuple[str, str | None, str | None]
-"""The ids of an experiment, of a model of it or None, and of a session or None."""
+"""The ids of an experiment, of its model or None, and of its session or None."""
 
 
 class Backend:
-    """An open store with what goes with it.
+    """An open store with its artifact folder and a writer.
 
-    Pickled, it is a place, and opens again where it is unpickled; copied, it is itself.
+    A pickled backend reopens the store when it is unpickled. A copy is the same object.
 
     Args:
-        place: where the store is.
-        options: what the user chose about it.
+        place: the location of the store.
+        options: the options for opening the store.
     """
 
     def __init__(self, place: Place, options: base.StoreOptions) -> None:
@@ -46,22 +46,22 @@ class Backend:
         return self
 
     def remember(self, owner: Owner, make: Callable[[], Record | None]) -> None:
-        """Keep a way to make a head again, should the place hold another file later.
+        """Register a function that recreates a head if the file is replaced later.
 
         Args:
-            owner: whose head it is.
-            make: makes it; the object it is a method of may be freed meanwhile.
+            owner: the owner of the head.
+            make: creates the head; a bound method does not keep its object alive.
         """
         self._heads[owner] = (utc_now(), _weak(make, None) if hasattr(make, "__self__") else make)
 
     def forget(self, owner: Owner) -> None:
-        """Make a head no more: nothing that belongs to it is written from here."""
+        """Stop recreating a head, because no more records of its owner will be written."""
         self._heads.pop(owner, None)
 
     def missing_heads(self, records: Sequence[Record], /) -> list[Record]:
-        """Return the heads that records need and the store lacks, of those known here.
+        """Return the registered heads that records need and the store lacks.
 
-        See `casket.stores.base.Heads`. What was removed on purpose is not made again.
+        See `casket.stores.base.Heads`. Heads that were deleted on purpose are not recreated.
         """
         needed = dict.fromkeys(owner for record in records for owner in _owners_of(record))
         known = {owner: self._heads[owner] for owner in needed if owner in self._heads}
@@ -81,28 +81,28 @@ class Backend:
         return any(_owners_of(head)[-1] == owner for _, head in heads)
 
     def encode(self, value: Any, name: str) -> tuple[dict[str, Any], bool]:
-        """Turn a dict a user gave into JSON; `name` is its argument's name.
+        """Encode a dict passed by the user as JSON; `name` is the name of the argument.
 
         Returns:
-            The JSON, and whether it holds extended values.
+            The JSON, and whether it contains extended values.
 
         Raises:
-            UnstorableValue: something in it cannot be stored.
+            UnstorableValue: the dict contains a value that cannot be stored.
         """
         encoder = Encoder(self.files.put_array)
         return encoder.mapping(value, name), encoder.extended
 
     def record(self, kind: Kind, body: dict[str, Any], *, extended: bool, **fields: Any) -> Record:
-        """Make a record; `fields` say what it belongs to and may hold a claim."""
+        """Create a record; `fields` are its owner and, optionally, its claim."""
         if extended:
             fields["extended"] = True
         return self.writer.record(kind, body, **fields)
 
 
 def _weak(method: Callable[..., Any], otherwise: Any) -> Callable[..., Any]:
-    """Return a function that calls a method without keeping its object alive.
+    """Return a function that calls a bound method without keeping its object alive.
 
-    Once the object is gone, it returns `otherwise`.
+    It returns `otherwise` once the object has been freed.
     """
     reference = weakref.WeakMethod(method)
 
@@ -114,7 +114,7 @@ def _weak(method: Callable[..., Any], otherwise: Any) -> Callable[..., Any]:
 
 
 def _owners_of(record: Record) -> list[Owner]:
-    """Return what a record belongs to: experiment, model and session, as far as it names them."""
+    """Return the owners of a record: its experiment, model and session, where present."""
     experiment, model, session = (record.get(name) for name in ("experiment", "model", "session"))
     owners: list[Owner] = [(str(experiment), None, None)] if experiment is not None else []
     if model is not None:

@@ -1,4 +1,4 @@
-"""The sessions that have the same params: which of them holds their claim, and who is dead."""
+"""Claims on params: the sessions with the same params, the holder, and dead writers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from casket.writing.backend import Backend
 
 
 class Holder(NamedTuple):
-    """A session with the params of a claim, as it was found.
+    """A session with the params of a claim, at the time it was read.
 
     Attributes:
-        session: its id.
-        life: its starts and ends.
-        gone: its writers without an end whose process is gone. They surely left no end: the
-            records were read after the processes were looked at.
+        session: the id of the session.
+        life: the starts and ends of the session.
+        gone: the writers without an end whose process has exited. Their end is surely missing,
+            because the records were read after the processes were checked.
     """
 
     session: str
@@ -26,27 +26,27 @@ class Holder(NamedTuple):
 
     @property
     def may_run(self) -> bool:
-        """Whether a writer without an end may still be at work."""
+        """Whether a writer without an end may still be running."""
         return any(writer not in self.gone for writer in self.life.open_writers)
 
     @property
     def is_completed(self) -> bool:
-        """Whether the last writer completed."""
+        """Whether the last writer ended as `completed`."""
         end = self.life.last_end
         return end is not None and end["body"]["status"] == "completed"
 
     @property
     def is_released(self) -> bool:
-        """Whether its params are free again."""
+        """Whether the session no longer holds its claim."""
         return not self.life.is_holding
 
     def ends(self, backend: Backend) -> list[Record]:
-        """Return the ends that the writers who are gone left unwritten."""
+        """Return the missing ends of the writers whose process has exited."""
         return [self._end(backend, self.life.start_of(writer)) for writer in self.abandoned]
 
     @property
     def abandoned(self) -> list[str]:
-        """The writers without an end whose process is gone."""
+        """The writers without an end whose process has exited."""
         return [writer for writer in self.life.open_writers if writer in self.gone]
 
     def _end(self, backend: Backend, start: Record) -> Record:
@@ -57,7 +57,7 @@ class Holder(NamedTuple):
 
 
 def look_at(backend: Backend, session: str) -> Holder:
-    """Look at the writers of a session: first at their processes, then at what they wrote."""
+    """Return the state of a session, checking the processes of its writers before its records."""
     life = _life(backend, session)
     gone = [
         writer
@@ -68,7 +68,7 @@ def look_at(backend: Backend, session: str) -> Holder:
 
 
 def starts_with(backend: Backend, claim: str) -> dict[str, Record]:
-    """Return the first start of each session with the params of a claim, by its id, in order."""
+    """Return the first start of each session with the params of a claim, by id, in order."""
     starts: dict[str, Record] = {}
     for _, start in backend.store.records(claim=claim, kinds={"session"}):
         starts.setdefault(start["session"], start)

@@ -1,4 +1,4 @@
-"""Experiments and models: what a script opens to log into."""
+"""Experiments and models, the handles that a training script opens for logging."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from casket.writing.claims import Holder
 
 LATEST = 2_000
-"""Starts that the params of a refused session are compared with."""
+"""The number of starts whose params are compared with those of a refused session."""
 
 Where = str | Callable[["SessionView"], bool] | None
 
 
 class Experiment:
-    """An experiment in a store: what groups models.
+    """An experiment in a store; a group of models.
 
-    Open one with `use` or `new`. A subclass may override `get_id`, which then decides the id.
-    Handles pickle, copy and survive a fork.
+    Open an experiment with `use` or `new`. A subclass may override `get_id` to provide the id.
+    Handles can be pickled and copied, and survive a fork.
 
     Attributes:
-        id: what identifies it in the store.
+        id: the id of the experiment, unique within the store.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Experiment:
         offline: Offline = "refuse",
         **facts: Any,
     ) -> None:
-        """Name an experiment without writing anything; `use` and `new` take the same."""
+        """Create a handle without writing to the store; see `use` for the arguments."""
         options = StoreOptions(sync, flush_timeout, offline).checked()
         self.backend = Backend(locate.locate(path), options)
         self._exp_id = exp_id
@@ -80,23 +80,25 @@ class Experiment:
         offline: Offline = "refuse",
         **facts: Any,
     ) -> Self:
-        """Create an experiment, or join the one of that id.
+        """Create an experiment, or open it if it exists.
 
         Args:
-            path: a file or URL; a file is created if it does not exist, its folder is not.
-            exp_id: its id; a random one if neither this nor an overridden `get_id` gives one.
-            tags: tags to add.
-            sync: `"session"` syncs the file against power loss at a session's end and at most
-                once a second meanwhile, `"always"` at every record.
-            flush_timeout: seconds a session's end waits for what a remote store has not
-                confirmed; a local one has nothing to wait for.
-            offline: whether a session may start (`"allow"`) or not (`"refuse"`) when a remote
-                store cannot be reached; a local one always can.
-            facts: anything else to keep about the experiment.
+            path: the path or URL of the store. A missing file is created, a missing folder is not.
+            exp_id: the id of the experiment. If it is None, and `get_id` is not overridden, a
+                random id is generated.
+            tags: tags to add to the experiment.
+            sync: when to sync the file to disk, as protection against power loss: `"session"`
+                syncs at the end of a session and at most once a second before, `"always"` after
+                every record.
+            flush_timeout: how many seconds the end of a session waits for a remote store to
+                confirm its records. It has no effect on local stores.
+            offline: whether to start a session (`"allow"`) or not (`"refuse"`) when a remote
+                store cannot be reached. It has no effect on local stores.
+            facts: further information to store with the experiment.
 
         Raises:
-            BadLocation: `path` is no place, or an option is not one of those above.
-            NotACasketFile: the file holds something else; it was left as it is.
+            BadLocation: `path` is not a valid location, or an option has an invalid value.
+            NotACasketFile: the file has another format; it was not changed.
             StoreUnavailable: the file cannot be written.
             UnstorableValue: a fact cannot be stored.
         """
@@ -120,10 +122,12 @@ class Experiment:
         offline: Offline = "refuse",
         **facts: Any,
     ) -> Self:
-        """Create an experiment; arguments and errors are those of `use`.
+        """Create an experiment that must not exist yet.
+
+        See `use` for the arguments and further exceptions.
 
         Raises:
-            ExistingExperimentError: there is one of that id.
+            ExistingExperimentError: an experiment with this id exists.
         """
         options: Any = {"sync": sync, "flush_timeout": flush_timeout, "offline": offline}
         experiment = cls(path, exp_id, tags, **options, **facts)
@@ -135,51 +139,51 @@ class Experiment:
         return experiment
 
     def get_id(self) -> str | None:
-        """Return the experiment's id; override it to decide otherwise than by `exp_id`."""
+        """Return the id of the experiment; override it to provide an id other than `exp_id`."""
         return self._exp_id
 
     @property
     def exp_id(self) -> str:
-        """The experiment's id."""
+        """The id of the experiment."""
         return self.id
 
     def __repr__(self) -> str:
         return f"<experiment {self.id!r} in {self.backend.place}>"
 
     def model(self, model_id: str, model_config: Mapping[str, Any] | None = None) -> Model:
-        """Return the model of that id, and add it to the experiment if it is not there.
+        """Return the model with this id, adding it to the experiment if it does not exist.
 
         Args:
-            model_id: what identifies it in the experiment.
-            model_config: what stays the same over all its sessions.
+            model_id: the id of the model, unique within the experiment.
+            model_config: the configuration common to all sessions of the model.
 
         Raises:
-            UnstorableValue: something in the config cannot be stored.
-            StoreUnavailable: it cannot be written.
+            UnstorableValue: the config contains a value that cannot be stored.
+            StoreUnavailable: the store cannot be written.
         """
         return Model(self, model_id, model_config)
 
     def add_tag(self, tag: str) -> None:
-        """Tag the experiment; a tag it has already changes nothing."""
+        """Add a tag to the experiment; an existing tag is ignored."""
         self._retag(add=_tags([tag]))
 
     def remove_tag(self, tag: str) -> None:
-        """Take a tag away; one it does not have changes nothing."""
+        """Remove a tag from the experiment; a missing tag is ignored."""
         self._retag(remove=_tags([tag]))
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Its tags, in the order they were added."""
+        """The tags, in the order they were added."""
         view = self._read_heads().experiments.get(self.id)
         return view.tags if view else ()
 
     def exists(self) -> bool:
-        """Tell whether the experiment is in the store (it may have been removed)."""
-        found = self.backend.store.records(experiment=self.id, kinds={"experiment"})
-        return next(found, None) is not None
+        """Return whether the experiment is in the store; it may have been deleted."""
+        records = self.backend.store.records(experiment=self.id, kinds={"experiment"})
+        return next(records, None) is not None
 
     def get_models(self) -> list[Model]:
-        """Return its models, in the order they were added."""
+        """Return the models of the experiment, in the order they were added."""
         return [Model(self, view.id, None) for view in self._read_heads().models.values()]
 
     def sessions(
@@ -189,26 +193,26 @@ class Experiment:
         tag: str | None = None,
         where: Where = None,
     ) -> list[SessionView]:
-        """Return its sessions, as `Casket.sessions` does."""
+        """Return the sessions of the experiment; see `Casket.sessions` for the arguments."""
         return self._read().sessions(model=model, status=status, tag=tag, where=where)
 
     def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
-        """Return its sessions, epochs, batches or results, as `Casket.to_pandas` does."""
+        """Return a pandas DataFrame of the experiment; see `Casket.to_pandas` for the arguments."""
         return self._read().to_pandas(table)
 
     def to_polars(self, table: Table = "sessions") -> Any:
-        """Return the same as a polars frame."""
+        """Return a polars DataFrame of the experiment; see `Casket.to_pandas` for the arguments."""
         return self._read().to_polars(table)
 
     @property
     def db(self) -> TinyDB:
-        """A TinyDB over the store, to query only: `exp.db.search(where("kind") == "epoch")`."""
+        """A read-only TinyDB over the store: `exp.db.search(where("kind") == "epoch")`."""
         from casket.writing.tinydb import tinydb_of
 
         return tinydb_of(self.backend)
 
     def close(self) -> None:
-        """Free the file; the experiment opens it again when it is used."""
+        """Close the store; it is reopened when the experiment is used again."""
         self.backend.store.close()
 
     def _read(self, model: str | None = None) -> Casket:
@@ -218,14 +222,14 @@ class Experiment:
         return Casket(backend.store, backend.files, str(backend.place), self.id, model)
 
     def _read_heads(self) -> Fold:
-        """Return what is known of the experiment itself and its models, reading no session."""
+        """Return a fold of the experiment and its models, without reading sessions."""
         from casket.reading.fold import Fold
 
         backend = self.backend
         fold = Fold(backend.files)
         heads = {"experiment", "model", "tag"}
         numbered = backend.store.records(experiment=self.id, kinds=heads)
-        fold.take(record for _, record in numbered if "session" not in record)
+        fold.add(record for _, record in numbered if "session" not in record)
         return fold
 
     def _create(self) -> None:
@@ -241,7 +245,7 @@ class Experiment:
         )
 
     def _join(self) -> None:
-        """Add what this handle was given and the experiment does not have."""
+        """Add the tags and facts of this handle that the experiment lacks."""
         if not self._given_tags and not self._given_facts:
             return
         facts, extended = self.backend.encode(self._given_facts, "facts")
@@ -259,11 +263,13 @@ class Experiment:
 
 
 class Model:
-    """A model of an experiment: what groups sessions. Handles pickle, copy and survive a fork.
+    """A model of an experiment; a group of sessions.
+
+    Handles can be pickled and copied, and survive a fork.
 
     Attributes:
-        id: what identifies it in the experiment.
-        experiment: the experiment it belongs to.
+        id: the id of the model, unique within the experiment.
+        experiment: the experiment of the model.
     """
 
     def __init__(
@@ -276,12 +282,12 @@ class Model:
 
     @property
     def experiment_id(self) -> str:
-        """The id of its experiment."""
+        """The id of the experiment of the model."""
         return self.experiment.id
 
     @property
     def model_id(self) -> str:
-        """The model's id."""
+        """The id of the model."""
         return self.id
 
     def __repr__(self) -> str:
@@ -289,7 +295,7 @@ class Model:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its `model_config`."""
+        """The `model_config` of the model."""
         view = self._read_config()
         return view.config if view else {}
 
@@ -300,31 +306,32 @@ class Model:
         *,
         repeat: bool = False,
     ) -> Session:
-        """Begin a session, or continue one; use it in a `with` block, which ends it.
+        """Start or continue a session; use it in a `with` block, which ends it.
 
         Args:
-            params: the hyperparameters of this run.
-            ensure_unique: refuse params that a running or completed session of this model has;
-                else go on with the last session that has them, or begin one.
-            repeat: begin a new session, whatever sessions have these params. Its `meta["repeat"]`
-                counts the repetitions, from 1.
+            params: the hyperparameters of the run.
+            ensure_unique: if True, refuse params that a running or completed session of this
+                model has. If False, continue the last session with these params, or start a
+                session if none exists.
+            repeat: start a new session even if sessions with these params exist. Its
+                `meta["repeat"]` counts the repetitions, starting from 1.
 
         Raises:
-            ExistingParamsException: there is such a session. Of processes that race for the same
-                params, one begins.
-            UnstorableValue: something in the params cannot be stored.
+            ExistingParamsException: a running or completed session has these params. If several
+                processes start a session with the same params at once, only one succeeds.
+            UnstorableValue: the params contain a value that cannot be stored.
             StoreUnavailable: the start cannot be written.
         """
         return Session(self, params, ensure_unique, repeat)
 
     def resume(self, session_id: str) -> Session:
-        """Go on with a session of this model, whatever its status.
+        """Continue a session of this model, regardless of its status.
 
         Args:
-            session_id: its id, or the beginning of it.
+            session_id: the id of the session, or a prefix of it.
 
         Raises:
-            NoSuchSession: the model has no such session, or several.
+            NoSuchSession: no session, or several sessions, of the model match.
             StoreUnavailable: the start cannot be written.
         """
         starts = self.backend.store.records(experiment=self.experiment.id, kinds={"session"})
@@ -339,16 +346,16 @@ class Model:
         return Session.resumed(self, *matching.values())
 
     def resume_last(self, params: Mapping[str, Any] | None = None) -> Session:
-        """Go on with the last session of these params that is not running, or begin one.
+        """Continue the last session with these params that is not running, or start a new session.
 
-        Training loops that resume from a checkpoint start here. If all sessions of these params
+        Use it in training loops that resume from a checkpoint. If all sessions with these params
         are running, the new session is a repetition.
 
         Args:
-            params: the hyperparameters of this run.
+            params: the hyperparameters of the run.
 
         Raises:
-            UnstorableValue: something in the params cannot be stored.
+            UnstorableValue: the params contain a value that cannot be stored.
             StoreUnavailable: the start cannot be written.
         """
         return Session.resumed_last(self, params)
@@ -359,59 +366,59 @@ class Model:
         params: Mapping[str, Any] | None = None,
         index_by: Any = None,
     ) -> None:
-        """Log a result in a session of its own, which is completed at once.
+        """Log a result in a new session, which is completed immediately.
 
         Args:
-            result: values by name.
-            params: the hyperparameters it was reached with.
-            index_by: what to file it under: text, a number, a bool or None.
+            result: the values by name.
+            params: the hyperparameters of the run.
+            index_by: the index of the result: text, a number, a bool or None.
 
         Raises:
-            UnstorableValue: `result` or `params` hold something no store can keep.
-            StoreUnavailable: it cannot be written.
+            UnstorableValue: `result` or `params` contain a value that cannot be stored.
+            StoreUnavailable: the store cannot be written.
         """
         Session.of_one_result(self, params, result, index_by)
 
     def add_epoch(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: epochs are logged in a session.
+        """Raise an error, because epochs are logged in a session.
 
         Raises:
-            NotInASession: always; shows the `with` line to write.
+            NotInASession: always; the message shows the `with` line to write.
         """
         raise NotInASession("add_epoch", "was called on a model")
 
     def add_batch(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: batches are logged in a session.
+        """Raise an error, because batches are logged in a session.
 
         Raises:
-            NotInASession: always; shows the `with` line to write.
+            NotInASession: always; the message shows the `with` line to write.
         """
         raise NotInASession("add_batch", "was called on a model")
 
     def sessions(
         self, status: str | None = None, tag: str | None = None, where: Where = None
     ) -> list[SessionView]:
-        """Return its sessions, as `Casket.sessions` does."""
+        """Return the sessions of the model; see `Casket.sessions` for the arguments."""
         return self._read().sessions(status=status, tag=tag, where=where)
 
     def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
-        """Return its sessions, epochs, batches or results, as `Casket.to_pandas` does."""
+        """Return a pandas DataFrame of the model; see `Casket.to_pandas` for the arguments."""
         return self._read().to_pandas(table)
 
     def to_polars(self, table: Table = "sessions") -> Any:
-        """Return the same as a polars frame."""
+        """Return a polars DataFrame of the model; see `Casket.to_pandas` for the arguments."""
         return self._read().to_polars(table)
 
     def nearest(self, params: Mapping[str, Any], n: int = 3) -> list[Near]:
-        """Return the sessions whose params differ least from `params`, with the difference.
+        """Return the sessions whose params are nearest to `params`, with their differences.
 
         Args:
-            params: the params asked for.
-            n: how many.
+            params: the params to compare with.
+            n: the number of sessions to return.
 
         Returns:
-            Nearest first: by the number of params that differ, then by how far numbers are
-            apart, relative to their size.
+            The sessions, nearest first: sorted by the number of params that differ, then by the
+            distance of the numbers relative to their size.
         """
         return [
             near._replace(session=self.read_session(near.session.id) or near.session)
@@ -425,14 +432,14 @@ class Model:
         n: int = 3,
         latest: int | None = LATEST,
     ) -> list[Near]:
-        """Do the same without one session, reading no more than starts and ends.
+        """Return the nearest sessions except for a given session, reading only starts and ends.
 
-        For the message of a refusal, which must not take long in a store of any size, only the
-        latest starts are compared.
+        Only the latest starts are compared, so that the message of a refusal is fast for stores
+        of any size.
         """
         from casket.reading.nearest import Near, nearest
 
-        # Arrays stay lists: a question stores nothing.
+        # Arrays stay lists, because a query must not store anything.
         wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
         return [
             Near(view, near.difference)
@@ -443,7 +450,7 @@ class Model:
     def _params_by_session(
         self, but: str | None, latest: int | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the id and the params of each session that was not deleted, by its first start."""
+        """Yield the id and the params of the first start of each session that is not deleted."""
         from casket.reading.nearest import starts_of
 
         store, load_array = self.backend.store, self.backend.files.load_array
@@ -464,11 +471,11 @@ class Model:
         return fold.sessions.get(session_id)
 
     def read_session(self, session_id: str) -> SessionView | None:
-        """Return one of its sessions, reading no other; None if it is not there."""
+        """Return a session without reading others, or None if it does not exist."""
         return self._fold(session=session_id).sessions.get(session_id)
 
     def view_of(self, holder: Holder) -> SessionView:
-        """Return the session that holds a claim; if it cannot be read by now, as it was then."""
+        """Return the session that holds a claim; if it cannot be read, its last known state."""
         from casket.reading.fold import Fold
 
         with suppress(CasketError):
@@ -476,7 +483,7 @@ class Model:
             if view is not None:
                 return view
         fold = Fold(self.backend.files)
-        fold.take(holder.life.records)
+        fold.add(holder.life.records)
         return fold.sessions[holder.session]
 
     def _fold(self, **filters: Any) -> Fold:
@@ -524,13 +531,13 @@ class Model:
 
 
 def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return tags as a tuple; one given as a text is one tag.
+    """Return tags as a tuple; a string is a single tag.
 
     Raises:
-        UnstorableValue: one is not text.
+        UnstorableValue: a tag is not a string.
     """
-    found = (tags,) if isinstance(tags, str) else tuple(tags)
-    for tag in found:
+    names = (tags,) if isinstance(tags, str) else tuple(tags)
+    for tag in names:
         if not isinstance(tag, str):
             raise UnstorableValue("tags", type(tag).__name__, "give text")
-    return found
+    return names

@@ -1,7 +1,7 @@
-"""Where a session came from: commit, user, host, platform, Python and command line.
+"""The provenance of a session: commit, user, host, platform, Python and command line.
 
-Nothing here may fail a run or take more than a few milliseconds. Whether the code was changed
-since its commit is asked in the background (`casket.system.git.DirtyCheck`).
+Nothing here may fail a run or take more than a few milliseconds. Git determines in the background
+whether the code has changed since its commit (`casket.system.git.DirtyCheck`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from casket.system.secrets import without_secrets
 __all__ = ["PERSONAL", "provenance"]
 
 PERSONAL = frozenset({"user", "host", "pid", "command_line", "command", "group", "checkpoints"})
-"""The names in a session's meta, imported or not, of what tells who ran it, where and how."""
+"""The names in a session's meta, imported or not, that identify the user, machine and command."""
 
 _COMMAND_LINE_ROOM = 20_000
 _ROOM_PER_ARGUMENT = 20
 
 
 def provenance() -> dict[str, Any]:
-    """Tell where what this process logs comes from. Never raises; what is unknown is None.
+    """Return the provenance of the current process. Never raises; unknown values are None.
 
     Returns:
-        The keys `commit`, `branch`, `dirty`, `user`, `host`, `pid`, `platform`, `python`,
-        `command_line` (without secrets) and `start`. `dirty` is None: `dirty_check` tells it.
+        A dict with the keys `commit`, `branch`, `dirty`, `user`, `host`, `pid`, `platform`,
+        `python`, `command_line` (without secrets) and `start`. `dirty` is None until
+        `dirty_check` determines it.
     """
     commit, branch = commit_and_branch()
     return {

@@ -1,4 +1,4 @@
-"""The refusal of params that were run already."""
+"""The exception for params that have been run before."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 class ExistingParamsException(CasketError, ValueError):
-    """A running or completed session of the model has these params."""
+    """Raised if a running or completed session of the model has the same params."""
 
     def __init__(
         self,
         session: SessionView | Callable[[], SessionView],
         nearest: list[Near] | Callable[[], list[Near]],
     ) -> None:
-        """Take the facts, or functions that read them: most refusals are caught and never shown."""
+        """Accept values or functions that read them, since most refusals are never shown."""
         self._session, self._nearest = session, nearest
         ValueError.__init__(self)
 
     @property
     def session(self) -> SessionView:
-        """The session that exists."""
+        """The existing session."""
         if callable(self._session):
             self._session = self._session()
         return self._session
 
     @property
     def nearest(self) -> list[Near]:
-        """The sessions of the same model whose params come next."""
+        """The other sessions of the model with the nearest params."""
         if callable(self._nearest):
             self._nearest = self._nearest()
         return self._nearest

@@ -1,4 +1,4 @@
-"""The session: one run of a model with its params, and all that is logged in it."""
+"""The session: a run of a model with its params, to which metrics and artifacts are logged."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 LARGEST = 2**63 - 1
 
 Batch = tuple[int, Mapping[str, Any], int | None, float]
-"""A batch as `Session.add_batches` takes it: its number, metrics by name, its epoch, and when it
-was, in seconds since 1970."""
+"""A batch for `Session.add_batches`: its number, metrics by name, its epoch, and its time in
+seconds since the epoch."""
 
 _DIRTY_WAIT = 0.5
-"""Seconds the end of a session waits for git to say whether the working copy was changed."""
+"""How many seconds the end of a session waits for git to report whether the code has changed."""
 
 
 class SessionsModel(Protocol):
-    """A model, as far as its sessions know it."""
+    """The interface of a model that sessions use."""
 
     id: str
     backend: Backend
 
     @property
     def experiment_id(self) -> str:
-        """The id of its experiment."""
+        """The id of the experiment of the model."""
 
     def view_of(self, holder: claims.Holder) -> SessionView:
         """Return the session that holds a claim."""
@@ -54,17 +54,17 @@ class SessionsModel(Protocol):
     def nearest_but(
         self, session_id: str | None, params: Mapping[str, Any], n: int = 3
     ) -> list[Near]:
-        """Return the sessions whose params differ least from `params`, without one session."""
+        """Return the sessions whose params are nearest to `params`, except for a given session."""
 
 
 class Session:
-    """A run in progress; made by `Model.session` and ended by its `with` block.
+    """A run in progress; created by `Model.session` and ended by its `with` block.
 
-    Logging is safe against `kill -9` when the call returns. Threads and forked children may log
-    into it; a child that leaves does not end it.
+    Logged data survives `kill -9` once the call has returned. Threads and forked children may log
+    to the session; the exit of a child does not end it.
 
     Attributes:
-        id: 16 hexadecimal digits.
+        id: the id of the session, 16 hexadecimal digits.
         params: the hyperparameters, as JSON values.
     """
 
@@ -86,10 +86,10 @@ class Session:
 
     @classmethod
     def resumed(cls, model: SessionsModel, start: Record) -> Session:
-        """Go on with a session, whatever its status.
+        """Continue a session, regardless of its status.
 
         Args:
-            model: the model it belongs to.
+            model: the model of the session.
             start: a start of the session.
         """
         session = cls.__new__(cls)
@@ -100,7 +100,7 @@ class Session:
 
     @classmethod
     def resumed_last(cls, model: SessionsModel, params: Mapping[str, Any] | None) -> Session:
-        """Go on with the last session of these params that is not running, or begin one."""
+        """Continue the last session with these params that is not running, or start a session."""
         session = cls.__new__(cls)
         session._prepare(model, params)
         for earlier in reversed(claims.starts_with(model.backend, session._claim)):
@@ -116,7 +116,7 @@ class Session:
     def of_one_result(
         cls, model: SessionsModel, params: Mapping[str, Any] | None, result: Any, index_by: Any
     ) -> None:
-        """Write a whole session that holds one result."""
+        """Write a complete session that contains a single result."""
         session = cls.__new__(cls)
         session._prepare(model, params)
         encoded, extended = session._backend.encode(result, "result")
@@ -136,7 +136,7 @@ class Session:
     def _identify(
         self, model: SessionsModel, stored_params: dict[str, Any], extended: bool
     ) -> None:
-        """Set everything that is known before the session begins."""
+        """Set the attributes that are known before the session starts."""
         self.id = new_id()
         self._backend = model.backend
         self._append = model.backend.store.append
@@ -155,7 +155,7 @@ class Session:
         forks.renew_in_children(self)
 
     def after_fork(self) -> None:
-        """Go on as a writer of its own."""
+        """Continue as a new writer."""
         self._writer = new_id()
         self._numbers = count(1)
         self._dirty = None
@@ -171,17 +171,17 @@ class Session:
 
     @property
     def is_continued(self) -> bool:
-        """Whether the session had begun before, and this handle goes on with it."""
+        """Whether this handle continues a session that was started earlier."""
         return self._follows > 0
 
     @property
     def last_epoch(self) -> int | None:
-        """The number of the epoch that was logged last; None if none was."""
+        """The number of the last epoch, or None if there is none."""
         return self._last_number("epoch", "epoch_num")
 
     @property
     def last_batch(self) -> int | None:
-        """The number of the batch that was logged last; None if none was."""
+        """The number of the last batch, or None if there is none."""
         return self._last_number("batch", "batch_num")
 
     def _last_number(self, kind: Kind, name: str) -> int | None:
@@ -205,7 +205,7 @@ class Session:
         try:
             self.end("failed", error=describe(exc))
         except CasketError as error:
-            # The user's exception is on its way; it must not be hidden behind this one.
+            # The exception of the user is being raised and must not be replaced by this error.
             warnings.warn(
                 f"the session's end was not written: {error}", CasketWarning, stacklevel=2
             )
@@ -214,12 +214,12 @@ class Session:
         """Log an epoch.
 
         Args:
-            epoch_num: its number.
-            result: metrics by name.
-            timestamp: whether readers see when it was logged.
+            epoch_num: the number of the epoch.
+            result: the metrics by name.
+            timestamp: whether to show readers the time of the epoch.
 
         Raises:
-            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
         body = {"epoch_num": _number(epoch_num, "epoch_num"), "result": result}
@@ -234,16 +234,16 @@ class Session:
         epoch: int | None = None,
         timestamp: bool = True,
     ) -> None:
-        """Log a batch, or a step.
+        """Log a batch or step.
 
         Args:
-            batch_num: its number.
-            result: metrics by name.
-            epoch: the epoch it belongs to.
-            timestamp: whether readers see when it was logged.
+            batch_num: the number of the batch.
+            result: the metrics by name.
+            epoch: the number of the epoch of the batch.
+            timestamp: whether to show readers the time of the batch.
 
         Raises:
-            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
         body = _batch_body(batch_num, result, epoch)
@@ -252,18 +252,21 @@ class Session:
         self._log("batch", body, "add_batch")
 
     def add_batches(self, batches: Iterable[Batch]) -> None:
-        """Log several batches by one write, which costs little more than that of one alone.
+        """Log several batches in a single write, at little more than the cost of a single batch.
+
+        Args:
+            batches: the batches, as `(batch_num, result, epoch, seconds since the epoch)`.
 
         Raises:
-            UnstorableValue: one holds something no store can keep; none was written.
-            StoreUnavailable: they could not be written; none was.
+            UnstorableValue: a batch contains a value that cannot be stored; nothing was written.
+            StoreUnavailable: the records could not be written; nothing was written.
         """
         self._check_open("add_batches")
         records = []
-        for batch_num, result, epoch, moment in batches:
+        for batch_num, result, epoch, timestamp in batches:
             body = _batch_body(batch_num, result, epoch)
             extended = self._encode_result(body)
-            records.append(self._record("batch", body, extended, utc(moment)))
+            records.append(self._record("batch", body, extended, utc(timestamp)))
         if records:
             self._append(records)
 
@@ -271,36 +274,39 @@ class Session:
         """Log a result.
 
         Args:
-            result: values by name.
-            index_by: what to file it under, such as `"test"`: text, a number, a bool or None.
+            result: the values by name.
+            index_by: the index of the result, such as `"test"`: text, a number, a bool or None.
 
         Raises:
-            UnstorableValue: `result` holds something no store can keep; nothing was written.
+            UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
         self._log("result", {"index": checked_index(index_by), "result": result}, "add_result")
 
     def add_meta(self, meta: Mapping[str, Any]) -> None:
-        """Add facts about the run, such as `{"gpu": "A100"}`; a name given again is replaced.
+        """Add information about the run, such as `{"gpu": "A100"}`.
+
+        Args:
+            meta: the values by name; they replace earlier values of the same name.
 
         Raises:
-            UnstorableValue: `meta` holds something no store can keep; nothing was written.
+            UnstorableValue: `meta` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
         encoded, extended = self._backend.encode(meta, "meta")
         self._write("meta", encoded, extended, "add_meta")
 
     def add_artifact(self, name: str, source: Any) -> None:
-        """Keep a file, bytes, a picture or an object beside the store.
+        """Store a file, bytes, a figure or an object as an artifact, beside the store.
 
         Args:
-            name: what it is called; its suffix tells its media type.
-            source: the path of a file, which is copied; bytes; a matplotlib or plotly figure or
-                a PIL image; any other object is kept by joblib or pickle.
+            name: the name of the artifact; its suffix determines the media type.
+            source: the path of a file to copy; bytes; a matplotlib or plotly figure; a PIL image;
+                or any other object, which is serialized with joblib or pickle.
 
         Raises:
-            UnstorableValue: the object cannot be serialised.
-            StoreUnavailable: the file cannot be read, or its copy not be written.
+            UnstorableValue: the object cannot be serialized.
+            StoreUnavailable: the file cannot be read, or its copy cannot be written.
         """
         self._check_open("add_artifact")
         self._write("artifact", self._backend.files.put(name, source), False, "add_artifact")
@@ -308,11 +314,11 @@ class Session:
     def end(
         self, status: Literal["completed", "failed"] = "completed", error: str | None = None
     ) -> None:
-        """End the session, as its `with` block does; ending it again changes nothing.
+        """End the session, as its `with` block does; ending it again has no effect.
 
         Args:
-            status: how it ended.
-            error: the exception that ended it.
+            status: the final status.
+            error: the exception that ended the session.
 
         Raises:
             StoreUnavailable: the end could not be written.
@@ -328,11 +334,11 @@ class Session:
         self._backend.forget(self._owner)
 
     def _log(self, kind: Kind, body: dict[str, Any], method: str) -> None:
-        """Write a record whose body holds a `result`."""
+        """Write a record whose body contains a `result`."""
         self._write(kind, body, self._encode_result(body), method)
 
     def _encode_result(self, body: dict[str, Any]) -> bool:
-        """Make the `result` of a body storable; tell whether it holds values JSON lacks."""
+        """Encode the `result` of a body; return whether it contains extended values."""
         result = body["result"]
         if type(result) is dict and is_plain(result):
             return False
@@ -369,10 +375,10 @@ class Session:
             raise NotInASession(method, f"came after session {self.id} had ended")
 
     def _begin_unique(self) -> None:
-        """Begin, unless a running or completed session has these params.
+        """Start the session, unless a running or completed session has these params.
 
         Raises:
-            ExistingParamsException: there is such a session.
+            ExistingParamsException: a running or completed session has these params.
         """
         start = self._start()
         ends: dict[str, list[Record]] = {}
@@ -385,21 +391,21 @@ class Session:
                 holder = self._holder(claimed, refused)
             if not holder.is_released and (holder.may_run or holder.is_completed):
                 raise self._existing(holder)
-            # Kept: with repetitions, several sessions may hold the claim.
+            # Accumulated, because repetitions allow several sessions to hold the claim.
             ends[holder.session] = holder.ends(self._backend)
 
     def _holder(self, claimed: Claimed, refused: list[tuple[str, int]]) -> claims.Holder:
-        """Look at the session that holds the claim.
+        """Return the state of the session that holds the claim.
 
         Args:
-            claimed: the refusal.
-            refused: the sessions that were looked at before, with the number of their records.
+            claimed: the refusal of the store.
+            refused: the sessions returned before, with the number of their records.
 
         Raises:
-            CasketError: the store refuses and does not show why, again and again.
+            CasketError: the store keeps refusing although its records do not show a reason.
         """
         holder = claims.look_at(self._backend, claimed.session or "")
-        # Either somebody wrote something meanwhile, or the ends of the dead are written next.
+        # Either another process has written since, or the missing ends are written next.
         state = (holder.session, len(holder.life))
         if refused.count(state) > 1:
             raise CasketError(
@@ -410,7 +416,7 @@ class Session:
         return holder
 
     def _existing(self, holder: claims.Holder) -> ExistingParamsException:
-        """Return the refusal; what it says is read when it is asked for."""
+        """Return the exception, which reads its details on access."""
         model, params = self._model, self.params
         return ExistingParamsException(
             lambda: model.view_of(holder),
@@ -427,7 +433,7 @@ class Session:
                 self._append([self._start()], claim=self._claim)
                 return
             except Claimed as claimed:
-                self._holder(claimed, refused)  # another process began one just now
+                self._holder(claimed, refused)  # another process has just started a session
 
     def _continue(self, holder: claims.Holder) -> None:
         self.id = holder.session
@@ -435,9 +441,12 @@ class Session:
         self._append([*holder.ends(self._backend), self._start()])
 
     def _continues_alone(self, holder: claims.Holder) -> bool:
-        """Go on with a session that was not running, unless another process does so just now.
+        """Continue a session that was not running, unless another process is doing so.
 
-        The next place in the order of its writers is claimed, so that one process gets it.
+        Claims the next position in the order of its writers, so that only one process succeeds.
+
+        Returns:
+            Whether this process continues the session.
         """
         self.id = holder.session
         self._follows = len(holder.life.starts)
@@ -451,24 +460,24 @@ class Session:
         return True
 
     def _claim_of(self, what: str, which: Any) -> str:
-        """Return the key of a claim beside that of the params."""
+        """Return the key of an additional claim, beside the claim on the params."""
         identity = [self._stored_params, what, which]
         return claim_key(self._experiment_id, self._model_id, identity)
 
     def _claiming(self, claim: str, meta: dict[str, Any]) -> Record:
-        """Return a record that holds a claim beside the start's own."""
+        """Return a record that holds an additional claim, beside the claim of the start."""
         record = self._record("meta", meta, False)
         record["claim"] = claim
         return record
 
     def _repeat(self) -> None:
-        """Begin a session whatever others have these params; number it among the repetitions.
+        """Start a session even if others have these params, and number the repetition.
 
-        The number is claimed beside the params, so that no two repetitions get the same.
+        The number is claimed in addition to the params, so that repetitions have distinct numbers.
         """
         earlier = claims.starts_with(self._backend, self._claim)
         if not earlier:
-            # If another process begins the first one just now, this is a repetition all the same.
+            # If another process is starting the first session, this session is a repetition.
             with suppress(Claimed):
                 self._append([self._start()], claim=self._claim)
                 return
@@ -502,7 +511,7 @@ class Session:
         return record
 
     def _start_again(self) -> Record:
-        """Return the start for another file, in which the session goes on."""
+        """Return the start for a replacement file in which the session continues."""
         again = self._started.copy()
         again["n"] = next(self._numbers)
         continued_from = {"session": self.id, "records": again["n"] - 1}
@@ -515,7 +524,7 @@ class Session:
         return self._experiment_id, self._model_id, self.id
 
     def _note_dirty(self, wait: float) -> None:
-        """Write down whether the working copy was changed, once git has said so."""
+        """Log whether the working copy has changed, once git has reported it."""
         check = self._dirty
         if check is None:
             return
@@ -527,7 +536,7 @@ class Session:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception's type and message."""
+    """Return the type and message of an exception."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
@@ -535,7 +544,7 @@ def checked_index(index_by: Any) -> Any:
     """Return an index as a JSON scalar.
 
     Raises:
-        UnstorableValue: it is none.
+        UnstorableValue: the index is not a scalar.
     """
     encoder = Encoder()
     index = encoder.encode(index_by, "index_by")

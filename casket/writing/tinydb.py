@@ -1,4 +1,4 @@
-"""The store as a TinyDB, for queries."""
+"""A read-only TinyDB over a store, for queries."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from casket.writing.backend import Backend
 
 
 class RecordStorage(Storage):
-    """A TinyDB storage that shows a store's records as the documents of the default table.
+    """A TinyDB storage that exposes the records of a store as documents of the default table.
 
-    It is for reading: TinyDB writes whole tables, which would undo what other processes append.
+    It is read-only, because TinyDB writes whole tables, which would discard the records that
+    other processes append.
 
     Args:
-        backend: the open store.
+        backend: the backend of the store.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Return all documents by number."""
+        """Return all records by number, as documents of the default table."""
         store = self._backend.store
         numbered: Any = store.documents() if isinstance(store, JsonStore) else store.records()
         return {"_default": {str(number): document for number, document in numbered}}
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:  # noqa: ARG002 - TinyDB's name
-        """Refuse.
+        """Raise an error, because the storage is read-only.
 
         Raises:
             CasketError: always.
@@ -43,5 +44,5 @@ class RecordStorage(Storage):
 
 
 def tinydb_of(backend: Backend) -> TinyDB:
-    """Return a TinyDB over an open store."""
+    """Return a read-only TinyDB over an open store."""
     return TinyDB(storage=RecordStorage, backend=backend)

@@ -25,7 +25,7 @@ from casket.dashboard.answers.encoding import (
 )
 from casket.dashboard.answers.requests import CurvesRequest
 from casket.reading.metrics import as_float
-from casket.reading.rows import NUMBERS, Logged
+from casket.reading.rows import NUMBERS, MetricLog
 from casket.reading.summary import as_json
 from casket.reading.views import SessionView
 
@@ -152,7 +152,7 @@ class _Order:
         xs: where each stands.
     """
 
-    def __init__(self, session: SessionView, logged: Logged, request: CurvesRequest) -> None:
+    def __init__(self, session: SessionView, logged: MetricLog, request: CurvesRequest) -> None:
         self.seen = len(logged)
         self._logged = logged
         self._started = session.started.timestamp()

@@ -10,7 +10,7 @@ from casket.dashboard.answers import contents, overview
 from casket.dashboard.answers.encoding import csv_of
 from casket.dashboard.answers.requests import RequestError, RowsRequest
 from casket.format.artifacts import Artifact
-from casket.reading.rows import Kind, Logged
+from casket.reading.rows import Kind, MetricLog
 from casket.reading.summary import as_json
 from casket.reading.views import SessionView
 
@@ -70,7 +70,7 @@ def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
         yield csv_of(zip(*some, strict=True))
 
 
-def _columns(logged: Logged) -> dict[str, Sequence[Any]]:
+def _columns(logged: MetricLog) -> dict[str, Sequence[Any]]:
     """Return what numbers the records, what was logged, and when, by flat names."""
     return {"timestamp": logged.times, **logged.numbers, **logged.table()}
 

@@ -1,4 +1,4 @@
-"""A dict as it stands in a record, and what it says."""
+"""A dict of a record that is decoded on access."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record
 
 
-class Stored(NamedTuple):
-    """A dict as it stands in a record; what it says is read when it is asked for.
+class LazyDict(NamedTuple):
+    """A dict of a record in its encoded form; it is decoded on access.
 
-    It may refer to arrays in files, which may be large, or gone.
+    It may refer to arrays in files, which may be large or missing.
     """
 
     value: dict[str, Any]
@@ -20,16 +20,16 @@ class Stored(NamedTuple):
     files: ArtifactFolder
 
     @classmethod
-    def of(cls, record: Record, name: str, files: ArtifactFolder) -> Stored:
-        """Take it from the body of a record."""
+    def of(cls, record: Record, name: str, files: ArtifactFolder) -> LazyDict:
+        """Create it from the body of a record."""
         return cls(record["body"][name], "extended" in record, files)
 
     def restored(self) -> dict[str, Any]:
-        """Return it as the user gave it."""
+        """Return the dict as the user logged it."""
         return self._restored(self.files.load_array)
 
     def without_arrays(self) -> dict[str, Any]:
-        """Return it with None in place of every array in a file."""
+        """Return the dict with None in place of each array stored in a file."""
         return self._restored(lambda _: None)
 
     def _restored(self, load_array: values.LoadArray) -> dict[str, Any]:
