@@ -228,14 +228,14 @@ class Recorder:
         seen, self._seen = self._seen, {}
         if number % self._freq or not self._is_training:
             return
-        found: dict[str, Any] = {}
+        collected: dict[str, Any] = {}
         try:
-            found = dict(metrics or _means(seen))
+            collected = dict(metrics or _means(seen))
             if also:
-                found = {**found, **also(), **found}
+                collected = {**collected, **also(), **collected}
         except Exception as error:  # noqa: BLE001 - whatever telling them fails of
             self._forgive(error)
-        self._log(found, lambda session, values: session.add_epoch(number, values))
+        self._log(collected, lambda session, values: session.add_epoch(number, values))
 
     def batch(self, number: int, metrics: Values, epoch: int | None = None) -> None:
         """Log a batch."""

@@ -61,9 +61,9 @@ def note(what: str, text: str, file: str | None) -> None:
 def _annotate(what: str, file: str | None, **change: Any) -> None:
     url = options.chosen_file(file)
     with options.open_file(url) as runs:
-        found = _found(runs, what)
+        view = _found(runs, what)
     backend = Backend(locate(url), OPTIONS)
-    annotate(backend, found, **change)
+    annotate(backend, view, **change)
     backend.store.close()
 
 

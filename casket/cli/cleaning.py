@@ -151,13 +151,13 @@ def _model_keys(
     cleaner: Cleaner, models: Sequence[str], experiments: Sequence[str]
 ) -> set[ModelKey]:
     """Return the models of these ids, in these experiments if any is named."""
-    found = {
+    keys = {
         key
         for key in cleaner.models
         if key[1] in models and (not experiments or key[0] in experiments)
     }
     for model in models:
-        homes = sorted(experiment for experiment, name in found if name == model)
+        homes = sorted(experiment for experiment, name in keys if name == model)
         if not homes:
             where = f" in experiment {' or '.join(experiments)}" if experiments else ""
             raise options.NothingFound(f"there is no model {model!r}{where}")
@@ -165,7 +165,7 @@ def _model_keys(
             raise click.UsageError(
                 f"model {model!r} is in experiments {listed(homes)}: give --experiment"
             )
-    return found
+    return keys
 
 
 def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:

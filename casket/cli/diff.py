@@ -42,12 +42,12 @@ def diff(
     """
     with options.open_file(file) as runs:
         sides = [_side(runs, name) for name in (a, b)]
-        found = {part: _differences(sides, part, show_all) for part in PARTS}
+        differences = {part: _differences(sides, part, show_all) for part in PARTS}
         if as_json:
-            options.write_json({"a": sides[0].ids, "b": sides[1].ids, **_as_json(found)})
+            options.write_json({"a": sides[0].ids, "b": sides[1].ids, **_as_json(differences)})
         else:
-            _show(sides, found)
-    differs = any(one != other for rows in found.values() for one, other in rows.values())
+            _show(sides, differences)
+    differs = any(one != other for rows in differences.values() for one, other in rows.values())
     ctx.exit(1 if differs else 0)
 
 
@@ -103,10 +103,10 @@ def _differences(sides: Sequence[_Side], part: str, show_all: bool) -> dict[str,
     }
 
 
-def _as_json(found: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> dict[str, Any]:
+def _as_json(differences: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> dict[str, Any]:
     return {
         part: {name: {"a": _plain(one), "b": _plain(other)} for name, (one, other) in rows.items()}
-        for part, rows in found.items()
+        for part, rows in differences.items()
     }
 
 
@@ -119,16 +119,16 @@ def _cell(value: Any) -> str:
     return with_margin(value.mean, value.margin) if is_interval else tables.exact(value)
 
 
-def _show(sides: Sequence[_Side], found: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
+def _show(sides: Sequence[_Side], differences: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
     titles = [side.title for side in sides]
     if titles[0] == titles[1]:
         titles[1] += " "  # the columns of a table have different names
-    for part, rows in found.items():
+    for part, rows in differences.items():
         if rows:
             cells = [
                 {part: name, titles[0]: _cell(one), titles[1]: _cell(other)}
                 for name, (one, other) in rows.items()
             ]
             click.echo(tables.table(cells, [part, *titles], keep=(part, *titles)) + "\n")
-    if not any(found.values()):
+    if not any(differences.values()):
         click.echo("no difference in params, config, meta and metrics")

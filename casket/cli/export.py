@@ -275,7 +275,8 @@ def _grouped(
     rows = []
     for group in groups(sessions, grouping, known):
         metrics = {
-            name: with_margin(found.mean, found.margin) for name, found in group.metrics().items()
+            name: with_margin(interval.mean, interval.margin)
+            for name, interval in group.metrics().items()
         }
         values = {name: tables.text(value) for name, value in group.values.items()}
         row = {**values, "n": str(len(group.sessions)), **metrics}

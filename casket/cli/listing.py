@@ -187,8 +187,8 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     varied = [f"params.{name}" for name in _varying_params(sessions)]
     taken = {*heads[0], *CELLS, *varied}
     measured = [name for name in _metric_columns(sessions) if name not in taken]
-    found = [*sorted(varied, key=lambda name: -shares[name]), *measured]
-    chosen = [name for name in found if shares[name] >= FEW]
+    ranked = [*sorted(varied, key=lambda name: -shares[name]), *measured]
+    chosen = [name for name in ranked if shares[name] >= FEW]
     metrics = [name for name in chosen if name in measured]
     shown = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
     if any(session.tags for session in sessions):
@@ -201,7 +201,7 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     least = sorted(partial, key=lambda name: shares[name])
     text = tables.table(rows, shown, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
     same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
-    rare = [headers.get(name, name) for name in found if name not in chosen]
+    rare = [headers.get(name, name) for name in ranked if name not in chosen]
     hint = [tables.left_out("only few sessions have", rare)] if rare else []
     return "\n".join([*([", ".join(same)] if same else []), text, *hint])
 
@@ -301,13 +301,13 @@ def _rated(
     sessions: Iterable[SessionView], metric: str, mode: Mode
 ) -> list[tuple[float, SessionView]]:
     """Return the sessions with their best values, the best first."""
-    found = []
+    rated = []
     for session in sessions:
         try:
-            found.append((session.best(metric, mode), session))
+            rated.append((session.best(metric, mode), session))
         except KeyError:
             continue  # it has no such metric
-    return sorted(found, key=lambda pair: pair[0], reverse=mode == "max")
+    return sorted(rated, key=lambda pair: pair[0], reverse=mode == "max")
 
 
 def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
@@ -316,9 +316,9 @@ def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
 
 
 def _flat(session: SessionView) -> dict[str, Any]:
-    found = facts(session)
-    nested = {name: found.pop(name) for name in ("params", "last", "best")}
-    return {**found, "tags": " ".join(found["tags"]), **flatten(nested)}
+    row = facts(session)
+    nested = {name: row.pop(name) for name in ("params", "last", "best")}
+    return {**row, "tags": " ".join(row["tags"]), **flatten(nested)}
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -330,21 +330,21 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _show_groups(found: list[Group], *, as_csv: bool, as_json: bool) -> None:
+def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
     if as_json:
-        options.write_json([group.as_json() for group in found])
+        options.write_json([group.as_json() for group in groups])
         return
-    names = list(found[0].values)
-    metrics = _metric_columns(session for group in found for session in group.sessions)
+    names = list(groups[0].values)
+    metrics = _metric_columns(session for group in groups for session in group.sessions)
     if as_csv:
         rows = [
-            {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in found
+            {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in groups
         ]
         click.echo(_csv(rows), nl=False)
         return
     shown = []
-    shared = {name: tables.column([group.values[name] for group in found]) for name in names}
-    for i, group in enumerate(found):
+    shared = {name: tables.column([group.values[name] for group in groups]) for name in names}
+    for i, group in enumerate(groups):
         cells = {name: texts[i] for name, texts in shared.items()}
         means = {
             name: with_margin(each.mean, each.margin) for name, each in group.metrics().items()

@@ -105,18 +105,18 @@ def chosen_file(file: str | None) -> str:
         return file
     if os.environ.get("CASKET_FILE"):
         return os.environ["CASKET_FILE"]
-    found = sorted(filter(_is_ours, Path().iterdir()))
-    if not found:
+    files = sorted(filter(_is_ours, Path().iterdir()))
+    if not files:
         raise click.UsageError(
             "there is no experiment file in this folder: give FILE, or set CASKET_FILE"
         )
-    if len(found) > 1:
-        names = ", ".join(map(str, found))
+    if len(files) > 1:
+        names = ", ".join(map(str, files))
         raise click.UsageError(
             f"there are several experiment files in this folder: give one of {names}, "
             "or set CASKET_FILE"
         )
-    return str(found[0])
+    return str(files[0])
 
 
 def _is_ours(path: Path) -> bool:

@@ -38,15 +38,15 @@ def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> 
     casket show 65ab runs.json --metrics loss,val_loss
     """
     with options.open_file(file) as runs:
-        found = options.found_session(runs, session)
+        view = options.found_session(runs, session)
         if as_json:
-            options.write_json(details(found))
+            options.write_json(details(view))
             return
         wanted = options.names(metrics)
         for name in wanted:
-            Names([found]).check_metric(name)
-        click.echo("\n".join([*_head(found), *_facts(found), *_results(found)]))
-        for lines in _curves(found, wanted):
+            Names([view]).check_metric(name)
+        click.echo("\n".join([*_head(view), *_facts(view), *_results(view)]))
+        for lines in _curves(view, wanted):
             click.echo(lines)
 
 
@@ -132,12 +132,12 @@ Points = list[tuple[float, float]]
 
 def _points(rows: Rows, number: str) -> dict[str, Points]:
     """Return the finite points of each metric that has two or more."""
-    found: dict[str, Points] = {}
+    curves: dict[str, Points] = {}
     for row in rows:
         for name, value in flatten(row).items():
             if is_number(value) and math.isfinite(value) and name not in {number, "epoch"}:
-                found.setdefault(name, []).append((row[number], value))
-    return {name: points for name, points in found.items() if len(points) > 1}
+                curves.setdefault(name, []).append((row[number], value))
+    return {name: points for name, points in curves.items() if len(points) > 1}
 
 
 def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
@@ -159,8 +159,8 @@ def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
 
 
 def _limits(values: Iterable[float]) -> tuple[float, float]:
-    found = list(values)
-    return min(found), max(found)
+    numbers = list(values)
+    return min(numbers), max(numbers)
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's

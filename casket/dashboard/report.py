@@ -110,9 +110,9 @@ def _as_data_url(file: str) -> str:
 
 
 def _details(session: SessionView, key: str) -> dict[str, Any]:
-    found = details.details(session, key, 0)
-    found["artifacts"] = [_artifact(one) for one in session.artifacts.values()]
-    return found
+    fields = details.details(session, key, 0)
+    fields["artifacts"] = [_artifact(one) for one in session.artifacts.values()]
+    return fields
 
 
 def _artifact(one: Artifact) -> dict[str, Any]:

@@ -107,20 +107,20 @@ def load(
 
 def _recognised(path: Path, kinds: list[str]) -> list[str]:
     """Return which of some kinds of source a path is; a folder may be several."""
-    found = [
+    matching = [
         kind
         for kind in kinds
         if kind in SOURCES and importlib.import_module(SOURCES[kind]).recognises(path)
     ]
     # Last: to know one, it may have to be read as a whole.
-    if not found and CASKET in kinds and path.is_file() and _is_casket_file(path):
-        found = [CASKET]
-    if not found:
+    if not matching and CASKET in kinds and path.is_file() and _is_casket_file(path):
+        matching = [CASKET]
+    if not matching:
         raise BadLocation(
             f"{path}: nothing that casket can import as {' or '.join(kinds)}. "
             "Give the file or folder that the tracker itself has written"
         )
-    return found
+    return matching
 
 
 def _is_casket_file(path: Path) -> bool:

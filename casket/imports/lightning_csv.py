@@ -41,8 +41,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _tables(path: Path) -> Iterator[Path]:
-    found = path.rglob(METRICS) if path.is_dir() else [path] if path.name == METRICS else []
-    return (table for table in found if "step" in header_of(table).split(","))
+    files = path.rglob(METRICS) if path.is_dir() else [path] if path.name == METRICS else []
+    return (table for table in files if "step" in header_of(table).split(","))
 
 
 def _run(table: Path, entries: list[Entry], report: Report) -> Run:

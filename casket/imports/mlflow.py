@@ -203,16 +203,16 @@ def _artifact_folder(path: Path, run: dict[str, Any]) -> Path | None:
 
 
 def _experiments(path: Path) -> Iterator[Path]:
-    found = path.glob(f"*/{_META}") if path.is_dir() else ()
-    return (meta.parent for meta in found if "artifact_location:" in read_text(meta))
+    metas = path.glob(f"*/{_META}") if path.is_dir() else ()
+    return (meta.parent for meta in metas if "artifact_location:" in read_text(meta))
 
 
 def _in_folder(path: Path, report: Report) -> Iterator[_Stored]:
     for folder in sorted(_experiments(path)):
         about = read_yaml(folder / _META, report)
         name = str(about.get("name", folder.name)) if isinstance(about, dict) else folder.name
-        found = [_stored(run, name, report) for run in folder.glob("*/") if _is_run(run, report)]
-        yield from sorted(filter(None, found), key=_start)
+        stored = [_stored(run, name, report) for run in folder.glob("*/") if _is_run(run, report)]
+        yield from sorted(filter(None, stored), key=_start)
 
 
 def _is_run(folder: Path, report: Report) -> bool:

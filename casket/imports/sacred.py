@@ -47,8 +47,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    found = (path, *path.glob("*/")) if path.is_dir() else ()
-    return (folder for folder in found if (folder / "run.json").is_file() and _is_sacred(folder))
+    folders = (path, *path.glob("*/")) if path.is_dir() else ()
+    return (folder for folder in folders if (folder / "run.json").is_file() and _is_sacred(folder))
 
 
 def _is_sacred(folder: Path) -> bool:

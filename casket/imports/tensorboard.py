@@ -71,8 +71,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    found = path.rglob(_PATTERN) if path.is_dir() else [path] if path.match(_PATTERN) else []
-    return (file for file in found if file.is_file())
+    files = path.rglob(_PATTERN) if path.is_dir() else [path] if path.match(_PATTERN) else []
+    return (file for file in files if file.is_file())
 
 
 def _read(folder: Path, files: list[Path], report: Report) -> _Events:

@@ -66,10 +66,10 @@ def values(path: Path) -> Iterator[Value]:
     with path.open("rb") as file:
         for record in _records(file):
             try:
-                found = list(_values_of(record))
+                parsed = list(_values_of(record))
             except (TypeError, ValueError, struct.error) as error:
                 raise Torn("an event holds something else than events do") from error
-            yield from found
+            yield from parsed
 
 
 def first_time(path: Path) -> float | None:

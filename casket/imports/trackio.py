@@ -46,8 +46,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _databases(path: Path) -> Iterator[Path]:
-    found = path.glob("*.db") if path.is_dir() else [path]
-    return (file for file in found if has_tables(file, _TABLES))
+    files = path.glob("*.db") if path.is_dir() else [path]
+    return (file for file in files if has_tables(file, _TABLES))
 
 
 def _key(database: Database) -> str:

@@ -51,12 +51,12 @@ def digest(name: str, value: Any) -> str:
         Unknown: it cannot be done.
     """
     try:
-        found: str = _Hasher().hash(value)
+        hashed: str = _Hasher().hash(value)
     except Unknown as problem:
         raise Unknown(f"{name}: {problem}") from None
     except Exception as error:  # pickling runs code of the user's
         raise Unknown(f"{name}: {describe(error)}") from error
-    return found
+    return hashed
 
 
 def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,10 +159,10 @@ def _version(value: Any) -> str | None:
 
 
 def _is_found(value: Any) -> bool:
-    found: Any = sys.modules.get(value.__module__)
+    member: Any = sys.modules.get(value.__module__)
     for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is value
+        member = getattr(member, part, None)
+    return member is value
 
 
 def _member(name: str, member: Any) -> Any:

@@ -155,13 +155,13 @@ class SearchLog:
         refit = self._search.refit
         shown = refit if refit in names else names[0]
         for number, params, outcomes in waiting:
-            found = dict(results.of_candidate(number, params, outcomes, names))
-            self._log(found.items())
-            self._best = float(np.fmax(self._best, found[shown]["dev_scores"]["mean"]))
+            logged = dict(results.of_candidate(number, params, outcomes, names))
+            self._log(logged.items())
+            self._best = float(np.fmax(self._best, logged[shown]["dev_scores"]["mean"]))
 
-    def _log(self, found: Iterable[tuple[str, dict[str, Any]]], again: bool = False) -> None:
+    def _log(self, entries: Iterable[tuple[str, dict[str, Any]]], again: bool = False) -> None:
         """Log results that the session does not hold; with `again`, those that it holds too."""
-        for name, result in found:
+        for name, result in entries:
             if again or not self._results.take(name, result):
                 self._recorder.result(result, index_by=name)
                 self._has_news = True

@@ -48,12 +48,16 @@ def of_candidate(
 
 def of_cv_results(search: Any) -> Named:
     """Yield the results of all candidates of a finished search."""
-    found = search.cv_results_
+    cv_results = search.cv_results_
     scorers = _scorers(search)
     splits = range(search.n_splits_)
-    for i, params in enumerate(found["params"]):
-        times = [[found[f"mean_{time}"][i]] * len(splits) for time in ("fit_time", "score_time")]
-        scores = [[found[f"split{split}_test_{key}"][i] for split in splits] for key, _ in scorers]
+    for i, params in enumerate(cv_results["params"]):
+        times = [
+            [cv_results[f"mean_{time}"][i]] * len(splits) for time in ("fit_time", "score_time")
+        ]
+        scores = [
+            [cv_results[f"split{split}_test_{key}"][i] for split in splits] for key, _ in scorers
+        ]
         yield from _results(i, params, [name for _, name in scorers], [*times, *scores])
 
 
@@ -63,16 +67,16 @@ def best(search: Any) -> Named:
     Of several scorers the one that chose the refitted candidate names that one, each other one the
     first that it ranks first.
     """
-    found = search.cv_results_
+    cv_results = search.cv_results_
     for key, name in _scorers(search):
-        ranks = found[f"rank_test_{key}"]
+        ranks = cv_results[f"rank_test_{key}"]
         has_chosen = hasattr(search, "best_index_") and key in ("score", search.refit)
         index = int(search.best_index_ if has_chosen else np.argmin(ranks))
         yield (
             name,
             {
-                "best_params": told(found["params"][index]),
-                "best_score": float(found[f"mean_test_{key}"][index]),
+                "best_params": told(cv_results["params"][index]),
+                "best_score": float(cv_results[f"mean_test_{key}"][index]),
                 "best_index": index,
                 "ranks": ranks.tolist(),
             },

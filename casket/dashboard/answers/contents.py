@@ -218,18 +218,18 @@ def _table(columns: list[str], rows: list[list[Any]], count: int) -> dict[str, A
 
 def _numbers(items: list[Any]) -> list[Any] | None:
     """Return the numbers of a list, or of lists in it; None if there is anything else."""
-    found: list[Any] = []
+    numbers: list[Any] = []
     for item in items:
         if isinstance(item, list):
             inner = _numbers(item)
             if inner is None:
                 return None
-            found += inner
+            numbers += inner
         elif isinstance(item, (int, float)) and not isinstance(item, bool):
-            found.append(item)
+            numbers.append(item)
         else:
             return None
-    return found
+    return numbers
 
 
 def _shape(items: list[Any]) -> list[int]:

@@ -65,8 +65,8 @@ def answer(request: CurvesRequest, look: Look) -> dict[str, Any]:
     cutter = _Cutter(lines, request)
     axes, shown = _Shared(), []
     for line in lines:
-        chosen, found = cutter.cut(line)
-        shown.append({**found, "x": axes.index(_picked(line.xs, chosen))})
+        chosen, fields = cutter.cut(line)
+        shown.append({**fields, "x": axes.index(_picked(line.xs, chosen))})
     return {"xs": list(map(_as_steps, axes.lists)), "curves": shown}
 
 
@@ -76,13 +76,13 @@ def with_times(request: CurvesRequest, look: Look) -> dict[str, Any]:
     cutter = _Cutter(lines, request)
     axes, times, shown = _Shared(), _Shared(), []
     for line in lines:
-        chosen, found = cutter.cut(line)
+        chosen, fields = cutter.cut(line)
         seconds = _picked(line.order.times(), chosen)
         places = {
             "x": axes.index(_picked(line.xs, chosen)),
             "times": times.index([round(second, 3) for second in seconds]),
         }
-        shown.append({**found, **places})
+        shown.append({**fields, **places})
     known = [[time if time == time else None for time in one] for one in times.lists]
     return {"xs": axes.lists, "times": known, "curves": shown}
 
@@ -277,7 +277,7 @@ class _Cutter:
         shown = min(count, len(chosen))
         if self._range:
             chosen = _with_neighbours(chosen, low, high, len(line.xs))
-        found = {
+        fields = {
             "session": line.session,
             "metric": line.metric,
             "y": _as_json(line, _picked(line.ys, chosen), is_whole=shown == count),
@@ -286,7 +286,7 @@ class _Cutter:
             "left_out": line.left_out,
             "seen": line.seen,
         }
-        return chosen, {**found, "continues": True} if line.continues else found
+        return chosen, {**fields, "continues": True} if line.continues else fields
 
     def _chosen(self, line: Line, low: int, high: int, count: int) -> Sequence[int]:
         if high - low <= self._points:
@@ -339,11 +339,11 @@ def _thin_gaps(ys: Sequence[Any], cuts: Sequence[int]) -> list[int]:
     for start, stop in pairwise(cuts):
         there = [i for i in range(start, stop) if ys[i] is not None]
         finite = [i for i in there if math.isfinite(ys[i])]
-        found = {i for i in there if not math.isfinite(ys[i])}
-        found = {min(found)} if found else found
+        kept = {i for i in there if not math.isfinite(ys[i])}
+        kept = {min(kept)} if kept else kept
         if finite:
-            found |= {min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)}
-        chosen += sorted(found)
+            kept |= {min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)}
+        chosen += sorted(kept)
     return chosen
 
 

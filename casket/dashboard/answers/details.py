@@ -20,14 +20,16 @@ ROWS_AT_ONCE = 10_000
 
 def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
     """Return everything about a session except its epochs and batches."""
-    found = {"key": key, "file": file, **overview.described(session)}
+    fields = {"key": key, "file": file, **overview.described(session)}
     for name in ("params", "config", "meta", "last"):
         values = getattr(session, name)
         tables = name == "last"
-        found[name] = {each: contents.shown(value, tables=tables) for each, value in values.items()}
+        fields[name] = {
+            each: contents.shown(value, tables=tables) for each, value in values.items()
+        }
     address = f"api/session/{quote(key, safe='')}"
     return {
-        **found,
+        **fields,
         "partial": [],
         "results": results(session),
         "artifacts": [
@@ -53,10 +55,10 @@ def rows(session: SessionView, request: RowsRequest) -> dict[str, Any]:
     count = len(logged)
     start, stop = min(request.start, count), min(request.start + request.limit, count)
     if request.kind == "result":
-        found: list[dict[str, Any]] = logged.rows()[start:stop]
+        selected: list[dict[str, Any]] = logged.rows()[start:stop]
     else:
-        found = list(_window(_columns(logged), start, stop))
-    return {"rows": [contents.cut(row)[0] for row in found], "count": count}
+        selected = list(_window(_columns(logged), start, stop))
+    return {"rows": [contents.cut(row)[0] for row in selected], "count": count}
 
 
 def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:

@@ -38,11 +38,11 @@ def heatmap(session: SessionView) -> dict[str, Any]:
         scorers[scorer] = None
     if not cells:
         raise RequestError("the session logged no grid search", "session", 404)
-    found = list(cells.values())
+    candidates = list(cells.values())
     return {
-        "params": _values(found),
+        "params": _values(candidates),
         "scorers": list(scorers),
-        "cells": found,
+        "cells": candidates,
         "left_out": left_out,
     }
 

@@ -148,12 +148,12 @@ def _object(asked: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _texts(asked: dict[str, Any], name: str, most: int) -> list[str]:
-    found = asked.get(name)
-    if not isinstance(found, list):
-        raise RequestError(f"{name}={_short(found)}: give a list of names", name)
-    if len(found) > most:
-        raise RequestError(f"{name}: {len(found)} of them; at most {most}", name)
-    return list(dict.fromkeys(_text(name, item, MAX_NAME) for item in found))
+    items = asked.get(name)
+    if not isinstance(items, list):
+        raise RequestError(f"{name}={_short(items)}: give a list of names", name)
+    if len(items) > most:
+        raise RequestError(f"{name}: {len(items)} of them; at most {most}", name)
+    return list(dict.fromkeys(_text(name, item, MAX_NAME) for item in items))
 
 
 def _text(name: str, value: Any, longest: int) -> str:

@@ -152,7 +152,7 @@ def _same(given: str, right: str) -> bool:
 
 def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header)
+        cookies = SimpleCookie(header)
     except CookieError:
         return ""
-    return found[name].value if name in found else ""
+    return cookies[name].value if name in cookies else ""

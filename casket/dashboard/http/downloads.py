@@ -46,8 +46,8 @@ def image_type(artifact: Artifact) -> str:
     Raises:
         RequestError: it is none of the kinds that are shown.
     """
-    found = contents.image_type_of(artifact.path)
-    if found is None:
+    media_type = contents.image_type_of(artifact.path)
+    if media_type is None:
         kinds = ", ".join(contents.IMAGES)
         raise RequestError(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
-    return found
+    return media_type

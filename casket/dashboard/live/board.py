@@ -242,8 +242,8 @@ class Board:
         with self._lock:
             shown = [key for key, row in self._rows.items() if row.status == "running"]
         ids = [key.partition(".")[2] for key in shown if key.startswith(f"{file.index}.")]
-        found = ((name, file.sessions.get(name)) for name in ids)
-        return {name for name, session in found if session and session.status != "running"}
+        sessions = ((name, file.sessions.get(name)) for name in ids)
+        return {name for name, session in sessions if session and session.status != "running"}
 
     def _is_described(self, file: WatchedFile) -> bool:
         return self._described[file.index] == file.described()
@@ -269,14 +269,14 @@ class Board:
 
     def values(self) -> dict[str, Any]:
         """Return the last and best values of all sessions that can be shown, by key."""
-        found = {}
+        values_by_key = {}
         for file in self.files:
             for session_id in list(file.sessions):
                 with file.lock:
                     values = self._made(file, session_id, _values)
                 if values is not None:
-                    found[_key(file, session_id)] = values
-        return found
+                    values_by_key[_key(file, session_id)] = values
+        return values_by_key
 
     def _made(
         self, file: WatchedFile, session_id: str, make: Callable[[SessionView, str, int], Made]

@@ -180,13 +180,13 @@ def _about(record: Record, fold: Fold) -> Iterable[str]:
 
 def _looks(path: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """Yield inode, size and time of a file, and of what a database has beside it."""
-    found = path.stat()
-    yield "file", (found.st_ino, found.st_size, found.st_mtime_ns)
+    stat = path.stat()
+    yield "file", (stat.st_ino, stat.st_size, stat.st_mtime_ns)
     # SQLite puts it beside the file that a symbolic link stands for.
     log = Path(f"{os.path.realpath(path)}-wal")
     if log.exists():
-        found = log.stat()
-        yield "log", (found.st_ino, found.st_size, found.st_mtime_ns)
+        stat = log.stat()
+        yield "log", (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _reason(error: Exception) -> str:
