@@ -68,7 +68,7 @@ def _annotate(what: str, file: str | None, **change: Any) -> None:
 
 
 def _found(runs: Casket, what: str) -> SessionView | ExperimentView:
-    """Return the experiment of that id, else the session whose id begins so."""
+    """Return the experiment with this id, or else the session whose id starts with it."""
     for experiment in runs.experiments:
         if experiment.id == what:
             return experiment

@@ -1,4 +1,4 @@
-"""The `casket` command: finds a command by its name, and tells mistakes without a traceback."""
+"""The `casket` command: loads commands by name and reports errors without a traceback."""
 
 from __future__ import annotations
 
@@ -59,22 +59,25 @@ COMMANDS = {
         "Show experiment files as a page in the browser, live.",
     ),
 }
-"""Where each command is, and the first sentence of its help: the module waits until it is used."""
+"""The location of each command and the first sentence of its help.
+
+A command's module is imported only when the command is used.
+"""
 
 
 ALLOCATIONS = 500_000
-"""Between two searches for garbage, of which reading a file makes none but many objects: looking
-more often takes a tenth of the time of `casket ls`."""
+"""Allocations between two garbage collections. Reading a file creates many objects but no garbage;
+the default threshold costs a tenth of the time of `casket ls`."""
 
 
 class Failure(click.ClickException):
-    """Bad use, or a bad file: the message, and exit code 2."""
+    """An error of usage or an invalid file; exits with code 2."""
 
     exit_code = 2
 
 
 class _Commands(click.Group):
-    """Loads a command when it is asked for."""
+    """A group that imports each command on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -116,7 +119,7 @@ def app() -> None:
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(ALLOCATIONS)
-    sys.set_int_max_str_digits(0)  # what was logged is shown, however long
+    sys.set_int_max_str_digits(0)  # logged integers are shown at any length
     app(prog_name="casket", color=False if os.environ.get("NO_COLOR") else None)
 
 

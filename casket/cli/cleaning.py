@@ -1,4 +1,4 @@
-"""`casket rm`, `casket clean`, `casket compact`: what removes and rewrites."""
+"""`casket rm`, `casket clean` and `casket compact`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from casket.reading.views import SessionView, Status
 from casket.stores.location import Place, locate
 
 SHOWN = 20
-"""Sessions named one by one."""
+"""Maximum number of sessions listed individually."""
 
 LOOK_INTERVAL = 0.1
-"""Seconds between two looks how far a rewriting is."""
+"""Seconds between two updates of the progress bar."""
 
 
 @click.command()
@@ -150,7 +150,7 @@ def _session_ids(place: Place, names: Sequence[str]) -> set[str]:
 def _model_keys(
     cleaner: Cleaner, models: Sequence[str], experiments: Sequence[str]
 ) -> set[ModelKey]:
-    """Return the models of these ids, in these experiments if any is named."""
+    """Return the models with these ids, restricted to `experiments` if any are given."""
     keys = {
         key
         for key in cleaner.models
@@ -176,7 +176,7 @@ def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
 
 
 def _remove(cleaner: Cleaner, removal: Removal, *, yes: bool, dry_run: bool) -> None:
-    """Show what is to go, ask, and remove it."""
+    """List the records to remove, ask for confirmation and remove them."""
     for line in _lines(cleaner, removal):
         click.echo(line)
     what = _summary(removal)
@@ -232,7 +232,7 @@ def _left(planned: Removal, removed: Removal) -> Removal:
 
 
 def _show_progress(place: Place) -> None:
-    """Compact a store; show how much of it is rewritten."""
+    """Compact a store and show the progress."""
     length, done = cleaning.size_of_store(place), 0
     with (
         ThreadPoolExecutor(1) as pool,

@@ -1,4 +1,4 @@
-"""`casket diff`: two sessions, or two groups of them, side by side."""
+"""`casket diff`: compares two sessions or two groups of sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from casket.reading.views import SessionView
 
 PARTS = ("params", "config", "meta", "metrics")
 EVERY_RUN = frozenset({"pid", "start"})
-"""What differs between any two runs, and says nothing."""
+"""Names that differ between any two runs and are left out of the comparison."""
 
 
 @click.command()
@@ -52,7 +52,7 @@ def diff(
 
 
 class _Side:
-    """One side of a comparison: a session, or several."""
+    """One side of a comparison: a session or a group of sessions."""
 
     def __init__(self, sessions: Sequence[SessionView], title: str, *, is_group: bool) -> None:
         self.title = title
@@ -61,7 +61,7 @@ class _Side:
         self._sessions = sessions
 
     def values(self, part: str, *, as_group: bool) -> dict[str, Any]:
-        """Return the values of a part by flat name; of a group's metrics, the means."""
+        """Return the values of a part by flat name, or the means of a group's metrics."""
         if part == "metrics":
             return self._means() if as_group else self._latest()
         tables_of = [as_json(flatten(getattr(each, part))) for each in self._sessions]
@@ -122,7 +122,7 @@ def _cell(value: Any) -> str:
 def _show(sides: Sequence[_Side], differences: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
     titles = [side.title for side in sides]
     if titles[0] == titles[1]:
-        titles[1] += " "  # the columns of a table have different names
+        titles[1] += " "  # the column names of a table must differ
     for part, rows in differences.items():
         if rows:
             cells = [

@@ -1,4 +1,4 @@
-"""`casket ls` and `casket best`: sessions as tables."""
+"""`casket ls` and `casket best`: list sessions as tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from casket.reading.summary import best_values, epoch_count, facts, numeric_metr
 from casket.reading.views import SessionView
 
 SHOWN = 50
-"""Sessions shown in a terminal unless the user says how many."""
+"""Default number of sessions shown in a terminal."""
 
 Cell = Callable[[SessionView], str]
 
@@ -38,19 +38,19 @@ CELLS: dict[str, Cell] = {
     "ended": lambda session: f"{session.ended:%Y-%m-%d %H:%M}" if session.ended else "",
     "tags": lambda session: " ".join(session.tags),
 }
-"""How a column is shown that is more than a value."""
+"""Formatters of the columns that are not plain values."""
 
 ALWAYS = ("id", "status", "epochs", "age", "duration")
-"""The columns that stay when there is no room for all."""
+"""The columns that are never hidden."""
 
 FEW = 0.1
-"""The share of sessions that have to have a param or a metric for it to get a column."""
+"""Minimum share of sessions with a param or metric for it to get a column."""
 
 MOST = 0.8
-"""The share of sessions that have to have it for a column to stay longest without room for all."""
+"""Columns with values in a smaller share of sessions are hidden first."""
 
 WIDEST = 200
-"""Characters of a line of a listing that no terminal shows."""
+"""Maximum characters per line if the output is not a terminal."""
 
 
 @click.command()
@@ -178,7 +178,7 @@ def best(
 
 
 def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Names) -> str:
-    """Return sessions as a table, with the columns that tell them apart if none are named."""
+    """Return sessions as a table; by default with the columns that distinguish them."""
     if columns:
         return tables.table(_rows(sessions, columns, names), columns)
     heads = [{"experiment": each.experiment, "model": each.model} for each in sessions]
@@ -207,7 +207,7 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
 
 
 def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
-    """Return which share of sessions has each param, as `params.NAME`, and each metric."""
+    """Return the share of sessions with each param (as `params.NAME`) and each metric."""
     counts: Counter[str] = Counter()
     for session in sessions:
         counts.update({f"params.{name}" for name in flatten(session.params)})
@@ -216,12 +216,12 @@ def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
 
 
 def sorted_by(sessions: Iterable[SessionView], key: str, names: Names) -> list[SessionView]:
-    """Return sessions in the order of a name, those without a value last.
+    """Return sessions sorted by a name, with sessions without a value last.
 
     Args:
-        sessions: the sessions.
-        key: a name as in a `where` expression; with `-` before it: the largest first.
-        names: the meanings of names.
+        sessions: the sessions to sort.
+        key: a name as in a `where` expression; a leading `-` sorts in descending order.
+        names: resolves names.
 
     Raises:
         BadExpression: no session has the name.
@@ -250,10 +250,10 @@ def _limited(sessions: list[SessionView], count: int, *, is_sorted: bool) -> lis
 def _rows(
     sessions: Sequence[SessionView], columns: Sequence[str], names: Names
 ) -> list[dict[str, str]]:
-    """Return a row of cells for each session.
+    """Return one row of cells per session.
 
     Raises:
-        BadExpression: no session has one of the columns.
+        BadExpression: a column exists in no session.
     """
     cells = [_column(sessions, name, names) for name in columns]
     return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
@@ -269,7 +269,7 @@ def _column(sessions: Sequence[SessionView], name: str, names: Names) -> list[st
 def _metric_cells(
     sessions: Sequence[SessionView], metrics: Iterable[str]
 ) -> Iterator[dict[str, str]]:
-    """Yield the latest values of metrics, with the best in brackets where it is another."""
+    """Yield the latest values of metrics, each followed by the best in brackets if it differs."""
     bests = [best_values(session) for session in sessions]
     digits = {
         name: digits_apart(
@@ -288,7 +288,7 @@ def _metric_cells(
 
 
 def _metric_columns(sessions: Iterable[SessionView]) -> list[str]:
-    """Return the names of all metrics, those of held-out data first."""
+    """Return the names of all metrics, held-out metrics first."""
     names = dict.fromkeys(chain.from_iterable(map(numeric_metrics, sessions)))
     return sorted(names, key=lambda name: not is_held_out(name))
 
@@ -300,13 +300,13 @@ def _varying_params(sessions: Iterable[SessionView]) -> list[str]:
 def _rated(
     sessions: Iterable[SessionView], metric: str, mode: Mode
 ) -> list[tuple[float, SessionView]]:
-    """Return the sessions with their best values, the best first."""
+    """Return the sessions with their best values, best first."""
     rated = []
     for session in sessions:
         try:
             rated.append((session.best(metric, mode), session))
         except KeyError:
-            continue  # it has no such metric
+            continue  # the session does not have this metric
     return sorted(rated, key=lambda pair: pair[0], reverse=mode == "max")
 
 

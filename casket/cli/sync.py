@@ -1,4 +1,4 @@
-"""`casket sync`: ships what waits in the journals of remote stores."""
+"""`casket sync`: ships pending records from the journals of remote stores."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def _waiting(url: str | None) -> list[Status]:
 
 
 def _ship(status: Status, place: Place | None) -> None:
-    """Ship a journal that nobody holds; say why if it cannot be."""
+    """Ship a journal that no process holds; print the reason on failure."""
     journal = Journal.orphan(status.path, status.url)
     if journal is None:
-        return  # whoever holds it ships it
+        return  # the process that holds the journal ships it
     try:
         store = (place or locate(status.url)).direct(StoreOptions(), writing=True)
         with options.progress_bar(status.url, status.waiting) as advance:

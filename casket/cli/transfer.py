@@ -1,4 +1,4 @@
-"""`casket import` and `casket merge`: what comes from elsewhere."""
+"""`casket import` and `casket merge`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def merge(files: tuple[str, ...], output: str) -> None:
 
 
 def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
-    """Merge a store into another; return why files could not be copied, by name."""
+    """Merge a store into another; return the reasons of failed file copies by file name."""
     carrier = FileCarrier(place.artifacts(), target.files)
     with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
         total = sum(1 for _ in store.records())
@@ -96,7 +96,7 @@ def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[Report], None]]:
-    """Show how many runs were read, from the first one on: only then it is known of how many."""
+    """Show the number of runs read, starting with the first run, when the total is known."""
     with contextlib.ExitStack() as shown:
         advance: Callable[[int], None] | None = None
 
