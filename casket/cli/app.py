@@ -22,17 +22,17 @@ COMMANDS = {
         "casket.cli.show:show",
         "Show a session: params, meta, results, artifacts and curves.",
     ),
-    "tail": ("casket.cli.tail:tail", "Show what runs now: last metrics, rate and expected end."),
+    "tail": ("casket.cli.tail:tail", "Show running sessions: last metrics, rate and expected end."),
     "diff": ("casket.cli.diff:diff", "Compare two sessions or groups: only what differs."),
     "best": ("casket.cli.listing:best", "List the sessions that reached the best value of METRIC."),
     "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
-    "untag": ("casket.cli.annotate:untag", "Take tags away from a session or an experiment."),
+    "untag": ("casket.cli.annotate:untag", "Remove tags from a session or an experiment."),
     "note": ("casket.cli.annotate:note", "Note TEXT about a session or an experiment."),
     "rm": (
         "casket.cli.cleaning:rm",
-        "Remove sessions, models and experiments, and what is theirs.",
+        "Remove sessions, models and experiments with all their records.",
     ),
-    "clean": ("casket.cli.cleaning:clean", "Remove what failed, was killed, is empty or unused."),
+    "clean": ("casket.cli.cleaning:clean", "Remove failed, killed, empty and unused records."),
     "compact": (
         "casket.cli.cleaning:compact",
         "Rewrite a file tidily; others may go on writing to it.",
@@ -43,20 +43,20 @@ COMMANDS = {
     ),
     "import": (
         "casket.cli.transfer:import_",
-        "Import what another tracker wrote; twice adds nothing.",
+        "Import the runs of another tracker; importing twice adds nothing.",
     ),
     "merge": (
         "casket.cli.transfer:merge",
-        "Add files to another one, of any kind; twice adds nothing.",
+        "Merge files into another file of any kind; merging twice adds nothing.",
     ),
     "doctor": (
         "casket.cli.doctor:doctor",
         "Check every record, every artifact and the order of a file.",
     ),
-    "sync": ("casket.cli.sync:sync", "Ship what waits in journals of remote stores."),
+    "sync": ("casket.cli.sync:sync", "Ship pending records from the journals of remote stores."),
     "dashboard": (
         "casket.cli.dashboard:dashboard",
-        "Show experiment files as a page in the browser, live.",
+        "Show experiment files live on a page in the browser.",
     ),
 }
 """The location of each command and the first sentence of its help.

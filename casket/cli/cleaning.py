@@ -46,9 +46,9 @@ def rm(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Remove sessions, models and experiments, and what is theirs.
+    """Remove sessions, models and experiments with all their records.
 
-    Artifacts that nothing else refers to go, too. What was removed cannot be brought back.
+    Artifacts that nothing else refers to are removed, too. Removal cannot be undone.
 
     \b
     casket rm 114884e0 @last
@@ -94,10 +94,11 @@ def clean(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Remove what failed, was killed, is empty or unused.
+    """Remove failed, killed, empty and unused records.
 
-    Without --failed, --killed, --empty and --artifacts it looks for all of these. While sessions
-    run, what is empty or unused is left alone until it is an hour old: it may have just been made.
+    Without --failed, --killed, --empty and --artifacts, all of these are removed. While sessions
+    run, empty records and unused files are kept until they are an hour old, because they may have
+    just been created.
 
     \b
     casket clean runs.json --dry-run
@@ -124,8 +125,8 @@ def clean(
 def compact(file: str | None, yes: bool, dry_run: bool) -> None:
     """Rewrite a file tidily; others may go on writing to it.
 
-    Others may go on writing; they wait while it is rewritten. Nothing is removed that a reader
-    sees. What is damaged goes to FILE.torn (`casket doctor` says what it was).
+    Other writers wait while the file is rewritten. Nothing visible to readers is removed. Damaged
+    bytes are moved to FILE.torn; `casket doctor` describes them.
     """
     place = locate(options.chosen_file(file))
     if not (place.path.exists() or place.url):

@@ -37,7 +37,7 @@ def dashboard(
     edit: bool,
     token: str | None,
 ) -> None:
-    """Show experiment files as a page in the browser, live.
+    """Show experiment files live on a page in the browser.
 
     Any number of files and URLs, opened to read only; Ctrl-C ends it. From another machine:
     ssh -L 7117:127.0.0.1:7117 that-machine.

@@ -29,8 +29,8 @@ DAMAGED = 1
 def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Check every record, every artifact and the order of a file.
 
-    Each bad range of bytes is named, and what it cost. Nothing is changed without --repair, which
-    keeps the old file as FILE.damaged-TIME. Exit code 1 if something is wrong.
+    Each damaged range of bytes is reported with the records lost in it. Nothing is changed without
+    --repair, which keeps the old file as FILE.damaged-TIME. Exit code 1 if the file is damaged.
 
     \b
     casket doctor runs.json

@@ -142,7 +142,7 @@ def best(
 ) -> None:
     """List the sessions that reached the best value of METRIC.
 
-    Which way is better is told from the name (loss, error: min; acc, f1: max) unless --mode says.
+    Unless --mode is given, the direction follows from the name (loss, error: min; acc, f1: max).
 
     \b
     casket best val_loss runs.json

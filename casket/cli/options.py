@@ -179,7 +179,7 @@ def write_json(value: Any) -> None:
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Ask for confirmation; return False with `--dry-run`, else True with `--yes`, without asking."""
+    """Ask for confirmation, but return False with `--dry-run` and True with `--yes`."""
     if dry_run:
         click.echo("nothing was changed (--dry-run)")
         return False

@@ -18,10 +18,10 @@ from casket.stores.remote.spool import ship
 @click.option("--status", "is_asked", is_flag=True, help="List what waits, and ship nothing.")
 @options.json_option
 def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
-    """Ship what waits in journals of remote stores.
+    """Ship pending records from the journals of remote stores.
 
-    Give URL to ship to that store only; with its password, if the driver finds none elsewhere
-    (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). Exit code 1 if something waits still.
+    Give URL to ship to that store only, with its password if the driver finds none elsewhere
+    (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). Exit code 1 if records are still pending.
 
     \b
     casket sync --status

@@ -30,9 +30,9 @@ WINDOW = 20
 @click.option("--timeout", type=float, help="With -f: stop after so many seconds of silence.")
 @options.json_option
 def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -> None:
-    """Show what runs now: last metrics, rate and expected end.
+    """Show running sessions: last metrics, rate and expected end.
 
-    The end can be told of sessions whose params say how many epochs there will be (epochs,
+    The expected end is shown for sessions whose params hold the total number of epochs (epochs,
     max_epochs, ...). With --json and -f, each record is a line of JSON.
 
     \b

@@ -35,7 +35,7 @@ def import_(
     kind: str | None,
     artifacts: bool,
 ) -> None:
-    """Import what another tracker wrote; twice adds nothing.
+    """Import the runs of another tracker; importing twice adds nothing.
 
     MLflow (mlflow.db, mlruns/), TensorBoard event files, Trackio's and Sacred's folders, CSV logs
     of Lightning and Keras, files of the first casket.
@@ -59,7 +59,7 @@ def import_(
     "-o", "--output", metavar="FILE", required=True, type=options.FileType(), help="Where to."
 )
 def merge(files: tuple[str, ...], output: str) -> None:
-    """Add files to another one, of any kind; twice adds nothing.
+    """Merge files into another file of any kind; merging twice adds nothing.
 
     \b
     casket merge node1.json node2.json -o all.json
