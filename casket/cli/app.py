@@ -32,7 +32,10 @@ COMMANDS = {
         "casket.cli.cleaning:rm",
         "Remove sessions, models and experiments with all their records.",
     ),
-    "clean": ("casket.cli.cleaning:clean", "Remove failed, killed, empty and unused records."),
+    "clean": (
+        "casket.cli.cleaning:clean",
+        "Remove failed and killed sessions, empty models and experiments, and unused files.",
+    ),
     "compact": (
         "casket.cli.cleaning:compact",
         "Rewrite a file tidily; others may go on writing to it.",

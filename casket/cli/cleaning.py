@@ -94,11 +94,11 @@ def clean(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Remove failed, killed, empty and unused records.
+    """Remove failed and killed sessions, empty models and experiments, and unused files.
 
     Without --failed, --killed, --empty and --artifacts, all of these are removed. While sessions
-    run, empty records and unused files are kept until they are an hour old, because they may have
-    just been created.
+    run, empty models and experiments and unused files are kept until they are an hour old, because
+    they may have just been created.
 
     \b
     casket clean runs.json --dry-run
