@@ -1,4 +1,4 @@
-"""The details of one session, and its rows."""
+"""The details and rows of a session."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
 
 
 def results(session: SessionView) -> list[dict[str, Any]]:
-    """Return the first results, with images, long arrays and tables told as such."""
+    """Return the first results, with images, long arrays and tables marked as such."""
     logged = session.logged("result")
     columns = zip(logged.numbers["index"], logged.results(), logged.times, strict=True)
     return [
@@ -50,7 +50,7 @@ def results(session: SessionView) -> list[dict[str, Any]]:
 
 
 def rows(session: SessionView, request: RowsRequest) -> dict[str, Any]:
-    """Return some of the rows of a session; of epochs and batches by flat names."""
+    """Return a range of a session's rows; epochs and batches have flat names."""
     logged = session.logged(request.kind)
     count = len(logged)
     start, stop = min(request.start, count), min(request.start + request.limit, count)
@@ -62,7 +62,7 @@ def rows(session: SessionView, request: RowsRequest) -> dict[str, Any]:
 
 
 def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
-    """Yield all rows of a session, as CSV."""
+    """Yield all rows of a session as CSV."""
     logged = session.logged(kind)
     count, columns = len(logged), _columns(logged)
     yield csv_of([columns])
@@ -73,7 +73,7 @@ def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
 
 
 def _columns(logged: Logged) -> dict[str, Sequence[Any]]:
-    """Return what numbers the records, what was logged, and when, by flat names."""
+    """Return the numbers, values and times of records as columns by flat name."""
     return {"timestamp": logged.times, **logged.numbers, **logged.table()}
 
 
@@ -84,10 +84,10 @@ def _window(columns: dict[str, Sequence[Any]], start: int, stop: int) -> Iterato
 
 
 def artifact(session: SessionView, position: str) -> Artifact:
-    """Return an artifact by its position, for its name may be one that no address can hold.
+    """Return an artifact by its position, because its name may not be representable in a URL.
 
     Raises:
-        RequestError: the session has none there.
+        RequestError: the session has no artifact at this position.
     """
     artifacts = list(session.artifacts.values())
     if not position.isdecimal() or len(position) > 6 or int(position) >= len(artifacts):

@@ -1,4 +1,4 @@
-"""The row of a session: what the page's table, filters and comparisons work with."""
+"""The row of a session in the page's table, filters and comparisons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS_LOOKED_INTO = 500
 
 
 def row(session: SessionView, key: str, file: int) -> dict[str, Any]:
-    """Return what the page's table shows of a session."""
+    """Return the row of a session in the page's table."""
     fields = {"key": key, "file": file, **described(session)}
     partial = []
     for name in CUT:
@@ -35,7 +35,7 @@ def row(session: SessionView, key: str, file: int) -> dict[str, Any]:
 
 
 def values(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the last and best values of a row, or of a session's facts, with all their digits."""
+    """Return the last and best values of a row or a session's facts with full precision."""
     return {
         name: {n: value for n, value in fields[name].items() if _is_single(value)}
         for name in ("last", "best")
@@ -48,7 +48,7 @@ def metrics_of(fields: Mapping[str, Any]) -> frozenset[str]:
 
 
 def described(session: SessionView) -> dict[str, Any]:
-    """Return what a row has besides its key, with nothing cut."""
+    """Return the fields of a row except its key, without truncation."""
     fields = facts(session)
     del fields["age"]
     return {
@@ -61,7 +61,7 @@ def described(session: SessionView) -> dict[str, Any]:
 
 
 def experiment(view: ExperimentView, file: int) -> dict[str, Any]:
-    """Return what the page shows of an experiment."""
+    """Return the fields of an experiment on the page."""
     return {"file": file, "id": view.id, "tags": list(view.tags), "note": view.note}
 
 
