@@ -281,7 +281,7 @@ class Board:
     def _made(
         self, file: WatchedFile, session_id: str, make: Callable[[SessionView, str, int], Made]
     ) -> Made | None:
-        """Return the result of `make` for a session; print the reason and return None on failure."""
+        """Return the result of `make` for a session; on failure, print the reason, return None."""
         key = _key(file, session_id)
         try:
             return make(file.sessions[session_id], key, file.index)
