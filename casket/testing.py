@@ -449,7 +449,7 @@ class StoreContract:
     def test_an_end_in_the_same_batch_that_gives_nothing_up_does_not_help(
         self, store: Store, status: str, of: str | None
     ) -> None:
-        """The claim stays held if the end is `completed` or of another writer; nothing is written."""
+        """The claim stays held after a `completed` end or the end of another writer."""
         first = start("s1", "c")
         store.append([first], claim="c")
         ended = end(first, status, of=of or first["writer"])

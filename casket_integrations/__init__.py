@@ -1,1 +1,1 @@
-"""Adapters that turn the events of machine-learning frameworks into sessions, epochs, results."""
+"""Adapters that convert events of machine-learning frameworks into sessions, epochs and results."""

@@ -1,8 +1,8 @@
 """Wrap framework methods that have no on-error callback, such as Keras's `fit`.
 
-A notebook holds the traceback, and with it every frame and all objects in them, so a finalizer
-does not notice a failed call. An `except` clause does, at once, with the exception, and without a
-thread.
+A notebook keeps the traceback, and thereby all frames and their objects, so a finalizer does not
+run after a failed call. An `except` clause runs immediately, has access to the exception and needs
+no thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Arguments = Mapping[str, Any]
 
 
 class _Call(NamedTuple):
-    """A running call: whose method it is, its arguments, and what logs it."""
+    """A running call: the owner of the method, its arguments and its recorders."""
 
     owner: Any
     arguments: Mapping[str, Any]
@@ -33,12 +33,12 @@ _running: ContextVar[tuple[_Call, ...]] = ContextVar("casket_calls", default=())
 def ending_sessions(
     method: Callable[..., Any], expected: Callable[[Arguments], Iterable[Recorder]]
 ) -> Callable[..., Any]:
-    """Return the method wrapped so that an exception ends the sessions of its recorders.
+    """Wrap a method so that an exception ends the sessions of its recorders.
 
     Args:
-        method: the method.
-        expected: returns the recorders that a call's arguments hold, each expecting a training.
-            Others may `join` the call.
+        method: the method to wrap.
+        expected: returns the recorders in a call's arguments, each expecting a training. Other
+            recorders may `join` the call.
     """
     signature = inspect.signature(method)
 
@@ -60,10 +60,10 @@ def ending_sessions(
 
 
 def join(recorder: Recorder, owner: Any) -> Arguments | None:
-    """Let the running call of a method of `owner`'s end the recorder's session if it fails.
+    """Register a recorder whose session ends if the running method of `owner` fails.
 
     Returns:
-        The arguments of the call; None if no method of `owner`'s is running.
+        The arguments of the call; None if no wrapped method of `owner` is running.
     """
     for call in reversed(_running.get()):
         if call.owner is owner:
@@ -75,7 +75,7 @@ def join(recorder: Recorder, owner: Any) -> Arguments | None:
 
 
 def callbacks_of(arguments: Arguments) -> list[Any]:
-    """Return the callbacks among the arguments of a call, given as one, in lists or in a holder."""
+    """Return the callbacks among the arguments of a call, flattened from lists and containers."""
     return _flat(arguments.get("callbacks"))
 
 
@@ -87,7 +87,7 @@ def _flat(callbacks: Any) -> list[Any]:
 
 
 def _bound(signature: inspect.Signature, *arguments: Any, **named: Any) -> Arguments:
-    """Return arguments by name; none if the method does not take them, which it will say itself."""
+    """Return arguments by name; empty if they are invalid, which the method itself will report."""
     try:
         return dict(signature.bind(*arguments, **named).arguments)
     except TypeError:

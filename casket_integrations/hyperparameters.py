@@ -1,4 +1,4 @@
-"""Hyperparameters as they can be stored, whatever a framework or its user put into them."""
+"""Convert hyperparameters of frameworks and users into storable values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from casket.format.records import claim_key
 from casket.format.values import Encoder
 
 _MAX_DEPTH = 20
-"""What is nested deeper, or contains itself, is shown as text."""
+"""Maximum nesting depth; deeper or recursive values are converted to strings."""
 
 
 def storable(params: Any) -> dict[str, Any]:
-    """Return hyperparameters nested as they are, with what cannot be stored as text.
+    """Return hyperparameters with the same nesting; values that cannot be stored become strings.
 
     Args:
         params: a dict, a Namespace, a dataclass, a mapping such as OmegaConf's, or None.
@@ -30,7 +30,7 @@ def trial_params(callbacks: Iterable[Any]) -> dict[str, Any]:
     """Return the hyperparameters of the trial that a training belongs to.
 
     Args:
-        callbacks: the training's. The one that KerasTuner adds has the trial.
+        callbacks: the callbacks of the training, which include the callback added by KerasTuner.
     """
     trials = (getattr(callback, "trial", None) for callback in callbacks)
     values = (getattr(getattr(each, "hyperparameters", None), "values", None) for each in trials)
@@ -38,7 +38,7 @@ def trial_params(callbacks: Iterable[Any]) -> dict[str, Any]:
 
 
 def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params that `known` has not, or has with another value."""
+    """Return the params that are missing from `known` or have a different value there."""
     return {
         name: value
         for name, value in params.items()
@@ -47,16 +47,16 @@ def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
 
 
 def params_key(params: Mapping[str, Any]) -> str:
-    """Return a text that params share if a session is the same by them, and no others.
+    """Return a key that is equal for params of the same session and different for all others.
 
     Raises:
-        UnstorableValue: something in the params cannot be stored.
+        UnstorableValue: a param cannot be stored.
     """
     return claim_key("", "", Encoder().mapping(params, "params"))
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Tell whether two storable values are stored alike."""
+    """Return whether two storable values have the same stored form."""
     return bool(Encoder().encode(one, "") == Encoder().encode(other, ""))
 
 
@@ -76,7 +76,7 @@ def _shown(value: Any, depth: int) -> Any:
 def _part(parts: Mapping[Any, Any], name: Any, depth: int) -> Any:
     try:
         return _shown(parts[name], depth)
-    except Exception as error:  # noqa: BLE001 - such as OmegaConf's of a value that is missing
+    except Exception as error:  # noqa: BLE001 - such as OmegaConf's for a missing value
         return f"<{type(error).__name__}>"
 
 
@@ -93,7 +93,7 @@ def _is_list(value: Any) -> bool:
 
 
 def can_be_stored(value: Any) -> bool:
-    """Tell whether a value can be stored as it is."""
+    """Return whether a value can be stored unchanged."""
     try:
         Encoder().encode(value, "")
     except UnstorableValue:
@@ -102,7 +102,7 @@ def can_be_stored(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Return a text that is the same in the next run: without addresses in memory."""
+    """Return a string without memory addresses, so that it is the same in every run."""
     try:
         text = str(value)
     except Exception:  # noqa: BLE001 - any code of the user's

@@ -1,8 +1,8 @@
 """Keras: `model.fit(x, y, callbacks=[DBCallback(...)])` logs the training.
 
-Written against Keras 3, on any backend. Keras calls no callback when an exception leaves `fit`, so
-importing this module puts a `try` around `keras.Model.fit`; without a `DBCallback` that does
-nothing.
+Supports Keras 3 on any backend. Keras calls no callback when `fit` raises an exception, so
+importing this module wraps `keras.Model.fit` in a `try` statement, which has no effect without a
+`DBCallback`.
 """
 
 # ruff: noqa: ARG002 - the signatures of the events are Keras's
@@ -29,31 +29,35 @@ except ModuleNotFoundError as error:
 
 
 class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
-    """Logs every `fit` as a session of its own: its epochs, and its batches if asked for.
+    """Logs every `fit` as a separate session with its epochs and, optionally, its batches.
 
-    Epochs and batches count from 1, as Keras shows them. A `fit` that resumes an earlier one, by
-    `initial_epoch` or `BackupAndRestore`, continues the last session of the same params that is not
-    running. An `evaluate` after `fit` is added to the session as a result filed under `"evaluate"`.
-    If `fit` ends by an exception or Ctrl-C, what was logged stays and the session reads failed.
+    Epochs and batches count from 1, as in the output of Keras. A `fit` that resumes an earlier
+    `fit`, by `initial_epoch` or `BackupAndRestore`, continues the last session with the same params
+    that is not running. An `evaluate` after `fit` is added to the session as a result with the
+    index `"evaluate"`. If `fit` ends with an exception or Ctrl-C, the logged records are kept and
+    the session has the status failed.
 
-    In a search of KerasTuner each trial is a session; the trial's hyperparameters are params, too.
+    In a KerasTuner search, each trial is a session, and the trial's hyperparameters are added to
+    its params.
 
-    In a loop of your own, call the events in a `keras.callbacks.CallbackList`; an epoch that is
-    given no metrics gets the means of its batches.
+    In a custom training loop, call the events of a `keras.callbacks.CallbackList`; an epoch without
+    metrics gets the means of its batches.
 
     Args:
-        model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
+        model: a casket Model, or the URL of a store, used with `exp_id` and `model_id`.
         params: the hyperparameters of the session.
-        freq: keep every so many epochs.
-        batches: log every batch too. Those of a `fit` are written twice a second, or when the
-            next takes longer; `kill -9` can take the ones since.
-        ensure_unique: refuse params that were run already; else begin a repetition of them.
-        exp_id: the experiment, with a URL.
-        model_id: the model, with a URL.
-        on_error: `"warn"`: a failure to log is one warning and the training goes on; `"raise"`.
+        freq: the interval of logged epochs.
+        batches: whether to log every batch, too. The batches of a `fit` are written twice a second,
+            or when the next batch takes longer; `kill -9` can lose the batches since then.
+        ensure_unique: whether to refuse params that were run already instead of starting a
+            repetition of them.
+        exp_id: the experiment id, if `model` is a URL.
+        model_id: the model id, if `model` is a URL.
+        on_error: `"warn"` to issue a single warning about a logging failure and continue the
+            training, or `"raise"` to raise the error.
 
     Raises:
-        ExistingParamsException: when the first epoch begins: the params were run already.
+        ExistingParamsException: at the start of the first epoch, if the params were run already.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
             model, params, freq=freq, ensure_unique=ensure_unique,
             exp_id=exp_id, model_id=model_id, on_error=on_error,
         )  # fmt: skip
-        # Tells Keras that it need not wait for the metrics of a batch on a backend with threads.
+        # On a backend with threads, Keras then does not wait for the metrics of a batch.
         self.async_safe = not batches
         self._params = dict(params or {})
         self._logs_batches = batches
@@ -81,18 +85,18 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         self._epoch = 0
 
     def on_train_begin(self, logs: Values = None) -> None:
-        """Expect a first epoch; its number decides whether the training is a new one."""
+        """Expect the first epoch; its number decides whether the training is new or resumed."""
         arguments = join(self.recorder, self.model)
         self._is_in_fit = arguments is not None
         self._expect(arguments or {})
 
     def on_epoch_begin(self, epoch: int, logs: Values = None) -> None:
-        """Begin the session, or continue it, before the first epoch."""
+        """Start or continue the session before the first epoch."""
         self._epoch = epoch + 1
         self._begin(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Values = None) -> None:
-        """Log a batch, if that was asked for."""
+        """Log a batch if `batches` is set."""
         if not self._is_in_fit:
             self._begin(0)
             self.recorder.count_batch(logs)
@@ -111,11 +115,11 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         self.recorder.end()
 
     def on_test_end(self, logs: Values = None) -> None:
-        """Add an `evaluate` after `fit` to the session of that fit."""
+        """Add the result of an `evaluate` after `fit` to the session of the fit."""
         self.recorder.late_result(logs, index_by="evaluate")
 
     def _expect(self, arguments: Arguments) -> None:
-        """Expect a training, which the arguments of `fit` describe."""
+        """Expect a training with the given arguments of `fit`."""
         self._has_begun = False
         self.recorder.params = {**trial_params(callbacks_of(arguments)), **self._params}
         self.recorder.expect(resumes=arguments.get("initial_epoch", 0) > 0)
@@ -131,7 +135,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
 
 
 def _expected(arguments: Arguments) -> Iterator[Recorder]:
-    """Yield the recorders of the callbacks that `fit` is given, each expecting the training."""
+    """Yield the recorders of the callbacks passed to `fit`, each expecting the training."""
     for callback in callbacks_of(arguments):
         if isinstance(callback, DBCallback):
             callback._expect(arguments)
@@ -142,7 +146,7 @@ Model.fit = ending_sessions(Model.fit, _expected)
 
 
 def _model_facts(model: Any) -> dict[str, Any]:
-    """Return a model's config; of a model that has none, its class."""
+    """Return the config of a model, or its class if it has no config."""
     try:
         return {"keras_model": json.loads(model.to_json())}
     except Exception:  # noqa: BLE001 - it runs get_config of the user's layers and optimizer
@@ -158,7 +162,7 @@ def _optimizer_facts(model: Any) -> dict[str, Any]:
 
 
 def _learning_rate(model: Any) -> dict[str, Any]:
-    """Return the current learning rate; in single precision, as nearly always, by a quick way."""
+    """Return the current learning rate, with a fast path for the usual single precision."""
     rate = getattr(getattr(model, "optimizer", None), "learning_rate", None)
     if getattr(rate, "dtype", None) == "float32" and isinstance(rate, Variable):
         rate = _shortest(float(rate))
@@ -167,5 +171,5 @@ def _learning_rate(model: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _shortest(value: float) -> Any:
-    """Return a number of single precision as casket unwraps it: 0.1, not 0.10000000149011612."""
+    """Return the shortest decimal of a single-precision number: 0.1, not 0.10000000149011612."""
     return foreign.plain(np.float32(value))

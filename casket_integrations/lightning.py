@@ -1,6 +1,6 @@
 """Lightning: `Trainer(logger=CasketLogger(...))` logs the training.
 
-Written against Lightning 2, whether it is imported as `lightning.pytorch` or `pytorch_lightning`.
+Supports Lightning 2, imported as `lightning.pytorch` or `pytorch_lightning`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from casket_integrations.steps import Steps
 from casket_integrations.trainers import failed_fit, run_at_work, run_of, trainer_of
 
 LOGGERS = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger")
-"""One framework under two names, whose classes are not the same."""
+"""The logger modules of the two packages, whose classes are distinct."""
 CHECKPOINT_FACTS = ("best_model_path", "best_model_score", "last_model_path", "best_k_models")
 
 
 def _logger_module() -> Any:
-    """Return the Logger's module of the Lightning in use; none yet: of the first installed."""
+    """Return the logger module of the imported Lightning package, or of the first installed."""
     for name in [name for name in LOGGERS if name in sys.modules] or LOGGERS:
         try:
             return import_module(name)
@@ -42,33 +42,34 @@ from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: E402 - co
 
 
 class CasketLogger(Logger):
-    """Logs each `fit` as a session: each call is a batch, each epoch's latest metrics an epoch.
+    """Logs each `fit` as a session, each call as a batch and each epoch's latest metrics.
 
-    The session begins with the first metric or checkpoint, or when `experiment` is used; the
-    hyperparameters logged until then are its params, later ones its `meta["hyperparameters"]`. It
-    ends with the Trainer's run. `test` and `validate` add to it, and their results are filed under
-    their names. A `fit` that resumes from a checkpoint (`ckpt_path`, or that of a requeued Slurm
-    job) continues the last session of the same params that is not running, and a further `fit` of
-    the same Trainer continues its own, unless its hyperparameters are others. A `fit` that fails
-    before its first step is a failed session, too. Epochs and steps count from 0, as Lightning's
-    do. Steps of a Trainer that follow each other quickly are written twice a second. Where no
-    Trainer ends the session, call
-    `finalize("success")`.
+    The session starts with the first metric or checkpoint, or when `experiment` is used. The
+    hyperparameters logged before are its params; later hyperparameters are stored in
+    `meta["hyperparameters"]`. It ends with the Trainer's run. `test` and `validate` add results
+    indexed by their names. A `fit` that resumes from a checkpoint (`ckpt_path`, or the checkpoint
+    of a requeued Slurm job) continues the last session with the same params that is not running,
+    and another `fit` of the same Trainer continues its own session unless the hyperparameters
+    differ. A `fit` that fails before its first step is logged as a failed session. Epochs and steps
+    count from 0, as in Lightning. Steps of a Trainer in quick succession are written twice a
+    second. Without a Trainer, call `finalize("success")` to end the session.
 
     Args:
-        model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
-        params: hyperparameters, besides those that Lightning logs.
-        prefix: what to put before the names of metrics, with a hyphen.
-        ensure_unique: refuse params that were run already; else begin a repetition of them.
-        exp_id: the experiment, with a URL.
-        model_id: the model, with a URL.
-        save_dir: where checkpoints go, in `save_dir/name/version/checkpoints`; by default the
-            Trainer's `default_root_dir`. `LightningCLI` needs it.
-        log_model: keep the files of checkpoints as artifacts; their paths are kept anyway.
-        on_error: `"warn"`: a failure to log is one warning and the training goes on; `"raise"`.
+        model: a casket Model, or the URL of a store, used with `exp_id` and `model_id`.
+        params: hyperparameters in addition to those logged by Lightning.
+        prefix: the prefix of metric names, joined with a hyphen.
+        ensure_unique: whether to refuse params that were run already instead of starting a
+            repetition of them.
+        exp_id: the experiment id, if `model` is a URL.
+        model_id: the model id, if `model` is a URL.
+        save_dir: the root folder of checkpoints, stored in `save_dir/name/version/checkpoints`; by
+            default, the Trainer's `default_root_dir`. Required by `LightningCLI`.
+        log_model: whether to store checkpoint files as artifacts; their paths are always stored.
+        on_error: `"warn"` to issue a single warning about a logging failure and continue the
+            training, or `"raise"` to raise the error.
 
     Raises:
-        ExistingParamsException: at the start of `fit`: the params were run already.
+        ExistingParamsException: at the start of `fit`, if the params were run already.
     """
 
     def __init__(
@@ -92,30 +93,32 @@ class CasketLogger(Logger):
         self._prefix = f"{prefix}-" if prefix else ""
         self._save_dir = None if save_dir is None else os.fspath(save_dir)
         self._log_model = log_model
-        # The Trainer of the other name takes it for one of its own, too.
+        # Registered with both packages, so that either Trainer accepts it.
         for module in filter(None, map(sys.modules.get, LOGGERS)):
             module.Logger.register(type(self))
 
     @property
     @_module.rank_zero_experiment  # type: ignore[untyped-decorator]  # either Lightning's
     def experiment(self) -> Any:
-        """The casket Session, which begins when it is used; another rank's does nothing."""
-        self._steps.look_for_run(lambda: run_at_work(self))  # the Trainer asks when a run begins
+        """The casket Session, which starts on first use; a no-op on other ranks than zero."""
+        self._steps.look_for_run(
+            lambda: run_at_work(self)
+        )  # accessed by the Trainer when a run begins
         return self._steps.handle
 
     @property
     def name(self) -> str | None:
-        """The id of the experiment."""
+        """The experiment id."""
         return self._steps.name
 
     @property
     def version(self) -> str:
-        """What tells this logger from others; its sessions have it as `meta["version"]`."""
+        """The unique id of this logger, stored in the `meta["version"]` of its sessions."""
         return self._steps.version
 
     @property
     def save_dir(self) -> str | None:
-        """The folder given; casket's own records are in its store."""
+        """The `save_dir` given; casket's records are in its store."""
         return self._save_dir
 
     @property
@@ -130,12 +133,12 @@ class CasketLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """Take hyperparameters as params of the session; once it has begun, as its meta."""
+        """Add hyperparameters to the params of the session, or to its meta once it has started."""
         self._steps.hyperparameters(params)
 
     @rank_zero_only
     def log_graph(self, model: Any, input_array: Any = None) -> None:  # noqa: ARG002
-        """Keep the model's layers; the Trainer calls this at the start of each of its runs."""
+        """Store the model's layers; called by the Trainer at the start of each run."""
         facts = {"class_name": type(model).__name__, "layers": model}
         trainer = trainer_of(model)
         self._steps.run(trainer and run_of(trainer), {"lightning_model": facts})
@@ -148,7 +151,7 @@ class CasketLogger(Logger):
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Keep the paths and scores of the checkpoints there are, and their files if asked for."""
+        """Store the paths and scores of existing checkpoints, and their files with `log_model`."""
         facts = {name: getattr(checkpoint_callback, name, None) for name in CHECKPOINT_FACTS}
         paths = [
             *(facts["best_k_models"] or ()),
@@ -160,7 +163,7 @@ class CasketLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the session; the Trainer calls this at the end of each of its runs."""
+        """End the session; called by the Trainer at the end of each run."""
         if status in ("success", "finished"):
             self._steps.end(None)
         else:

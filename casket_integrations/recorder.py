@@ -1,8 +1,8 @@
-"""What every framework's adapter shares: one training becomes one session.
+"""The recorder shared by all adapters: each training becomes a session.
 
-An adapter translates its framework's events into calls of a `Recorder` and knows nothing else. The
-recorder alone knows which epochs are kept, what to do when logging fails, which process of a
-distributed training logs, and how a session ends whatever happens to the training.
+An adapter only translates its framework's events into calls of a `Recorder`. The recorder decides
+which epochs are logged, how to handle logging failures, which process of a distributed training
+logs, and how a session ends in every case.
 """
 
 from __future__ import annotations
@@ -39,33 +39,34 @@ Values = Mapping[str, Any] | None
 Write = Callable[[Session, dict[str, Any]], None]
 
 GATHER = 0.5
-"""Seconds in which quick batches wait for each other: to write each alone would cost more than a
-hundredth of a training that takes a millisecond for one."""
+"""Seconds in which quick batches are collected; writing each batch separately would cost more than
+1 % of a training with a millisecond per batch."""
 
 
 class Recorder:
-    """Writes one training after another, each into a session of its own unless it resumes one.
+    """Records successive trainings, each in a new session unless it resumes an earlier training.
 
-    Nothing it does stops a training, except that params which were run already are refused at the
-    start if `ensure_unique` says so. What cannot be written is named in one warning for each
-    training, and everything else is written: a metric that cannot be stored is left out of its
-    record, and a store that failed is tried again with the next record.
+    A recorder never stops a training, except that params which were run already are refused at the
+    start with `ensure_unique`. Failures are reported in a single warning per training, and
+    everything else is written: a metric that cannot be stored is left out of its record, and a
+    failed store is tried again with the next record.
 
-    Recorders pickle and copy. A copy made during a training continues its session. Deep copies of a
-    recorder, as tuners make them for their trials, do not refuse params that another of them ran in
-    this process: those are repetitions.
+    Recorders can be pickled and copied. A copy made during a training continues its session. Deep
+    copies of a recorder, such as those that tuners create for trials, do not refuse params run by
+    another copy in this process, but record repetitions.
 
     Args:
-        model: a casket Model, or the URL of a store; then `exp_id` and `model_id` name the rest.
-        params: the hyperparameters of the session; what cannot be stored of them is kept as text.
-        freq: keep every so many epochs.
-        ensure_unique: refuse params that were run already; else begin a repetition of them.
-        exp_id: the experiment, with a URL.
-        model_id: the model, with a URL.
-        on_error: `"warn"`: a failure to log is one warning and the training goes on; `"raise"`: it
-            is raised.
-        is_logging: whether this process is the one that logs; by default, whether it is rank zero
-            of a distributed training.
+        model: a casket Model, or the URL of a store, used with `exp_id` and `model_id`.
+        params: the hyperparameters of the session; values that cannot be stored become strings.
+        freq: the interval of logged epochs.
+        ensure_unique: whether to refuse params that were run already instead of starting a
+            repetition of them.
+        exp_id: the experiment id, if `model` is a URL.
+        model_id: the model id, if `model` is a URL.
+        on_error: `"warn"` to issue a single warning about a logging failure and continue the
+            training, or `"raise"` to raise the error.
+        is_logging: whether this process logs; by default, whether it is rank zero of a distributed
+            training.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Recorder:
         _recorders.add(self)
 
     def after_fork(self) -> None:
-        """Leave the parent its training: the batches that wait, and one that is expected."""
+        """Drop the pending batches and the expected training, which belong to the parent."""
         self._expected = None
         self._waiting: list[Batch] = []
         self._waits = threading.RLock()
@@ -127,7 +128,7 @@ class Recorder:
 
     @property
     def session(self) -> Session | None:
-        """The open session; None before the start, after the end and where nothing is logged."""
+        """The open session; None outside a training and in processes that do not log."""
         return self._session if self._is_training else None
 
     @property
@@ -137,33 +138,33 @@ class Recorder:
 
     @property
     def model(self) -> Model | None:
-        """The casket Model; None in a process that does not log and was given a URL."""
+        """The casket Model; None in a process that does not log if `model` is a URL."""
         return self._model
 
     def expect(self, *, resumes: bool = False) -> None:
-        """Expect a training: if it fails before it starts, its session says so.
+        """Expect a training, so that a failure before its start is recorded in a session.
 
         Args:
-            resumes: as `start` takes it.
+            resumes: as in `start`.
         """
         if self._expected is None:
             self.end("the next training began before this one had ended")
         self._expected = resumes
 
     def start(self, *, resumes: bool = False, session_id: str | None = None) -> bool:
-        """Begin a training; during a training nothing happens.
+        """Start a training; has no effect during a training.
 
         Args:
-            resumes: whether it resumes an earlier training. It then continues this recorder's
-                session of these params, or the last session that has them, but none that is
-                running; without such a session it begins one.
-            session_id: the session to continue, which decides alone.
+            resumes: whether the training resumes an earlier training. It then continues this
+                recorder's session with these params, or the last session with these params, unless
+                the session is running. Without such a session, a new session is started.
+            session_id: the id of the session to continue; it overrides `resumes`.
 
         Returns:
-            Whether a training began that is to be logged.
+            Whether a training was started and is logged.
 
         Raises:
-            ExistingParamsException: the params were run already, and the training is a new one.
+            ExistingParamsException: the params were run already, and the training is new.
         """
         if not self.is_logging or self._is_training:
             return False
@@ -176,7 +177,7 @@ class Recorder:
         self._seen = {}
         try:
             self._current()
-        except Exception as error:  # whatever opening fails of
+        except Exception as error:  # any failure to open the store
             if self._on_error == "raise" or isinstance(error, ExistingParamsException):
                 self._is_training = self._may_open = False
                 raise
@@ -184,7 +185,7 @@ class Recorder:
         return True
 
     def earlier(self, params: Mapping[str, Any]) -> list[claims.Holder]:
-        """Return the sessions that have params, in the order in which they began."""
+        """Return the sessions with the given params, in order of start."""
         model = self._model
         if model is None:
             return []
@@ -194,14 +195,14 @@ class Recorder:
         return [claims.look_at(model.backend, session) for session in sessions]
 
     def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:
-        """Refuse params as the start of a training that has to be unique does.
+        """Refuse known params, as at the start of a training with `ensure_unique`.
 
         Args:
-            params: the params.
-            before: the id of a session; neither it nor those that began later count.
+            params: the params to check.
+            before: the id of a session; only sessions started before it count.
 
         Raises:
-            ExistingParamsException: a session that runs or was completed has them.
+            ExistingParamsException: a running or completed session has these params.
         """
         model = self._model
         holders = takewhile(lambda holder: holder.session != before, self.earlier(params))
@@ -220,34 +221,34 @@ class Recorder:
         """Log an epoch.
 
         Args:
-            number: its number.
-            metrics: its metrics; if there are none, the means of its batches are logged.
-            also: tells what to add under names that the metrics do not have; not asked of an
-                epoch that is not kept.
+            number: the epoch number.
+            metrics: the metrics; if empty, the means of the epoch's batches are logged.
+            also: returns additional values, which do not override metrics. It is called only for
+                logged epochs.
         """
         seen, self._seen = self._seen, {}
         if number % self._freq or not self._is_training:
             return
-        found: dict[str, Any] = {}
+        collected: dict[str, Any] = {}
         try:
-            found = dict(metrics or _means(seen))
+            collected = dict(metrics or _means(seen))
             if also:
-                found = {**found, **also(), **found}
-        except Exception as error:  # noqa: BLE001 - whatever telling them fails of
+                collected = {**collected, **also(), **collected}
+        except Exception as error:  # noqa: BLE001 - any failure to compute them
             self._forgive(error)
-        self._log(found, lambda session, values: session.add_epoch(number, values))
+        self._log(collected, lambda session, values: session.add_epoch(number, values))
 
     def batch(self, number: int, metrics: Values, epoch: int | None = None) -> None:
         """Log a batch."""
         self._log(metrics, lambda session, values: session.add_batch(number, values, epoch))
 
     def quick_batch(self, number: int, metrics: Values, epoch: int | None) -> None:
-        """Log a batch that others may follow within a millisecond; they are written together.
+        """Log a batch that may be followed by others within a millisecond; written in groups.
 
         Args:
-            number: its number.
-            metrics: its metrics; values that do not change afterwards.
-            epoch: its epoch, if it is in one.
+            number: the batch number.
+            metrics: the metrics, whose values must not change afterwards.
+            epoch: the epoch number, if any.
         """
         if not self._is_training:
             return
@@ -264,12 +265,12 @@ class Recorder:
                 look.start()
 
     def write_waiting(self, always: bool = False) -> None:
-        """Write the batches that wait, before who reads misses them.
+        """Write the pending batches, so that readers do not miss them.
 
         Args:
-            always: never raise an error, as in `forgiving`.
+            always: whether to suppress errors in any case, as in `forgiving`.
         """
-        with self._waits:  # also where none wait: what the other thread has begun is to be there
+        with self._waits:  # locked even if none is pending, to wait for a write of the other thread
             if not self._waiting:
                 return
             waiting, self._waiting = self._waiting, []
@@ -280,7 +281,7 @@ class Recorder:
             self._written = time.time()
 
     def count_batch(self, metrics: Values) -> None:
-        """Remember a batch for the means of its epoch, without logging it. Threads may call it."""
+        """Add a batch to the means of its epoch without logging it. Thread-safe."""
         with self.forgiving():
             for name, value in (metrics or {}).items():
                 self._seen.setdefault(name, array("d")).append(value)
@@ -290,7 +291,7 @@ class Recorder:
         self._log(values, lambda session, values: session.add_result(values, index_by))
 
     def late_result(self, values: Values, index_by: Any = None) -> None:
-        """Add a result to the session that ended last; without one, nothing happens."""
+        """Add a result to the session that ended last, if any."""
         outcome = self._outcome
         if outcome is None or self._is_training:
             return
@@ -302,20 +303,20 @@ class Recorder:
             self._end(outcome)
 
     def meta(self, facts: Values) -> None:
-        """Add facts about the run."""
+        """Add facts to the meta of the session."""
         self._log(facts, Session.add_meta)
 
     def artifact(self, name: str, source: Any) -> None:
-        """Keep an artifact."""
+        """Store an artifact."""
         self._log({}, lambda session, _: session.add_artifact(name, source))
 
     def end(self, error: BaseException | str | None = None) -> None:
-        """End the session; without one, or a second time, nothing happens.
+        """End the session, if any; further calls have no effect.
 
         Args:
-            error: what the training failed of; None: it completed. With an exception on its way,
-                a failure to write the end is a warning in any case. A training that was expected
-                and never started gets a session to say so, unless params were refused.
+            error: the error that ended the training; None if it completed. If an error is given, a
+                failure to write the end is a warning in any case, and a training that was expected
+                but not started gets a session, unless its params were refused.
         """
         resumes, self._expected = self._expected, None
         is_refused = isinstance(error, ExistingParamsException)
@@ -326,14 +327,14 @@ class Recorder:
 
     @contextmanager
     def forgiving(self, always: bool = False) -> Iterator[None]:
-        """Turn an error into the training's one warning, or raise it, as `on_error` says.
+        """Convert an error into the training's single warning or raise it, as set by `on_error`.
 
         Args:
-            always: never raise it.
+            always: whether to suppress the error in any case.
         """
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - whatever logging fails of
+        except Exception as error:  # noqa: BLE001 - any failure to log
             self._forgive(error, always)
 
     def _forgive(self, error: Exception, always: bool = False) -> None:
@@ -357,7 +358,7 @@ class Recorder:
         return Experiment.use(model, exp_id=exp_id).model(model_id or "model")
 
     def _current(self) -> Session | None:
-        """Return the session; open it now if the store failed at the start."""
+        """Return the session, opening it now if the store failed at the start."""
         if self._session is None and self._may_open and self._model is not None:
             try:
                 self._session = self._open(self._model)
@@ -379,7 +380,7 @@ class Recorder:
         return session
 
     def _begun(self, model: Model) -> Session:
-        """Begin the session, or continue the one that the training belongs to."""
+        """Start a session, or continue the session of the resumed training."""
         if self._session_id is not None:
             return model.resume(self._session_id)
         if self._resumes:
@@ -391,7 +392,7 @@ class Recorder:
         return session
 
     def _own_to_resume(self, model: Model) -> str | None:
-        """Return the id of this recorder's last session, if it has these params and has ended."""
+        """Return the id of this recorder's last session if it has the same params and has ended."""
         key, session_id = self._own or ("", "")
         if key != params_key(self.params):
             return None
@@ -406,7 +407,7 @@ class Recorder:
                 self.batch(number, metrics, epoch)
 
     def _log(self, values: Values, write: Write) -> None:
-        """Write what can be stored of the values."""
+        """Write the storable values."""
         if not self._is_training:
             return
         try:
@@ -430,7 +431,7 @@ class Recorder:
             self._write_end(is_failing)
 
     def _write_end(self, is_failing: bool = False) -> None:
-        """Write the end of the training, if it is not written yet."""
+        """Write the end of the training unless it is written already."""
         if self._session is None or self._outcome is None:
             return
         with self.forgiving(always=is_failing):
@@ -439,7 +440,7 @@ class Recorder:
 
 
 def _write_now_and_then(ref: weakref.ref[Recorder], over: threading.Event) -> None:
-    """Write what waits, for the training may fall silent: a long validation, or a kill."""
+    """Write pending batches regularly, because no further batch may follow to trigger it."""
     while not over.wait(GATHER):
         recorder = ref()
         if recorder is None:
@@ -449,9 +450,9 @@ def _write_now_and_then(ref: weakref.ref[Recorder], over: threading.Event) -> No
 
 
 class _Copies:
-    """The params that a recorder and its copies in this process ran.
+    """The params run by a recorder and its copies in this process.
 
-    Deep copies share it; the copy in another process begins with an empty one.
+    Deep copies share it; a copy in another process starts empty.
     """
 
     def __init__(self) -> None:
@@ -464,16 +465,16 @@ class _Copies:
         return _Copies, ()
 
     def add(self, params: Mapping[str, Any], copy: object) -> None:
-        """Note that a copy runs params."""
+        """Record that a copy runs params."""
         self._first.setdefault(params_key(params), copy)
 
     def ran(self, params: Mapping[str, Any], copy: object) -> bool:
-        """Return whether params were run first by another copy."""
+        """Return whether another copy ran params first."""
         return self._first.get(params_key(params), copy) is not copy
 
 
 class _Outcome(NamedTuple):
-    """How a training ended, as `Session.end` takes it."""
+    """The outcome of a training as arguments of `Session.end`."""
 
     status: Literal["completed", "failed"]
     error: str | None
@@ -486,15 +487,15 @@ class _Outcome(NamedTuple):
 
 
 def is_rank_zero() -> bool:
-    """Tell whether this process is the one of a distributed training that logs.
+    """Return whether this process is the logging process of a distributed training.
 
-    torch and jax are asked if they are loaded and know. Else `RANK` with `WORLD_SIZE` says so,
-    which torchrun and its kin set. The process number of a cluster's scheduler is not asked: two
-    hundred jobs of one array each log for themselves.
+    The rank is taken from torch or jax if they are loaded and initialized, and otherwise from
+    `RANK` with `WORLD_SIZE`, as set by torchrun and similar launchers. The process number of a
+    cluster scheduler is ignored, because the jobs of an array are separate trainings.
     """
     torch: Any = sys.modules.get("torch.distributed")
     jax: Any = sys.modules.get("jax")
-    with suppress(AttributeError):  # None, or a version that does not know
+    with suppress(AttributeError):  # None, or a version without this function
         if torch.is_available() and torch.is_initialized():
             return bool(torch.get_rank() == 0)
     with suppress(AttributeError):
@@ -508,10 +509,10 @@ def _means(seen: Mapping[str, array[float]]) -> dict[str, float]:
 
 
 def _write(session: Session, values: dict[str, Any], write: Write) -> None:
-    """Write what can be stored of the values.
+    """Write the storable values.
 
     Raises:
-        UnstorableValue: something could not; the rest was written.
+        UnstorableValue: a value could not be stored; the others were written.
     """
     try:
         write(session, values)
@@ -526,11 +527,11 @@ _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End the sessions of trainings that the process leaves behind."""
+    """End the sessions of trainings that are still open at exit."""
     for recorder in list(_recorders):
         recorder.end(_last_error() or "the process ended during the training")
 
 
 def _last_error() -> BaseException | None:
-    """Return what ends the script; at a prompt, errors are behind whoever reads on."""
+    """Return the exception that ended the script; None in an interactive session."""
     return None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)

@@ -1,7 +1,7 @@
-"""For frameworks that hand over metrics by step, and hyperparameters when they come to know them.
+"""Support for frameworks that log metrics by step, and hyperparameters at any time.
 
-`Steps` decides what such a framework does not tell: when a session begins, what goes on with it,
-and when an epoch is whole.
+`Steps` infers the events that such a framework does not report: the start and continuation of a
+session, and the end of an epoch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from casket_integrations.recorder import Recorder
 
 
 class Run(NamedTuple):
-    """What the framework is doing: a training or an evaluation.
+    """A training or an evaluation by the framework.
 
     Attributes:
-        stage: `"fit"`, or the evaluation's name.
-        epoch: tells the epoch it is in.
-        resumes: returns whether a training continues an earlier one (a true or a false value).
-        can_resume_later: whether `resumes` may return another value once the run has begun.
+        stage: `"fit"`, or the name of the evaluation.
+        epoch: returns the current epoch.
+        resumes: returns a truthy value if a training continues an earlier training.
+        can_resume_later: whether the value of `resumes` may change after the start of the run.
     """
 
     stage: str
@@ -38,22 +38,23 @@ class Run(NamedTuple):
 
 
 class Steps:
-    """Writes metrics by step, and of each epoch the latest ones, into a session.
+    """Writes metrics by step, and the latest metrics of each epoch, to a session.
 
-    The session begins with the first metric; the hyperparameters known by then are its params. Each
-    training is a session of its own unless it resumes an earlier one. An evaluation before a
-    training begins the session of that training. An evaluation, a metric or a hyperparameter after
-    its end is added to it and leaves its status as it was.
+    The session starts with the first metric; the hyperparameters known by then are its params. Each
+    training is a new session unless it resumes an earlier training. An evaluation before a training
+    starts the session of that training. Evaluations, metrics and hyperparameters after the end of a
+    session are added to it without changing its status.
 
     Args:
         model: a casket Model, or the URL of a store.
-        params: hyperparameters known already.
-        ensure_unique: refuse params that were run already; else begin a repetition of them.
-        exp_id: the experiment, with a URL.
-        options: what `Recorder` takes besides.
+        params: hyperparameters known in advance.
+        ensure_unique: whether to refuse params that were run already instead of starting a
+            repetition of them.
+        exp_id: the experiment id, if `model` is a URL.
+        options: additional arguments of `Recorder`.
 
     Attributes:
-        version: what tells its sessions from others' in names of folders; their `meta["version"]`.
+        version: a unique id for folder names, stored in the `meta["version"]` of its sessions.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Steps:
         _living.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run and the open session behind; the recorder goes on with the session."""
+        """Exclude the run and the open session, which the recorder continues."""
         return {**self.__dict__, "_run": None, "_is_begun": False, "_is_announced": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -95,36 +96,36 @@ class Steps:
 
     @property
     def name(self) -> str | None:
-        """The experiment's id; None where nothing is logged and none was given."""
+        """The experiment id; None if nothing is logged and no id was given."""
         model = self._recorder.model
         return model.experiment.id if model else self._exp_id
 
     @property
     def handle(self) -> Any:
-        """The session; before it has begun, what begins it when it is used."""
+        """The session, or a proxy that starts the session on first use."""
         self._recorder.write_waiting()
         return self._recorder.session or _Unbegun(self)
 
     @property
     def session(self) -> Session | None:
-        """The session, begun if it was not; None where nothing is logged."""
+        """The session, which is started if necessary; None if nothing is logged."""
         self._begin()
         return self._recorder.session
 
     def look_for_run(self, running: Callable[[], Run | None]) -> None:
-        """Note what the framework does, as long as it has not announced it by `run`.
+        """Look up the framework's current run unless `run` has announced it.
 
         Args:
-            running: returns the run, if there is one.
+            running: returns the current run, if any.
         """
         if not self._is_begun and not self._is_announced:
             self._run = running()
 
     def run(self, run: Run | None, facts: Mapping[str, Any]) -> None:
-        """Note what the framework begins to do.
+        """Announce a run of the framework.
 
         Raises:
-            ExistingParamsException: it is a training, and its params were run already.
+            ExistingParamsException: the run is a training, and its params were run already.
         """
         self._facts.update(storable(facts))
         if self._is_begun:
@@ -134,18 +135,18 @@ class Steps:
         self._run, self._is_announced = run, run is not None
 
     def hyperparameters(self, params: Any) -> None:
-        """Take hyperparameters as params of the session; once it has begun, as its meta."""
+        """Add hyperparameters to the params of the session, or to its meta once it has started."""
         self._hyperparameters.update(storable(params))
         if self._is_begun:
             self._add_later(self._new_hyperparameters())
 
     def metrics(self, metrics: Mapping[str, Any], step: int | None, epoch: Any) -> None:
-        """Log a step, and if it is of another epoch than the step before, that epoch."""
+        """Log a step, and before the first step of a new epoch, the previous epoch."""
         if not self._is_begun:
             self._begin()
         if epoch is None and self._run is not None:
             epoch = self._run.epoch()
-        # The plain types first: this is called in the training's loop.
+        # Check plain types first, because this is called in the training loop.
         number = epoch if type(epoch) is int else _whole(epoch)
         are_floats = {float}.issuperset(map(type, metrics.values()))
         values = metrics if are_floats else {name: _detached(metrics[name]) for name in metrics}
@@ -155,14 +156,14 @@ class Steps:
             self._epoch = number
             self._latest.update(values)
         self._step = self._step + 1 if step is None else step
-        # What is no plain number may be changed before it is written; and who calls this by hand
-        # may look for it at once.
+        # Values other than floats may change before they are written, and a caller without a
+        # Trainer may read them immediately.
         may_wait = are_floats and self._run is not None
         log = self._recorder.quick_batch if may_wait else self._recorder.batch
         log(self._step, values, number)
 
     def checkpoints(self, kind: str, facts: Mapping[str, Any], paths: Iterable[str | None]) -> None:
-        """Note what is to say about the checkpoints of a kind, and keep the files that are new."""
+        """Store facts about the checkpoints of a kind, and new checkpoint files as artifacts."""
         self._begin()
         self._checkpoints[kind] = facts
         self._recorder.meta({"checkpoints": self._checkpoints})
@@ -178,12 +179,13 @@ class Steps:
         unannounced: Run | None = None,
         hyperparameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """End the session, and what the framework does; a second time nothing happens.
+        """End the session and the run; has no effect when called again.
 
         Args:
-            failure: how it failed, if no exception is on its way that says it; None: it completed.
+            failure: the reason of a failure, used if no exception is being handled; None if the run
+                completed.
             unannounced: the run that failed before the framework announced it.
-            hyperparameters: those of that run.
+            hyperparameters: the hyperparameters of that run.
         """
         exception = sys.exc_info()[1]
         is_refused = isinstance(exception, ExistingParamsException)
@@ -192,25 +194,25 @@ class Steps:
             self.hyperparameters(None if is_refused else hyperparameters)
         stage = self._run.stage if self._run else ""
         if stage == "fit" and failure is not None:
-            # The user's exception must not be hidden behind another one.
+            # Another exception must not hide the user's exception.
             with self._recorder.forgiving(always=True), suppress(ExistingParamsException):
                 self._begin()
         elif stage == "fit" or (not stage and self._hyperparameters and failure is None):
             self._begin()
         if failure is not None:
             self._end(describe(exception) if exception else failure)
-        else:  # a test of what failed does not mend it
+        else:  # a test after a failed training leaves the status failed
             self._end(None if stage in ("", "fit") else self._error)
 
     def end_addition(self) -> None:
-        """End what was added after the end."""
+        """End an addition to a session that had ended."""
         if self._ended and self._run is None:
             if differing(self._hyperparameters, self._recorder.params):
                 self._begin()
             self._end(self._error)
 
     def _begin(self) -> None:
-        """Begin the session with the hyperparameters known by now, or go on with it."""
+        """Start the session with the hyperparameters known so far, or continue it."""
         if self._is_begun:
             return
         self._is_begun = True
@@ -230,15 +232,15 @@ class Steps:
         self._recorder.meta(self._facts)
 
     def _own_evaluation(self, new: Mapping[str, Any]) -> str | None:
-        """Return the id of the session that an evaluation began for the training that begins.
+        """Return the id of the session that an evaluation started for the upcoming training.
 
         Args:
-            new: hyperparameters that the evaluation did not have.
+            new: the hyperparameters that the evaluation did not have.
         """
         return self._ended if self._is_evaluation and not new else None
 
     def _refuse_known(self, run: Run) -> None:
-        """Refuse known params before anything is computed, not only when the session begins."""
+        """Refuse known params before any computation, not only at the start of the session."""
         known = self._recorder.params
         new = differing(self._hyperparameters, known)
         if run.stage != "fit" or run.resumes():
@@ -248,10 +250,10 @@ class Steps:
         except ExistingParamsException:
             raise
         except (CasketError, OSError):
-            return  # the session shows it when it begins
+            return  # the error is reported when the session starts
 
     def _new_hyperparameters(self) -> dict[str, Any]:
-        """Hand over the hyperparameters that came since this was asked last, if they are new."""
+        """Return the hyperparameters logged since the last call that differ from the params."""
         logged, self._hyperparameters = self._hyperparameters, {}
         return differing(logged, self._recorder.params)
 
@@ -281,9 +283,9 @@ class Steps:
 
 
 class _Unbegun:
-    """Stands for a session until something of it is used, which begins it.
+    """A proxy that starts the session when an attribute is used.
 
-    Lightning looks at the session before it logs the hyperparameters, which are to be its params.
+    Lightning accesses the session before it logs the hyperparameters, which become its params.
     """
 
     def __init__(self, steps: Steps) -> None:
@@ -291,10 +293,10 @@ class _Unbegun:
 
     def __getattr__(self, name: str) -> Any:
         session = self._steps.session
-        # Where nothing can be logged, the training must not fail of that.
+        # The training must not fail if logging is impossible.
         return _do_nothing if session is None else getattr(session, name)
 
-    @property  # type: ignore[misc]  # what isinstance asks
+    @property  # type: ignore[misc]  # used by isinstance
     def __class__(self) -> type:
         return Session
 
@@ -310,7 +312,7 @@ def _whole(number: Any) -> int | None:
 
 
 def _detached(value: Any) -> Any:
-    """Return a metric without the graph it was computed by, which fills the memory."""
+    """Return a metric detached from its computation graph, which would occupy memory."""
     return value.detach() if hasattr(value, "detach") else value
 
 
@@ -319,6 +321,6 @@ _living: weakref.WeakSet[Steps] = weakref.WeakSet()
 
 @atexit.register
 def _end_additions() -> None:
-    """End what was added to a session that had ended, before the recorder ends it as left open."""
+    """End additions to ended sessions before the recorder marks them as left open."""
     for steps in list(_living):
         steps.end_addition()

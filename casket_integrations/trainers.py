@@ -1,4 +1,4 @@
-"""Read from a Lightning Trainer what it is doing."""
+"""Determine the current run of a Lightning Trainer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from casket_integrations.steps import Run
 
 
 class FailedFit(NamedTuple):
-    """A `fit` that an exception has left.
+    """A `fit` that raised an exception.
 
     Attributes:
-        run: the fit.
-        hyperparameters: those that the Trainer logs, once it comes to it.
+        run: the run of the fit.
+        hyperparameters: the hyperparameters that the Trainer would have logged.
     """
 
     run: Run
@@ -23,14 +23,14 @@ class FailedFit(NamedTuple):
 
 
 def trainer_of(model: Any) -> Any:
-    """Return the Trainer that a module is attached to; None if there is none."""
+    """Return the Trainer that a module is attached to, if any."""
     with suppress(AttributeError, RuntimeError):  # raised by a module without a Trainer
         return model.trainer
     return None
 
 
 def run_of(trainer: Any) -> Run:
-    """Return what a Trainer begins to do."""
+    """Return the run that a Trainer is starting."""
     goes_on = trainer.global_step > 0
     return Run(
         trainer.state.fn.value,
@@ -41,9 +41,9 @@ def run_of(trainer: Any) -> Run:
 
 
 def run_at_work(logger: Any) -> Run | None:
-    """Return what the Trainer that called a logger, directly or not, is doing.
+    """Return the run of the Trainer that directly or indirectly called a logger.
 
-    A Trainer with `enable_autolog_hparams=False` never hands itself to its loggers.
+    A Trainer with `enable_autolog_hparams=False` never passes itself to its loggers.
     """
     for frame, _ in walk_stack(None):
         trainer: Any = frame.f_locals.get("trainer")
@@ -53,17 +53,17 @@ def run_at_work(logger: Any) -> Run | None:
 
 
 def failed_fit(error: BaseException | None, logger: Any) -> FailedFit | None:
-    """Return the fit that an exception is leaving.
+    """Return the fit that is raising an exception.
 
-    A Trainer hands itself to its loggers only after `setup`, `configure_optimizers` and
-    `on_fit_start`, so an exception in one of these is asked where it came from.
+    A Trainer passes itself to its loggers only after `setup`, `configure_optimizers` and
+    `on_fit_start`. For exceptions in these methods, the Trainer is taken from the traceback.
 
     Args:
-        error: the exception; None: there is none.
-        logger: a logger.
+        error: the exception, if any.
+        logger: the logger.
 
     Returns:
-        The fit; None if the exception leaves none of this process with this logger.
+        The fit; None if the exception was not raised in a fit with this logger.
     """
     frames = [frame.f_locals for frame, _ in walk_tb(error.__traceback__ if error else None)]
     trainer: Any = next((each["trainer"] for each in frames if "trainer" in each), None)
@@ -80,5 +80,5 @@ def failed_fit(error: BaseException | None, logger: Any) -> FailedFit | None:
 
 
 def _hyperparameters(part: Any) -> Mapping[str, Any]:
-    """Return the hyperparameters of a module or a datamodule, if it wants them logged."""
+    """Return the hyperparameters of a module or datamodule, if it has logging enabled."""
     return part.hparams_initial if getattr(part, "_log_hyperparams", False) else {}

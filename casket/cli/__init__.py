@@ -1,1 +1,1 @@
-"""The `casket` command; a file for each group of commands, and `app` that finds them."""
+"""The `casket` command: one module per group of commands, and `app`, which loads them."""

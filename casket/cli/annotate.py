@@ -39,7 +39,7 @@ def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 @options.file_option
 def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
-    """Take tags away from a session or an experiment."""
+    """Remove tags from a session or an experiment."""
     _annotate(what, file, remove=tags)
 
 
@@ -50,7 +50,7 @@ def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
 def note(what: str, text: str, file: str | None) -> None:
     """Note TEXT about a session or an experiment.
 
-    It takes the place of what was noted before; "" leaves nothing.
+    The text replaces the previous note; "" removes it.
 
     \b
     casket note @last "diverged: the schedule was wrong"
@@ -61,14 +61,14 @@ def note(what: str, text: str, file: str | None) -> None:
 def _annotate(what: str, file: str | None, **change: Any) -> None:
     url = options.chosen_file(file)
     with options.open_file(url) as runs:
-        found = _found(runs, what)
+        view = _found(runs, what)
     backend = Backend(locate(url), OPTIONS)
-    annotate(backend, found, **change)
+    annotate(backend, view, **change)
     backend.store.close()
 
 
 def _found(runs: Casket, what: str) -> SessionView | ExperimentView:
-    """Return the experiment of that id, else the session whose id begins so."""
+    """Return the experiment with this id, or else the session whose id starts with it."""
     for experiment in runs.experiments:
         if experiment.id == what:
             return experiment

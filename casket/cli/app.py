@@ -1,4 +1,4 @@
-"""The `casket` command: finds a command by its name, and tells mistakes without a traceback."""
+"""The `casket` command: loads commands by name and reports errors without a traceback."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ COMMANDS = {
         "casket.cli.show:show",
         "Show a session: params, meta, results, artifacts and curves.",
     ),
-    "tail": ("casket.cli.tail:tail", "Show what runs now: last metrics, rate and expected end."),
+    "tail": ("casket.cli.tail:tail", "Show running sessions: last metrics, rate and expected end."),
     "diff": ("casket.cli.diff:diff", "Compare two sessions or groups: only what differs."),
     "best": ("casket.cli.listing:best", "List the sessions that reached the best value of METRIC."),
     "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
-    "untag": ("casket.cli.annotate:untag", "Take tags away from a session or an experiment."),
+    "untag": ("casket.cli.annotate:untag", "Remove tags from a session or an experiment."),
     "note": ("casket.cli.annotate:note", "Note TEXT about a session or an experiment."),
     "rm": (
         "casket.cli.cleaning:rm",
-        "Remove sessions, models and experiments, and what is theirs.",
+        "Remove sessions, models and experiments with all their records.",
     ),
-    "clean": ("casket.cli.cleaning:clean", "Remove what failed, was killed, is empty or unused."),
+    "clean": (
+        "casket.cli.cleaning:clean",
+        "Remove failed and killed sessions, empty models and experiments, and unused files.",
+    ),
     "compact": (
         "casket.cli.cleaning:compact",
         "Rewrite a file tidily; others may go on writing to it.",
@@ -43,38 +46,41 @@ COMMANDS = {
     ),
     "import": (
         "casket.cli.transfer:import_",
-        "Import what another tracker wrote; twice adds nothing.",
+        "Import the runs of another tracker; importing twice adds nothing.",
     ),
     "merge": (
         "casket.cli.transfer:merge",
-        "Add files to another one, of any kind; twice adds nothing.",
+        "Merge files into another file of any kind; merging twice adds nothing.",
     ),
     "doctor": (
         "casket.cli.doctor:doctor",
         "Check every record, every artifact and the order of a file.",
     ),
-    "sync": ("casket.cli.sync:sync", "Ship what waits in journals of remote stores."),
+    "sync": ("casket.cli.sync:sync", "Ship pending records from the journals of remote stores."),
     "dashboard": (
         "casket.cli.dashboard:dashboard",
-        "Show experiment files as a page in the browser, live.",
+        "Show experiment files live on a page in the browser.",
     ),
 }
-"""Where each command is, and the first sentence of its help: the module waits until it is used."""
+"""The location of each command and the first sentence of its help.
+
+A command's module is imported only when the command is used.
+"""
 
 
 ALLOCATIONS = 500_000
-"""Between two searches for garbage, of which reading a file makes none but many objects: looking
-more often takes a tenth of the time of `casket ls`."""
+"""Allocations between two garbage collections. Reading a file creates many objects but no garbage;
+the default threshold costs a tenth of the time of `casket ls`."""
 
 
 class Failure(click.ClickException):
-    """Bad use, or a bad file: the message, and exit code 2."""
+    """An error of usage or an invalid file; exits with code 2."""
 
     exit_code = 2
 
 
 class _Commands(click.Group):
-    """Loads a command when it is asked for."""
+    """A group that imports each command on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -116,7 +122,7 @@ def app() -> None:
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(ALLOCATIONS)
-    sys.set_int_max_str_digits(0)  # what was logged is shown, however long
+    sys.set_int_max_str_digits(0)  # logged integers are shown at any length
     app(prog_name="casket", color=False if os.environ.get("NO_COLOR") else None)
 
 

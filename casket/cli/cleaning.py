@@ -1,4 +1,4 @@
-"""`casket rm`, `casket clean`, `casket compact`: what removes and rewrites."""
+"""`casket rm`, `casket clean` and `casket compact`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from casket.reading.views import SessionView, Status
 from casket.stores.location import Place, locate
 
 SHOWN = 20
-"""Sessions named one by one."""
+"""Maximum number of sessions listed individually."""
 
 LOOK_INTERVAL = 0.1
-"""Seconds between two looks how far a rewriting is."""
+"""Seconds between two updates of the progress bar."""
 
 
 @click.command()
@@ -46,9 +46,9 @@ def rm(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Remove sessions, models and experiments, and what is theirs.
+    """Remove sessions, models and experiments with all their records.
 
-    Artifacts that nothing else refers to go, too. What was removed cannot be brought back.
+    Artifacts that nothing else refers to are removed, too. Removal cannot be undone.
 
     \b
     casket rm 114884e0 @last
@@ -94,10 +94,11 @@ def clean(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Remove what failed, was killed, is empty or unused.
+    """Remove failed and killed sessions, empty models and experiments, and unused files.
 
-    Without --failed, --killed, --empty and --artifacts it looks for all of these. While sessions
-    run, what is empty or unused is left alone until it is an hour old: it may have just been made.
+    Without --failed, --killed, --empty and --artifacts, all of these are removed. While sessions
+    run, empty models and experiments and unused files are kept until they are an hour old, because
+    they may have just been created.
 
     \b
     casket clean runs.json --dry-run
@@ -124,8 +125,8 @@ def clean(
 def compact(file: str | None, yes: bool, dry_run: bool) -> None:
     """Rewrite a file tidily; others may go on writing to it.
 
-    Others may go on writing; they wait while it is rewritten. Nothing is removed that a reader
-    sees. What is damaged goes to FILE.torn (`casket doctor` says what it was).
+    Other writers wait while the file is rewritten. Nothing visible to readers is removed. Damaged
+    bytes are moved to FILE.torn; `casket doctor` describes them.
     """
     place = locate(options.chosen_file(file))
     if not (place.path.exists() or place.url):
@@ -150,14 +151,14 @@ def _session_ids(place: Place, names: Sequence[str]) -> set[str]:
 def _model_keys(
     cleaner: Cleaner, models: Sequence[str], experiments: Sequence[str]
 ) -> set[ModelKey]:
-    """Return the models of these ids, in these experiments if any is named."""
-    found = {
+    """Return the models with these ids, restricted to `experiments` if any are given."""
+    keys = {
         key
         for key in cleaner.models
         if key[1] in models and (not experiments or key[0] in experiments)
     }
     for model in models:
-        homes = sorted(experiment for experiment, name in found if name == model)
+        homes = sorted(experiment for experiment, name in keys if name == model)
         if not homes:
             where = f" in experiment {' or '.join(experiments)}" if experiments else ""
             raise options.NothingFound(f"there is no model {model!r}{where}")
@@ -165,7 +166,7 @@ def _model_keys(
             raise click.UsageError(
                 f"model {model!r} is in experiments {listed(homes)}: give --experiment"
             )
-    return found
+    return keys
 
 
 def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
@@ -176,7 +177,7 @@ def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
 
 
 def _remove(cleaner: Cleaner, removal: Removal, *, yes: bool, dry_run: bool) -> None:
-    """Show what is to go, ask, and remove it."""
+    """List the records to remove, ask for confirmation and remove them."""
     for line in _lines(cleaner, removal):
         click.echo(line)
     what = _summary(removal)
@@ -232,7 +233,7 @@ def _left(planned: Removal, removed: Removal) -> Removal:
 
 
 def _show_progress(place: Place) -> None:
-    """Compact a store; show how much of it is rewritten."""
+    """Compact a store and show the progress."""
     length, done = cleaning.size_of_store(place), 0
     with (
         ThreadPoolExecutor(1) as pool,

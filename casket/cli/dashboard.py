@@ -1,4 +1,4 @@
-"""`casket dashboard`: experiment files as a page."""
+"""`casket dashboard`: serves a web page of experiment files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def dashboard(
     edit: bool,
     token: str | None,
 ) -> None:
-    """Show experiment files as a page in the browser, live.
+    """Show experiment files live on a page in the browser.
 
     Any number of files and URLs, opened to read only; Ctrl-C ends it. From another machine:
     ssh -L 7117:127.0.0.1:7117 that-machine.
@@ -76,10 +76,12 @@ def dashboard(
 
 
 def _check(urls: Sequence[str]) -> None:
-    """Make sure that there is something to show, or may be: one wrong file of many is shown so.
+    """Check that at least one file can be shown now or later.
+
+    An invalid file among valid ones is reported on the page.
 
     Raises:
-        CasketError: none of the files is casket's.
+        CasketError: none of the files is a casket file.
     """
     refusals = [_refusal(locate(url)) for url in urls]
     if all(refusals):
@@ -87,9 +89,9 @@ def _check(urls: Sequence[str]) -> None:
 
 
 def _refusal(place: Place) -> CasketError | None:
-    """Return why a file of this machine cannot be shown; one that is not there yet can."""
+    """Return why a local file cannot be shown; a missing file is accepted."""
     if place.url:
-        return None  # asking may take long, and the page says it as well
+        return None  # connecting may take long, and the page reports the error, too
     try:
         with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
             next(store.records(), None)
@@ -101,16 +103,16 @@ def _refusal(place: Place) -> CasketError | None:
 
 
 def _missing(error: ModuleNotFoundError) -> ImportError:
-    """Return the error that names the extra, for each of the packages it brings."""
+    """Return an error that names the extra which installs the missing package."""
     package = "starlette" if error.name == "starlette" else "uvicorn"
     return missing(error, package, "dashboard")
 
 
 def _open(address: str) -> None:
-    """Open a browser with a window of its own, or `$BROWSER`; one in the terminal would take it."""
+    """Open a graphical browser or `$BROWSER`; a text browser would occupy the terminal."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
-        return  # there is none, and the address is printed
+        return  # no browser is available; the address is printed
     if "BROWSER" in os.environ or type(browser) is not webbrowser.GenericBrowser:
         threading.Thread(target=browser.open, args=(address,), daemon=True).start()

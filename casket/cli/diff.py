@@ -1,4 +1,4 @@
-"""`casket diff`: two sessions, or two groups of them, side by side."""
+"""`casket diff`: compares two sessions or two groups of sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from casket.reading.views import SessionView
 
 PARTS = ("params", "config", "meta", "metrics")
 EVERY_RUN = frozenset({"pid", "start"})
-"""What differs between any two runs, and says nothing."""
+"""Names that differ between any two runs and are left out of the comparison."""
 
 
 @click.command()
@@ -42,17 +42,17 @@ def diff(
     """
     with options.open_file(file) as runs:
         sides = [_side(runs, name) for name in (a, b)]
-        found = {part: _differences(sides, part, show_all) for part in PARTS}
+        differences = {part: _differences(sides, part, show_all) for part in PARTS}
         if as_json:
-            options.write_json({"a": sides[0].ids, "b": sides[1].ids, **_as_json(found)})
+            options.write_json({"a": sides[0].ids, "b": sides[1].ids, **_as_json(differences)})
         else:
-            _show(sides, found)
-    differs = any(one != other for rows in found.values() for one, other in rows.values())
+            _show(sides, differences)
+    differs = any(one != other for rows in differences.values() for one, other in rows.values())
     ctx.exit(1 if differs else 0)
 
 
 class _Side:
-    """One side of a comparison: a session, or several."""
+    """One side of a comparison: a session or a group of sessions."""
 
     def __init__(self, sessions: Sequence[SessionView], title: str, *, is_group: bool) -> None:
         self.title = title
@@ -61,7 +61,7 @@ class _Side:
         self._sessions = sessions
 
     def values(self, part: str, *, as_group: bool) -> dict[str, Any]:
-        """Return the values of a part by flat name; of a group's metrics, the means."""
+        """Return the values of a part by flat name, or the means of a group's metrics."""
         if part == "metrics":
             return self._means() if as_group else self._latest()
         tables_of = [as_json(flatten(getattr(each, part))) for each in self._sessions]
@@ -103,10 +103,10 @@ def _differences(sides: Sequence[_Side], part: str, show_all: bool) -> dict[str,
     }
 
 
-def _as_json(found: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> dict[str, Any]:
+def _as_json(differences: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> dict[str, Any]:
     return {
         part: {name: {"a": _plain(one), "b": _plain(other)} for name, (one, other) in rows.items()}
-        for part, rows in found.items()
+        for part, rows in differences.items()
     }
 
 
@@ -119,16 +119,16 @@ def _cell(value: Any) -> str:
     return with_margin(value.mean, value.margin) if is_interval else tables.exact(value)
 
 
-def _show(sides: Sequence[_Side], found: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
+def _show(sides: Sequence[_Side], differences: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
     titles = [side.title for side in sides]
     if titles[0] == titles[1]:
-        titles[1] += " "  # the columns of a table have different names
-    for part, rows in found.items():
+        titles[1] += " "  # the column names of a table must differ
+    for part, rows in differences.items():
         if rows:
             cells = [
                 {part: name, titles[0]: _cell(one), titles[1]: _cell(other)}
                 for name, (one, other) in rows.items()
             ]
             click.echo(tables.table(cells, [part, *titles], keep=(part, *titles)) + "\n")
-    if not any(found.values()):
+    if not any(differences.values()):
         click.echo("no difference in params, config, meta and metrics")

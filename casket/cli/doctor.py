@@ -1,4 +1,4 @@
-"""`casket doctor`: is the file sound, and what was lost if it is not."""
+"""`casket doctor`: checks a file and reports damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from casket.maintenance.doctor import Finding, Report
 from casket.stores.location import Place, locate
 
 DAMAGED = 1
-"""The exit code if something is wrong."""
+"""The exit code for a damaged file."""
 
 
 @click.command()
@@ -29,8 +29,8 @@ DAMAGED = 1
 def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Check every record, every artifact and the order of a file.
 
-    Each bad range of bytes is named, and what it cost. Nothing is changed without --repair, which
-    keeps the old file as FILE.damaged-TIME. Exit code 1 if something is wrong.
+    Each damaged range of bytes is reported with the records lost in it. Nothing is changed without
+    --repair, which keeps the old file as FILE.damaged-TIME. Exit code 1 if the file is damaged.
 
     \b
     casket doctor runs.json
@@ -69,7 +69,7 @@ def _examined(place: Place) -> Report:
 
 
 def _length(place: Place) -> int:
-    """Return how many bytes there are to look at, about."""
+    """Return the approximate number of bytes to check."""
     if not place.path.is_file():
         return 0
     folder = place.artifacts().path
@@ -78,7 +78,11 @@ def _length(place: Place) -> int:
 
 
 def _repaired(place: Place, *, yes: bool, dry_run: bool, quiet: bool) -> Path | None:
-    """Ask, and repair; return where the old file is, None if it was not repaired."""
+    """Repair a file after confirmation.
+
+    Returns:
+        The path of the old file; None if it was not repaired.
+    """
     click.echo(
         f"A new file with every whole record takes the place of {place}; the old one is kept "
         f"beside it as {place.path.name}.damaged-TIME",

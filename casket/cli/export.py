@@ -1,4 +1,4 @@
-"""`casket export`: sessions as tables and documents for other tools and for papers."""
+"""`casket export`: writes sessions as tables and documents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMATS = {
     "latex": ".tex",
     "html": ".html",
 }
-"""The formats, and the suffix that names each."""
+"""The formats by file suffix."""
 
 
 @click.command()
@@ -117,7 +117,7 @@ def export(
 
 
 def _opened(url: str, form: str) -> Casket:
-    """Open a file; of arrays in files of their own a report shows no more than their range."""
+    """Open a file; a report shows only the range of arrays that are stored in their own files."""
     if form != "html":
         return options.open_file(url)
     from casket.dashboard.answers.contents import ShownFolder
@@ -177,7 +177,7 @@ def _cell(value: Any) -> Any:
 
 
 def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns that are named, or all."""
+    """Return the selected columns; all if none are named."""
     for name in names:
         if name not in columns:
             raise click.UsageError(unknown_name(name, nearest_names(name, columns), columns))
@@ -275,7 +275,8 @@ def _grouped(
     rows = []
     for group in groups(sessions, grouping, known):
         metrics = {
-            name: with_margin(found.mean, found.margin) for name, found in group.metrics().items()
+            name: with_margin(interval.mean, interval.margin)
+            for name, interval in group.metrics().items()
         }
         values = {name: tables.text(value) for name, value in group.values.items()}
         row = {**values, "n": str(len(group.sessions)), **metrics}

@@ -1,4 +1,4 @@
-"""`casket ls` and `casket best`: sessions as tables."""
+"""`casket ls` and `casket best`: list sessions as tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from casket.reading.summary import best_values, epoch_count, facts, numeric_metr
 from casket.reading.views import SessionView
 
 SHOWN = 50
-"""Sessions shown in a terminal unless the user says how many."""
+"""Default number of sessions shown in a terminal."""
 
 Cell = Callable[[SessionView], str]
 
@@ -38,19 +38,19 @@ CELLS: dict[str, Cell] = {
     "ended": lambda session: f"{session.ended:%Y-%m-%d %H:%M}" if session.ended else "",
     "tags": lambda session: " ".join(session.tags),
 }
-"""How a column is shown that is more than a value."""
+"""Formatters of the columns that are not plain values."""
 
 ALWAYS = ("id", "status", "epochs", "age", "duration")
-"""The columns that stay when there is no room for all."""
+"""The columns that are never hidden."""
 
 FEW = 0.1
-"""The share of sessions that have to have a param or a metric for it to get a column."""
+"""Minimum share of sessions with a param or metric for it to get a column."""
 
 MOST = 0.8
-"""The share of sessions that have to have it for a column to stay longest without room for all."""
+"""Columns with values in a smaller share of sessions are hidden first."""
 
 WIDEST = 200
-"""Characters of a line of a listing that no terminal shows."""
+"""Maximum characters per line if the output is not a terminal."""
 
 
 @click.command()
@@ -142,7 +142,7 @@ def best(
 ) -> None:
     """List the sessions that reached the best value of METRIC.
 
-    Which way is better is told from the name (loss, error: min; acc, f1: max) unless --mode says.
+    Unless --mode is given, the direction follows from the name (loss, error: min; acc, f1: max).
 
     \b
     casket best val_loss runs.json
@@ -178,7 +178,7 @@ def best(
 
 
 def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Names) -> str:
-    """Return sessions as a table, with the columns that tell them apart if none are named."""
+    """Return sessions as a table; by default with the columns that distinguish them."""
     if columns:
         return tables.table(_rows(sessions, columns, names), columns)
     heads = [{"experiment": each.experiment, "model": each.model} for each in sessions]
@@ -187,8 +187,8 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     varied = [f"params.{name}" for name in _varying_params(sessions)]
     taken = {*heads[0], *CELLS, *varied}
     measured = [name for name in _metric_columns(sessions) if name not in taken]
-    found = [*sorted(varied, key=lambda name: -shares[name]), *measured]
-    chosen = [name for name in found if shares[name] >= FEW]
+    ranked = [*sorted(varied, key=lambda name: -shares[name]), *measured]
+    chosen = [name for name in ranked if shares[name] >= FEW]
     metrics = [name for name in chosen if name in measured]
     shown = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
     if any(session.tags for session in sessions):
@@ -201,13 +201,13 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     least = sorted(partial, key=lambda name: shares[name])
     text = tables.table(rows, shown, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
     same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
-    rare = [headers.get(name, name) for name in found if name not in chosen]
+    rare = [headers.get(name, name) for name in ranked if name not in chosen]
     hint = [tables.left_out("only few sessions have", rare)] if rare else []
     return "\n".join([*([", ".join(same)] if same else []), text, *hint])
 
 
 def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
-    """Return which share of sessions has each param, as `params.NAME`, and each metric."""
+    """Return the share of sessions with each param (as `params.NAME`) and each metric."""
     counts: Counter[str] = Counter()
     for session in sessions:
         counts.update({f"params.{name}" for name in flatten(session.params)})
@@ -216,12 +216,12 @@ def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
 
 
 def sorted_by(sessions: Iterable[SessionView], key: str, names: Names) -> list[SessionView]:
-    """Return sessions in the order of a name, those without a value last.
+    """Return sessions sorted by a name, with sessions without a value last.
 
     Args:
-        sessions: the sessions.
-        key: a name as in a `where` expression; with `-` before it: the largest first.
-        names: the meanings of names.
+        sessions: the sessions to sort.
+        key: a name as in a `where` expression; a leading `-` sorts in descending order.
+        names: resolves names.
 
     Raises:
         BadExpression: no session has the name.
@@ -250,10 +250,10 @@ def _limited(sessions: list[SessionView], count: int, *, is_sorted: bool) -> lis
 def _rows(
     sessions: Sequence[SessionView], columns: Sequence[str], names: Names
 ) -> list[dict[str, str]]:
-    """Return a row of cells for each session.
+    """Return one row of cells per session.
 
     Raises:
-        BadExpression: no session has one of the columns.
+        BadExpression: a column exists in no session.
     """
     cells = [_column(sessions, name, names) for name in columns]
     return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
@@ -269,7 +269,7 @@ def _column(sessions: Sequence[SessionView], name: str, names: Names) -> list[st
 def _metric_cells(
     sessions: Sequence[SessionView], metrics: Iterable[str]
 ) -> Iterator[dict[str, str]]:
-    """Yield the latest values of metrics, with the best in brackets where it is another."""
+    """Yield the latest values of metrics, each followed by the best in brackets if it differs."""
     bests = [best_values(session) for session in sessions]
     digits = {
         name: digits_apart(
@@ -288,7 +288,7 @@ def _metric_cells(
 
 
 def _metric_columns(sessions: Iterable[SessionView]) -> list[str]:
-    """Return the names of all metrics, those of held-out data first."""
+    """Return the names of all metrics, held-out metrics first."""
     names = dict.fromkeys(chain.from_iterable(map(numeric_metrics, sessions)))
     return sorted(names, key=lambda name: not is_held_out(name))
 
@@ -300,14 +300,14 @@ def _varying_params(sessions: Iterable[SessionView]) -> list[str]:
 def _rated(
     sessions: Iterable[SessionView], metric: str, mode: Mode
 ) -> list[tuple[float, SessionView]]:
-    """Return the sessions with their best values, the best first."""
-    found = []
+    """Return the sessions with their best values, best first."""
+    rated = []
     for session in sessions:
         try:
-            found.append((session.best(metric, mode), session))
+            rated.append((session.best(metric, mode), session))
         except KeyError:
-            continue  # it has no such metric
-    return sorted(found, key=lambda pair: pair[0], reverse=mode == "max")
+            continue  # the session does not have this metric
+    return sorted(rated, key=lambda pair: pair[0], reverse=mode == "max")
 
 
 def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
@@ -316,9 +316,9 @@ def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
 
 
 def _flat(session: SessionView) -> dict[str, Any]:
-    found = facts(session)
-    nested = {name: found.pop(name) for name in ("params", "last", "best")}
-    return {**found, "tags": " ".join(found["tags"]), **flatten(nested)}
+    row = facts(session)
+    nested = {name: row.pop(name) for name in ("params", "last", "best")}
+    return {**row, "tags": " ".join(row["tags"]), **flatten(nested)}
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -330,21 +330,21 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _show_groups(found: list[Group], *, as_csv: bool, as_json: bool) -> None:
+def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
     if as_json:
-        options.write_json([group.as_json() for group in found])
+        options.write_json([group.as_json() for group in groups])
         return
-    names = list(found[0].values)
-    metrics = _metric_columns(session for group in found for session in group.sessions)
+    names = list(groups[0].values)
+    metrics = _metric_columns(session for group in groups for session in group.sessions)
     if as_csv:
         rows = [
-            {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in found
+            {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in groups
         ]
         click.echo(_csv(rows), nl=False)
         return
     shown = []
-    shared = {name: tables.column([group.values[name] for group in found]) for name in names}
-    for i, group in enumerate(found):
+    shared = {name: tables.column([group.values[name] for group in groups]) for name in names}
+    for i, group in enumerate(groups):
         cells = {name: texts[i] for name, texts in shared.items()}
         means = {
             name: with_margin(each.mean, each.margin) for name, each in group.metrics().items()

@@ -1,4 +1,4 @@
-"""What the commands have in common: which file and session is meant, how a question is asked."""
+"""Options, arguments and prompts shared by the commands."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SUFFIXES = frozenset({".json", ".sqlite", ".sqlite3", ".db"})
 
 
 class NothingFound(click.ClickException):
-    """There is nothing that fits: the message, and exit code 1."""
+    """No matching record exists; exits with code 1."""
 
 
 class FileType(click.Path):
-    """A path or URL of an experiment file; the shell completes files."""
+    """A path or URL of an experiment file, completed as a file by the shell."""
 
     name = "file"
 
@@ -36,12 +36,12 @@ class FileType(click.Path):
         super().__init__()
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ARG002 - click's signature
-        """Leave it as it is: a URL is no path."""
+        """Return the value unchanged, because a URL is not a path."""
         return value
 
 
 class SessionType(click.ParamType[str]):
-    """The beginning of a session's id, or `@last`; the shell completes ids."""
+    """A prefix of a session id or `@last`, completed by the shell."""
 
     name = "session"
 
@@ -51,12 +51,12 @@ class SessionType(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return the ids that begin as what was typed, the newest first."""
+        """Return the ids that start with the incomplete word, newest first."""
         try:
             with open_file(ctx.params.get("file")) as runs:
                 sessions = list(reversed(runs.sessions()))
         except (click.ClickException, casket.CasketError, OSError):
-            return []  # nothing to complete from
+            return []  # no file to read ids from
         names = [("@last", "the session that began last"), *((s.id, s.model) for s in sessions)]
         return [
             CompletionItem(name, help=said) for name, said in names if name.startswith(incomplete)
@@ -64,22 +64,22 @@ class SessionType(click.ParamType[str]):
 
 
 def file_argument(command: Command) -> Command:
-    """Add the argument `FILE`."""
+    """Add the argument `FILE` to a command."""
     return click.argument("file", required=False, type=FileType())(command)
 
 
 def file_option(command: Command) -> Command:
-    """Add the option `--file FILE`, for commands that take any number of other arguments."""
+    """Add the option `--file FILE` to a command with a variable number of arguments."""
     return click.option("-f", "--file", type=FileType(), help="The experiment file.")(command)
 
 
 def json_option(command: Command) -> Command:
-    """Add the option `--json`."""
+    """Add the option `--json` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON instead.")(command)
 
 
 def where_option(command: Command) -> Command:
-    """Add the option `--where EXPRESSION`."""
+    """Add the option `--where EXPRESSION` to a command."""
     return click.option(
         "--where",
         metavar="EXPRESSION",
@@ -88,7 +88,7 @@ def where_option(command: Command) -> Command:
 
 
 def yes_options(command: Command) -> Command:
-    """Add the options `--yes` and `--dry-run`."""
+    """Add the options `--yes` and `--dry-run` to a command."""
     command = click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
     return click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, only.")(
         command
@@ -96,27 +96,28 @@ def yes_options(command: Command) -> Command:
 
 
 def chosen_file(file: str | None) -> str:
-    """Return the file that is meant.
+    """Return the path or URL of the experiment file to use.
 
     Args:
-        file: what the user gave; None: `$CASKET_FILE`, or the one experiment file of this folder.
+        file: the value given on the command line. If None, `$CASKET_FILE` or the only experiment
+            file in the current folder is used.
     """
     if file:
         return file
     if os.environ.get("CASKET_FILE"):
         return os.environ["CASKET_FILE"]
-    found = sorted(filter(_is_ours, Path().iterdir()))
-    if not found:
+    files = sorted(filter(_is_ours, Path().iterdir()))
+    if not files:
         raise click.UsageError(
             "there is no experiment file in this folder: give FILE, or set CASKET_FILE"
         )
-    if len(found) > 1:
-        names = ", ".join(map(str, found))
+    if len(files) > 1:
+        names = ", ".join(map(str, files))
         raise click.UsageError(
             f"there are several experiment files in this folder: give one of {names}, "
             "or set CASKET_FILE"
         )
-    return str(found[0])
+    return str(files[0])
 
 
 def _is_ours(path: Path) -> bool:
@@ -126,19 +127,19 @@ def _is_ours(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(4096)
     except OSError:
-        return False  # it can still be named, and the error says why it cannot be read
+        return False  # it can still be given by name; the error then states the reason
     if head.startswith(b"SQLite format 3\0"):
         return b"CREATE TABLE records" in head
     return head.startswith(b'{"_default"') and (b'"kind"' in head or b'"models"' in head)
 
 
 def open_file(file: str | None) -> casket.Casket:
-    """Open the file that is meant to read."""
+    """Open the file that `chosen_file` returns for reading."""
     return casket.open(chosen_file(file))
 
 
 def found_session(runs: casket.Casket, name: str) -> SessionView:
-    """Return the session of a name: the beginning of its id, or `@last`."""
+    """Return a session by a prefix of its id or by `@last`."""
     sessions = runs.sessions()
     if name == "@last":
         if not sessions:
@@ -155,12 +156,12 @@ def found_session(runs: casket.Casket, name: str) -> SessionView:
 
 
 def names(text: str | None) -> list[str]:
-    """Return names that are given in one text, with commas."""
+    """Split a comma-separated list of names."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def json_line(value: Any) -> str:
-    """Return JSON in one line."""
+    """Serialize a value as one line of JSON."""
     plain = as_json(value)
     try:
         return orjson.dumps(plain).decode()
@@ -169,7 +170,7 @@ def json_line(value: Any) -> str:
 
 
 def write_json(value: Any) -> None:
-    """Write JSON to the standard output."""
+    """Write a value as JSON to standard output."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a whole number of more than 64 bits
@@ -178,7 +179,7 @@ def write_json(value: Any) -> None:
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Ask whether to go on; with `--yes` nobody is asked, with `--dry-run` it never goes on."""
+    """Ask for confirmation, but return False with `--dry-run` and True with `--yes`."""
     if dry_run:
         click.echo("nothing was changed (--dry-run)")
         return False
@@ -187,14 +188,14 @@ def is_confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
 
 @contextmanager
 def progress_bar(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on the error stream, if that is a terminal.
+    """Show a progress bar on standard error if it is a terminal.
 
     Args:
-        label: what is done.
-        length: how much there is to do, in any unit.
+        label: text before the bar.
+        length: total amount of work, in any unit.
 
     Yields:
-        What to call with how much more is done.
+        A function that advances the bar by an amount.
     """
     is_hidden = not sys.stderr.isatty()
     with click.progressbar(length=length, label=label, file=sys.stderr, hidden=is_hidden) as bar:

@@ -1,4 +1,4 @@
-"""`casket show`: all about one session, with its curves."""
+"""`casket show`: shows a session with its curves."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from casket.reading.summary import details
 from casket.reading.views import SessionView
 
 MANY = 12
-"""Results of one index that are shown; --json gives all."""
+"""Maximum number of results shown per index; `--json` shows all."""
 CURVE = 60, 10
-"""Characters of a curve: the widest, and how high."""
+"""Maximum width and height of a curve in characters."""
 
 
 @click.command()
@@ -38,15 +38,15 @@ def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> 
     casket show 65ab runs.json --metrics loss,val_loss
     """
     with options.open_file(file) as runs:
-        found = options.found_session(runs, session)
+        view = options.found_session(runs, session)
         if as_json:
-            options.write_json(details(found))
+            options.write_json(details(view))
             return
         wanted = options.names(metrics)
         for name in wanted:
-            Names([found]).check_metric(name)
-        click.echo("\n".join([*_head(found), *_facts(found), *_results(found)]))
-        for lines in _curves(found, wanted):
+            Names([view]).check_metric(name)
+        click.echo("\n".join([*_head(view), *_facts(view), *_results(view)]))
+        for lines in _curves(view, wanted):
             click.echo(lines)
 
 
@@ -107,13 +107,13 @@ def _one_line(value: Any) -> str:
 
 
 def _cut(line: str) -> str:
-    """Cut a line to the width of the terminal, if there is one."""
+    """Cut a line to the width of the terminal, if any."""
     width = shutil.get_terminal_size().columns
     return line if not sys.stdout.isatty() or len(line) <= width else f"{line[: width - 1]}…"
 
 
 def _curves(session: SessionView, names: list[str]) -> Iterator[str]:
-    """Yield a plot for each metric, and its training and validation curve in one."""
+    """Yield one plot per metric, with the training and validation curves combined."""
     rows, number = session.epochs.latest, "epoch_num"
     if len(rows) < 2:
         rows, number = session.batches.latest, "batch_num"
@@ -122,7 +122,7 @@ def _curves(session: SessionView, names: list[str]) -> Iterator[str]:
     for name in wanted:
         partner = f"val_{name}"
         if name.removeprefix("val_") in wanted and name.startswith("val_"):
-            continue  # drawn with its partner
+            continue  # drawn in the plot of the training metric
         shown = [name, *([partner] if partner in wanted else [])]
         yield from _plot({each: points[each] for each in shown}, number.removesuffix("_num"))
 
@@ -131,13 +131,13 @@ Points = list[tuple[float, float]]
 
 
 def _points(rows: Rows, number: str) -> dict[str, Points]:
-    """Return the finite points of each metric that has two or more."""
-    found: dict[str, Points] = {}
+    """Return the finite points of each metric with at least two of them."""
+    curves: dict[str, Points] = {}
     for row in rows:
         for name, value in flatten(row).items():
             if is_number(value) and math.isfinite(value) and name not in {number, "epoch"}:
-                found.setdefault(name, []).append((row[number], value))
-    return {name: points for name, points in found.items() if len(points) > 1}
+                curves.setdefault(name, []).append((row[number], value))
+    return {name: points for name, points in curves.items() if len(points) > 1}
 
 
 def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
@@ -159,12 +159,12 @@ def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
 
 
 def _limits(values: Iterable[float]) -> tuple[float, float]:
-    found = list(values)
-    return min(found), max(found)
+    numbers = list(values)
+    return min(numbers), max(numbers)
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's
-    """Return a number beside an axis, as plotille asks for it."""
+    """Format an axis label for plotille."""
     text = tables.text(float(value))
     return text.ljust(chars) if left else text.rjust(chars)
 

@@ -1,4 +1,4 @@
-"""`casket sync`: ships what waits in the journals of remote stores."""
+"""`casket sync`: ships pending records from the journals of remote stores."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from casket.stores.remote.spool import ship
 @click.option("--status", "is_asked", is_flag=True, help="List what waits, and ship nothing.")
 @options.json_option
 def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
-    """Ship what waits in journals of remote stores.
+    """Ship pending records from the journals of remote stores.
 
-    Give URL to ship to that store only; with its password, if the driver finds none elsewhere
-    (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). Exit code 1 if something waits still.
+    Give URL to ship to that store only, with its password if the driver finds none elsewhere
+    (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). Exit code 1 if records are still pending.
 
     \b
     casket sync --status
@@ -30,13 +30,13 @@ def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
     place = locate(url) if url else None
     wanted = urls.without_password(place.url) if place else None
     if not is_asked:
-        for found in _waiting(wanted):
-            _ship(found, place)
+        for status in _waiting(wanted):
+            _ship(status, place)
     left = _waiting(wanted)
     if as_json:
-        options.write_json([_as_json(found) for found in left])
+        options.write_json([_as_json(status) for status in left])
     elif left:
-        click.echo(tables.table([_row(found) for found in left], list(_row(left[0]))))
+        click.echo(tables.table([_row(status) for status in left], list(_row(left[0]))))
     else:
         click.echo("nothing waits: every record is in its store")
     if left and not is_asked:
@@ -44,39 +44,39 @@ def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
 
 
 def _waiting(url: str | None) -> list[Status]:
-    return [found for found in statuses(url) if found.waiting]
+    return [status for status in statuses(url) if status.waiting]
 
 
-def _ship(found: Status, place: Place | None) -> None:
-    """Ship a journal that nobody holds; say why if it cannot be."""
-    journal = Journal.orphan(found.path, found.url)
+def _ship(status: Status, place: Place | None) -> None:
+    """Ship a journal that no process holds; print the reason on failure."""
+    journal = Journal.orphan(status.path, status.url)
     if journal is None:
-        return  # whoever holds it ships it
+        return  # the process that holds the journal ships it
     try:
-        store = (place or locate(found.url)).direct(StoreOptions(), writing=True)
-        with options.progress_bar(found.url, found.waiting) as advance:
+        store = (place or locate(status.url)).direct(StoreOptions(), writing=True)
+        with options.progress_bar(status.url, status.waiting) as advance:
             ship(journal, store, advance)
         store.close()
-        click.echo(f"{found.waiting} records shipped to {found.url}", err=True)
+        click.echo(f"{status.waiting} records shipped to {status.url}", err=True)
     except CasketError as error:
-        click.echo(f"{found.url}: {error}", err=True)
+        click.echo(f"{status.url}: {error}", err=True)
     finally:
         journal.close()
 
 
-def _as_json(found: Status) -> dict[str, object]:
+def _as_json(status: Status) -> dict[str, object]:
     return {
-        "url": found.url,
-        "journal": str(found.path),
-        "waiting": found.waiting,
-        "is_held": not found.is_orphan,
+        "url": status.url,
+        "journal": str(status.path),
+        "waiting": status.waiting,
+        "is_held": not status.is_orphan,
     }
 
 
-def _row(found: Status) -> dict[str, str]:
+def _row(status: Status) -> dict[str, str]:
     return {
-        "store": found.url,
-        "waiting": str(found.waiting),
-        "journal": str(found.path),
-        "held by": "nobody: casket sync ships it" if found.is_orphan else "a process that runs",
+        "store": status.url,
+        "waiting": str(status.waiting),
+        "journal": str(status.path),
+        "held by": "nobody: casket sync ships it" if status.is_orphan else "a process that runs",
     }

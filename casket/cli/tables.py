@@ -1,4 +1,4 @@
-"""How values and tables are shown in a terminal."""
+"""Format values and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
 
 STATUS_COLOURS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
 LONGEST = 24
-"""Characters of a value in a table."""
+"""Maximum characters of a value in a table."""
 
 NAMED = 6
-"""Columns that are named of those that are not shown."""
+"""Maximum number of hidden columns listed by name."""
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def text(value: Any, digits: int = MOST_DIGITS) -> str:
-    """Return a value as it stands in a table, a float with so many significant digits at most."""
+    """Format a value for a table; floats get at most `digits` significant digits."""
     if value is None:
         return ""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -31,19 +31,19 @@ def text(value: Any, digits: int = MOST_DIGITS) -> str:
 
 
 def exact(value: Any) -> str:
-    """Return a value with all its digits."""
+    """Format a value with full precision."""
     is_whole = isinstance(value, float) and value.is_integer()
     return text(value) if is_whole or value is None else str(value)
 
 
 def column(values: Sequence[Any]) -> list[str]:
-    """Return the values of a column as they stand in a table, told apart by their digits."""
+    """Format the values of a column with enough digits to distinguish them."""
     digits = digits_apart(values)
     return [text(value, digits) for value in values]
 
 
 def span(seconds: float) -> str:
-    """Return a span of time in its two largest units, such as `2 h 5 min`."""
+    """Format a duration in its two largest units, such as `2 h 5 min`."""
     seconds = max(seconds, 0.0)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -58,12 +58,12 @@ def span(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Return how long something is past, in its largest unit."""
+    """Format an elapsed time in its largest unit."""
     return span(seconds).partition(" ")[0] + " " + span(seconds).split(" ")[1]
 
 
 def coloured_status(status: str) -> str:
-    """Return a status in its colour."""
+    """Return a status with its terminal color."""
     return click.style(status, fg=STATUS_COLOURS.get(status))
 
 
@@ -75,16 +75,16 @@ def table(
     widest: int | None = None,
     least: Sequence[str] = (),
 ) -> str:
-    """Return a table of rows, cut to the width of the terminal if there is one.
+    """Return rows as a table that fits the width of the terminal, if any.
 
     Args:
         rows: the cells of each row by column.
-        columns: which columns, in order.
-        keep: columns that stay when there is no room for all; of the others the last go first.
-        headers: what to write over columns, where it is not their name.
-        widest: how many characters a line has at most where there is no terminal, long values
-            aside, which are not cut there.
-        least: columns that go before all others, in this order.
+        columns: the columns to show, in order.
+        keep: columns that are never hidden. Other columns are hidden from the last to the first.
+        headers: column titles that differ from the column names.
+        widest: maximum characters per line if the output is not a terminal. Long values are not
+            cut there and may exceed it.
+        least: columns to hide before all others, in this order.
     """
     titles = {name: (headers or {}).get(name, name) for name in columns}
     width = widest
@@ -102,14 +102,14 @@ def table(
 
 
 def left_out(why: str, names: Sequence[str]) -> str:
-    """Return the line that says which columns are not in a table, and how to see them."""
+    """Return a note that lists the hidden columns and how to show them."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     some = f"{', '.join(names[:NAMED])}{more}"
     return f"({why} {some}: choose by --columns, or see all by --csv or --json)"
 
 
 def _going(columns: Iterable[str], keep: Collection[str], least: Sequence[str]) -> list[str]:
-    """Return the columns that may go, in the order they do."""
+    """Return the columns that may be hidden, in order of removal."""
     others = [name for name in reversed(list(columns)) if name not in {*keep, *least}]
     return [*least, *others]
 
@@ -120,7 +120,7 @@ def _plain(rows: Rows, titles: Mapping[str, str]) -> str:
 
 
 def _fitting(rows: Rows, titles: Mapping[str, str], going: Iterable[str], width: int) -> set[str]:
-    """Return the columns there is room for, when some go first."""
+    """Return the columns that fit, hiding those in `going` first."""
     longest = {name: min(_longest(rows, name), LONGEST) for name in titles}
     shown = dict(titles)
     for name in going:
@@ -131,7 +131,7 @@ def _fitting(rows: Rows, titles: Mapping[str, str], going: Iterable[str], width:
 
 
 def _width(titles: Mapping[str, str], longest: Mapping[str, int]) -> int:
-    """Return how long the lines of a table are: tabulate leaves room after titles, too."""
+    """Return the line width of a table, including tabulate's padding after titles."""
     *others, last = titles
     before = sum(max(len(titles[name]) + 2, longest[name]) + 2 for name in others)
     return before + max(len(titles[last]), longest[last])

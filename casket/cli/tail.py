@@ -1,4 +1,4 @@
-"""`casket tail`: what is being written now, across processes."""
+"""`casket tail`: follows the running sessions of all processes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from casket.reading.summary import as_json, epoch_count, facts
 from casket.reading.views import SessionView, parse_time
 
 TOTALS = ("epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs")
-"""Params that say how many epochs there will be."""
+"""Params that hold the total number of epochs."""
 BATCH_INTERVAL = timedelta(seconds=1)
-"""Between two batches of one session that are shown."""
+"""Minimum time between two displayed batches of a session."""
 METRICS = 6
 WINDOW = 20
-"""Epochs that the rate is taken from: a session that was continued has stood still before."""
+"""Number of latest epochs used for the rate, because a resumed session has paused before."""
 
 
 @click.command()
@@ -30,9 +30,9 @@ WINDOW = 20
 @click.option("--timeout", type=float, help="With -f: stop after so many seconds of silence.")
 @options.json_option
 def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -> None:
-    """Show what runs now: last metrics, rate and expected end.
+    """Show running sessions: last metrics, rate and expected end.
 
-    The end can be told of sessions whose params say how many epochs there will be (epochs,
+    The expected end is shown for sessions whose params hold the total number of epochs (epochs,
     max_epochs, ...). With --json and -f, each record is a line of JSON.
 
     \b
@@ -53,11 +53,11 @@ def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -
 
 
 def pace_of(session: SessionView) -> dict[str, Any]:
-    """Return how fast a running session goes, as JSON.
+    """Return the pace of a running session as JSON.
 
     Returns:
-        epochs_per_second, and expected_end, which is None where nothing says how many epochs
-        there will be.
+        `epochs_per_second` and `expected_end`, which is None if the total number of epochs is
+        unknown.
     """
     times = [parse_time(time) for time in session.logged("epoch").times[-WINDOW:] if time]
     if len(times) < 2 or times[-1] <= times[0]:
@@ -72,7 +72,7 @@ def pace_of(session: SessionView) -> dict[str, Any]:
 
 
 def total_epochs(session: SessionView) -> int | None:
-    """Return how many epochs a session will have, if its params say so."""
+    """Return the total number of epochs from a session's params; None if they have none."""
     params = flatten({**session.config, **session.params})
     for name, value in params.items():
         if name.rpartition(".")[2] in TOTALS and is_number(value) and value > 0:
@@ -111,7 +111,7 @@ def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
 
 
 def _lines(runs: Casket, record: Record) -> Iterator[str]:
-    """Yield the line that a record is shown as, if it is shown."""
+    """Yield the display line of a record, if it has any."""
     clock = _clock(record["time"])
     body = record["body"]
     head = f"{clock} {record.get('session', '')[:8]} {record.get('model', '')}"
@@ -163,7 +163,7 @@ def _rate(pace: float | None) -> str:
 
 
 def _clock(time: str | None) -> str:
-    """Return a time of the day here, with the date if it is another day."""
+    """Format a time in the local time zone, with the date unless it is today."""
     if not time:
         return ""
     local = parse_time(time).astimezone()

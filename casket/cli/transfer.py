@@ -1,4 +1,4 @@
-"""`casket import` and `casket merge`: what comes from elsewhere."""
+"""`casket import` and `casket merge`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def import_(
     kind: str | None,
     artifacts: bool,
 ) -> None:
-    """Import what another tracker wrote; twice adds nothing.
+    """Import the runs of another tracker; importing twice adds nothing.
 
     MLflow (mlflow.db, mlruns/), TensorBoard event files, Trackio's and Sacred's folders, CSV logs
     of Lightning and Keras, files of the first casket.
@@ -59,7 +59,7 @@ def import_(
     "-o", "--output", metavar="FILE", required=True, type=options.FileType(), help="Where to."
 )
 def merge(files: tuple[str, ...], output: str) -> None:
-    """Add files to another one, of any kind; twice adds nothing.
+    """Merge files into another file of any kind; merging twice adds nothing.
 
     \b
     casket merge node1.json node2.json -o all.json
@@ -79,7 +79,7 @@ def merge(files: tuple[str, ...], output: str) -> None:
 
 
 def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
-    """Merge a store into another; return why files could not be copied, by name."""
+    """Merge a store into another; return the reasons of failed file copies by file name."""
     carrier = FileCarrier(place.artifacts(), target.files)
     with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
         total = sum(1 for _ in store.records())
@@ -96,7 +96,7 @@ def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[Report], None]]:
-    """Show how many runs were read, from the first one on: only then it is known of how many."""
+    """Show the number of runs read, starting with the first run, when the total is known."""
     with contextlib.ExitStack() as shown:
         advance: Callable[[int], None] | None = None
 

@@ -1,4 +1,4 @@
-"""How the commands say numbers of things, sizes and spans of time."""
+"""Format counts, sizes and durations for the messages of commands."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import click
 
 UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-"""What a span of time is given in."""
+"""The units of durations."""
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things: `1 session`, `2 sessions`."""
+    """Format a count with its noun: `1 session`, `2 sessions`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(parts: Iterable[str]) -> str:
-    """Return parts as a phrase: `a, b and c`."""
+    """Join parts as a phrase: `a, b and c`."""
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in a unit that fits: `1.5 MB`."""
+    """Format a number of bytes in a suitable unit: `1.5 MB`."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -33,14 +33,14 @@ def size(count: float) -> str:
 
 
 class SpanType(click.ParamType[timedelta]):
-    """A span of time, such as `30d`, `12h` or `90min`."""
+    """A duration such as `30d`, `12h` or `90min`."""
 
     name = "span"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Read it."""
+        """Parse a duration."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", str(value))
         if match is None:
             self.fail(f"{value!r} is no span of time: give one such as 30d, 12h or 90min")

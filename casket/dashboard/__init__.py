@@ -1,1 +1,1 @@
-"""The dashboard: a page that shows experiment files, and the report that is the same page."""
+"""The dashboard: a live page of experiment files, and the report, a static copy of the page."""

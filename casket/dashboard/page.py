@@ -1,7 +1,8 @@
-"""The page's files: as the server sends them, and as a report holds them.
+"""The files of the page, as sent by the server and as embedded in a report.
 
-The page is `web/index.html`, a folder of modules and stylesheets for each part, and the libraries
-in `web/vendor/`. Its import map, its preload links and its one stylesheet are made from them.
+The page consists of `web/index.html`, a folder of modules and stylesheets for each part, and the
+libraries in `web/vendor/`. The import map, the preload links and the combined stylesheet are
+generated from these files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MEDIA_TYPES = {
 
 INDEX = "index.html"
 STYLE = "style.css"
-"""The name of all stylesheets together."""
+"""The name of the combined stylesheet."""
 
 ENTRY = "casket/shell/app"
 """The module that starts the page."""
@@ -40,24 +41,24 @@ ENTRY = "casket/shell/app"
 IMPORTS = "<!-- imports -->"
 STYLE_LINK = '<link rel="stylesheet" href="./static/style.css" />'
 ENTRY_SCRIPT = '<script type="module" src="./static/shell/app.js"></script>'
-"""The places in the page where a report puts the things themselves."""
+"""The elements of the page that a report replaces by their content."""
 
 _IMPORTED = re.compile(r'\bfrom ?"([^"]+)"')
 _LOADED_AT_ONCE = re.compile(r'^const \w+ = import\("([^"]+)"\);$', re.MULTILINE)
-"""Modules that another one loads when it is evaluated, without waiting for them."""
+"""Modules that a module starts to load when it is evaluated."""
 
 Stamps = tuple[tuple[str, int], ...]
-"""The files and when each was changed."""
+"""The files with their modification times."""
 
 
 class Asset(NamedTuple):
     """A file of the page.
 
     Attributes:
-        content: its bytes.
-        compressed: its bytes, compressed by gzip.
-        media_type: its media type.
-        tag: its entity tag.
+        content: the content.
+        compressed: the content compressed with gzip.
+        media_type: the media type.
+        tag: the entity tag.
     """
 
     content: bytes
@@ -67,12 +68,12 @@ class Asset(NamedTuple):
 
 
 def asset(name: str) -> Asset | None:
-    """Return a file of the page as it is now; None if there is none of that name."""
+    """Return the current version of a file of the page; None if it does not exist."""
     if name in (INDEX, STYLE):
         return _made(name, _stamps())
     path = _scripts().get(name)
     if path is None:
-        _scripts.cache_clear()  # in a checkout the page's files come and go
+        _scripts.cache_clear()  # in a checkout, files of the page are added and removed
         path = _scripts().get(name)
     if path is None or not path.is_file():
         return None
@@ -80,10 +81,10 @@ def asset(name: str) -> Asset | None:
 
 
 def check() -> None:
-    """Make sure that the page is complete.
+    """Check that the page is complete.
 
     Raises:
-        CasketError: the libraries, which a build puts beside it, are missing.
+        CasketError: the libraries, which a build adds, are missing.
     """
     if not (WEB / VENDOR).is_dir():
         raise CasketError(
@@ -93,12 +94,12 @@ def check() -> None:
 
 
 def modules() -> dict[str, str]:
-    """Return the page's modules: from the names they are imported by to their files."""
+    """Return the files of the page's modules by the names they are imported by."""
     return {_module_name(file): file for file in _scripts()}
 
 
 def stylesheet() -> str:
-    """Return the stylesheets of the libraries and of all parts as one."""
+    """Return the combined stylesheet of the libraries and all parts."""
     return "\n".join(
         path.read_text(encoding="utf-8")
         for part in (VENDOR, *PARTS)
@@ -122,9 +123,9 @@ def import_map_script(text: str) -> str:
 
 
 def policy() -> str:
-    """Return the page's content security policy: nothing from elsewhere, and nothing inline.
+    """Return the content security policy of the page: no external and no inline resources.
 
-    The import map, the one script in the page itself, is named by its hash.
+    The import map, the only inline script, is allowed by its hash.
     """
     return (
         f"default-src 'none'; script-src 'self' {digest(_served_import_map())}; style-src 'self'; "
@@ -152,8 +153,9 @@ def _index() -> str:
 def _needed_first() -> Iterable[str]:
     """Return the files of the modules that the first view needs.
 
-    They are those that the entry imports, directly or not, and those that one of them loads at
-    once; a browser would find each of them only after it has read the one that imports it.
+    These are the direct and indirect imports of the entry module, and the modules that these load
+    on evaluation. Without preloading, a browser discovers each module only after parsing its
+    importer.
     """
     files = modules()
     needed: dict[str, None] = {}
@@ -170,7 +172,7 @@ def _needed_first() -> Iterable[str]:
 
 @lru_cache(maxsize=1)
 def _scripts() -> dict[str, Path]:
-    """Return the modules by the name they are requested by: no other path can be reached."""
+    """Return the files of the modules by request name; other paths cannot be requested."""
     own = (path for part in PARTS for path in sorted((WEB / part).glob("*.js")))
     vendored = sorted((WEB / VENDOR).rglob("*.js"))
     return {path.relative_to(WEB).as_posix(): path for path in (*own, *vendored)}

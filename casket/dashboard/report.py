@@ -1,4 +1,4 @@
-"""The report: the page and its data in one HTML file that asks nobody for anything."""
+"""The report: the page and its data in a single self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from casket.reading.summary import facts
 from casket.reading.views import ExperimentView, SessionView
 
 LARGEST_IMAGE = 1 << 20
-"""Bytes of an artifact that is an image: larger ones are named only."""
+"""Maximum bytes of an embedded image artifact; larger images are only listed."""
 
 
 def report(
@@ -32,17 +32,17 @@ def report(
     points: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> bytes:
-    """Return the page with what it shows inside.
+    """Return the page with its data embedded.
 
     Args:
-        name: what the file is called.
+        name: the name of the experiment file.
         experiments: the experiments of the sessions.
-        sessions: what is shown.
-        points: how many of a curve are in it at most.
-        advance: is called with how many more sessions are done.
+        sessions: the sessions to show.
+        points: the maximum number of points per curve.
+        advance: called with the number of newly completed sessions.
 
     Raises:
-        CasketError: the page is not whole.
+        CasketError: the page is incomplete.
     """
     page.check()
     keyed = {f"0.{session.id}": session for session in sessions}
@@ -51,7 +51,7 @@ def report(
     for key, session in keyed.items():
         rows.append(overview.row(session, key, 0) | overview.values(facts(session)))
         shown[key] = _details(session, key)
-        with contextlib.suppress(RequestError):  # nearly no session is a grid search
+        with contextlib.suppress(RequestError):  # few sessions are grid searches
             heatmaps[key] = heatmap.heatmap(session)
         advance(1)
     data = {
@@ -75,7 +75,7 @@ def report(
 
 
 def with_data(data: Mapping[str, Any]) -> bytes:
-    """Return the page with its modules, its styles and data in it."""
+    """Return the page with its modules, styles and data embedded."""
     style = page.stylesheet()
     imports = page.import_map({name: _as_data_url(file) for name, file in page.modules().items()})
     start = f"import {orjson.dumps(page.ENTRY).decode()};"
@@ -97,7 +97,7 @@ def with_data(data: Mapping[str, Any]) -> bytes:
 
 
 def _embedded(data: Mapping[str, Any]) -> str:
-    """Return JSON that no parser of HTML or JavaScript takes for anything else."""
+    """Return JSON that is safe to embed in HTML and JavaScript."""
     text = json_of(data).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -110,13 +110,13 @@ def _as_data_url(file: str) -> str:
 
 
 def _details(session: SessionView, key: str) -> dict[str, Any]:
-    found = details.details(session, key, 0)
-    found["artifacts"] = [_artifact(one) for one in session.artifacts.values()]
-    return found
+    fields = details.details(session, key, 0)
+    fields["artifacts"] = [_artifact(one) for one in session.artifacts.values()]
+    return fields
 
 
 def _artifact(one: Artifact) -> dict[str, Any]:
-    """Return what is said of an artifact, which the report does not hold unless it is an image."""
+    """Return the description of an artifact; only images are embedded in the report."""
     named = {"name": one.name, "size": one.size, "media_type": one.media_type}
     try:
         path = one.path
@@ -125,7 +125,7 @@ def _artifact(one: Artifact) -> dict[str, Any]:
             return named
         encoded = base64.b64encode(path.read_bytes()).decode()
     except (NotFound, OSError):
-        return named  # its file is gone: the record of it is not
+        return named  # the record exists, but its file is missing
     return {**named, "image": f"data:{media_type};base64,{encoded}"}
 
 

@@ -1,17 +1,18 @@
-"""Importing what other trackers have logged: `load` reads a source and adds its runs to a store.
+"""Import runs of other trackers: `load` reads a source and adds its runs to a store.
 
     from casket.imports import load
 
     report = load("mlruns", "runs.json")
     print(report)
 
-An importer is a module of this package with two functions: `recognises(path)` tells whether a
-path is its source, `runs(path, report)` yields `casket.imports.runs.Run`s. To add one, write it
-and name it in `SOURCES`. Its docstring says what becomes of what.
+An importer is a module of this package with three functions: `recognises(path)` returns whether a
+path holds its source, `count(path)` returns the maximum number of runs and `runs(path, report)`
+yields `casket.imports.runs.Run`s. A new importer is added to `SOURCES`. Its docstring documents
+how the source maps to casket.
 
-Importing twice adds nothing; of a source that has grown, what is new is added. What was deleted in
-the target stays deleted (`casket.maintenance.merging`); given under another experiment's or
-model's name, it is imported anew.
+Importing twice adds nothing; if the source has grown, only the new records are added. Records
+deleted in the target stay deleted (see `casket.maintenance.merging`), but are imported again under
+a different experiment or model.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from casket.writing.experiment import Experiment
 __all__ = ["SOURCES", "Problem", "Report", "load"]
 
 CASKET = "casket"
-"""A casket file, of the first casket or of this one: its records are copied."""
+"""The source kind of casket files, of the first or the current casket, whose records are copied."""
 
 SOURCES = {
     "mlflow": "casket.imports.mlflow",
@@ -46,7 +47,7 @@ SOURCES = {
     "keras": "casket.imports.keras_csv",
     "tensorboard": "casket.imports.tensorboard",
 }
-"""The importers, in the order in which they are asked whether they know a path."""
+"""The importers, in the order in which they are tried."""
 
 Target = str | os.PathLike[str] | Experiment
 Progress = Callable[[Report], None]
@@ -65,25 +66,25 @@ def load(
     """Add the runs of another tracker to a store.
 
     Args:
-        path: what the other tracker has written: a file or a folder.
-        to: the path or URL of a store, which is created if it does not exist; or an experiment,
-            which then takes all of the runs.
-        experiment: file all runs under this experiment; else each under what the source says.
-        model: file all runs under this model; else each under its name.
-        source: the kind of source, one of `SOURCES` or `"casket"`; recognised if it is not given.
-        artifacts: whether to bring over the files of the runs.
-        progress: called after each run with the report so far.
+        path: the file or folder written by the other tracker.
+        to: the path or URL of a store, which is created if it does not exist, or an experiment that
+            receives all runs.
+        experiment: the experiment for all runs. By default, it is taken from the source.
+        model: the model for all runs. By default, each run's name is used.
+        source: the kind of source, a key of `SOURCES` or `"casket"`. It is detected by default.
+        artifacts: whether to import the files of the runs.
+        progress: called with the report after each run.
 
     Returns:
-        How much came over, and what did not.
+        The number of imported records, and the problems.
 
     Raises:
         NotFound: there is nothing at `path`.
-        BadLocation: nothing that casket can import is at `path`, `source` is unknown, or `to` names
-            no place.
+        BadLocation: `path` holds nothing that casket can import, `source` is unknown, or `to` is
+            not a valid location.
         MissingDependency: the source needs a package that is not installed.
-        StoreUnavailable: the store cannot be written; what was added stays, and another call goes
-            on from there.
+        StoreUnavailable: the store cannot be written. Records added before stay, and another call
+            continues from there.
     """
     place = Path(path).expanduser().resolve()
     if not place.exists():
@@ -106,21 +107,21 @@ def load(
 
 
 def _recognised(path: Path, kinds: list[str]) -> list[str]:
-    """Return which of some kinds of source a path is; a folder may be several."""
-    found = [
+    """Return the kinds of source that a path matches; a folder may match several."""
+    matching = [
         kind
         for kind in kinds
         if kind in SOURCES and importlib.import_module(SOURCES[kind]).recognises(path)
     ]
-    # Last: to know one, it may have to be read as a whole.
-    if not found and CASKET in kinds and path.is_file() and _is_casket_file(path):
-        found = [CASKET]
-    if not found:
+    # Checked last, because the whole file may have to be read.
+    if not matching and CASKET in kinds and path.is_file() and _is_casket_file(path):
+        matching = [CASKET]
+    if not matching:
         raise BadLocation(
             f"{path}: nothing that casket can import as {' or '.join(kinds)}. "
             "Give the file or folder that the tracker itself has written"
         )
-    return found
+    return matching
 
 
 def _is_casket_file(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Other programs' SQLite databases, read without changing or creating anything."""
+"""Read-only access to the SQLite databases of other programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAGIC = b"SQLite format 3\0"
 
 
 class Database:
-    """An open database; what cannot be read of it is noted and left out."""
+    """An open database; read errors are reported instead of raised."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, report: Report) -> None:
         self._connection = connection
@@ -22,12 +22,12 @@ class Database:
         self._report = report
 
     def rows(self, table: str, rest: str = "", *values: Any) -> Iterator[sqlite3.Row]:
-        """Yield the rows of a table that can be read, up to the first that cannot.
+        """Yield the rows of a table, up to the first unreadable row.
 
         Args:
-            table: its name.
+            table: the name of the table.
             rest: the rest of the query, such as `WHERE run_id = ?`.
-            values: what stands for its question marks.
+            values: the values of its placeholders.
         """
         try:
             yield from self._connection.execute(f"SELECT * FROM {table} {rest}", values)  # noqa: S608 - only our own words
@@ -35,11 +35,11 @@ class Database:
             self._report.problem(f"{self._path}, table {table}", f"SQLite says: {error}")
 
     def columns(self, table: str) -> set[str]:
-        """Return the names of a table's columns; none if there is no such table."""
+        """Return the column names of a table; an empty set if it does not exist."""
         return {row["name"] for row in self.rows(f"pragma_table_info('{table}')")}
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has; 0 if there is no such table."""
+        """Return the number of rows in a table; 0 if it does not exist."""
         if not self.columns(table):
             return 0
         return sum(row["n"] for row in self.rows(f"(SELECT count(*) AS n FROM {table})"))  # noqa: S608 - only our own words
@@ -47,8 +47,8 @@ class Database:
 
 @contextlib.contextmanager
 def open_database(path: Path, report: Report) -> Iterator[Database]:
-    """Open a database to read."""
-    # Without a log nobody writes: SQLite need not lock, and makes no files beside the database.
+    """Open a database for reading."""
+    # Without a log no process is writing, so SQLite need not lock or create files.
     log = path.with_name(f"{path.name}-wal")
     options = "" if log.exists() and log.stat().st_size else "&immutable=1"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{options}", uri=True)
@@ -61,9 +61,9 @@ def open_database(path: Path, report: Report) -> Iterator[Database]:
 
 
 def has_tables(path: Path, tables: dict[str, set[str]]) -> bool:
-    """Tell whether a path is a database that has these tables with these columns, and maybe more.
+    """Return whether a path is a database that has at least these tables and columns.
 
-    A database of which the tables cannot be read has none.
+    A database with unreadable tables counts as having none.
     """
     try:
         with path.open("rb") as file:

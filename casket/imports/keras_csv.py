@@ -1,8 +1,8 @@
-"""Keras' `CSVLogger`: a table with a column `epoch`, a row an epoch.
+"""Keras' `CSVLogger`: a table with a column `epoch` and one row per epoch.
 
-Each row becomes an epoch under the number it has there; Keras counts from 0 in this file. The
-name of the file becomes the model, its folder's the experiment. There are no params, times or
-status in it. `NA`, which Keras writes where a metric was not computed, is left out.
+Each row becomes an epoch with the same number; Keras counts from 0 in this file. The file name
+becomes the model, the folder name the experiment. The file holds no params, times or status. `NA`,
+which Keras writes for metrics that were not computed, is skipped.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _ABSENT = frozenset({"NA", ""})
 
 
 def recognises(path: Path) -> bool:
-    """Tell whether a path is a table whose first column is `epoch`."""
+    """Return whether a path is a table whose first column is `epoch`."""
     header = header_of(path) if path.is_file() else ""
     return header.startswith("epoch") and header[5:6] in {",", ";", "\t", "|", " "}
 
 
 def count(_path: Path) -> int:
-    """Return how many runs there are."""
+    """Return the number of runs."""
     return 1
 
 
 def runs(path: Path, report: Report) -> Iterator[Run]:
-    """Yield the one run of a file."""
+    """Yield the run of a file."""
     rows = read_table(path, report, separator=header_of(path)[5])
     entries = [entry for row in rows if (entry := _epoch(row, path, report)) is not None]
     if not entries:

@@ -1,10 +1,10 @@
-"""Lightning's `CSVLogger`: folders with `metrics.csv` and `hparams.yaml`, one or a tree of them.
+"""Lightning's `CSVLogger`: a folder, or a tree of folders, with `metrics.csv` and `hparams.yaml`.
 
-Read as casket's own Lightning logger would have logged it: each row is a batch, numbered by its
-step, and at the end of each epoch comes an epoch with the latest value of each metric. Rows
-without an epoch, as Fabric writes them, are batches only. The folder becomes the model
-(`version_0`), the one it is in the experiment. There are no times and no status in it; the time
-of the file stands in for both. Checkpoints are not brought over.
+The result is the same as that of casket's own Lightning logger: each row becomes a batch, numbered
+by its step, and the end of each epoch becomes an epoch with the latest value of each metric. Rows
+without an epoch, as written by Fabric, become batches only. The folder becomes the model
+(`version_0`), its parent folder the experiment. The files hold no times and no status; the
+modification time of the file is used instead. Checkpoints are not imported.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ METRICS, HPARAMS = "metrics.csv", "hparams.yaml"
 
 
 def recognises(path: Path) -> bool:
-    """Tell whether there is a `metrics.csv` with a column `step` at or under a path."""
+    """Return whether a path is or contains a `metrics.csv` with a column `step`."""
     return any(_tables(path))
 
 
 def count(path: Path) -> int:
-    """Return how many runs there are at most, without reading them."""
+    """Return the maximum number of runs, without reading them."""
     return sum(1 for _ in _tables(path))
 
 
 def runs(path: Path, report: Report) -> Iterator[Run]:
-    """Yield a run for each folder."""
+    """Yield one run per folder."""
     for table in sorted(_tables(path)):
         entries = list(_entries(read_table(table, report), table, report))
         if entries:
@@ -41,8 +41,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _tables(path: Path) -> Iterator[Path]:
-    found = path.rglob(METRICS) if path.is_dir() else [path] if path.name == METRICS else []
-    return (table for table in found if "step" in header_of(table).split(","))
+    files = path.rglob(METRICS) if path.is_dir() else [path] if path.name == METRICS else []
+    return (table for table in files if "step" in header_of(table).split(","))
 
 
 def _run(table: Path, entries: list[Entry], report: Report) -> Run:
@@ -59,7 +59,7 @@ def _run(table: Path, entries: list[Entry], report: Report) -> Run:
 
 
 def hyperparameters(folder: Path, report: Report) -> dict[str, Any]:
-    """Return the params in a folder's `hparams.yaml`; none, and a problem, if there is no such."""
+    """Return the params in a folder's `hparams.yaml`; report a problem if it is missing."""
     path = folder / HPARAMS
     if not path.is_file():
         report.problem(path, "it is missing; the run has no params")

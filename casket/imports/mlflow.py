@@ -1,14 +1,15 @@
-"""MLflow's tracking store: its SQLite database (`mlflow.db`) or its folder (`mlruns`).
+"""MLflow's tracking store: a SQLite database (`mlflow.db`) or a folder (`mlruns`).
 
-Read without MLflow. Its experiment becomes the experiment, the run's name the model. Params are
-texts in MLflow; those that are exactly a number or a truth become one. Metrics become epochs by
-step, each with its time; a metric that was logged once, at step 0, where MLflow puts what is
-logged without a step, becomes a result when the run has ended. Tags become tags, `name=value`;
-MLflow's own stand in the meta, the description becomes the note. A run that was killed or has
-failed reads so. Deleted runs, traces, datasets and registered models are not brought over.
+MLflow itself is not needed. Its experiment becomes the experiment, the run name the model. MLflow
+stores params as strings; strings that are exactly a number or a Boolean are converted. Metrics
+become epochs by step, each with its time. A metric logged only once and at step 0, which is also
+MLflow's step for metrics without a step, becomes a result once the run has ended. Tags become tags
+of the form `name=value`; MLflow's own tags are stored in the meta, and the description becomes the
+note. Killed and failed runs keep their status. Deleted runs, traces, datasets and registered models
+are not imported.
 
-Artifacts come over if they lie on this machine: where the run says, or in `mlruns` or
-`mlartifacts` beside the database.
+Artifacts are imported if they are on this machine: at the location recorded in the run, or in
+`mlruns` or `mlartifacts` beside the database.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ _STATUSES: dict[str, Status | None] = {
     "FAILED": "failed",
     "KILLED": "killed",
 }
-# As the folder writes them.
+# The status numbers in the folder.
 _STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _OWN = "mlflow."
 _FACTS = {"user": "user", "source.name": "command", "source.git.commit": "commit"}
-"""MLflow's own tags for what casket has a name for."""
+"""MLflow's own tags that have a name in casket."""
 
 
 class _Stored(NamedTuple):
-    """What both stores say of a run."""
+    """A run as read from either kind of store."""
 
     run: dict[str, Any]
     experiment: str
@@ -68,12 +69,12 @@ class _Stored(NamedTuple):
 
 
 def recognises(path: Path) -> bool:
-    """Tell whether a path is MLflow's database or folder."""
+    """Return whether a path is MLflow's database or folder."""
     return has_tables(path, _TABLES) or any(_experiments(path))
 
 
 def count(path: Path) -> int:
-    """Return how many runs there are at most, without reading them."""
+    """Return the maximum number of runs, without reading them."""
     if path.is_dir():
         return sum(1 for folder in _experiments(path) for _ in folder.glob(f"*/{_META}"))
     with open_database(path, Report("mlflow", str(path))) as database:
@@ -81,7 +82,7 @@ def count(path: Path) -> int:
 
 
 def runs(path: Path, report: Report) -> Iterator[Run]:
-    """Yield the runs that were not deleted."""
+    """Yield all runs except deleted ones."""
     for stored in _in_folder(path, report) if path.is_dir() else _in_database(path, report):
         if stored.run.get("lifecycle_stage") == "deleted":
             report.leave_out("deleted runs")
@@ -120,7 +121,7 @@ def _run(stored: _Stored) -> Run:
 
 
 def _entries(points: list[Point], *, has_ended: bool) -> list[Entry]:
-    """Group the points by step, those without one apart."""
+    """Group points into epochs by step, and points without a step into a result."""
     points.sort(key=lambda point: (point.time or moment(0), point.step))
     counts = Counter(point.name for point in points)
     alone = [p for p in points if has_ended and p.step == 0 and counts[p.name] == 1]
@@ -186,7 +187,7 @@ def _rows(database: Database, run: str) -> list[Point]:
 
 
 def _logged(value: float) -> float:
-    """Return what was logged; the database holds the largest number for infinity."""
+    """Return the logged value; the database stores infinity as the largest float."""
     return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 
@@ -199,24 +200,24 @@ def _artifact_folder(path: Path, run: dict[str, Any]) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
-# The folder: experiments hold runs, runs hold a file a param, a tag, a metric.
+# The folder: experiments hold runs; runs hold one file per param, tag and metric.
 
 
 def _experiments(path: Path) -> Iterator[Path]:
-    found = path.glob(f"*/{_META}") if path.is_dir() else ()
-    return (meta.parent for meta in found if "artifact_location:" in read_text(meta))
+    metas = path.glob(f"*/{_META}") if path.is_dir() else ()
+    return (meta.parent for meta in metas if "artifact_location:" in read_text(meta))
 
 
 def _in_folder(path: Path, report: Report) -> Iterator[_Stored]:
     for folder in sorted(_experiments(path)):
         about = read_yaml(folder / _META, report)
         name = str(about.get("name", folder.name)) if isinstance(about, dict) else folder.name
-        found = [_stored(run, name, report) for run in folder.glob("*/") if _is_run(run, report)]
-        yield from sorted(filter(None, found), key=_start)
+        stored = [_stored(run, name, report) for run in folder.glob("*/") if _is_run(run, report)]
+        yield from sorted(filter(None, stored), key=_start)
 
 
 def _is_run(folder: Path, report: Report) -> bool:
-    """Tell whether a folder is a run's; one that has lost its description is a problem."""
+    """Return whether a folder is a run; report a problem if its description is missing."""
     if (folder / _META).is_file():
         return True
     if (folder / "metrics").is_dir() or (folder / "params").is_dir():

@@ -1,4 +1,4 @@
-"""What several importers read: texts that are numbers, times, JSON, YAML and tables."""
+"""Parsers of numbers, times, JSON, YAML and tables, shared by the importers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from casket.imports.report import Report
 
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _PATH = "object/apply:pathlib."
-# As JSON writes them, and as Python does, in which most of the sources are written.
+# The spellings of JSON and of Python, the language of most sources.
 _TRUTHS = {"true": True, "false": False, "True": True, "False": False}
 
 
 def value_of(text: str) -> Any:
-    """Return the number or truth that a text is exactly, as JSON writes it; else the text."""
+    """Parse a string that is exactly a number or Boolean; return other strings unchanged."""
     if text in _TRUTHS:
         return _TRUTHS[text]
     if not _JSON_NUMBER.fullmatch(text):
         return text
     try:
         value = json.loads(text)
-    except ValueError:  # a whole number of thousands of digits
+    except ValueError:  # an integer with thousands of digits
         return text
     return value if math.isfinite(value) else text
 
 
 def number_of(text: str) -> Any:
-    """Return a number as Python or numpy prints it, NaN and the infinities too; else the text."""
+    """Parse a number printed by Python or NumPy, including NaN; return other strings unchanged."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -45,7 +45,7 @@ def number_of(text: str) -> Any:
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number of 64 bits; None for anything else."""
+    """Return a value that is a 64-bit integer; None for any other value."""
     if isinstance(value, float) and not value.is_integer():
         return None
     if not isinstance(value, (int, float)) or abs(value) >= 2**63:
@@ -54,7 +54,7 @@ def whole(value: Any) -> int | None:
 
 
 def moment(seconds: float) -> datetime:
-    """Return the moment so many seconds after 1970; 1970 for what is no such number."""
+    """Convert a Unix timestamp to a datetime; an invalid timestamp becomes 1970."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, OSError, ValueError, TypeError):
@@ -62,7 +62,7 @@ def moment(seconds: float) -> datetime:
 
 
 def moment_of(text: Any) -> datetime | None:
-    """Return a moment in ISO 8601, in UTC where it names no zone; None if it is none."""
+    """Parse an ISO 8601 time, in UTC unless it has a time zone; None if it is invalid."""
     try:
         parsed = datetime.fromisoformat(str(text))
         return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
@@ -71,17 +71,17 @@ def moment_of(text: Any) -> datetime | None:
 
 
 def file_time(path: Path) -> datetime:
-    """Return when a file was last changed."""
+    """Return the modification time of a file."""
     return moment(path.stat().st_mtime)
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file; what is no UTF-8 in it is replaced."""
+    """Return the text of a file; invalid UTF-8 is replaced."""
     return path.read_bytes().decode("utf-8", "replace")
 
 
 def read_json(path: Path, report: Report) -> Any:
-    """Return what a JSON file says; None, and a problem, if it cannot be read."""
+    """Return the content of a JSON file; None, with a reported problem, if it is unreadable."""
     try:
         return json.loads(read_text(path))
     except (OSError, ValueError) as error:
@@ -90,9 +90,9 @@ def read_json(path: Path, report: Report) -> Any:
 
 
 def read_yaml(path: Path, report: Report) -> Any:
-    """Return what a YAML file says; None, and a problem, if it cannot be read.
+    """Return the content of a YAML file; None, with a reported problem, if it is unreadable.
 
-    Python objects in it are not made: of a tagged value its plain text, list or dict is taken.
+    Python objects are not constructed: tagged values become plain strings, lists or dicts.
 
     Raises:
         MissingDependency: PyYAML is not installed.
@@ -107,7 +107,7 @@ def read_yaml(path: Path, report: Report) -> Any:
 
 @cache
 def _yaml() -> tuple[Any, Any]:
-    """Return the package, and a loader that runs no code and fails on no tag."""
+    """Return the package, and a loader that runs no code and accepts every tag."""
     try:
         import yaml  # type: ignore[import-untyped]  # has no types
     except ModuleNotFoundError as error:
@@ -138,7 +138,7 @@ def _with_text_keys(value: Any) -> Any:
 
 
 def whole_lines(path: Path, report: Report) -> list[str]:
-    """Return the lines of a file that end in a newline; what comes after the last is torn."""
+    """Return the lines of a file that end with a newline; report a truncated last line."""
     try:
         ended, newline, torn = read_text(path).rpartition("\n")
     except OSError as error:
@@ -150,7 +150,7 @@ def whole_lines(path: Path, report: Report) -> list[str]:
 
 
 def read_table(path: Path, report: Report, separator: str = ",") -> list[dict[str, str]]:
-    """Return the rows of a CSV file that are whole, by column."""
+    """Return the complete rows of a CSV file as dicts by column."""
     text = "".join(whole_lines(path, report))
     rows: list[dict[str, str]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -168,7 +168,7 @@ def read_table(path: Path, report: Report, separator: str = ",") -> list[dict[st
 
 
 def header_of(path: Path) -> str:
-    """Return the first line of a text file; empty if it cannot be read."""
+    """Return the first line of a text file; empty if it is unreadable."""
     try:
         with path.open("rb") as file:
             return file.readline(1 << 16).decode("utf-8", "replace").strip()

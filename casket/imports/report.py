@@ -1,4 +1,4 @@
-"""What came over from a source, and what did not."""
+"""The result of an import: counts and problems."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from casket.maintenance.merging import Counts
 
 
 class Problem(NamedTuple):
-    """Something that could not be brought over.
+    """An item that could not be imported.
 
     Attributes:
-        what: a file, a run or a value.
+        what: the file, run or value.
         why: the reason.
     """
 
@@ -21,17 +21,16 @@ class Problem(NamedTuple):
 
 
 class Report:
-    """What came over from a source, and what did not.
+    """The result of an import: counts and problems.
 
     Attributes:
         source: the kind of source, such as `mlflow`.
-        path: where it is.
-        runs: how many runs were read.
-        total: how many there are at most.
-        counts: what became of their records: added, held already, left out as deleted here.
-        left_out: how many things there are of kinds that casket does not bring over, such as
-            `images`.
-        problems: what could not be read, and why.
+        path: the path of the source.
+        runs: the number of runs read.
+        total: the maximum number of runs.
+        counts: the numbers of records added, already present, and skipped as deleted.
+        left_out: the number of items of each kind that casket does not import, such as `images`.
+        problems: the items that could not be read, with reasons.
     """
 
     def __init__(self, source: str, path: str) -> None:
@@ -50,16 +49,16 @@ class Report:
         return "\n".join(self.lines())
 
     def problem(self, what: object, why: object) -> None:
-        """Note what could not be brought over."""
+        """Report an item that could not be imported."""
         self.problems.append(Problem(str(what), str(why).partition("\n")[0]))
 
     def leave_out(self, kind: str, count: int = 1) -> None:
-        """Count things of a kind that casket does not bring over."""
+        """Count items of a kind that casket does not import."""
         if count:
             self.left_out[kind] += count
 
     def lines(self) -> list[str]:
-        """Say it in sentences."""
+        """Return the report as sentences."""
         counts = self.counts
         return [
             f"{self.path} ({self.source}): {self.runs} runs read",

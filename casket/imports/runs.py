@@ -1,19 +1,19 @@
-"""Runs of other trackers, and the records they become.
+"""Runs of other trackers and their conversion into records.
 
-An importer reads its source into `Run`s; this module turns them into records, always the same
-ones. A session's id follows from what tells the run from others, a record's identity from what
-it says: `writer` from the session, `n` from a hash of the body, of the time if the source tells
-one, and of how many equal ones came before. So importing is merging
-(`casket.maintenance.merging`): a second import finds everything there, and of a source that has
-grown only what is new is added. An epoch
-to which the source has added a metric comes again, whole, and is the latest of its number.
+An importer reads its source into `Run`s; this module converts them into records
+deterministically. A session's id follows from the identifying facts of the run, and a record's
+identity from its content: `writer` from the session, `n` from a hash of the body, of the time if
+the source has it, and of the number of equal records before. Importing is therefore merging
+(`casket.maintenance.merging`): a second import adds nothing, and if the source has grown, only the
+new records are added. An epoch to which the source has added a metric is added again as a whole and
+becomes the latest record of its number.
 
-A run's name becomes the model, what the source groups runs by the experiment. What the source
-tells of the run itself stands in `meta["imported"]`.
+A run's name becomes the model, and the source's grouping of runs the experiment. The source's facts
+about the run are stored in `meta["imported"]`.
 
-A run that the source says is running gets no end and no claim on its params: it reads `running`
-until it has been silent for a day, then `killed`, as any session of another host does. Where a
-source tells no status at all, the run is taken to be completed.
+A run with the status running gets no end and no claim on its params: its status is `running` until
+it has been silent for a day, then `killed`, like any session of another host. If a source has no
+status, the run counts as completed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Entry(NamedTuple):
     """An epoch, batch or result.
 
     Attributes:
-        kind: which of them.
-        numbers: what numbers it, as in the body of a record: `epoch_num`, or `batch_num` and
+        kind: the kind of record.
+        numbers: its numbering, as in the body of a record: `epoch_num`, or `batch_num` and
             `epoch`, or `index`.
         values: metrics by name.
-        time: when it was logged; None if the source does not tell.
+        time: the time it was logged; None if unknown.
     """
 
     kind: Literal["epoch", "batch", "result"]
@@ -56,21 +56,21 @@ class Entry(NamedTuple):
 
 @dataclass
 class Run:
-    """A run as a source tells it.
+    """A run read from a source.
 
     Attributes:
-        facts: JSON values that tell it from every other run of such a source, wherever the source
-            is kept.
-        name: what becomes the model.
-        experiment: what the source groups it by.
-        started: when it began, or, if the source does not tell, the time of its file.
-        ended: when it ended, if the source tells.
-        status: how it ended; None: it is running.
-        told: the status in the source's own word; None if it tells none.
-        error: what ended a failed run.
-        meta: facts about it, under the names casket uses where it has one.
-        note: what somebody wrote about it.
-        artifacts: its files, by name.
+        facts: JSON values that identify the run among all runs of such sources, independent of the
+            source's location.
+        name: the name of the run, which becomes the model.
+        experiment: the group of the run in the source.
+        started: the start time, or the modification time of the file if unknown.
+        ended: the end time, if known.
+        status: the final status; None if the run is running.
+        told: the status as spelled in the source; None if it has no status.
+        error: the error that ended a failed run.
+        meta: facts about the run, under casket's names where they exist.
+        note: the user's note.
+        artifacts: the files of the run by name.
     """
 
     facts: list[Any]
@@ -90,7 +90,7 @@ class Run:
 
 
 class Point(NamedTuple):
-    """One value of one metric."""
+    """A single value of a metric."""
 
     name: str
     step: int
@@ -99,9 +99,9 @@ class Point(NamedTuple):
 
 
 def by_step(points: Iterable[Point]) -> list[Entry]:
-    """Group points into an epoch for each step, in the order the steps were first logged.
+    """Group points into one epoch per step, in the order in which the steps were first logged.
 
-    A metric that was logged again at a step begins another epoch of that number.
+    A metric that is logged again at the same step starts another epoch with that number.
     """
     entries: list[Entry] = []
     places: dict[int, int] = {}
@@ -118,20 +118,20 @@ def by_step(points: Iterable[Point]) -> list[Entry]:
 
 
 class Names(NamedTuple):
-    """What the user wants the runs to be filed under; None: what the source says."""
+    """The experiment and model chosen by the user; None to take them from the source."""
 
     experiment: str | None = None
     model: str | None = None
 
 
 class Known:
-    """What of experiments, models and sessions is in the target already.
+    """The experiments, models and sessions that the target already has.
 
     Args:
-        records: its records of kind `experiment`, `model` and `session`.
+        records: the target's records of kind `experiment`, `model` and `session`.
 
     Attributes:
-        heads: experiments (with None), and their models.
+        heads: pairs of experiment and model, with the model None for the experiment itself.
         sessions: the experiment and the model of each session.
     """
 
@@ -147,16 +147,16 @@ class Known:
 
 
 class Translator:
-    """Turns the runs of one source into records.
+    """Converts the runs of a source into records.
 
     Args:
         source: the kind of source.
-        names: what the user wants them to be filed under. It is part of a session's identity: the
-            same run may be imported under another name.
-        files: where artifacts go; None: they are not brought over.
-        known: what is in the target already: a run that is there goes on where it is, even if a
-            part of the source, which would be named otherwise, is imported now.
-        report: what could not be brought over is noted there.
+        names: the experiment and model chosen by the user. They are part of a session's identity,
+            so that the same run can be imported again under another name.
+        files: the destination of artifacts; None to skip them.
+        known: the records in the target. A run that is already there is continued in place, even if
+            it would be named differently because only a part of the source is imported.
+        report: receives the problems.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Translator:
         self._report = report
 
     def records(self, run: Run) -> Iterator[Record]:
-        """Yield the records of a run, its experiment's and its model's before them."""
+        """Yield the records of a run, preceded by those of its experiment and model."""
         session = _digest([self._source, run.facts, *self._names])
         named = (self._names.experiment or run.experiment, self._names.model or run.name)
         experiment, model = self._known.sessions.get(session, named)
@@ -206,8 +206,8 @@ class Translator:
     def _start(self, maker: _Maker, run: Run) -> Record:
         params, is_extended = self._encoded(run.params, f"{run.name}, params")
         meta, is_meta_extended = self._encoded(run.meta, f"{run.name}, meta")
-        # Not the name, nor the claim that is made of it: a run of TensorBoard has another one if
-        # a part of the tree is imported.
+        # Without the name and the claim derived from it, because the name of a TensorBoard run
+        # depends on the part of the tree that is imported.
         facts = [params, meta, run.told, run.status]
         imported = {"from": self._source, "name": run.name, "status": run.told}
         fields: dict[str, Any] = _mark(is_extended or is_meta_extended)
@@ -217,7 +217,7 @@ class Translator:
             "params": params,
             "meta": {**meta, "imported": imported},
             "process": {},
-            # If the run has grown when it is imported again, the start with more entries counts.
+            # If the run has grown since the last import, the start with more entries takes effect.
             "entries": len(run.entries) + len(run.params),
         }
         return maker.session_record("session", body, run.started, facts, **fields)
@@ -248,7 +248,7 @@ class Translator:
                 yield maker.session_record("artifact", body, time)
 
     def _end(self, maker: _Maker, run: Run, time: datetime) -> Record:
-        # If the run has grown when it is imported again, the end with more entries counts.
+        # If the run has grown since the last import, the end with more entries takes effect.
         body: dict[str, Any] = {
             "status": run.status,
             "of": maker.writer,
@@ -259,7 +259,7 @@ class Translator:
         return maker.session_record("end", body, time)
 
     def _encoded(self, values: dict[str, Any], what: str) -> tuple[dict[str, Any], bool]:
-        """Encode what can be stored, and note what cannot."""
+        """Encode the storable values and report the others."""
         if is_plain(values):
             return values, False
         encoder = Encoder()
@@ -273,7 +273,7 @@ class Translator:
 
 
 class _Maker:
-    """Makes the records of one writer, each with an identity that follows from what it says."""
+    """Creates the records of a writer, each with an identity derived from its content."""
 
     def __init__(self, source: str, session: str, owner: dict[str, str]) -> None:
         self.owner = owner
@@ -284,21 +284,21 @@ class _Maker:
     def session_record(
         self, kind: str, body: dict[str, Any], time: datetime, facts: Any = None, **fields: Any
     ) -> Record:
-        """Make a record of the session.
+        """Create a record of the session.
 
         Args:
-            kind: its kind.
-            body: its body.
-            time: its time.
-            facts: what it is told by; the body, if nothing is said.
-            fields: more of its fields.
+            kind: the kind of record.
+            body: the body of the record.
+            time: the time of the record.
+            facts: the values that identify it; by default, the body.
+            fields: additional fields.
         """
         return self.record(kind, body, time, facts, session=self._session, **fields)
 
     def record(
         self, kind: str, body: dict[str, Any], time: datetime, facts: Any = None, **fields: Any
     ) -> Record:
-        """Make a record of no session."""
+        """Create a record without a session."""
         digest = _digest([kind, body if facts is None else facts])
         self._made[digest] += 1
         return {
@@ -307,7 +307,7 @@ class _Maker:
             **self.owner,  # type: ignore[typeddict-item]  # experiment, model
             **fields,  # model, session, claim, extended
             "writer": self.writer,
-            # 52 bits, which every reader of JSON keeps.
+            # 52 bits, which every JSON reader preserves.
             "n": int(_digest([digest, self._made[digest]])[:13], 16) + 1,
             "time": _text(time),
             "body": body,

@@ -1,10 +1,10 @@
 """Sacred's `FileStorageObserver`: folders with `run.json`, `config.json`, `metrics.json`.
 
 The name of Sacred's experiment becomes the experiment, its command (`main`) the model, its config
-the params. Metrics become epochs by step, each with its time. What the run returned is a result,
-`info.json` stands in the meta, the comment becomes the note. Artifacts, resources and the captured
-output are brought over, the sources are not. A run stopped by Ctrl-C or a timeout reads `failed`,
-as it does in casket.
+the params. Metrics become epochs by step, each with its time. The return value of the run becomes a
+result, `info.json` becomes part of the meta, and the comment becomes the note. Artifacts, resources
+and captured output are imported; source files are not. A run stopped by Ctrl-C or a timeout gets
+the status `failed`, as in casket.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _CAPTURED = "cout.txt"
 
 
 def recognises(path: Path) -> bool:
-    """Tell whether there is a folder with a `run.json` and a `config.json` at or under a path."""
+    """Return whether a path is or contains a folder with a `run.json` and a `config.json`."""
     return any(_folders(path))
 
 
 def count(path: Path) -> int:
-    """Return how many runs there are at most, without reading them."""
+    """Return the maximum number of runs, without reading them."""
     return sum(1 for _ in _folders(path))
 
 
 def runs(path: Path, report: Report) -> Iterator[Run]:
-    """Yield a run for each folder."""
+    """Yield one run per folder."""
     for folder in sorted(_folders(path), key=_by_number):
         entry = read_json(folder / "run.json", report)
         if isinstance(entry, dict) and isinstance(entry.get("experiment"), dict):
@@ -47,8 +47,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    found = (path, *path.glob("*/")) if path.is_dir() else ()
-    return (folder for folder in found if (folder / "run.json").is_file() and _is_sacred(folder))
+    folders = (path, *path.glob("*/")) if path.is_dir() else ()
+    return (folder for folder in folders if (folder / "run.json").is_file() and _is_sacred(folder))
 
 
 def _is_sacred(folder: Path) -> bool:
@@ -97,7 +97,7 @@ def _params(folder: Path, report: Report) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as it was before Sacred wrote it; tuples are lists in JSON."""
+    """Decode a value written by Sacred; tuples become lists."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, dict):
@@ -155,7 +155,7 @@ def _results(entry: dict[str, Any]) -> Iterator[Entry]:
 def _artifacts(folder: Path, entry: dict[str, Any]) -> dict[str, Path]:
     files = {str(name): folder / str(name) for name in entry.get("artifacts") or ()}
     for name, path in entry.get("resources") or ():
-        # The path is that of the machine it ran on; the copy lies beside the runs.
+        # The recorded path is from the original machine; the copy is beside the runs.
         files[Path(name).name] = folder.parent / "_resources" / Path(path).name
     captured = folder / _CAPTURED
     if captured.is_file() and captured.stat().st_size:

@@ -1,13 +1,13 @@
-"""TensorBoard's event files, `events.out.tfevents.*`: one, or a tree of folders with them.
+"""TensorBoard's event files, `events.out.tfevents.*`: a file or a tree of folders.
 
-A folder with event files is a run. Scalars become epochs by step, each with its time; texts
-become results, filed under their tag. The folder given becomes the experiment, the run's folder
-under it the model. Params are those of the hparams plugin, or of Lightning's `hparams.yaml`
-beside the events. PyTorch's `add_hparams` writes a run of its own below the one it is about: if
-there is one such, its params and metrics are that run's. Pictures, histograms, audio and graphs
-are not brought over.
+A folder with event files is a run. Scalars become epochs by step, each with its time; texts become
+results, indexed by their tag. The imported folder becomes the experiment, and the run's path below
+it the model. Params are read from the hparams plugin or from Lightning's `hparams.yaml` beside the
+events. PyTorch's `add_hparams` writes a separate run below the run it describes; if there is
+exactly one such run, its params and metrics are added to the run above. Images, histograms, audio
+and graphs are not imported.
 
-TensorBoard keeps no status: a run reads `completed` unless the hparams plugin says that it failed.
+TensorBoard stores no status: a run is `completed` unless the hparams plugin marks it as failed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from casket.imports.runs import Entry, Point, Run, by_step
 _PATTERN = "*tfevents*"
 _SCALARS, _TEXTS, _HPARAMS = "scalars", "text", "hparams"
 _START, _END = 3, 4
-"""The fields of the hparams plugin's data: how a session began, and how it ended."""
+"""The fields of the hparams plugin's data for the start and the end of a session."""
 _FAILURE = 2
 
 
 @dataclass
 class _Events:
-    """What a folder's event files say."""
+    """The content of a folder's event files."""
 
     folder: Path
     first: list[Any]
@@ -44,17 +44,17 @@ class _Events:
 
 
 def recognises(path: Path) -> bool:
-    """Tell whether there are event files at or under a path."""
+    """Return whether a path is or contains an event file."""
     return any(_files(path))
 
 
 def count(path: Path) -> int:
-    """Return how many runs there are at most, without reading them."""
+    """Return the maximum number of runs, without reading them."""
     return len({file.parent for file in _files(path)})
 
 
 def runs(path: Path, report: Report) -> Iterator[Run]:
-    """Yield a run for each folder with event files."""
+    """Yield one run per folder with event files."""
     folders: dict[Path, list[Path]] = {}
     for file in sorted(_files(path)):
         folders.setdefault(file.parent, []).append(file)
@@ -71,8 +71,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    found = path.rglob(_PATTERN) if path.is_dir() else [path] if path.match(_PATTERN) else []
-    return (file for file in found if file.is_file())
+    files = path.rglob(_PATTERN) if path.is_dir() else [path] if path.match(_PATTERN) else []
+    return (file for file in files if file.is_file())
 
 
 def _read(folder: Path, files: list[Path], report: Report) -> _Events:
@@ -81,7 +81,7 @@ def _read(folder: Path, files: list[Path], report: Report) -> _Events:
     for file in files:
         try:
             for value in tfevents.values(file):
-                # A file names the kind of a tag's values with the first of them only.
+                # A file stores the kind of a tag only with its first value.
                 kind = kinds.setdefault(value.tag, value.kind) or value.kind
                 _take(events, value, kind, report)
         except (tfevents.Torn, OSError) as error:
@@ -114,7 +114,7 @@ def _take_hparams(events: _Events, content: bytes) -> None:
 
 
 def _param(message: bytes) -> Any:
-    """Return the number, text or bool of a `google.protobuf.Value`."""
+    """Return the number, string or Boolean in a `google.protobuf.Value`."""
     value = dict(tfevents.fields(message))
     if 2 in value:
         number = tfevents.number(value[2])
@@ -125,7 +125,7 @@ def _param(message: bytes) -> Any:
 
 
 def _is_only_part(events: _Events, read: dict[Path, _Events]) -> bool:
-    """Tell whether a folder holds the params of the run in the folder above it, and only they."""
+    """Return whether a folder holds only the params of the run in its parent folder."""
     above = read.get(events.folder.parent)
     beside = [
         other
@@ -137,7 +137,7 @@ def _is_only_part(events: _Events, read: dict[Path, _Events]) -> bool:
 
 
 def _join(events: _Events, part: _Events) -> None:
-    """Give a run the params, and the metrics as a result, that were written below it."""
+    """Add to a run the params written below it, and the metrics as a result."""
     events.params = part.params
     events.times += part.times
     if part.points:

@@ -1,9 +1,9 @@
-"""TensorBoard's event files, read without TensorBoard.
+"""A reader of TensorBoard's event files that does not need TensorBoard.
 
-The libraries that read them bring a server or a framework (`tensorboard` brings 12 packages,
-`tbparse` TensorBoard and pandas); `tensorboardX`, which is small, only writes. What casket needs
-is little, and has not changed since 2016: the framing of records, which are checked by CRC-32C,
-and a dozen fields of Protocol Buffers messages.
+The existing libraries depend on a server or a framework (`tensorboard` on 12 packages, `tbparse` on
+TensorBoard and pandas); the small `tensorboardX` can only write. The required part of the format is
+small and has not changed since 2016: the framing of records, which are checked by CRC-32C, and a
+dozen fields of Protocol Buffers messages.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
 
-# Of the types of tensors that scalars and texts have: the format, and the field that holds one.
+# The format and the field of a single value, by the tensor types of scalars and texts.
 _FLOATS = {1: (_FLOAT, 5), 2: (_DOUBLE, 6)}
 _STRING, _STRING_FIELD = 7, 8
 _CONTENT_FIELD = 4
 
 CHECKED = 1 << 20
-"""Bytes; a longer record is a picture or a graph, which is not brought over: its content is not
-checked."""
+"""Maximum bytes of a record whose content is checked; longer records are images or graphs, which
+are not imported."""
 
 
 class Torn(Exception):
-    """A file ends in the middle of a record, or holds a damaged one; the text says where."""
+    """A file ends within a record or holds a damaged record; the message states the position."""
 
 
 class Value(NamedTuple):
     """A value of a summary.
 
     Attributes:
-        wall_time: seconds since 1970.
-        step: its step.
-        tag: its name.
-        kind: the plugin it is for, or the name of its field: `scalars`, `text`, `hparams`,
-            `images`...; empty if the file names it with an earlier value of this tag.
-        content: what the plugin keeps beside the value.
-        value: a float or a text; None if it is something else.
+        wall_time: the time in seconds since 1970.
+        step: the step.
+        tag: the name.
+        kind: the name of its plugin or of its field: `scalars`, `text`, `hparams`, `images`...;
+            empty if the file stores it with an earlier value of this tag.
+        content: additional data of the plugin.
+        value: a float or a string; None for any other type.
     """
 
     wall_time: float
@@ -54,7 +54,7 @@ class Value(NamedTuple):
 
 
 Field = tuple[int, Any]
-"""A field's number, and its value: an int, or bytes."""
+"""The number and the value of a field; the value is an int or bytes."""
 
 
 def values(path: Path) -> Iterator[Value]:
@@ -66,14 +66,14 @@ def values(path: Path) -> Iterator[Value]:
     with path.open("rb") as file:
         for record in _records(file):
             try:
-                found = list(_values_of(record))
+                parsed = list(_values_of(record))
             except (TypeError, ValueError, struct.error) as error:
                 raise Torn("an event holds something else than events do") from error
-            yield from found
+            yield from parsed
 
 
 def first_time(path: Path) -> float | None:
-    """Return the wall time of the first event; None if there is no whole one."""
+    """Return the wall time of the first event; None if there is no complete event."""
     try:
         with path.open("rb") as file:
             return _wall_time(dict(fields(next(_records(file)))))
@@ -85,7 +85,7 @@ def fields(message: bytes) -> Iterator[Field]:
     """Yield the fields of a Protocol Buffers message.
 
     Raises:
-        Torn: it is none.
+        Torn: it is not a valid message.
     """
     at = 0
     while at < len(message):
@@ -106,7 +106,7 @@ def fields(message: bytes) -> Iterator[Field]:
 
 
 def number(data: bytes) -> float:
-    """Return a number of 64 bits from its bytes."""
+    """Decode a 64-bit float."""
     value: float = _DOUBLE.unpack(data)[0]
     return value
 
@@ -146,7 +146,7 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _masked_crc(data: bytes) -> int:
-    """Return the CRC-32C of some bytes, rotated as TensorFlow does."""
+    """Return the CRC-32C of data, masked as in TensorFlow."""
     table, crc = _crc_table(), 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -177,7 +177,7 @@ def _values_of(record: bytes) -> Iterator[Value]:
             yield _value(value, wall_time, step)
 
 
-# The fields of a summary's value that say by themselves what it is.
+# The fields of a summary's value that determine its kind.
 _OLD_KINDS = {2: "scalars", 3: "histograms", 4: "images", 5: "histograms", 6: "audio"}
 
 
@@ -196,7 +196,7 @@ def _value(message: bytes, wall_time: float, step: int) -> Value:
 
 
 def _tensor(message: bytes) -> float | str | None:
-    """Return the number or text that a tensor holds; None if it holds several or something else."""
+    """Return the single number or string in a tensor; None for any other content."""
     parts: dict[int, Any] = {}
     texts = []
     for part, value in fields(message):
@@ -217,7 +217,7 @@ def _tensor(message: bytes) -> float | str | None:
 
 
 def _shortest(value: float) -> float:
-    """Return the shortest decimal that is the same in single precision: 0.1, not 0.10000000149."""
+    """Return the shortest decimal with the same single-precision value, such as 0.1."""
     for digits in range(6, 9):
         shorter = float(f"{value:.{digits}g}")
         try:

@@ -1,8 +1,8 @@
-"""Trackio's databases: one file a project, or the folder that holds them.
+"""Trackio's databases: one file per project, or a folder of such files.
 
-The project becomes the experiment, the run's name the model, its config the params. What was
-logged at a step becomes an epoch, with its time. Trackio keeps no status: runs read `completed`.
-System metrics, alerts, media and artifacts are not brought over.
+The project becomes the experiment, the run's name the model, its config the params. The values
+logged at a step become an epoch with its time. Trackio stores no status: runs are `completed`.
+System metrics, alerts, media and artifacts are not imported.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _TABLES = {"metrics": {"run_name", "step", "metrics", "timestamp"}}
 _LEFT_OUT = ("system_metrics", "alerts", "traces", "artifact_versions")
 _NUMBERS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _KIND = "_type"
-"""What a logged table, picture or other medium carries."""
+"""The key that marks a logged table, image or other medium."""
 
 
 def recognises(path: Path) -> bool:
-    """Tell whether a path is a Trackio database or a folder of such."""
+    """Return whether a path is a Trackio database or a folder of them."""
     return any(_databases(path))
 
 
 def count(path: Path) -> int:
-    """Return how many runs there are at most, without reading them."""
+    """Return the maximum number of runs, without reading them."""
     total = 0
     for file in _databases(path):
         with open_database(file, Report("trackio", str(path))) as database:
@@ -46,17 +46,17 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _databases(path: Path) -> Iterator[Path]:
-    found = path.glob("*.db") if path.is_dir() else [path]
-    return (file for file in found if has_tables(file, _TABLES))
+    files = path.glob("*.db") if path.is_dir() else [path]
+    return (file for file in files if has_tables(file, _TABLES))
 
 
 def _key(database: Database) -> str:
-    """Return the column that tells runs apart: before version 0.24 a run had a name only."""
+    """Return the column that identifies runs; before version 0.24, runs had only a name."""
     return "run_id" if "run_id" in database.columns("metrics") else "run_name"
 
 
 def _runs_in(key: str) -> str:
-    """Return the query for the runs that logged metrics, in the order they began to."""
+    """Return the query for the runs with metrics, in the order of their first metric."""
     return f"(SELECT {key}, run_name FROM metrics GROUP BY {key}, run_name ORDER BY min(id))"  # noqa: S608 - only our own words
 
 
@@ -112,7 +112,7 @@ def _loaded(text: str, report: Report) -> dict[str, Any]:
 
 
 def _restored(value: Any) -> Any:
-    """Return a value as it was before Trackio wrote it."""
+    """Decode a value written by Trackio."""
     if isinstance(value, dict):
         return {name: _restored(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""scikit-learn: searches that log every candidate, and go on where they were killed.
+"""scikit-learn: searches that log every candidate and resume after being killed.
 
-`LoggedGridSearchCV` and its kin take the place of the class they derive from; with
-`casket_model=model` a `fit` becomes a session. `CasketCallback` shows how far any estimator is that
-supports scikit-learn's callbacks.
+`LoggedGridSearchCV` and similar classes replace their base class; with `casket_model=model`, each
+`fit` becomes a session. `CasketCallback` shows the progress of any estimator that supports
+scikit-learn's callbacks.
 """
 
 from __future__ import annotations

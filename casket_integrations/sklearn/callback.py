@@ -1,4 +1,4 @@
-"""`CasketCallback`: how far a fit is, by scikit-learn's own callbacks (1.9 and later)."""
+"""`CasketCallback`: the progress of a fit, by scikit-learn's callbacks (1.9 and later)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from casket_integrations.sklearn.describe import estimator_params
 from casket_integrations.sklearn.progress import Progress
 
 try:
-    # What scikit-learn's own callbacks reach the main process with.
+    # Used by scikit-learn's own callbacks to send messages to the main process.
     from sklearn.callback import _transport as transport  # type: ignore[import-untyped]
 except ImportError:
     transport = None
@@ -27,15 +27,16 @@ Message = dict[str, Any]
 
 
 class CasketCallback:
-    """Shows in a terminal how far a fit is, and writes down when its tasks begin and end.
+    """Shows the progress of a fit in the terminal and logs the start and end of its tasks.
 
-    `search.set_callbacks(CasketCallback())` sets it on any estimator that supports callbacks:
-    searches, pipelines, `LogisticRegression`. Before scikit-learn 1.9 no estimator does, and it is
-    never called. It sees no scores; `LoggedGridSearchCV` logs those.
+    `search.set_callbacks(CasketCallback())` registers it with any estimator that supports
+    callbacks, such as searches, pipelines and `LogisticRegression`. Before scikit-learn 1.9, no
+    estimator supports callbacks. Scores are not available to callbacks; use `LoggedGridSearchCV` to
+    log them.
 
     Args:
-        model: a casket Model; each fit becomes a session with a batch for each begin and end of a
-            task. None: the progress is shown, and nothing is written.
+        model: a casket Model; each fit becomes a session with a batch for each start and end of a
+            task. If None, the progress is only shown.
     """
 
     def __init__(self, model: Model | None = None) -> None:
@@ -43,28 +44,28 @@ class CasketCallback:
         self._listeners: dict[Key, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the store behind while a fit is watched: its workers only tell this process."""
+        """Exclude the store during a fit, because workers only send messages to this process."""
         return {**self.__dict__, "model": None} if self._listeners else self.__dict__
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Begin to watch a fit."""
+        """Start to watch a fit."""
         with _forgiving():
             key = _key(context)
             run = _runs[key] = _Run(self.model, estimator)
             self._listeners[key] = transport.open_listener(run.take) if transport else None
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Note that a task begins."""
+        """Log the start of a task."""
         with _forgiving():
             self._send({"event": "begin", **_facts(estimator, context)}, context)
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """Note that a task has ended."""
+        """Log the end of a task."""
         with _forgiving():
             self._send({"event": "end", **_facts(estimator, context)}, context)
 
     def teardown(self, estimator: Any, context: Any) -> None:  # noqa: ARG002 - the protocol
-        """End, as the fit did."""
+        """End the session with the status of the fit."""
         with _forgiving():
             key = _key(context)
             listener = self._listeners.pop(key, None)
@@ -74,7 +75,7 @@ class CasketCallback:
                 _runs.pop(key).end()
 
     def _send(self, message: Message, context: Any) -> None:
-        """Hand a message to the run it belongs to, which may be another process's."""
+        """Send a message to its run, which may be in another process."""
         while context is not None:
             key = _key(context)
             if key in _runs:
@@ -87,11 +88,11 @@ class CasketCallback:
 
 
 class _Run:
-    """One fit that is watched; told of its tasks from several threads.
+    """A watched fit, which receives messages from several threads.
 
     Args:
-        model: where to write; None: nowhere.
-        estimator: what is fitted.
+        model: the casket Model to log to; None to log nothing.
+        estimator: the fitted estimator.
     """
 
     def __init__(self, model: Model | None, estimator: Any) -> None:
@@ -106,7 +107,7 @@ class _Run:
             self._recorder.start()
 
     def take(self, message: Message) -> None:
-        """Note what a task has told."""
+        """Process a message of a task."""
         with self._lock:
             if message["event"] == "begin":
                 self._begin(message["path"], message["subtasks"])
@@ -118,17 +119,17 @@ class _Run:
             self._count += 1
 
     def end(self) -> None:
-        """End with the fit."""
+        """End the session at the end of the fit."""
         error = sys.exc_info()[1]
         self._progress.close()
         if self._recorder is not None:
-            # An exception that was being handled when the fit began is not the fit's.
+            # An exception that was already being handled at the start is not the fit's.
             self._recorder.end(None if error is self._handled else error)
 
     def _begin(self, path: Path, subtasks: int | None) -> None:
         if subtasks == 0:
             return
-        # A task with subtasks is counted by them, no longer as one of its parent's.
+        # A task with subtasks is counted by its subtasks instead of as a subtask of its parent.
         self._leave(path[:-1])
         self._open[path] = subtasks or 0
         self._expect(subtasks or 0)
@@ -151,15 +152,15 @@ class _Run:
 
 
 _runs: dict[Key, _Run] = {}
-"""The fits that this process watches; a copy of the callback in a worker finds none here."""
+"""The fits watched by this process; empty in a worker."""
 
 
 @contextmanager
 def _forgiving() -> Iterator[None]:
-    """Turn an error into a warning: what watches a fit must not stop it."""
+    """Convert an error into a warning, because the callback must not stop the fit."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:  # noqa: BLE001 - any failure
         text = f"casket lost sight of the fit, which goes on: {describe(error)}"
         warnings.warn(text, CasketWarning, stacklevel=3)
 

@@ -1,4 +1,4 @@
-"""What a search is told by its params: JSON values that are the same in every process."""
+"""Describe the params of a search as JSON values that are the same in every process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import joblib
 import numpy as np
 
 LONG = 1000
-"""Items beyond which an array is told by its shape and a hash, and a text is cut."""
+"""Maximum items; longer arrays are described by shape and hash, and longer strings are cut."""
 
 PLAIN = (bool, int, float, str, type(None))
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
 def search_params(search: Any, without: frozenset[str]) -> dict[str, Any]:
-    """Return the params of a search's session: the estimator's and its own."""
+    """Return the params of a search's session: those of the estimator and of the search."""
     own = search.get_params(deep=False)
     estimator = own.pop("estimator")
     facts = {name: told(value) for name, value in own.items() if name not in without}
@@ -27,12 +27,12 @@ def search_params(search: Any, without: frozenset[str]) -> dict[str, Any]:
 def estimator_params(estimator: Any) -> dict[str, Any]:
     """Return an estimator's class and its parameters."""
     params = estimator.get_params(deep=False) if hasattr(estimator, "get_params") else {}
-    # A keyword of Python's, so no parameter can have the name.
+    # A Python keyword, so it cannot be the name of a parameter.
     return {"class": type(estimator).__name__, **told(params)}
 
 
 def told(value: Any) -> Any:
-    """Return a value as JSON: what has no JSON form as a text that holds no address."""
+    """Return a value as JSON; values without a JSON form become strings without addresses."""
     if type(value) in PLAIN:
         return value
     if isinstance(value, np.generic):
@@ -57,7 +57,7 @@ def _array(array: Any) -> Any:
 def _text(value: Any) -> str:
     if hasattr(value, "__qualname__") and hasattr(value, "__module__"):  # a function, a class
         return f"{value.__module__}.{value.__qualname__}"
-    if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen distribution of scipy's
+    if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen SciPy distribution
         named = [f"{name}={number}" for name, number in value.kwds.items()]
         return f"{value.dist.name}({', '.join([*map(str, value.args), *named])})"
     return _ADDRESS.sub("", repr(value))[:LONG]

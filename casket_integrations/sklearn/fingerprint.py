@@ -1,8 +1,8 @@
-"""What a fit and its score follow from, as a text that is the same in every process.
+"""Fingerprints of the inputs of a fit and its score, identical in every process.
 
-Values are told apart by joblib's hash. Beyond that a function or a class of the user's own counts
-with its code, so that an edited scorer is another one; one that a package brings counts with the
-version of the package. What code calls in turn is not looked at.
+Values are identified by joblib's hash. In addition, functions and classes of the user are
+identified by their code, so that an edited scorer differs from the original, and those of a package
+by the version of the package. Functions called by the code are not examined.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ _NO_MATTER = frozenset(
         *("split_progress", "candidate_progress", "verbose", "caller", "callback_ctx"),
     }
 )
-"""Arguments of a fold that its scores do not follow from, or that are not the same in every one."""
+"""Arguments of a fold that do not affect its scores or that differ between folds."""
 
 
 class Unknown(Exception):
-    """Something cannot be told apart from its like."""
+    """A value cannot be distinguished from similar values."""
 
 
 def digest(name: str, value: Any) -> str:
-    """Return a text that equal values share, and nothing else does.
+    """Return a digest that is the same for equal values and different for all others.
 
     Args:
-        name: what to call the value in an error.
+        name: the name of the value in errors.
         value: any object.
 
     Raises:
-        Unknown: it cannot be done.
+        Unknown: the value has no digest.
     """
     try:
-        found: str = _Hasher().hash(value)
+        hashed: str = _Hasher().hash(value)
     except Unknown as problem:
         raise Unknown(f"{name}: {problem}") from None
-    except Exception as error:  # pickling runs code of the user's
+    except Exception as error:  # pickling runs user code
         raise Unknown(f"{name}: {describe(error)}") from error
-    return found
+    return hashed
 
 
 def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hash of what a search is fitted to, if it can be told apart, and the rows.
+    """Return the number of rows in the data of a search, and its hash if it has any.
 
     Args:
         data: `X`, `y` and the parameters of the fit.
@@ -74,15 +74,15 @@ def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_search(function: Any, arguments: Iterable[Any], named: Mapping[str, Any]) -> str:
-    """Return what all folds of a search share.
+    """Return a digest of the arguments that all folds of a search share.
 
     Args:
-        function: what computes a fold.
-        arguments: what it is called with for one of them.
-        named: the same, by name.
+        function: the function that computes a fold.
+        arguments: its positional arguments for any fold.
+        named: its keyword arguments for the same fold.
 
     Raises:
-        Unknown: something in it cannot be told apart from its like.
+        Unknown: an argument has no digest.
     """
     parts = inspect.signature(function).bind(*arguments, **named).arguments
     digests = {name: digest(name, parts[name]) for name in sorted(parts.keys() - _NO_MATTER)}
@@ -90,14 +90,14 @@ def of_search(function: Any, arguments: Iterable[Any], named: Mapping[str, Any])
 
 
 class _Hasher(NumpyHasher):  # type: ignore[misc]  # joblib has no types
-    """joblib's, with an eye for code."""
+    """joblib's hasher, extended to the code of functions and classes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._classes: dict[type, Any] = {}
 
     def save(self, value: Any) -> None:
-        """Take a value in, or what stands for it."""
+        """Add a value, or its substitute, to the hash."""
         if isinstance(value, type):
             if value not in self._classes:
                 self._classes[value] = _class(value)
@@ -108,7 +108,7 @@ class _Hasher(NumpyHasher):  # type: ignore[misc]  # joblib has no types
 
 
 def _simple(value: Any) -> Any:
-    """Return what stands for a value whose pickle says too little or too much."""
+    """Return a substitute for a value whose pickle contains too little or too much."""
     if isinstance(value, FunctionType):
         return _function(value)
     if isinstance(value, BaseEstimator):
@@ -116,11 +116,11 @@ def _simple(value: Any) -> Any:
     if isinstance(value, Model):
         return ("model", value.experiment.id, value.id)
     if isinstance(value, frozenset):
-        return ("frozenset", set(value))  # joblib puts a set in order, not this one
+        return ("frozenset", set(value))  # joblib sorts sets, but not frozensets
     if issparse(value):
         rows = value.tocsr()
         return ("sparse", type(value), rows.shape, rows.indptr, rows.indices, rows.data)
-    if type(value).__name__ == "_PassthroughScorer":  # it asks the estimator it is called with
+    if type(value).__name__ == "_PassthroughScorer":  # it uses the estimator it is called with
         return ("passthrough", type(value))
     return value
 
@@ -145,10 +145,10 @@ def _class(cls: type) -> Any:
 
 
 def _version(value: Any) -> str | None:
-    """Return the version of the package a function or class came with; None for the user's own.
+    """Return the version of a function's or class's package; None for user code.
 
     Raises:
-        Unknown: it is not found by its name, so another one may have it.
+        Unknown: it cannot be imported by its name, so the name is ambiguous.
     """
     package = sys.modules.get((value.__module__ or "").partition(".")[0])
     place = getattr(package, "__file__", None) or ""
@@ -159,14 +159,14 @@ def _version(value: Any) -> str | None:
 
 
 def _is_found(value: Any) -> bool:
-    found: Any = sys.modules.get(value.__module__)
+    member: Any = sys.modules.get(value.__module__)
     for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is value
+        member = getattr(member, part, None)
+    return member is value
 
 
 def _member(name: str, member: Any) -> Any:
-    """Return what a member of a class adds to what it does."""
+    """Return the part of a class member that affects behavior."""
     inner = getattr(member, "__func__", getattr(member, "fget", member))
     if isinstance(inner, FunctionType):
         return _behaviour(inner)
@@ -179,6 +179,6 @@ def _behaviour(function: Any) -> Any:
 
 
 def _code(code: CodeType) -> Any:
-    """Return what code does, without the place where it stands."""
+    """Return the instructions and constants of code, without its location."""
     constants = [_code(one) if isinstance(one, CodeType) else one for one in code.co_consts]
     return code.co_code, constants, code.co_names, code.co_varnames

@@ -1,9 +1,9 @@
-"""How the folds of a search are seen as they come.
+"""Log the folds of a search as soon as they are computed.
 
-Every search of scikit-learn hands its folds to a `parallel` that only its closure knows. A
-`Watched` one takes its place while the search runs: joblib computes the folds as before, but the
-main process is given each when it is done, and logs it. What an earlier fit has computed is not
-computed again. Where the closure has no such `parallel`, nothing is replaced.
+Every scikit-learn search passes its folds to a `parallel` object in a closure. It is replaced by a
+`Watched` object while the search runs: joblib still computes the folds, but the main process
+receives and logs each fold when it is done. Folds computed by an earlier fit are not computed
+again. If the closure has no `parallel`, nothing is replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from casket_integrations.sklearn.log import SearchLog
 from casket_integrations.sklearn.stored import Outcome, Task
 
 HIDDEN = "parallel"
-"""What scikit-learn's closure calls that which computes the folds."""
+"""The name of the object that computes the folds in scikit-learn's closure."""
 
 _AT_ONCE = (
     "this joblib backend gives all folds at once: candidates are logged when all are done, "
@@ -31,7 +31,7 @@ _AT_ONCE = (
 
 @contextmanager
 def watched(search: Any, log: SearchLog, evaluate: Callable[..., Any]) -> Iterator[None]:
-    """See to it that the folds which `evaluate` computes in the `with` block are logged."""
+    """Log the folds that `evaluate` computes in the `with` block."""
     cell = _cell(evaluate)
     if cell is None:
         yield
@@ -46,11 +46,11 @@ def watched(search: Any, log: SearchLog, evaluate: Callable[..., Any]) -> Iterat
 
 
 class Watched:
-    """Computes folds, or finds them stored, and logs them; called as scikit-learn calls joblib.
+    """Computes folds or takes them from the store, and logs them; replaces `joblib.Parallel`.
 
     Args:
-        original: what it takes the place of; called with tasks that are not as casket knows them.
-        parallel: computes tasks, and gives their outcomes in any order.
+        original: the replaced object, which receives tasks of unknown form.
+        parallel: computes tasks and yields their outcomes in any order.
         log: the log of the fit.
     """
 
@@ -61,7 +61,7 @@ class Watched:
         self._candidates = 0
 
     def __call__(self, tasks: Iterable[Task]) -> list[Outcome]:
-        """Return the outcomes of tasks, in their order."""
+        """Return the outcomes of tasks in the order of the tasks."""
         tasks = iter(tasks)
         first = next(tasks, None)
         if first is None or not _is_known(first):
@@ -86,16 +86,16 @@ class Watched:
 
 
 class _Round:
-    """The folds that are computed at one time: of a halving search those of one iteration.
+    """The folds of a single call: all folds, or those of an iteration of a halving search.
 
     Args:
         log: the log of the fit.
         task: the first task.
-        before: how many candidates there were before.
+        before: the number of candidates in earlier rounds.
 
     Attributes:
-        candidates: how many there are.
-        outcomes: of the folds that are done, by number.
+        candidates: the number of candidates.
+        outcomes: the outcomes of the completed folds by number.
     """
 
     def __init__(self, log: SearchLog, task: Task, before: int) -> None:
@@ -110,9 +110,9 @@ class _Round:
         self._computed: set[int] = set()
 
     def missing(self, tasks: Iterable[Task]) -> Iterator[Any]:
-        """Yield the tasks that must be computed; joblib may ask for them in a thread of its own."""
+        """Yield the tasks that must be computed; joblib may iterate in a separate thread."""
         for number, (function, arguments, named) in enumerate(tasks):
-            # What scikit-learn wraps around a function is for joblib; `delayed` does it again.
+            # Remove scikit-learn's wrapper for joblib, which `delayed` adds again.
             task = getattr(function, "__wrapped__", function), arguments, named
             key, outcome = self._log.stored(task)
             candidate, split = named["candidate_progress"][0], named["split_progress"][0]
@@ -123,7 +123,7 @@ class _Round:
                 self._stored.append((number, outcome))
 
     def take(self, number: int, outcome: Outcome) -> None:
-        """Take and log what was computed."""
+        """Add and log a computed fold."""
         self.take_stored()
         candidate, split, _, key = self._folds[number]
         self._computed.add(candidate)
@@ -134,7 +134,7 @@ class _Round:
         self._add(number, outcome)
 
     def take_stored(self) -> None:
-        """Take what was found stored up to now."""
+        """Add the folds taken from the store so far."""
         while self._stored:
             self._add(*self._stored.popleft())
 
@@ -152,7 +152,7 @@ class _Round:
 def numbered(
     number: int, function: Callable[..., Outcome], arguments: Any, named: Any
 ) -> tuple[int, Outcome]:
-    """Compute a fold in a worker, and say which one it was."""
+    """Compute a fold in a worker and return it with its number."""
     return number, function(*arguments, **named)
 
 
@@ -160,7 +160,7 @@ _task = delayed(numbered)
 
 
 def _cell(evaluate: Callable[..., Any]) -> CellType | None:
-    """Return where the closure keeps its `parallel`; None if it is not as casket knows it."""
+    """Return the closure's cell that holds `parallel`; None if there is no such cell."""
     code, cells = getattr(evaluate, "__code__", None), getattr(evaluate, "__closure__", None)
     if code is None or not cells:
         return None
@@ -169,14 +169,14 @@ def _cell(evaluate: Callable[..., Any]) -> CellType | None:
 
 
 def _is_known(task: Any) -> bool:
-    """Tell whether a task says of itself what casket logs of it."""
+    """Return whether a task has the arguments that casket logs."""
     wanted = {"parameters", "candidate_progress", "split_progress"}
     return isinstance(task, tuple) and len(task) == 3 and wanted <= set(task[2])
 
 
 @contextmanager
 def _unordered(search: Any, log: SearchLog, original: Any) -> Iterator[Any]:
-    """Give what computes tasks as the search would, but hands each over when it is done."""
+    """Yield a `Parallel` with the settings of the search that returns each task when it is done."""
     named = {"n_jobs": search.n_jobs, "pre_dispatch": search.pre_dispatch}
     try:
         parallel = Parallel(**named, return_as="generator_unordered")

@@ -1,4 +1,4 @@
-"""The searches by successive halving, which scikit-learn calls experimental."""
+"""The searches by successive halving, which are experimental in scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from casket_integrations.sklearn.logged import LoggedSearch
 
 
 class LoggedHalvingGridSearchCV(LoggedSearch, HalvingGridSearchCV):  # type: ignore[misc]  # scikit-learn has no types
-    """Tries a grid with successive halving, as `HalvingGridSearchCV` does, and logs each.
+    """A `HalvingGridSearchCV` that logs each candidate.
 
-    Each `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
-    its scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
+    Each `fit` is a session of `casket_model`. Each candidate becomes a result, indexed by the name
+    of the scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
 
     Args:
-        estimator: this and all up to `casket_model` is that of `HalvingGridSearchCV`.
-        casket_model: the casket Model to log into; None: nothing is logged.
-        resume: keep every fold, and continue the last session of the same params and data that is
-            not running, without computing the folds it holds.
-        ensure_unique: refuse a search whose params were run already, unless it is resumed; else
-            begin a repetition of it.
+        estimator: this and all arguments up to `casket_model` are those of `HalvingGridSearchCV`.
+        casket_model: the casket Model to log to; None to log nothing.
+        resume: whether to log every fold and to continue the last session with the same params and
+            data that is not running, reusing its folds.
+        ensure_unique: whether to refuse a search whose params were run already, unless it is
+            resumed, instead of starting a repetition of it.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class LoggedHalvingGridSearchCV(LoggedSearch, HalvingGridSearchCV):  # type: ign
 
 
 class LoggedHalvingRandomSearchCV(LoggedSearch, HalvingRandomSearchCV):  # type: ignore[misc]  # scikit-learn has no types
-    """Halves points drawn at random, as `HalvingRandomSearchCV` does, and logs each.
+    """A `HalvingRandomSearchCV` that logs each candidate.
 
-    Each `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
-    its scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
+    Each `fit` is a session of `casket_model`. Each candidate becomes a result, indexed by the name
+    of the scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
 
     Args:
-        estimator: this and all up to `casket_model` is that of `HalvingRandomSearchCV`.
-        casket_model: the casket Model to log into; None: nothing is logged.
-        resume: keep every fold, and continue the last session of the same params and data that is
-            not running, without computing the folds it holds.
-        ensure_unique: refuse a search whose params were run already, unless it is resumed; else
-            begin a repetition of it.
+        estimator: this and all arguments up to `casket_model` are those of `HalvingRandomSearchCV`.
+        casket_model: the casket Model to log to; None to log nothing.
+        resume: whether to log every fold and to continue the last session with the same params and
+            data that is not running, reusing its folds.
+        ensure_unique: whether to refuse a search whose params were run already, unless it is
+            resumed, instead of starting a repetition of it.
     """
 
     def __init__(

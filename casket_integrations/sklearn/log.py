@@ -1,4 +1,4 @@
-"""One `fit` of a search, as a session."""
+"""The session of a search's `fit`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from casket_integrations.sklearn.stored import Keys, Outcome, StoredFolds, Store
 _NOT_PARAMS = frozenset(
     {"casket_model", "resume", "ensure_unique", "n_jobs", "pre_dispatch", "verbose"}
 )
-"""What a search is given that does not change what it finds."""
+"""Arguments of a search that do not affect its results."""
 
 _NOT_SEEN = (
     "casket could not see the folds as they came: this scikit-learn or this search runs them "
@@ -29,16 +29,16 @@ _NOT_SEEN = (
 
 
 class SearchLog:
-    """Logs one `fit`: each candidate when its folds are done, and at the end what was best.
+    """Logs a `fit`: each candidate when its folds are done, and finally the best candidate.
 
-    Nothing it does stops the search, except that params which were run already are refused at the
-    start if `ensure_unique` says so.
+    It never stops the search, except that params which were run already are refused at the start
+    with `ensure_unique`.
 
     Args:
-        search: the search that is to be fitted.
+        search: the search to fit.
 
     Attributes:
-        is_live: whether the folds are seen as they come.
+        is_live: whether folds are logged as soon as they are computed.
     """
 
     def __init__(self, search: Any) -> None:
@@ -61,7 +61,7 @@ class SearchLog:
 
     @contextmanager
     def open(self, data: Mapping[str, Any]) -> Iterator[None]:
-        """Keep the session open while the search is fitted; it fails with it.
+        """Keep the session open while the search is fitted; it fails if the search fails.
 
         Args:
             data: `X`, `y` and the parameters of the fit.
@@ -86,7 +86,7 @@ class SearchLog:
         self._recorder.end()
 
     def stored(self, task: Task) -> tuple[str | None, Outcome | None]:
-        """Return what tells a fold apart from others, and its outcome if it was computed before."""
+        """Return the key of a fold, and its outcome if it was computed before."""
         if self._keys is None:
             return None, None
         with self._recorder.forgiving():
@@ -95,12 +95,12 @@ class SearchLog:
         return None, None
 
     def begin_round(self, candidates: int) -> None:
-        """Take the folds of so many candidates from now on."""
+        """Start a round with a number of candidates."""
         self.is_live = True
         self._progress.begin(candidates)
 
     def fold(self, number: int, facts: dict[str, Any], outcome: Outcome) -> None:
-        """Log a fold that was computed, so that it need not be again."""
+        """Log a computed fold, so that it can be reused."""
         self._recorder.batch(number, {**facts, "outcome": outcome})
 
     def candidate(
@@ -115,32 +115,32 @@ class SearchLog:
             self._progress.step(f"best {self._best:.6g}", is_reused=is_reused)
 
     def end_round(self) -> None:
-        """Log the candidates none of whose folds could be scored."""
+        """Log the candidates whose folds all failed to be scored."""
         with self._recorder.forgiving():
             self._log_waiting(self._names or [results.single_name(self._search.scoring)])
             for problem in self._keys.problems if self._keys else ():
                 self.notice(f"computed again, for it cannot be told apart from others: {problem}")
 
     def notice(self, text: str) -> None:
-        """Warn of something, unless it was said before."""
+        """Issue a warning unless it was issued before."""
         if text not in self._noticed:
             self._noticed.add(text)
             warnings.warn(text, CasketWarning, stacklevel=2)
 
     def _finish(self) -> None:
-        """Log what the search found."""
+        """Log the results of the search."""
         search = self._search
         with self._recorder.forgiving():
             if not self.is_live:
                 self._log(results.of_cv_results(search))
                 self.notice(_NOT_SEEN)
-            # The best stands behind all candidates, also where some had to be computed again.
+            # The best result follows all candidates, even if some had to be computed again.
             self._log(results.best(search), again=self._has_news)
             refit_time = {"refit_time": search.refit_time_} if search.refit else {}
             self._recorder.meta({"n_splits": search.n_splits_, **refit_time})
 
     def _earlier(self, data_hash: str | None) -> SessionView | None:
-        """Return the last session of these params and data that can be resumed."""
+        """Return the last session with these params and data that can be resumed."""
         model = self._recorder.model
         if not self._search.resume or data_hash is None or model is None:
             return None
@@ -155,13 +155,13 @@ class SearchLog:
         refit = self._search.refit
         shown = refit if refit in names else names[0]
         for number, params, outcomes in waiting:
-            found = dict(results.of_candidate(number, params, outcomes, names))
-            self._log(found.items())
-            self._best = float(np.fmax(self._best, found[shown]["dev_scores"]["mean"]))
+            logged = dict(results.of_candidate(number, params, outcomes, names))
+            self._log(logged.items())
+            self._best = float(np.fmax(self._best, logged[shown]["dev_scores"]["mean"]))
 
-    def _log(self, found: Iterable[tuple[str, dict[str, Any]]], again: bool = False) -> None:
-        """Log results that the session does not hold; with `again`, those that it holds too."""
-        for name, result in found:
+    def _log(self, entries: Iterable[tuple[str, dict[str, Any]]], again: bool = False) -> None:
+        """Log results that the session does not have; with `again`, log all results."""
+        for name, result in entries:
             if again or not self._results.take(name, result):
                 self._recorder.result(result, index_by=name)
                 self._has_news = True

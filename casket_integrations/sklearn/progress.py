@@ -1,4 +1,4 @@
-"""One live line in a terminal: how much is done, how fast it goes, when it ends."""
+"""A live line in the terminal with progress, rate and expected end."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from typing import TextIO
 
 INTERVAL = 0.1
-"""Seconds between two drawings of the line."""
+"""Minimum seconds between two updates of the line."""
 
 
 class Progress:
-    """Draws a line over itself; writes nothing where the stream is no terminal.
+    """A progress line that is updated in place; silent if the stream is not a terminal.
 
     Args:
-        unit: what is counted, such as `candidates`.
-        stream: where to write; the standard error stream if not given.
-        wanted: whether to show anything at all.
+        unit: the unit of the count, such as `candidates`.
+        stream: the output stream; standard error by default.
+        wanted: whether to show the line.
     """
 
     def __init__(self, unit: str, stream: TextIO | None = None, wanted: bool = True) -> None:
@@ -27,7 +27,7 @@ class Progress:
         self.begin(0)
 
     def begin(self, total: int | None) -> None:
-        """Count from nothing, up to `total` if that is known."""
+        """Reset the count to zero and set the total, if known."""
         self._begun = time.monotonic()
         self._drawn = 0.0
         self.total = total
@@ -35,18 +35,18 @@ class Progress:
         self._reused = 0
 
     def step(self, note: str = "", *, is_reused: bool = False) -> None:
-        """Count one more.
+        """Increment the count.
 
         Args:
-            note: what to show besides.
-            is_reused: it took no time, so it says nothing about the speed.
+            note: additional text.
+            is_reused: whether the item was reused and does not count for the rate.
         """
         self.done += 1
         self._reused += is_reused
         self.show(note)
 
     def show(self, note: str = "") -> None:
-        """Draw the line, unless it was drawn a moment ago and there is more to come."""
+        """Draw the line unless it was just drawn and more items follow."""
         if not self._is_live:
             return
         now = time.monotonic()
@@ -57,7 +57,7 @@ class Progress:
         self._write(", ".join(filter(None, parts)))
 
     def close(self) -> None:
-        """Leave the line as it stands and go to the next."""
+        """Keep the line and move to the next line."""
         if self._width:
             self._stream.write("\n")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""What a search logs: a result for each candidate and scorer, and the best at the end."""
+"""The results of a search: each candidate with each scorer, and finally the best candidates."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from casket_integrations.sklearn.describe import told
 
 Named = Iterator[tuple[str, dict[str, Any]]]
-"""Results, each with the name of its scorer."""
+"""Pairs of scorer name and result."""
 
 
 def single_name(scoring: Any) -> str:
-    """Return what the only scorer of a search is called."""
+    """Return the name of the only scorer of a search."""
     return scoring if isinstance(scoring, str) else "score"
 
 
 def scorer_names(scoring: Any, outcomes: Iterable[Mapping[str, Any]]) -> list[str] | None:
-    """Return what the scorers are called, as far as folds that are done tell it.
+    """Return the names of the scorers, as far as they are known from completed folds.
 
     Args:
-        scoring: what the search was given.
-        outcomes: the folds.
+        scoring: the `scoring` argument of the search.
+        outcomes: the outcomes of the folds.
 
     Returns:
-        The names; None if a function gives the scores, and no fold came as far as calling it.
+        The names; None if `scoring` is a function and all folds failed before calling it.
     """
     for outcome in outcomes:
         scores = outcome["test_scores"]
@@ -48,31 +48,35 @@ def of_candidate(
 
 def of_cv_results(search: Any) -> Named:
     """Yield the results of all candidates of a finished search."""
-    found = search.cv_results_
+    cv_results = search.cv_results_
     scorers = _scorers(search)
     splits = range(search.n_splits_)
-    for i, params in enumerate(found["params"]):
-        times = [[found[f"mean_{time}"][i]] * len(splits) for time in ("fit_time", "score_time")]
-        scores = [[found[f"split{split}_test_{key}"][i] for split in splits] for key, _ in scorers]
+    for i, params in enumerate(cv_results["params"]):
+        times = [
+            [cv_results[f"mean_{time}"][i]] * len(splits) for time in ("fit_time", "score_time")
+        ]
+        scores = [
+            [cv_results[f"split{split}_test_{key}"][i] for split in splits] for key, _ in scorers
+        ]
         yield from _results(i, params, [name for _, name in scorers], [*times, *scores])
 
 
 def best(search: Any) -> Named:
-    """Yield what a finished search found best.
+    """Yield the best candidate of a finished search for each scorer.
 
-    Of several scorers the one that chose the refitted candidate names that one, each other one the
-    first that it ranks first.
+    The scorer used for refitting yields the refitted candidate; each other scorer yields the first
+    candidate with rank 1.
     """
-    found = search.cv_results_
+    cv_results = search.cv_results_
     for key, name in _scorers(search):
-        ranks = found[f"rank_test_{key}"]
+        ranks = cv_results[f"rank_test_{key}"]
         has_chosen = hasattr(search, "best_index_") and key in ("score", search.refit)
         index = int(search.best_index_ if has_chosen else np.argmin(ranks))
         yield (
             name,
             {
-                "best_params": told(found["params"][index]),
-                "best_score": float(found[f"mean_test_{key}"][index]),
+                "best_params": told(cv_results["params"][index]),
+                "best_score": float(cv_results[f"mean_test_{key}"][index]),
                 "best_index": index,
                 "ranks": ranks.tolist(),
             },
@@ -80,7 +84,7 @@ def best(search: Any) -> Named:
 
 
 def _scorers(search: Any) -> list[tuple[str, str]]:
-    """Return the names of the scorers in `cv_results_`, and those they are logged under."""
+    """Return pairs of a scorer's name in `cv_results_` and its name in the log."""
     prefix = "mean_test_"
     keys = [key.removeprefix(prefix) for key in search.cv_results_ if key.startswith(prefix)]
     if search.multimetric_:
@@ -89,14 +93,14 @@ def _scorers(search: Any) -> list[tuple[str, str]]:
 
 
 def _score(scores: Any, name: str) -> Any:
-    # Of a fold that failed there may be one score for all.
+    # A failed fold may have a single score for all scorers.
     return scores[name] if isinstance(scores, Mapping) else scores
 
 
 def _results(
     number: int, params: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> Named:
-    """Yield a candidate's results from a row for each time and each scorer, a column a fold."""
+    """Yield a candidate's results from rows of times and scores with a column per fold."""
     table = np.array(rows, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # infinite scores; scikit-learn warns of them
         means = _means(table)
@@ -120,5 +124,5 @@ def _results(
 
 
 def _means(table: Any) -> Any:
-    """Return the means of rows; what `numpy.mean` does for `cv_results_`, faster."""
+    """Return the means of rows, equal to `numpy.mean` in `cv_results_` but faster."""
     return np.add.reduce(table, axis=1) / table.shape[1]

@@ -1,4 +1,4 @@
-"""The searches over a grid and over points drawn at random."""
+"""The grid search and the randomized search."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from casket_integrations.sklearn.logged import LoggedSearch
 
 
 class LoggedGridSearchCV(LoggedSearch, GridSearchCV):  # type: ignore[misc]  # scikit-learn has no types
-    """Tries every point of a grid, as `GridSearchCV` does, and logs each.
+    """A `GridSearchCV` that logs each candidate.
 
-    Each `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
-    its scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
+    Each `fit` is a session of `casket_model`. Each candidate becomes a result, indexed by the name
+    of the scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
 
     Args:
-        estimator: this and all up to `casket_model` is that of `GridSearchCV`.
-        casket_model: the casket Model to log into; None: nothing is logged.
-        resume: keep every fold, and continue the last session of the same params and data that is
-            not running, without computing the folds it holds.
-        ensure_unique: refuse a search whose params were run already, unless it is resumed; else
-            begin a repetition of it.
+        estimator: this and all arguments up to `casket_model` are those of `GridSearchCV`.
+        casket_model: the casket Model to log to; None to log nothing.
+        resume: whether to log every fold and to continue the last session with the same params and
+            data that is not running, reusing its folds.
+        ensure_unique: whether to refuse a search whose params were run already, unless it is
+            resumed, instead of starting a repetition of it.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class LoggedGridSearchCV(LoggedSearch, GridSearchCV):  # type: ignore[misc]  # s
 
 
 class LoggedRandomizedSearchCV(LoggedSearch, RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn has no types
-    """Tries points drawn at random, as `RandomizedSearchCV` does, and logs each.
+    """A `RandomizedSearchCV` that logs each candidate.
 
-    Each `fit` is a session of `casket_model`. Each candidate is a result, filed under the name of
-    its scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
+    Each `fit` is a session of `casket_model`. Each candidate becomes a result, indexed by the name
+    of the scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
 
     Args:
-        estimator: this and all up to `casket_model` is that of `RandomizedSearchCV`.
-        casket_model: the casket Model to log into; None: nothing is logged.
-        resume: keep every fold, and continue the last session of the same params and data that is
-            not running, without computing the folds it holds.
-        ensure_unique: refuse a search whose params were run already, unless it is resumed; else
-            begin a repetition of it.
+        estimator: this and all arguments up to `casket_model` are those of `RandomizedSearchCV`.
+        casket_model: the casket Model to log to; None to log nothing.
+        resume: whether to log every fold and to continue the last session with the same params and
+            data that is not running, reusing its folds.
+        ensure_unique: whether to refuse a search whose params were run already, unless it is
+            resumed, instead of starting a repetition of it.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""What a session holds of a search: the folds that need not be computed again.
+"""The stored folds and results of a search, which a resumed search reuses.
 
-A search with `resume=True` logs each fold as a batch, numbered as the search counts them:
-`{"fingerprint": text, "candidate": n, "split": n, "outcome": {...}}`. The outcome is what
-scikit-learn's own function returned for the fold: scores, times, the error of a failed fit.
+A search with `resume=True` logs each fold as a batch, numbered in the order of the search:
+`{"fingerprint": text, "candidate": n, "split": n, "outcome": {...}}`. The outcome is the return
+value of scikit-learn's own function for the fold: scores, times and the error of a failed fit.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 Outcome = dict[str, Any]
 Task = tuple[Any, tuple[Any, ...], dict[str, Any]]
-"""What computes a fold, and what it is called with."""
+"""The function that computes a fold, with its positional and keyword arguments."""
 
 
 class StoredFolds:
-    """The outcomes of folds that a session holds, each of which is given away once.
+    """The stored outcomes of folds in a session, each of which is used once.
 
     Args:
-        session: the session; None if there is nothing to read.
+        session: the session to read; None for no outcomes.
     """
 
     def __init__(self, session: SessionView | None) -> None:
@@ -40,16 +40,16 @@ class StoredFolds:
                 self._outcomes.setdefault(batch["fingerprint"], deque()).append(batch["outcome"])
 
     def take(self, key: str | None) -> Outcome | None:
-        """Return the outcome of a fold, if there is one that was not taken."""
+        """Return and remove an outcome of a fold; None if there is none left."""
         outcomes = self._outcomes.get(key or "")
         return outcomes.popleft() if outcomes else None
 
 
 class StoredResults:
-    """The results a session holds, so that a resumed search adds none a second time.
+    """The stored results of a session, so that a resumed search does not add them again.
 
     Args:
-        session: the session; None if there is nothing to read.
+        session: the session to read; None for no results.
     """
 
     def __init__(self, session: SessionView | None) -> None:
@@ -59,7 +59,7 @@ class StoredResults:
                 self._count.update(_text(index, row) for row in session.results(index_by=index))
 
     def take(self, index: str, result: Mapping[str, Any]) -> bool:
-        """Tell whether a result is there that was not taken, and take it."""
+        """Remove a result and return whether it was present."""
         if not self._count:
             return False
         text = _text(index, result)
@@ -69,10 +69,10 @@ class StoredResults:
 
 
 class Keys:
-    """Tells the folds of one fit apart by what their scores follow from.
+    """The keys of the folds of a fit, derived from the inputs of their scores.
 
     Attributes:
-        problems: why some cannot be told apart, each reason once.
+        problems: the distinct reasons why folds have no key.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Keys:
         self._known: dict[tuple[str, int], tuple[Any, str | None]] = {}
 
     def of(self, task: Task) -> str | None:
-        """Return the key of a fold; None if it cannot be told apart from others."""
+        """Return the key of a fold; None if it cannot be distinguished from others."""
         _, _, named = task
         parts = [self._once("search", None, partial(fingerprint.of_search, *task))]
         for name in ("parameters", "train", "test"):
@@ -91,10 +91,10 @@ class Keys:
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:32]
 
     def _once(self, name: str, value: Any, find: Callable[[], str]) -> str | None:
-        """Return what `find` finds, or found for this object: folds share all but one part."""
+        """Return the result of `find`, cached by object because folds share most parts."""
         key = (name, id(value))
         if key not in self._known:
-            # With the object, so that no other one takes its place in memory.
+            # Stored with the object, so that its id is not reused.
             self._known[key] = (value, self._tried(find))
         return self._known[key][1]
 

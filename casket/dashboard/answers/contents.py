@@ -1,6 +1,6 @@
-"""What stands inside params and results, as a page can show it: cut, or as image, array or table.
+"""Convert params and results for display: truncated, or as an image, array or table.
 
-An array that was kept as a file is not loaded to list sessions: `ShownFolder` says what it is.
+Arrays stored as files are not loaded to list sessions; `ShownFolder` returns their descriptions.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from casket.reading.summary import as_json
 
 LONGEST_TEXT = 500
 LARGEST_EXACT = 2**53
-"""Beyond it a browser has not all whole numbers."""
+"""The largest magnitude up to which JavaScript represents every integer exactly."""
 
 MOST_VALUES = 2_000
 LONGEST_LIST = 500
-"""Numbers; a longer list is shown as an array: by its shape and range."""
+"""Maximum numbers in a list; longer lists are shown as an array with its shape and range."""
 
 MOST_TABLE_ROWS = 100
 LARGEST_IMAGE = 4 << 20
-"""Bytes of an array that is made an image of."""
+"""Maximum bytes of an array shown as an image."""
 
 LARGEST_ARRAY = 64 << 20
-"""Bytes of an array that is looked into."""
+"""Maximum bytes of an array that is loaded."""
 
 SMALLEST_SIDE = 8
-"""Pixels; smaller arrays are numbers rather than images."""
+"""Minimum height and width of an image in pixels; smaller arrays are shown as numbers."""
 
 IMAGES = {
     "image/png": b"\x89PNG\r\n\x1a\n",
@@ -43,18 +43,18 @@ IMAGES = {
     "image/gif": b"GIF8",
     "image/webp": b"RIFF",
 }
-"""The images that are shown, and how their files begin."""
+"""The supported image types and the first bytes of their files."""
 
 _DATA_URL = re.compile(r"data:(image/[a-z]+);base64,([A-Za-z0-9+/]+=*)")
 
 
 class ArrayInFile:
-    """An array that was kept as a file, not loaded.
+    """An array stored as a file and not loaded.
 
     Attributes:
-        shape: its shape.
-        dtype: what its numbers are, as numpy calls it.
-        path: its file.
+        shape: the shape of the array.
+        dtype: the name of its NumPy dtype.
+        path: the path of the file.
     """
 
     def __init__(self, kept: Mapping[str, Any], folder: Path) -> None:
@@ -67,7 +67,7 @@ class ArrayInFile:
 
     @property
     def is_image(self) -> bool:
-        """Whether it has the shape of a picture: bytes of gray, colour, or colour and alpha."""
+        """Whether the array has the dtype and shape of a gray, RGB or RGBA image."""
         if self.dtype != "uint8" or len(self.shape) not in {2, 3}:
             return False
         height, width, *rest = self.shape
@@ -80,15 +80,15 @@ class ArrayInFile:
 
 
 class ShownFolder(ArtifactFolder):
-    """A folder of artifacts whose arrays stay in their files."""
+    """A folder of artifacts that does not load arrays."""
 
     def load_array(self, kept: dict[str, Any]) -> ArrayInFile:
-        """Return what is known of an array."""
+        """Return a description of an array."""
         return ArrayInFile(kept, self.path)
 
 
 def image_type(head: bytes) -> str | None:
-    """Return the media type of an image that is shown, told by its first 12 bytes."""
+    """Return the media type of a supported image by its first 12 bytes; None for other data."""
     for media_type, beginning in IMAGES.items():
         if head.startswith(beginning):
             return media_type if media_type != "image/webp" or head[8:12] == b"WEBP" else None
@@ -96,10 +96,10 @@ def image_type(head: bytes) -> str | None:
 
 
 def image_type_of(path: Path) -> str | None:
-    """Return the media type of an image in a file; None if it is no image, or not there."""
+    """Return the media type of an image file; None if it is missing or not an image."""
     try:
         if not path.is_file():
-            return None  # opening a pipe would wait for who writes to it
+            return None  # opening a pipe would block until a process writes to it
         with path.open("rb") as file:
             return image_type(file.read(12))
     except OSError:
@@ -107,7 +107,7 @@ def image_type_of(path: Path) -> str | None:
 
 
 def has_image(value: Any) -> bool:
-    """Return whether an image is inside a value."""
+    """Return whether a value contains an image."""
     if isinstance(value, Mapping):
         return any(map(has_image, value.values()))
     if isinstance(value, list):
@@ -118,13 +118,13 @@ def has_image(value: Any) -> bool:
 
 
 def cut(value: Any) -> tuple[Any, bool]:
-    """Return a value as JSON without what is long, and whether anything was left out."""
+    """Return a value as truncated JSON, and whether anything was removed."""
     budget = _Budget(MOST_VALUES)
     return budget.cut(value), budget.is_over
 
 
 class _Budget:
-    """How many values may still come."""
+    """The number of values that may still be added to an answer."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -153,12 +153,12 @@ class _Budget:
 
 
 def shown(value: Any, *, tables: bool = True) -> Any:
-    """Return a value as JSON, with images, long arrays and tables told as such.
+    """Return a value as JSON, with images, long arrays and tables marked as such.
 
     Args:
-        value: what was logged.
-        tables: whether equally long lists are the columns of a table; those of a grid of
-            hyperparameters are not.
+        value: the logged value.
+        tables: whether lists of equal length are the columns of a table, unlike those of a grid of
+            hyperparameters.
     """
     if isinstance(value, ArrayInFile):
         return _shown_array(value)
@@ -173,7 +173,7 @@ def shown(value: Any, *, tables: bool = True) -> Any:
 
 
 def _whole(plain: Any) -> Any:
-    """Return a whole number that a browser would round, such as a seed, as text."""
+    """Return integers that a browser would round, such as seeds, as strings."""
     return str(plain) if type(plain) is int and abs(plain) > LARGEST_EXACT else plain
 
 
@@ -196,7 +196,7 @@ def _table_of_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _table_of_columns(value: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the table that equally long lists are, as those of a data frame."""
+    """Return a mapping of lists of equal length as a table, like a data frame; else None."""
     columns = list(value.values())
     if len(columns) < 2 or not all(isinstance(column, list) for column in columns):
         return None
@@ -217,19 +217,19 @@ def _table(columns: list[str], rows: list[list[Any]], count: int) -> dict[str, A
 
 
 def _numbers(items: list[Any]) -> list[Any] | None:
-    """Return the numbers of a list, or of lists in it; None if there is anything else."""
-    found: list[Any] = []
+    """Return the numbers in a nested list; None if it contains other values."""
+    numbers: list[Any] = []
     for item in items:
         if isinstance(item, list):
             inner = _numbers(item)
             if inner is None:
                 return None
-            found += inner
+            numbers += inner
         elif isinstance(item, (int, float)) and not isinstance(item, bool):
-            found.append(item)
+            numbers.append(item)
         else:
             return None
-    return found
+    return numbers
 
 
 def _shape(items: list[Any]) -> list[int]:
@@ -238,7 +238,7 @@ def _shape(items: list[Any]) -> list[int]:
 
 
 def _is_colour_image(shape: list[int], numbers: list[Any]) -> bool:
-    """Return whether numbers are those of a picture; a table of them might be one in gray."""
+    """Return whether numbers form a color image; a gray image is indistinguishable from a table."""
     return (
         len(shape) == 3
         and shape[2] in {3, 4}
@@ -277,7 +277,7 @@ def _shown_array(array: ArrayInFile) -> dict[str, Any]:
 
 
 def _loaded(array: ArrayInFile) -> Any:
-    """Return an array as one of numpy; None if it is large, gone, or there is no numpy."""
+    """Load an array with NumPy; None if it is too large or missing, or NumPy is not installed."""
     try:
         import numpy as np
 
@@ -303,7 +303,7 @@ def _as_data_url(png: bytes) -> str:
 
 
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}
-"""The PNG standard's numbers for gray, colour, and colour with alpha, by bytes of a pixel."""
+"""The PNG color types of gray, RGB and RGBA by bytes per pixel."""
 
 
 def _png(shape: list[int], pixels: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""Curves: the values of metrics over epochs, batches or time, with no more points than asked for.
+"""Curves: the values of metrics over epochs, batches or time, with a limited number of points.
 
-A curve with more values is down-sampled: the range is cut into equal parts, the same for all
-curves of an answer, and of each part come its lowest and its highest value and, if there is any,
-one that is not finite.
+Longer curves are down-sampled: the range is divided into equal parts, which are the same for all
+curves of an answer, and each part contributes its minimum, its maximum and, if there is any, a
+non-finite value.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from casket.reading.summary import as_json
 from casket.reading.views import SessionView
 
 Look = Callable[[str], AbstractContextManager[SessionView | None]]
-"""Finds a session by its key and keeps it as it is meanwhile; None if it is not there."""
+"""Context manager that yields a session by its key, unchanged meanwhile; None if it is missing."""
 
 
 class Line(NamedTuple):
-    """What was logged of a metric, in the order of x.
+    """The logged values of a metric in order of x.
 
     Attributes:
         session: the key of the session.
-        metric: its flat name.
-        order: in which order the records stand.
+        metric: the flat name of the metric.
+        order: the order of the records.
         xs: the numbers or times.
-        ys: the values; None where there is none.
-        is_dense: whether every value is there and finite.
-        left_out: how many values are no numbers.
-        seen: how many records the session had.
-        continues: whether it holds only what came after what the page has.
+        ys: the values; None for missing values.
+        is_dense: whether all values are present and finite.
+        left_out: the number of values that are not numbers.
+        seen: the number of records of the session.
+        continues: whether it holds only the records that are new to the page.
     """
 
     session: str
@@ -60,35 +60,35 @@ class Line(NamedTuple):
 
 
 def answer(request: CurvesRequest, look: Look) -> dict[str, Any]:
-    """Return the curves that are asked for."""
+    """Return the requested curves."""
     lines = list(_lines(request, look))
     cutter = _Cutter(lines, request)
     axes, shown = _Shared(), []
     for line in lines:
-        chosen, found = cutter.cut(line)
-        shown.append({**found, "x": axes.index(_picked(line.xs, chosen))})
+        chosen, fields = cutter.cut(line)
+        shown.append({**fields, "x": axes.index(_picked(line.xs, chosen))})
     return {"xs": list(map(_as_steps, axes.lists)), "curves": shown}
 
 
 def with_times(request: CurvesRequest, look: Look) -> dict[str, Any]:
-    """Return the curves that are asked for, with the seconds of each point: for a report."""
+    """Return the requested curves for a report, with the time of each point in seconds."""
     lines = list(_lines(request, look))
     cutter = _Cutter(lines, request)
     axes, times, shown = _Shared(), _Shared(), []
     for line in lines:
-        chosen, found = cutter.cut(line)
+        chosen, fields = cutter.cut(line)
         seconds = _picked(line.order.times(), chosen)
         places = {
             "x": axes.index(_picked(line.xs, chosen)),
             "times": times.index([round(second, 3) for second in seconds]),
         }
-        shown.append({**found, **places})
+        shown.append({**fields, **places})
     known = [[time if time == time else None for time in one] for one in times.lists]
     return {"xs": axes.lists, "times": known, "curves": shown}
 
 
 def as_csv(request: CurvesRequest, look: Look) -> Iterator[str]:
-    """Yield every value of the curves that are asked for, as CSV."""
+    """Yield all values of the requested curves as CSV."""
     yield csv_of([("session", "metric", request.kind, "time", "value")])
     for key in request.sessions:
         with look(key) as session:
@@ -144,12 +144,12 @@ def _of_session(key: str, session: SessionView, request: CurvesRequest) -> Itera
 
 
 class _Order:
-    """In which order a session's records stand on the axis, one logged again once.
+    """The order of a session's records on the axis, without repeated numbers.
 
     Attributes:
-        seen: how many records there are.
-        is_plain: whether they stand in the order they were logged, each number once.
-        xs: where each stands.
+        seen: the number of records.
+        is_plain: whether the records are in logging order and no number is repeated.
+        xs: the position of each record.
     """
 
     def __init__(self, session: SessionView, logged: MetricLog, request: CurvesRequest) -> None:
@@ -165,7 +165,7 @@ class _Order:
         self.xs = places if self.is_plain else _picked(places, self._latest())
 
     def times(self) -> Sequence[float]:
-        """Return the seconds since the session started."""
+        """Return the seconds since the start of the session."""
         seconds = self._seconds(self._started)
         return seconds if self.is_plain else _picked(seconds, self._latest())
 
@@ -174,11 +174,11 @@ class _Order:
         return array("d", [second - start for second in seconds]) if start else seconds
 
     def _latest(self) -> list[int]:
-        """Return the last record of each number."""
+        """Return the index of the last record of each number."""
         return [group[-1] for group in self._groups]
 
     def arranged(self, values: Sequence[Any]) -> Sequence[Any]:
-        """Return values in this order; of a number logged again, the last there is."""
+        """Return values in this order; a repeated number has its last value."""
         if self.is_plain:
             return values
         return [
@@ -199,7 +199,7 @@ def _is_sorted(places: Sequence[float]) -> bool:
 
 
 def _groups(numbers: Sequence[Any], places: Sequence[float]) -> list[list[int]]:
-    """Return the records of each number, sorted by where the last of them stands."""
+    """Return the record indices of each number, sorted by the position of its last record."""
     groups: dict[Any, list[int]] = {}
     for i, number in enumerate(numbers):
         if type(number) in {int, float} and places[i] == places[i]:
@@ -208,7 +208,7 @@ def _groups(numbers: Sequence[Any], places: Sequence[float]) -> list[list[int]]:
 
 
 def _cleaned(values: Sequence[Any]) -> tuple[Sequence[Any], int]:
-    """Return values with None for what is no number, and how many were something else."""
+    """Replace values that are not numbers by None; return the values and the number replaced."""
     if isinstance(values, array):
         return values, 0
     kinds = set(map(type, values))
@@ -219,7 +219,7 @@ def _cleaned(values: Sequence[Any]) -> tuple[Sequence[Any], int]:
 
 
 class _Shared:
-    """Lists of numbers, of which equal ones are kept once.
+    """Lists of numbers without duplicates.
 
     Attributes:
         lists: the lists.
@@ -230,7 +230,7 @@ class _Shared:
         self._places: dict[bytes, int] = {}
 
     def index(self, numbers: list[float]) -> int:
-        """Return the place of a list."""
+        """Return the index of a list, which is added if it is new."""
         place = self._places.setdefault(array("d", numbers).tobytes(), len(self.lists))
         if place == len(self.lists):
             self.lists.append(numbers)
@@ -238,7 +238,7 @@ class _Shared:
 
 
 def _as_steps(numbers: list[float]) -> list[float] | dict[str, list[float]]:
-    """Return whole numbers by what each adds to the one before, at half the size."""
+    """Encode integers by their differences, which halves the size."""
     if not {int}.issuperset(map(type, numbers)):
         return numbers
     return {"steps": [next_ - one for one, next_ in pairwise([0, *numbers])]}
@@ -251,7 +251,7 @@ def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
 
 
 class _Cutter:
-    """Cuts lines to a range, and down-samples them by the same parts."""
+    """Cuts lines to a range and down-samples them in common parts."""
 
     def __init__(self, lines: Sequence[Line], request: CurvesRequest) -> None:
         self._points = request.points
@@ -261,14 +261,14 @@ class _Cutter:
             min((first for first, _ in ends), default=0),
             max((last for _, last in ends), default=0),
         )
-        # Of a part come two points, and where there are values that are not finite, three.
+        # A part contributes two points, or three if there are non-finite values.
         each = 2 if all(line.is_dense for line in lines if len(line.xs) > request.points) else 3
         parts = max(request.points // each, 1)
         self._edges = [start + (end - start) * i / parts for i in range(1, parts)]
         self._cuts: dict[tuple[Any, ...], list[int]] = {}
 
     def cut(self, line: Line) -> tuple[Sequence[int], dict[str, Any]]:
-        """Return which values come of a line, and what else is said of it."""
+        """Return the indices of a line's selected values, and the fields of its answer."""
         low, high = 0, len(line.xs)
         if self._range:
             low, high = bisect_left(line.xs, self._range[0]), bisect_right(line.xs, self._range[1])
@@ -277,7 +277,7 @@ class _Cutter:
         shown = min(count, len(chosen))
         if self._range:
             chosen = _with_neighbours(chosen, low, high, len(line.xs))
-        found = {
+        fields = {
             "session": line.session,
             "metric": line.metric,
             "y": _as_json(line, _picked(line.ys, chosen), is_whole=shown == count),
@@ -286,7 +286,7 @@ class _Cutter:
             "left_out": line.left_out,
             "seen": line.seen,
         }
-        return chosen, {**found, "continues": True} if line.continues else found
+        return chosen, {**fields, "continues": True} if line.continues else fields
 
     def _chosen(self, line: Line, low: int, high: int, count: int) -> Sequence[int]:
         if high - low <= self._points:
@@ -297,7 +297,7 @@ class _Cutter:
         return thin(line.ys, self._parts(line.xs, low, high))
 
     def _parts(self, xs: Sequence[float], low: int, high: int) -> list[int]:
-        """Return where the parts of a line begin, and where the last one ends."""
+        """Return the start index of each part of a line, and the end index of the last part."""
         key = (len(xs), xs[0], xs[-1], low, high) if _is_counting(xs) else (id(xs), low, high)
         if key not in self._cuts:
             inner = [bisect_left(xs, edge, low, high) for edge in self._edges]
@@ -306,7 +306,7 @@ class _Cutter:
 
 
 def _is_counting(xs: Sequence[float]) -> bool:
-    """Return whether rising whole numbers leave none out: then their ends say all."""
+    """Return whether rising integers have no gaps, so that the first and last define them."""
     return isinstance(xs[0], int) and isinstance(xs[-1], int) and xs[-1] - xs[0] == len(xs) - 1
 
 
@@ -317,7 +317,7 @@ def _count(ys: Sequence[Any], low: int, high: int) -> int:
 
 
 def _thin(ys: Sequence[float], cuts: Sequence[int]) -> list[int]:
-    """Return where the lowest and the highest value of each part are; all are finite."""
+    """Return the indices of the minimum and maximum of each part of finite values."""
     chosen = []
     for start, stop in pairwise(cuts):
         if start < stop:
@@ -334,16 +334,16 @@ def _thin(ys: Sequence[float], cuts: Sequence[int]) -> list[int]:
 
 
 def _thin_gaps(ys: Sequence[Any], cuts: Sequence[int]) -> list[int]:
-    """Do the same where some are missing or not finite, with one that is not finite of a part."""
+    """Like `_thin`, for missing and non-finite values; keeps the first non-finite of each part."""
     chosen = []
     for start, stop in pairwise(cuts):
         there = [i for i in range(start, stop) if ys[i] is not None]
         finite = [i for i in there if math.isfinite(ys[i])]
-        found = {i for i in there if not math.isfinite(ys[i])}
-        found = {min(found)} if found else found
+        kept = {i for i in there if not math.isfinite(ys[i])}
+        kept = {min(kept)} if kept else kept
         if finite:
-            found |= {min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)}
-        chosen += sorted(found)
+            kept |= {min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)}
+        chosen += sorted(kept)
     return chosen
 
 

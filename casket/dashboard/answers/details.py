@@ -1,4 +1,4 @@
-"""The details of one session, and its rows."""
+"""The details and rows of a session."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ ROWS_AT_ONCE = 10_000
 
 def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
     """Return everything about a session except its epochs and batches."""
-    found = {"key": key, "file": file, **overview.described(session)}
+    fields = {"key": key, "file": file, **overview.described(session)}
     for name in ("params", "config", "meta", "last"):
         values = getattr(session, name)
         tables = name == "last"
-        found[name] = {each: contents.shown(value, tables=tables) for each, value in values.items()}
+        fields[name] = {
+            each: contents.shown(value, tables=tables) for each, value in values.items()
+        }
     address = f"api/session/{quote(key, safe='')}"
     return {
-        **found,
+        **fields,
         "partial": [],
         "results": results(session),
         "artifacts": [
@@ -38,7 +40,7 @@ def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
 
 
 def results(session: SessionView) -> list[dict[str, Any]]:
-    """Return the first results, with images, long arrays and tables told as such."""
+    """Return the first results, with images, long arrays and tables marked as such."""
     logged = session.logged("result")
     columns = zip(logged.numbers["index"], logged.results(), logged.times, strict=True)
     return [
@@ -48,19 +50,19 @@ def results(session: SessionView) -> list[dict[str, Any]]:
 
 
 def rows(session: SessionView, request: RowsRequest) -> dict[str, Any]:
-    """Return some of the rows of a session; of epochs and batches by flat names."""
+    """Return a range of a session's rows; epochs and batches have flat names."""
     logged = session.logged(request.kind)
     count = len(logged)
     start, stop = min(request.start, count), min(request.start + request.limit, count)
     if request.kind == "result":
-        found: list[dict[str, Any]] = logged.rows()[start:stop]
+        selected: list[dict[str, Any]] = logged.rows()[start:stop]
     else:
-        found = list(_window(_columns(logged), start, stop))
-    return {"rows": [contents.cut(row)[0] for row in found], "count": count}
+        selected = list(_window(_columns(logged), start, stop))
+    return {"rows": [contents.cut(row)[0] for row in selected], "count": count}
 
 
 def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
-    """Yield all rows of a session, as CSV."""
+    """Yield all rows of a session as CSV."""
     logged = session.logged(kind)
     count, columns = len(logged), _columns(logged)
     yield csv_of([columns])
@@ -71,7 +73,7 @@ def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
 
 
 def _columns(logged: MetricLog) -> dict[str, Sequence[Any]]:
-    """Return what numbers the records, what was logged, and when, by flat names."""
+    """Return the numbers, values and times of records as columns by flat name."""
     return {"timestamp": logged.times, **logged.numbers, **logged.table()}
 
 
@@ -82,10 +84,10 @@ def _window(columns: dict[str, Sequence[Any]], start: int, stop: int) -> Iterato
 
 
 def artifact(session: SessionView, position: str) -> Artifact:
-    """Return an artifact by its position, for its name may be one that no address can hold.
+    """Return an artifact by its position, because its name may not be representable in a URL.
 
     Raises:
-        RequestError: the session has none there.
+        RequestError: the session has no artifact at this position.
     """
     artifacts = list(session.artifacts.values())
     if not position.isdecimal() or len(position) > 6 or int(position) >= len(artifacts):

@@ -1,4 +1,4 @@
-"""Answers as text: JSON with numbers that a browser can hold, and CSV."""
+"""Encode answers as JSON that browsers can parse, and as CSV."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LARGEST_WHOLE = 2**63
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How text begins that a spreadsheet would run."""
+"""First characters of text that a spreadsheet would evaluate as a formula."""
 
 DIGITS = 9
-"""As many as tell every number of single precision; more would double what a page loads."""
+"""Significant digits, sufficient for single precision; more would double the payload."""
 
 DIGITS_DOWN_SAMPLED = 6
-"""Of curves that are drawn, and not all there: more than any screen can show."""
+"""Significant digits of down-sampled curves, more than a screen can show."""
 
 
 def json_of(value: Any) -> bytes:
-    """Return JSON with what it cannot hold made fit.
+    """Serialize a value as JSON and replace unsupported values.
 
-    Whole numbers of more than 64 bits come as what a browser makes of them, and what is not UTF-8
-    in the name of a file as the sign for that.
+    Integers of more than 64 bits become the float a browser would parse, and invalid UTF-8 in file
+    names becomes the replacement character.
     """
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
@@ -40,15 +40,15 @@ def json_of(value: Any) -> bytes:
 
 
 def csv_of(rows: Iterable[Iterable[Any]]) -> str:
-    """Return rows as lines of CSV; what is no single value as JSON, and no text as a formula."""
+    """Serialize rows as CSV, with nested values as JSON and formulas escaped as text."""
     stream = io.StringIO()
-    # With this line end alone, a carriage return inside text is quoted too.
+    # Only with this line terminator is a carriage return inside text quoted, too.
     csv.writer(stream, lineterminator="\r\n").writerows(map(_cell, row) for row in rows)
     return stream.getvalue()
 
 
 def shortened(number: Any, digits: int = DIGITS) -> Any:
-    """Return a float with so many significant digits; anything else as it is."""
+    """Round a float to a number of significant digits; return other values unchanged."""
     return float(f"{number:.{digits}g}") if type(number) is float else number
 
 

@@ -1,4 +1,4 @@
-"""What a grid search logged, by its params: the cells of a heat map."""
+"""The scores of a grid search by its params, as the cells of a heat map."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_CELLS = 20_000
 
 
 def heatmap(session: SessionView) -> dict[str, Any]:
-    """Return the scores of the candidates of a search that `LoggedGridSearchCV` or its kin logged.
+    """Return the candidates' scores of a search logged by `LoggedGridSearchCV` or a similar class.
 
     Raises:
-        RequestError: the session holds no search.
+        RequestError: the session did not log a search.
     """
     cells: dict[bytes, dict[str, Any]] = {}
     scorers: dict[str, None] = {}
@@ -38,17 +38,17 @@ def heatmap(session: SessionView) -> dict[str, Any]:
         scorers[scorer] = None
     if not cells:
         raise RequestError("the session logged no grid search", "session", 404)
-    found = list(cells.values())
+    candidates = list(cells.values())
     return {
-        "params": _values(found),
+        "params": _values(candidates),
         "scorers": list(scorers),
-        "cells": found,
+        "cells": candidates,
         "left_out": left_out,
     }
 
 
 def _values(cells: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Return the values of each param: numbers in their order, others as they came first."""
+    """Return the distinct values of each param, with numbers sorted."""
     names = dict.fromkeys(name for cell in cells for name in cell["params"])
     return {name: _in_order([c["params"][name] for c in cells if name in c["params"]])
             for name in names}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The row of a session: what the page's table, filters and comparisons work with."""
+"""The row of a session in the page's table, filters and comparisons."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ RESULTS_LOOKED_INTO = 500
 
 
 def row(session: SessionView, key: str, file: int) -> dict[str, Any]:
-    """Return what the page's table shows of a session."""
-    found = {"key": key, "file": file, **described(session)}
+    """Return the row of a session in the page's table."""
+    fields = {"key": key, "file": file, **described(session)}
     partial = []
     for name in CUT:
-        found[name], is_partial = contents.cut(getattr(session, name))
+        fields[name], is_partial = contents.cut(getattr(session, name))
         if is_partial:
             partial.append(name)
-    for name, table in values(found).items():
-        found[name] = {n: shortened(value) for n, value in table.items()}
+    for name, table in values(fields).items():
+        fields[name] = {n: shortened(value) for n, value in table.items()}
     # Derivable fields; dropping them saves 10 % of the payload.
     for name in ("id", "duration"):
-        del found[name]
-    if found["last_seen"] == found["ended"]:
-        del found["last_seen"]
-    return {**found, "partial": partial}
+        del fields[name]
+    if fields["last_seen"] == fields["ended"]:
+        del fields["last_seen"]
+    return {**fields, "partial": partial}
 
 
-def values(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the last and best values of a row, or of a session's facts, with all their digits."""
+def values(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the last and best values of a row or a session's facts with full precision."""
     return {
-        name: {n: value for n, value in found[name].items() if _is_single(value)}
+        name: {n: value for n, value in fields[name].items() if _is_single(value)}
         for name in ("last", "best")
     }
 
 
-def metrics_of(found: Mapping[str, Any]) -> frozenset[str]:
+def metrics_of(fields: Mapping[str, Any]) -> frozenset[str]:
     """Return the flat names of the metrics of a row."""
-    return frozenset().union(found["last"], *found["metrics"].values())
+    return frozenset().union(fields["last"], *fields["metrics"].values())
 
 
 def described(session: SessionView) -> dict[str, Any]:
-    """Return what a row has besides its key, with nothing cut."""
-    found = facts(session)
-    del found["age"]
+    """Return the fields of a row except its key, without truncation."""
+    fields = facts(session)
+    del fields["age"]
     return {
-        **found,
+        **fields,
         "last_seen": session.last_seen.isoformat(),
         "metrics": {kind: session.logged(kind).metrics() for kind in KINDS},
         "counts": {kind: len(session.logged(kind)) for kind in KINDS},
@@ -61,7 +61,7 @@ def described(session: SessionView) -> dict[str, Any]:
 
 
 def experiment(view: ExperimentView, file: int) -> dict[str, Any]:
-    """Return what the page shows of an experiment."""
+    """Return the fields of an experiment on the page."""
     return {"file": file, "id": view.id, "tags": list(view.tags), "note": view.note}
 
 

@@ -1,4 +1,4 @@
-"""The requests of the page. Every parameter is checked, and an error names it."""
+"""The requests of the page, with validation of every parameter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_METRICS = 100
 MAX_SESSIONS = 10_000
 MAX_CURVES = 20_000
 MAX_VALUES = 2_000_000
-"""Points of all curves of an answer."""
+"""Maximum points of all curves of an answer."""
 
 MAX_ROWS = 1_000
 MAX_NUMBER = 2**53
@@ -21,19 +21,19 @@ MAX_NAME = 10_000
 MAX_NOTE = 100_000
 MAX_TAGS = 100
 MAX_BODY = 4 << 20
-"""Bytes of a request."""
+"""Maximum bytes of a request body."""
 
 CurveKind = Literal["epoch", "batch"]
 Axis = Literal["number", "time", "wall"]
 
 
 class RequestError(Exception):
-    """A request that cannot be answered as it is.
+    """A request that cannot be answered.
 
     Args:
-        message: why.
-        parameter: what in the request it is about.
-        status: of the answer.
+        message: the reason.
+        parameter: the name of the invalid parameter.
+        status: the HTTP status of the response.
     """
 
     def __init__(self, message: str, parameter: str, status: int = 400) -> None:
@@ -43,7 +43,7 @@ class RequestError(Exception):
 
 
 class CurvesRequest(NamedTuple):
-    """A request for curves; `docs/dashboard-api.md` says what each part means."""
+    """A request for curves; `docs/dashboard-api.md` documents its fields."""
 
     metrics: list[str]
     sessions: list[str]
@@ -119,7 +119,7 @@ class Annotation(NamedTuple):
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
-    """Return a parameter that is a whole number in bounds."""
+    """Validate and return an integer parameter within bounds."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -131,7 +131,7 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> Any:
-    """Return a parameter that is one of some words."""
+    """Validate and return a parameter with a fixed set of values."""
     if value not in choices:
         raise RequestError(f"{name}={_short(value)}: give one of {', '.join(choices)}", name)
     return value
@@ -148,12 +148,12 @@ def _object(asked: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _texts(asked: dict[str, Any], name: str, most: int) -> list[str]:
-    found = asked.get(name)
-    if not isinstance(found, list):
-        raise RequestError(f"{name}={_short(found)}: give a list of names", name)
-    if len(found) > most:
-        raise RequestError(f"{name}: {len(found)} of them; at most {most}", name)
-    return list(dict.fromkeys(_text(name, item, MAX_NAME) for item in found))
+    items = asked.get(name)
+    if not isinstance(items, list):
+        raise RequestError(f"{name}={_short(items)}: give a list of names", name)
+    if len(items) > most:
+        raise RequestError(f"{name}: {len(items)} of them; at most {most}", name)
+    return list(dict.fromkeys(_text(name, item, MAX_NAME) for item in items))
 
 
 def _text(name: str, value: Any, longest: int) -> str:
@@ -183,4 +183,4 @@ def _since(value: Any) -> dict[str, int]:
 
 
 def _short(value: Any) -> str:
-    return reprlib.repr(value)  # which goes only so deep
+    return reprlib.repr(value)  # limits depth and length

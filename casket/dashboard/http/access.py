@@ -22,21 +22,21 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-"""Sent with every response."""
+"""Security headers of every response."""
 
 NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'; sandbox"
 """The content security policy of every response except the page."""
 
 
 class Access(NamedTuple):
-    """The names that the server may be called by, and the token that clients need.
+    """The accepted names of the server, and the token that clients need.
 
-    Names are checked against a page elsewhere whose name is made to mean this machine; any port
-    will do, so that it can be forwarded.
+    Names are checked to prevent DNS rebinding. Any port is accepted, so that it can be forwarded.
 
     Attributes:
-        host: the address it listens at.
-        token: what a browser has to know; None if the server listens to this machine only.
+        host: the address that the server listens on.
+        token: the token that browsers must present; None if the server accepts only local
+            connections.
     """
 
     host: str
@@ -44,28 +44,28 @@ class Access(NamedTuple):
 
     @classmethod
     def to(cls, host: str, token: str | None) -> Access:
-        """Return the access for an address; one that other machines reach always has a token."""
+        """Return the access for an address; an address reachable from outside has a token."""
         return cls(host, token or (None if is_loopback(host) else secrets.token_urlsafe(18)))
 
     @property
     def cookie(self) -> str:
-        """The cookie of a browser that has shown the token."""
+        """The cookie value of a browser that has presented the token."""
         return hashlib.sha256(f"casket {self.token}".encode()).hexdigest()
 
     @property
     def cookie_name(self) -> str:
-        """The name of that cookie: browsers share cookies between the ports of a host."""
+        """The name of the cookie, unique because browsers share cookies between ports."""
         return f"casket_dashboard_{self.cookie[:8]}"
 
     def check(self, method: str, headers: Mapping[str, str]) -> None:
         """Check that a request is allowed.
 
         Args:
-            method: `GET` or another.
-            headers: by their names in lower case.
+            method: the HTTP method.
+            headers: the request headers, with names in lower case.
 
         Raises:
-            RequestError: it is not.
+            RequestError: the request is refused.
         """
         host = headers.get("host", "")
         self.check_name(host)
@@ -83,7 +83,7 @@ class Access(NamedTuple):
         """Check that the Host header names this server.
 
         Raises:
-            RequestError: it is not.
+            RequestError: the header names another server.
         """
         if not self._is_ours(host):
             raise RequestError(
@@ -91,7 +91,7 @@ class Access(NamedTuple):
             )
 
     def is_token(self, given: str) -> bool:
-        """Return whether a token is the right one, in the same time for any wrong one."""
+        """Return whether a token is valid, compared in constant time."""
         return self.token is not None and _same(given, self.token)
 
     def _is_known(self, headers: Mapping[str, str]) -> bool:
@@ -106,22 +106,22 @@ class Access(NamedTuple):
         name = _name_of(header)
         if name in LOOPBACK_NAMES or name == self.host.lower():
             return True
-        # An address cannot be made to mean another machine, as a name can.
+        # Unlike a name, an address cannot be rebound to another machine.
         return is_any(self.host) and (_is_address(name) or name == own_name())
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address."""
+    """Return whether an address is reachable only from this machine."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def is_any(host: str) -> bool:
-    """Return whether an address stands for all that the machine has."""
+    """Return whether an address stands for all addresses of the machine."""
     return _is_address(host) and ipaddress.ip_address(host).is_unspecified
 
 
 def own_name() -> str:
-    """Return the name of this machine in the network."""
+    """Return the network name of this machine."""
     return socket.gethostname().lower()
 
 
@@ -134,7 +134,7 @@ def _is_address(name: str) -> bool:
 
 
 def _name_of(header: str) -> str:
-    """Return the name in a Host header, which may say a port too; empty if it is malformed."""
+    """Return the name in a Host header without the port; empty if the header is malformed."""
     name, port = header.lower(), ""
     if header.startswith("["):
         name, bracket, port = name[1:].partition("]")
@@ -152,7 +152,7 @@ def _same(given: str, right: str) -> bool:
 
 def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header)
+        cookies = SimpleCookie(header)
     except CookieError:
         return ""
-    return found[name].value if name in found else ""
+    return cookies[name].value if name in cookies else ""

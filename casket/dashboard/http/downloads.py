@@ -1,4 +1,4 @@
-"""Headers under which logged files are sent, so that a browser saves them and never runs them."""
+"""Headers for logged files, so that browsers save them and never execute them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
 _RESERVED = re.compile(
     r'[<>:"|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^\.+'
 )
-"""What names of files may not hold on some system, and what hides how a name ends."""
+"""Characters that are invalid in file names on some system or that disguise the suffix."""
 
 LONGEST_NAME = 150
 LONGEST_SUFFIX = 20
-"""Bytes."""
+"""Maximum bytes of a suffix that is preserved."""
 
 
 def headers(name: str) -> dict[str, str]:
-    """Return the headers that make a browser keep a file under a harmless form of its name."""
-    # What stands before a slash is a folder, and control characters could end the header.
+    """Return headers that make a browser save a file under a sanitized name."""
+    # A part before a slash is a folder, and control characters could terminate the header.
     last = _cut(re.split(r"[/\\]", name)[-1] or "artifact")
     plain = _UNSAFE.sub("_", last)
     exact = quote(_RESERVED.sub("_", last), safe="")
@@ -32,7 +32,7 @@ def headers(name: str) -> dict[str, str]:
 
 
 def _cut(name: str) -> str:
-    """Cut a name to what every file system takes; how it ends stays."""
+    """Truncate a name to the limit of all file systems, preserving its suffix."""
     suffix = PurePosixPath(name).suffix.encode()
     if len(suffix) > LONGEST_SUFFIX:
         suffix = b""
@@ -41,13 +41,13 @@ def _cut(name: str) -> str:
 
 
 def image_type(artifact: Artifact) -> str:
-    """Return the media type of an artifact that is an image, as its first bytes say.
+    """Return the media type of an image artifact by its first bytes.
 
     Raises:
-        RequestError: it is none of the kinds that are shown.
+        RequestError: it is not a supported image.
     """
-    found = contents.image_type_of(artifact.path)
-    if found is None:
+    media_type = contents.image_type_of(artifact.path)
+    if media_type is None:
         kinds = ", ".join(contents.IMAGES)
         raise RequestError(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
-    return found
+    return media_type

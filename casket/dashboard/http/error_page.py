@@ -1,4 +1,4 @@
-"""The page for a refused request, without a script."""
+"""The page for a refused request, without scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLICY = (
     f"default-src 'none'; style-src {page.digest(_STYLE)}; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-"""The content security policy of the page."""
+"""The content security policy of the error page."""
 
 _WHERE_IT_IS = (
     "The whole address was printed in the terminal where <code>casket dashboard</code> was started."
@@ -25,11 +25,11 @@ Query = Sequence[tuple[str, str]]
 
 
 def as_page(refusal: RequestError, query: Query) -> str:
-    """Return the page that says what is missing, and where it is.
+    """Return a page that explains the refusal and how to get access.
 
     Args:
-        refusal: why nothing is shown.
-        query: what the address says.
+        refusal: the error to show.
+        query: the query of the URL.
     """
     asked = _token_form(query) if refusal.parameter == "token" else ""
     return (
@@ -51,7 +51,7 @@ def _reason(refusal: RequestError, query: Query) -> str:
 
 
 def _token_form(query: Query) -> str:
-    """Return what asks for the token; what else the address says stays as it is."""
+    """Return a form for the token that preserves the other query parameters."""
     kept = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}" />'
         for name, value in query

@@ -18,8 +18,8 @@ class AccessMiddleware:
     """Refuses requests that `Access` does not allow, and adds security headers to every response.
 
     Args:
-        app: the application behind it.
-        access: which requests are allowed.
+        app: the wrapped application.
+        access: the rules for requests.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -55,7 +55,7 @@ class AccessMiddleware:
         return True
 
     def _remember(self, request: Request) -> Response:
-        """Set a cookie in exchange for the token, and redirect to the address without it."""
+        """Set a cookie in exchange for the token and redirect to the URL without the token."""
         query = [pair for pair in request.query_params.multi_items() if pair[0] != "token"]
         response = RedirectResponse(f"/?{urlencode(query)}" if query else "/", status_code=303)
         response.set_cookie(

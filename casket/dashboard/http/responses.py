@@ -17,14 +17,14 @@ from casket.dashboard.http.access import NOTHING_RUNS
 from casket.errors import NotFound
 
 WORTH_COMPRESSING = 2_000
-"""Bytes."""
+"""Minimum bytes of a response to compress."""
 
 COMPRESSION = 2
-"""Level of gzip for a response that is sent once."""
+"""The gzip level of a response that is sent once."""
 
 
 def json_response(request: Request, plain: bytes, compressed: bytes | None = None) -> Response:
-    """Return a response of JSON, compressed if the client accepts that and it pays."""
+    """Return a JSON response, compressed if the client accepts it and the size warrants it."""
     if len(plain) < WORTH_COMPRESSING or not _accepts_gzip(request):
         return _json(plain)
     return _json(
@@ -47,7 +47,7 @@ def _json(content: bytes, headers: dict[str, str] | None = None, status: int = 2
 
 
 def csv_response(parts: Iterator[str], name: str) -> Response:
-    """Return a download of CSV, sent as it is made."""
+    """Return a CSV download that is streamed as it is generated."""
     return StreamingResponse(
         (part.encode() for part in parts),
         media_type="text/csv; charset=utf-8",
@@ -60,10 +60,10 @@ def csv_response(parts: Iterator[str], name: str) -> Response:
 
 
 def asset_response(request: Request, name: str) -> Response:
-    """Return a file of the page, or 304 if the client has it.
+    """Return a file of the page, or 304 if the client's copy is current.
 
     Raises:
-        HTTPException: there is no such file.
+        HTTPException: the file does not exist.
     """
     asset = page.asset(name)
     if asset is None:

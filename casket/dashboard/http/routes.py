@@ -41,15 +41,15 @@ from casket.writing.annotating import OPTIONS, annotate
 from casket.writing.backend import Backend
 
 COMPRESSION_OF_OVERVIEW = 6
-"""Level of gzip for a response that is kept."""
+"""The gzip level of a response that is cached."""
 
 
 class Routes:
     """Handlers of the page's requests.
 
     Args:
-        board: the files.
-        editing: whether notes and tags may be written.
+        board: the board with the files.
+        editing: whether notes and tags may be changed.
     """
 
     def __init__(self, board: Board, *, editing: bool = False) -> None:
@@ -88,7 +88,7 @@ class Routes:
         return asset_response(request, request.path_params["name"])
 
     def overview(self, request: Request) -> Response:
-        """Send everything that the table needs."""
+        """Send the data of the table."""
         version, plain, compressed = self._overview
         if version != self._board.version:
             changes = self._board.changes(after=-1)
@@ -110,11 +110,11 @@ class Routes:
         }
 
     def values(self, request: Request) -> Response:
-        """Send the last and best values of all sessions, with all their digits."""
+        """Send the last and best values of all sessions with full precision."""
         return json_response(request, json_of(self._board.values()))
 
     async def curves(self, request: Request) -> Response:
-        """Send curves."""
+        """Send the requested curves."""
         asked = CurvesRequest.read(await _body(request))
 
         def respond() -> Response:
@@ -123,7 +123,7 @@ class Routes:
         return await run_in_threadpool(respond)
 
     async def curves_csv(self, request: Request) -> Response:
-        """Send every value of curves, as CSV."""
+        """Send all values of the requested curves as CSV."""
         asked = CurvesRequest.read(await _body(request))
         return csv_response(curves.as_csv(asked, self._find), "curves.csv")
 
@@ -134,13 +134,13 @@ class Routes:
             return json_response(request, json_of(details.details(session, key, file.index)))
 
     def rows(self, request: Request) -> Response:
-        """Send some rows of a session."""
+        """Send a range of a session's rows."""
         asked = RowsRequest.read(request.query_params)
         with self._board.session_of(request.path_params["key"]) as (_, session):
             return json_response(request, json_of(details.rows(session, asked)))
 
     def rows_csv(self, request: Request) -> Response:
-        """Send all rows of a session, as CSV."""
+        """Send all rows of a session as CSV."""
         kind: Kind = choice("kind", request.query_params.get("kind", "epoch"), KINDS)
         with self._board.session_of(request.path_params["key"]) as (_, session):
             return csv_response(details.csv_lines(session, kind), f"{session.id} {kind}.csv")
@@ -173,7 +173,7 @@ class Routes:
             return details.artifact(session, request.path_params["position"])
 
     async def annotate(self, request: Request) -> Response:
-        """Write a note or tags."""
+        """Change the note or tags of a session."""
         if not self._editing:
             raise RequestError(
                 "start `casket dashboard --edit` to write notes and tags", "edit", 403
@@ -183,7 +183,7 @@ class Routes:
 
         def respond() -> Response:
             with self._board.session_of(key) as (file, session):
-                pass  # written without holding the reader off
+                pass  # release the lock, so that the reader can continue during the write
             if (obstacle := file.obstacle) is not None:
                 raise RequestError(obstacle, "session", 503)
             backend = Backend(file.place, OPTIONS)
@@ -199,7 +199,7 @@ class Routes:
         return await run_in_threadpool(respond)
 
     async def events(self, request: Request) -> Response:
-        """Stream changes."""
+        """Stream changes as server-sent events."""
         cursor = request.headers.get("last-event-id") or request.query_params.get("cursor", "")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(
@@ -232,7 +232,7 @@ class Routes:
 
     @contextlib.contextmanager
     def _find(self, key: str) -> Iterator[SessionView | None]:
-        """Find a session by its key; yield None if it was removed meanwhile."""
+        """Yield a session by its key; None if it was removed meanwhile."""
         with contextlib.ExitStack() as stack:
             try:
                 _, session = stack.enter_context(self._board.session_of(key))
@@ -243,7 +243,7 @@ class Routes:
 
 
 def _events_of(changes: Changes, before: str, board: Board) -> list[bytes]:
-    """Return the events for changes; only the last one carries the new cursor."""
+    """Return the events for changes; only the last event carries the new cursor."""
     events: list[tuple[str, Any]] = []
     if changes.files is not None:
         events.append(("files", changes.files))
@@ -267,10 +267,10 @@ def _event(name: str, data: Any, cursor: str) -> bytes:
 
 
 async def _body(request: Request) -> Any:
-    """Return the JSON in a request's body.
+    """Parse the body of a request as JSON.
 
     Raises:
-        RequestError: it is too long, or not JSON.
+        RequestError: the body is too long or not JSON.
     """
     body = b""
     async for chunk in request.stream():

@@ -1,4 +1,4 @@
-"""The server process: the application on uvicorn, and the socket it listens at."""
+"""The server: the application on uvicorn, and its listening socket."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from casket.errors import BadLocation, CasketError
 PORTS_TRIED = 20
 BACKLOG = 128
 PATIENCE_AT_THE_END = 2
-"""Seconds that a download may go on after Ctrl-C."""
+"""Seconds that a download may continue after Ctrl-C."""
 
 
 def application(board: Board, access: Access, *, editing: bool = False) -> ASGIApp:
     """Return the application that serves a board.
 
     Args:
-        board: the files.
-        access: which requests are allowed.
-        editing: whether notes and tags may be written.
+        board: the board with the files.
+        access: the rules for requests.
+        editing: whether notes and tags may be changed.
     """
     app = Starlette(
         routes=Routes(board, editing=editing).all(),
@@ -47,12 +47,12 @@ def application(board: Board, access: Access, *, editing: bool = False) -> ASGIA
 
 
 class Server(uvicorn.Server):
-    """A server that stops at once, even while pages are connected to the stream of changes.
+    """A server that stops immediately, even while pages are connected to the stream of changes.
 
     Args:
-        board: the files.
-        access: which requests are allowed.
-        editing: whether notes and tags may be written.
+        board: the board with the files.
+        access: the rules for requests.
+        editing: whether notes and tags may be changed.
     """
 
     def __init__(self, board: Board, access: Access, *, editing: bool = False) -> None:
@@ -72,22 +72,22 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End the streams, then the server."""
-        # Streams that are cut off at the end are no error.
+        # Interrupted streams are not an error at shutdown.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._board.close()
         super().handle_exit(sig, frame)
 
     def end(self) -> None:
-        """Stop the server, from another thread."""
+        """Stop the server from another thread."""
         self._board.close()
         self.should_exit = True
 
 
 def listen(host: str, port: int, *, is_chosen: bool) -> socket.socket:
-    """Listen at an address; unless the port was chosen, at the next one that is free.
+    """Listen on an address; unless the port was chosen, use the next free port.
 
     Raises:
-        BadLocation: it cannot be listened at.
+        BadLocation: listening on the address fails.
     """
     last = port if is_chosen or port == 0 else port + PORTS_TRIED
     for tried in range(port, last + 1):
@@ -101,7 +101,8 @@ def listen(host: str, port: int, *, is_chosen: bool) -> socket.socket:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    # With its protocol named: without, asyncio leaves Nagle's delay on, 40 ms for each answer.
+    # The protocol is given explicitly; otherwise, asyncio keeps Nagle's algorithm enabled, which
+    # delays each response by 40 ms.
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     family, kind, protocol, _, place = addresses[0]
     listener = socket.socket(family, kind, protocol)

@@ -1,8 +1,8 @@
-"""What the server knows: the files it watches, the rows of their sessions, and what changed when.
+"""The state of the server: the watched files, the rows of their sessions, and a log of changes.
 
-Each file is read by a thread of its own, which also makes the rows; questions are answered by
-others. A change gets the next number, and a page that says which number it has seen gets what
-came after.
+Each file is read by its own thread, which also creates the rows; requests are answered by other
+threads. Changes are numbered, and a page that sends the last number it has seen receives the
+changes after it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Made = TypeVar("Made")
 LOOK_INTERVAL = 0.25
 REMOTE_LOOK_INTERVAL = 2.0
 TRY_AGAIN_INTERVAL = 5.0
-"""Seconds between two tries to read a store elsewhere that could not be read."""
+"""Seconds between two attempts to read an unreachable remote store."""
 
 LIVENESS_INTERVAL = 3.0
 PATIENCE = 3.0
-"""Seconds to wait until what was written is read."""
+"""Seconds to wait until a written change is read."""
 
 LONGEST_VERSION = 15
-"""Digits."""
+"""Maximum digits of a version number."""
 
 PUBLISHING_INTERVAL = 0.5
 PUBLISHING_SHARE = 0.2
-"""How much of the time may go into making rows while much is written."""
+"""Maximum share of the time spent on creating rows."""
 
 
 class Published(NamedTuple):
@@ -45,8 +45,8 @@ class Published(NamedTuple):
 
     Attributes:
         version: the number of its last change.
-        status: how the session stood.
-        text: the row.
+        status: the status of the session.
+        text: the row as JSON.
         metrics: the flat names of its metrics.
     """
 
@@ -57,15 +57,15 @@ class Published(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What came after a number.
+    """The changes after a version number.
 
     Attributes:
-        version: the number of the last change in it.
-        rows: the rows that changed, as JSON.
-        metrics: the flat names of metrics that no row before had.
-        removed: the keys of the sessions that are gone.
-        files: what is shown of the files; None if nothing changed.
-        experiments: what is shown of the experiments; None if nothing changed.
+        version: the number of the last change.
+        rows: the changed rows as JSON.
+        metrics: the flat names of new metrics.
+        removed: the keys of removed sessions.
+        files: the descriptions of the files; None if unchanged.
+        experiments: the descriptions of the experiments; None if unchanged.
     """
 
     version: int
@@ -81,13 +81,13 @@ class Board:
 
     Args:
         urls: paths or URLs.
-        say: is called with what a terminal should show.
+        say: called with messages for the terminal.
 
     Raises:
-        BadLocation: one of `urls` names no place.
+        BadLocation: a URL is not a valid location.
 
     Attributes:
-        id: tells this server from others.
+        id: a unique id of this server.
         version: the number of the last change.
     """
 
@@ -101,7 +101,7 @@ class Board:
         self._removed: dict[str, int] = {}
         self._metrics: dict[str, int] = {}
         self._experiments: dict[int, list[dict[str, Any]]] = {}
-        # As published: what is said of a file follows the rows that were read from it.
+        # As published: the description of a file is updated after the rows read from it.
         self._described = [file.described() for file in self.files]
         self._files_version = self._experiments_version = 0
         self._lock = threading.Lock()
@@ -115,35 +115,35 @@ class Board:
         ]
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the reading threads."""
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Stop reading, and tell the listeners."""
+        """Stop the reading threads and notify the listeners."""
         self._closing.set()
         for file in self.files:
             file.wake.set()
         self._tell()
 
     def join(self, seconds: float) -> None:
-        """Wait until nothing is read any more."""
+        """Wait for the reading threads to end."""
         for thread in self._threads:
             thread.join(seconds)
 
     @property
     def is_closing(self) -> bool:
-        """Whether it is to end."""
+        """Whether `close` was called."""
         return self._closing.is_set()
 
     @property
     def listeners(self) -> int:
-        """How many are told."""
+        """The number of registered listeners."""
         return len(self._listeners)
 
     @contextlib.contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Call a function, from any thread, whenever something changed."""
+        """Call a function after every change, from any thread."""
         self._listeners.add(listener)
         try:
             yield
@@ -151,18 +151,18 @@ class Board:
             self._listeners.discard(listener)
 
     def cursor(self, version: int) -> str:
-        """Return what a page says to get what came after a number."""
+        """Return the cursor with which a page requests the changes after a version number."""
         return f"{self.id}.{version}"
 
     def version_of(self, cursor: str) -> int | None:
-        """Return the number in a cursor; None if it is of another server, or of no change yet."""
+        """Return the version in a cursor; None if it is of another server or too high."""
         name, _, number = cursor.partition(".")
         if name != self.id or not number.isdecimal() or len(number) > LONGEST_VERSION:
             return None
         return int(number) if int(number) <= self.version else None
 
     def changes(self, after: int) -> Changes:
-        """Return what changed after a number; after -1 all there is."""
+        """Return the changes after a version number; -1 returns everything."""
         with self._lock:
             return Changes(
                 self.version,
@@ -176,16 +176,16 @@ class Board:
             )
 
     def row(self, key: str) -> bytes:
-        """Return the row of a session, made now."""
+        """Return the current row of a session."""
         with self.session_of(key) as (file, session):
             return _as_json(session, key, file.index).text
 
     @contextlib.contextmanager
     def session_of(self, key: str) -> Iterator[tuple[WatchedFile, SessionView]]:
-        """Find a session, and hold what is added to its file off while it is looked at.
+        """Yield a session and its file, locked against changes.
 
         Raises:
-            RequestError: there is no such session, or its file cannot be read.
+            RequestError: the session does not exist, or its file cannot be read.
         """
         index, _, session_id = key.partition(".")
         if not index.isdecimal() or len(index) > 6 or int(index) >= len(self.files):
@@ -201,13 +201,13 @@ class Board:
         raise RequestError(f"session {key!r} is not there (any more)", "session", 404)
 
     def read_now(self, file: WatchedFile) -> None:
-        """Wait until what was just written to a file was read, for a few seconds at most."""
+        """Wait, at most a few seconds, until a change just written to a file is read."""
         enough, patience = file.looks + 2, time.monotonic() + PATIENCE
         while file.looks < enough and time.monotonic() < patience:
             file.wake.set()
             time.sleep(0.01)
 
-    # What the threads that read do.
+    # The reading threads.
 
     def _watch(self, file: WatchedFile) -> None:
         pace = _Pace()
@@ -238,12 +238,12 @@ class Board:
             file.note(ended)
 
     def _no_longer_running(self, file: WatchedFile) -> set[str]:
-        """Return the ids of the sessions that are shown running and are not."""
+        """Return the ids of sessions that are shown as running but have ended."""
         with self._lock:
             shown = [key for key, row in self._rows.items() if row.status == "running"]
         ids = [key.partition(".")[2] for key in shown if key.startswith(f"{file.index}.")]
-        found = ((name, file.sessions.get(name)) for name in ids)
-        return {name for name, session in found if session and session.status != "running"}
+        sessions = ((name, file.sessions.get(name)) for name in ids)
+        return {name for name, session in sessions if session and session.status != "running"}
 
     def _is_described(self, file: WatchedFile) -> bool:
         return self._described[file.index] == file.described()
@@ -256,7 +256,7 @@ class Board:
         self._tell()
 
     def _publish(self, file: WatchedFile, pace: _Pace) -> None:
-        """Make the rows of the sessions that changed; only this thread changes the sessions."""
+        """Publish the rows of changed sessions; only this thread changes the sessions."""
         with pace:
             changed, sessions = file.pop_changed(), file.sessions
             made = {name: self._made(file, name, _as_json) for name in sessions if name in changed}
@@ -268,20 +268,20 @@ class Board:
         self._tell()
 
     def values(self) -> dict[str, Any]:
-        """Return the last and best values of all sessions that can be shown, by key."""
-        found = {}
+        """Return the last and best values of all displayable sessions by key."""
+        values_by_key = {}
         for file in self.files:
             for session_id in list(file.sessions):
                 with file.lock:
                     values = self._made(file, session_id, _values)
                 if values is not None:
-                    found[_key(file, session_id)] = values
-        return found
+                    values_by_key[_key(file, session_id)] = values
+        return values_by_key
 
     def _made(
         self, file: WatchedFile, session_id: str, make: Callable[[SessionView, str, int], Made]
     ) -> Made | None:
-        """Return what is made of a session; None, and say so, if it cannot be."""
+        """Return the result of `make` for a session; on failure, print the reason, return None."""
         key = _key(file, session_id)
         try:
             return make(file.sessions[session_id], key, file.index)
@@ -312,7 +312,7 @@ class Board:
             self._experiments_version = self.version
 
     def _say_once(self, about: str, text: str) -> None:
-        """Say what is wrong with a file or a session, unless that is what was last said of it."""
+        """Print a message about a file or session unless it repeats the previous message."""
         if self._said.get(about) != text:
             self._said[about] = text
             self._say(text)
@@ -323,7 +323,7 @@ class Board:
 
 
 class _Pace:
-    """Says when to make rows, which takes no more than a share of the time, and when to check."""
+    """Schedules publishing, limited to a share of the time, and checks for ended sessions."""
 
     def __init__(self) -> None:
         self._next = 0.0

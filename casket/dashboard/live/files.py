@@ -1,4 +1,4 @@
-"""An experiment file that is kept open to read, and looked at again and again."""
+"""An experiment file that is kept open for reading and checked for changes."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from casket.stores.base import Store, StoreOptions
 from casket.stores.location import locate
 
 Looks = dict[str, tuple[int, int, int]]
-"""Inode, size and time of a file, and of what a database has beside it."""
+"""Inode, size and modification time of a file and of a database's log beside it."""
 
 State = Literal["reading", "ready", "broken", "lost"]
 
 
 class WatchedFile:
-    """A store that is read, and read on when something was added.
+    """A store that is read incrementally as records are added.
 
-    It is opened to read: no lock is taken, nothing written. One thread calls `read`; others hold
-    `lock` while they look at sessions.
+    It is opened for reading, without locking or writing. A single thread calls `read`; other
+    threads hold `lock` while they access sessions.
 
     Args:
-        url: a path or URL.
-        index: its place among the files of the page.
+        url: the path or URL of the store.
+        index: its index among the files of the page.
 
     Raises:
-        BadLocation: `url` names no place.
+        BadLocation: `url` is not a valid location.
 
     Attributes:
-        name: what it is called in short.
-        place: where it is.
+        name: a short name.
+        place: its location.
         state: `reading`, `ready`, `broken` (never read) or `lost` (read before).
-        error: why it cannot be read, and what to do; None if it can.
+        error: the reason it cannot be read, with advice; None if it can.
         lock: held while records are added.
-        looks: how many times it was looked at.
-        wake: set to have it looked at now.
-        has_news: whether anything changed since `pop_changed` was last called.
+        looks: the number of completed checks for changes.
+        wake: set to check for changes immediately.
+        has_news: whether anything changed since the last call of `pop_changed`.
     """
 
     def __init__(self, url: str, index: int) -> None:
@@ -69,21 +69,21 @@ class WatchedFile:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a file of this machine, so that looking for changes costs nothing."""
+        """Whether it is a local file, so that checks for changes are cheap."""
         return not self.place.url
 
     @property
     def sessions(self) -> dict[str, SessionView]:
-        """The sessions by id, in the order they began."""
+        """The sessions by id, in order of start."""
         return self._fold.sessions
 
     @property
     def experiments(self) -> list[Any]:
-        """The experiments, in the order they were created."""
+        """The experiments, in order of creation."""
         return list(self._fold.experiments.values())
 
     def described(self) -> dict[str, Any]:
-        """Return what the page shows of it."""
+        """Return the description of the file on the page."""
         return {
             "name": self.name,
             "place": str(self.place),
@@ -92,17 +92,17 @@ class WatchedFile:
         }
 
     def read(self) -> Iterator[None]:
-        """Read what was added; pause after every so many records."""
+        """Read added records, yielding after each chunk."""
         seen = self._look()
         if seen is None or seen != self._seen or self._fold.find_gone():
-            # Before it is read: one that does not change is not tried again if that fails.
+            # Set before reading, so that an unchanged file is not read again after a failure.
             self._seen = seen
             yield from self._read()
             self.state, self.error = "ready", None
         self.looks += 1
 
     def _read(self) -> Iterator[None]:
-        """Read to the end; what was shown of another file at this place stays until then."""
+        """Read to the end; the sessions of a replaced file stay visible until then."""
         reader = self._reader or self._opened()
         for new in reader.chunks():
             with self.lock:
@@ -115,7 +115,7 @@ class WatchedFile:
                 self.note(self._fold.sessions.keys())
 
     def _opened(self) -> Reader:
-        # Located again: the content of a file says which store it is.
+        # Located again, because the kind of store depends on the content of the file.
         self.place = locate(self._url)
         self._store = self.place.open(StoreOptions(), writing=False)
         reader = self._reader = Reader(self._store, self._new_fold, lock=self.lock)
@@ -125,7 +125,7 @@ class WatchedFile:
 
     @property
     def obstacle(self) -> str | None:
-        """Why nothing may be added to it now; None if it may."""
+        """The reason the file cannot be written now; None if it can."""
         try:
             self._look()
         except OSError as error:
@@ -133,7 +133,7 @@ class WatchedFile:
         return self.error
 
     def _look(self) -> Looks | None:
-        """Return what tells that a file of this machine was written to; None for any other."""
+        """Return the values that change when a local file is written; None for a remote store."""
         if not self.is_local:
             return None
         try:
@@ -143,33 +143,33 @@ class WatchedFile:
             raise NotFound(str(self.place), advice) from None
 
     def note(self, sessions: Iterable[str]) -> None:
-        """Note the ids of sessions that changed."""
+        """Mark sessions as changed."""
         self._changed.update(sessions)
         self.has_news = True
 
     def pop_changed(self) -> set[str]:
-        """Return the ids of the sessions that changed since the last time."""
+        """Return the ids of the sessions that changed since the last call."""
         changed, self._changed, self.has_news = self._changed, set(), False
         return changed
 
     def fail(self, error: Exception) -> None:
-        """Take note that it cannot be read now; what was read before stays."""
+        """Record a read error; sessions read before stay."""
         self.state = "lost" if self.state in {"ready", "lost"} else "broken"
         self.error = _reason(error)
         if isinstance(error, OSError):
-            self._seen = None  # it may be read next time, without a change to it
+            self._seen = None  # the next attempt may succeed without a change of the file
         if self.is_local:
             self.close()
 
     def close(self) -> None:
-        """Free what is open; what was read stays."""
+        """Close the store; sessions read before stay."""
         if self._store is not None:
             self._store.close()
             self._store = self._reader = None
 
 
 def _about(record: Record, fold: Fold) -> Iterable[str]:
-    """Return whom a record is about; what is said of an experiment changes all its sessions."""
+    """Return the ids of the sessions that a record changes; an experiment's tags change all."""
     if "session" in record:
         return (record["session"],)
     if record["kind"] in {"experiment", "tag"}:
@@ -179,14 +179,14 @@ def _about(record: Record, fold: Fold) -> Iterable[str]:
 
 
 def _looks(path: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Yield inode, size and time of a file, and of what a database has beside it."""
-    found = path.stat()
-    yield "file", (found.st_ino, found.st_size, found.st_mtime_ns)
-    # SQLite puts it beside the file that a symbolic link stands for.
+    """Yield inode, size and modification time of a file and of a database's log beside it."""
+    stat = path.stat()
+    yield "file", (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    # SQLite creates the log beside the target of a symbolic link.
     log = Path(f"{os.path.realpath(path)}-wal")
     if log.exists():
-        found = log.stat()
-        yield "log", (found.st_ino, found.st_size, found.st_mtime_ns)
+        stat = log.stat()
+        yield "log", (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _reason(error: Exception) -> str:
