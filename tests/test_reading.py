@@ -797,11 +797,14 @@ with model.session({"lr": float("inf")}) as session:
         time.sleep(0.02)
 """
     with casket.open(file_url) as runs:
-        followed = runs.follow(poll=0.01, timeout=1.5)
+        followed = runs.follow(poll=0.01, timeout=60)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         child = subprocess.Popen([sys.executable, "-c", code, file_url], env=environment)
-        records = list(followed)
+        records = []
+        while not records or records[-1]["kind"] != "end":
+            records.append(next(followed))
         assert child.wait() == 0
+        assert list(runs.follow(poll=0.01, timeout=0.1)) == []
     kinds = [record["kind"] for record in records if record["kind"] != "meta"]
     assert kinds == ["session", *["epoch"] * 5, "end"]
     assert records[0]["body"]["params"] == {"lr": float("inf")}
