@@ -31,6 +31,7 @@ from casket.errors import (
     UnstorableValue,
 )
 from casket.experiment import Experiment, Model
+from casket.locate import register_store
 from casket.session import Session
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ __all__ = [
     "StoreUnavailable",
     "UnstorableValue",
     "open",
+    "register_store",
 ]
 
 # What a training script does not need is imported when it is asked for. What needs a framework is

@@ -216,8 +216,9 @@ class MissingDependency(CasketError, ImportError):
     """A package that an extra of casket brings is not installed."""
 
     @staticmethod
-    def sentence(package: str, extra: str) -> str:
-        return f"{package} is not installed: pip install 'casket[{extra}]'"
+    def sentence(package: str, extra: str | None, distribution: str = "casket") -> str:
+        advice = f": pip install '{distribution}[{extra}]'" if extra else ""
+        return f"{package} is not installed{advice}"
 
 
 def missing(error: ModuleNotFoundError, package: str, extra: str) -> ImportError:
