@@ -29,6 +29,7 @@ from casket.errors import (
     StoreUnavailable,
     UnstorableValue,
 )
+from casket.stores.location import register_store
 from casket.writing.experiment import Experiment, Model
 from casket.writing.refusal import ExistingParamsException
 from casket.writing.session import Session
@@ -63,6 +64,7 @@ __all__ = [
     "StoreUnavailable",
     "UnstorableValue",
     "open",
+    "register_store",
 ]
 
 # Names that a training script does not need are imported on first access. Names that need a

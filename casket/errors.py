@@ -164,8 +164,9 @@ class MissingDependency(CasketError, ImportError):
     """An optional dependency, installed by an extra of casket, is missing."""
 
     @staticmethod
-    def sentence(package: str, extra: str) -> str:
-        return f"{package} is not installed: pip install 'casket[{extra}]'"
+    def sentence(package: str, extra: str | None, distribution: str = "casket") -> str:
+        advice = f": pip install '{distribution}[{extra}]'" if extra else ""
+        return f"{package} is not installed{advice}"
 
 
 def missing(error: ModuleNotFoundError, package: str, extra: str) -> ImportError:

@@ -56,11 +56,12 @@ class Heads(Protocol):
 
 
 class StoreOptions(NamedTuple):
-    """What may be chosen about a store; `Experiment.use` documents what is not listed here.
+    """How a store is opened; `Experiment.use` documents what is not listed here.
 
     Attributes:
         create: whether an append creates a file of this machine that is missing.
-        heads: what repeats the heads if the place holds another file; None repeats none.
+        heads: finds what to repeat if the place holds another file; None repeats nothing.
+        writing: whether an append may create and change anything.
     """
 
     sync: Sync = "session"
@@ -68,6 +69,7 @@ class StoreOptions(NamedTuple):
     offline: Offline = "refuse"
     create: bool = True
     heads: Heads | None = None
+    writing: bool = True
 
     def checked(self) -> StoreOptions:
         """Return these options.
@@ -81,6 +83,9 @@ class StoreOptions(NamedTuple):
         if not self.flush_timeout >= 0:
             raise BadLocation(f"flush_timeout={self.flush_timeout!r}: give seconds, 0 or more")
         return self
+
+
+DEFAULTS = StoreOptions()
 
 
 class Chosen(TypedDict, total=False):
@@ -119,7 +124,14 @@ class Filters(NamedTuple):
 
 
 class Store(Protocol):
-    """An ordered, append-only sequence of records, shared by threads, processes and hosts."""
+    """An ordered, append-only sequence of records, shared by threads, processes and hosts.
+
+    A class of stores is called as `Class(url, options)`, with `StoreOptions`; nothing is created
+    before the first append. If it has an attribute `drops_copies` that is true, an append leaves
+    out records that are stored already, by their `writer` and `n`, and returns the number of the
+    last one all the same: then a journal of this machine is put before it, so that writing does
+    not wait for it. If it has an attribute `files`, that is the folder of its artifacts.
+    """
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         """Append `records` at the end, all of them or none.

@@ -35,22 +35,15 @@ class BlitzStore:
 
     Args:
         url: `blitz:` and the folder.
-        writing: whether appending may create and change it.
-        sync: as other stores have it; BlitzDB never syncs.
-        heads: finds what to repeat if the folder was removed or replaced.
+        options: how to open it; BlitzDB never syncs.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        writing: bool = True,
-        sync: base.Sync = "session",  # noqa: ARG002 - BlitzDB never syncs
-        heads: base.Heads | None = None,
-    ) -> None:
+    drops_copies = True
+
+    def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._path = Path(url.removeprefix("blitz:"))
-        self._writing = writing
-        self._heads = heads
+        self._writing = options.writing
+        self._heads = options.heads
         self._seen: base.Numbered | None = None
         self._has_appended = False
         self.after_fork()

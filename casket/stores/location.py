@@ -1,7 +1,7 @@
 """From what the user typed to the store that is meant.
 
-An existing file is recognised by what it holds, a new one by its name. To add a store, add its
-scheme or its suffixes here, beside the module and the extra that bring it.
+An existing file is recognised by what it holds, a new one by its name, a store elsewhere by the
+scheme of its URL: `register_store`, and the entry points of the group `casket.stores`.
 """
 
 from __future__ import annotations
@@ -12,30 +12,21 @@ import re
 import sys
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from casket.errors import BadLocation
+from casket.errors import BadLocation, MissingDependency
 from casket.stores import base
 from casket.system.secrets import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from casket.format.artifacts import ArtifactFolder
     from casket.stores.inspection import Inspection
 
-_STORES = {
-    "json": ("casket.stores.jsonfile.store", "JsonStore"),
-    "sqlite": ("casket.stores.sqlite.store", "SqliteStore"),
-    "postgres": ("casket.stores.postgres", "PostgresStore"),
-    "mongo": ("casket.stores.mongo", "MongoStore"),
-    "sftp": ("casket.stores.sftp.store", "SftpStore"),
-    "blitz": ("casket.stores.blitz", "BlitzStore"),
-}
-_SCHEMES = {
-    "postgresql": "postgres",
-    "postgres": "postgres",
-    "mongodb": "mongo",
-    "mongodb+srv": "mongo",
-}
+ENTRY_POINTS = "casket.stores"
+"""The group of entry points by which installed packages bring stores."""
+
 _INSPECTIONS = {
     "json": ("casket.stores.jsonfile.check", "JsonInspection"),
     "sqlite": ("casket.stores.sqlite.check", "SqliteInspection"),
@@ -55,13 +46,103 @@ _FORMS = (
 _ON_ANOTHER_MACHINE = re.compile(r"[^@/\\]+@(\[[^\]]+\]|[^@:/\\]+):")
 
 
+class Registered(NamedTuple):
+    """A class of stores, imported when it is needed.
+
+    Attributes:
+        path: `package.module:Class`.
+        extra: the extra that installs what the class needs.
+        distribution: the distribution with that extra.
+    """
+
+    path: str
+    extra: str | None = None
+    distribution: str = ""
+
+    def load(self) -> Callable[[Any, base.StoreOptions], base.Store]:
+        """Import the class.
+
+        Raises:
+            MissingDependency: a package is not installed.
+            BadLocation: its module has no such class.
+        """
+        module, _, name = self.path.partition(":")
+        try:
+            found: Callable[[Any, base.StoreOptions], base.Store]
+            found = getattr(importlib.import_module(module), name)
+        except MissingDependency:
+            raise
+        except ModuleNotFoundError as error:
+            raise MissingDependency(error.name, self.extra, self.distribution) from error
+        except AttributeError as error:
+            raise BadLocation(f"{self.path} cannot be imported: {error}") from error
+        return found
+
+
+def register_store(scheme: str, path: str, extra: str | None = None) -> None:
+    """Let URLs of a scheme mean a store of one's own.
+
+    A package that is installed does better with an entry point of the group `casket.stores`: then
+    every process knows the store, the command line included.
+
+    Args:
+        scheme: what stands before `://` in its URLs.
+        path: `package.module:Class`; the class is called with the URL and `StoreOptions`.
+        extra: the extra of the class's package that installs what the class needs; named in the
+            error if something cannot be imported.
+
+    Raises:
+        BadLocation: the scheme is one of casket's own, or it or `path` has another form.
+    """
+    if not _SCHEME.fullmatch(scheme) or not _CLASS.fullmatch(path):
+        raise BadLocation(
+            f"register_store({scheme!r}, {path!r}): give a scheme such as 'mystore' and a class as "
+            "'package.module:Class'"
+        )
+    if scheme in _OWN:
+        raise BadLocation(f"{scheme}:// is casket's own; choose another scheme")
+    _stores[scheme] = Registered(path, extra, path.partition(".")[0].partition(":")[0])
+
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+")
+_CLASS = re.compile(r"[\w.]+:\w+")
+_stores = {
+    scheme: Registered(f"casket.stores.{path}")
+    for scheme, path in (
+        ("json", "jsonfile.store:JsonStore"),
+        ("sqlite", "sqlite.store:SqliteStore"),
+        ("postgresql", "postgres:PostgresStore"),
+        ("postgres", "postgres:PostgresStore"),
+        ("mongodb", "mongo:MongoStore"),
+        ("mongodb+srv", "mongo:MongoStore"),
+        ("sftp", "sftp.store:SftpStore"),
+        ("blitz", "blitz:BlitzStore"),
+        ("memory", "memory:MemoryStore"),
+    )
+}
+_OWN = frozenset(_stores)
+_WITHOUT_URL = frozenset({"json", "sqlite", "memory"})
+
+
+def _registered(scheme: str) -> Registered | None:
+    """Return the class for a scheme; packages are asked for one that nobody has registered."""
+    if scheme not in _stores:
+        from importlib import metadata  # takes time to load
+
+        for point in metadata.entry_points(group=ENTRY_POINTS, name=scheme):
+            extra = point.extras[0] if point.extras else None
+            distribution = point.dist.name if point.dist else ""
+            _stores[scheme] = Registered(f"{point.module}:{point.attr}", extra, distribution)
+    return _stores.get(scheme)
+
+
 class Place(NamedTuple):
     """Where a store is.
 
     Shown, the URL has `***` for its password; pickled, it has none.
 
     Attributes:
-        kind: `json`, `sqlite`, `sftp`, `postgres`, `mongo`, `blitz` or `memory`.
+        kind: `json`, `sqlite`, `memory`, or the scheme of the URL.
         path: the file; the folder of the process for a store in memory; for a store elsewhere, the
             folder of this machine where its artifacts are.
         url: of a store elsewhere, with its password; else empty.
@@ -83,10 +164,11 @@ class Place(NamedTuple):
             f"Place(kind={self.kind!r}, path={self.path!r}, url={str(self) if self.url else ''!r})"
         )
 
-    def __reduce__(self) -> tuple[type[Place], tuple[str, Path, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         from casket.stores import urls
 
-        return Place, (self.kind, self.path, urls.without_password(self.url))
+        url = urls.without_password(self.url)
+        return _received, (self.kind, self.path, url, _registered(self.kind))
 
     def __copy__(self) -> Place:
         return self
@@ -97,10 +179,10 @@ class Place(NamedTuple):
     def open(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
         """Open the store; nothing is created before the first append.
 
-        One elsewhere gets a journal before it, if it is opened to write.
+        A journal is put before a store that drops copies, if it is opened to write.
         """
         store = self.direct(options, writing=writing)
-        if self.url and writing:
+        if writing and getattr(store, "drops_copies", False):
             from casket.stores import urls
             from casket.stores.remote.spool import Spool
 
@@ -109,21 +191,13 @@ class Place(NamedTuple):
 
     def direct(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
         """Open the store without a journal before it."""
-        if self.kind == "memory":
-            from casket.stores.memory import MemoryStore
+        return self._class()(self.url or self.path, options._replace(writing=writing))
 
-            return MemoryStore()
-        module, name = _STORES[self.kind]
-        make = getattr(importlib.import_module(module), name)
-        local = {} if self.url else {"create": options.create}
-        store: base.Store = make(
-            self.url or self.path,
-            writing=writing,
-            sync=options.sync,
-            heads=options.heads,
-            **local,
-        )
-        return store
+    def _class(self) -> Callable[[Any, base.StoreOptions], base.Store]:
+        registered = _registered(self.kind)
+        if registered is None:
+            raise BadLocation(_unknown(str(self)))
+        return registered.load()
 
     def inspection(self) -> Inspection:
         """Return what looks at all of the store's file, damaged or not.
@@ -158,6 +232,12 @@ class Place(NamedTuple):
             folder = ArtifactFolder(Path(tempfile.mkdtemp(prefix="casket-")))
             weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
             return folder
+        if self.kind not in _OWN and hasattr(self._class(), "files"):
+            store: Any = self.direct(base.DEFAULTS, writing=False)
+            try:
+                return ArtifactFolder(Path(store.files))
+            finally:
+                store.close()
         if self.url:
             return ArtifactFolder(self.path)
         return ArtifactFolder(self.path.with_name(f"{self.path.name}.files"))
@@ -180,18 +260,33 @@ def locate(url: str | os.PathLike[str]) -> Place:
         folder = _local(text[len(_BLITZ_SCHEME) :])
         return Place("blitz", folder.with_name(f"{folder.name}.files"), f"blitz:{folder}")
     scheme = text.partition("://")[0]
-    if "://" in text and scheme in _SCHEMES:
-        from casket.stores import urls
-
-        return _elsewhere(_SCHEMES[scheme], urls.checked(text))
     if text.startswith("sftp://") or (isinstance(url, str) and _is_on_another_machine(url)):
         from casket.stores.sftp.address import Address
 
         return _elsewhere("sftp", str(Address.read(text)))
     if "://" in text:
-        raise BadLocation(f"{redact(text)}: this casket has no such store; {_FORMS}")
+        if scheme in _WITHOUT_URL or _registered(scheme) is None:
+            raise BadLocation(_unknown(redact(text)))
+        from casket.stores import urls
+
+        return _elsewhere(scheme, urls.checked(text))
     path = _local(text)
     return Place(_kind_of(path), path)
+
+
+def _received(kind: str, path: Path, url: str, registered: Registered) -> Place:
+    """Return a place that was pickled where its store may have been registered by a script."""
+    _stores.setdefault(kind, registered)
+    return Place(kind, path, url)
+
+
+def _unknown(shown: str) -> str:
+    """Return the message for a URL of a scheme that nobody has registered."""
+    from importlib import metadata
+
+    others = {*_stores, *metadata.entry_points(group=ENTRY_POINTS).names} - _OWN
+    registered = f"; also registered: {', '.join(sorted(others))}" if others else ""
+    return f"{shown}: this casket has no such store; {_FORMS}{registered}"
 
 
 def _is_on_another_machine(text: str) -> bool:

@@ -16,7 +16,7 @@ from casket.system import forks
 class MemoryStore:
     """Keeps records, encoded so that nobody can change them from outside, in a list."""
 
-    def __init__(self) -> None:
+    def __init__(self, *_: object) -> None:
         self._lines: list[tuple[int, bytes]] = []
         self._last = 0
         self.after_fork()

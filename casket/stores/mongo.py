@@ -108,27 +108,19 @@ class MongoStore:
     Args:
         url: such as `mongodb://user@host/database`. Without a password, it is taken from
             `$CASKET_PASSWORD`.
-        writing: whether appending may create the collections.
-        sync: means nothing here: every append is synced by the servers before it returns.
-        heads: finds what to repeat if the collections were dropped.
+        options: how to open it; the servers sync every append before it returns.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        writing: bool = True,
-        sync: base.Sync = "session",
-        heads: base.Heads | None = None,
-    ) -> None:
-        del sync
+    drops_copies = True
+
+    def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._url = urls.checked(url)
         self._shown = urls.shown(url)
         self._name = _database_name(url, self._shown)
-        self._writing = writing
+        self._writing = options.writing
         self._client: pymongo.MongoClient[_Document] | None = None
         self._is_ready = False
-        self._heads = heads
+        self._heads = options.heads
         # What was appended since the last look whether it is still there, and the last of it.
         self._doubtful: list[Record] = []
         self._appended: Record | None = None

@@ -157,25 +157,19 @@ class PostgresStore:
     Args:
         url: such as `postgresql://user@host/database`. Without a password, it is taken from
             `$CASKET_PASSWORD`, or from where libpq looks.
-        writing: whether appending may create the tables.
-        sync: with `always` the server syncs every append though it is set otherwise.
-        heads: finds what to repeat if the tables were dropped.
+        options: how to open it; with `sync="always"` the server syncs every append though it is
+            set otherwise.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        writing: bool = True,
-        sync: base.Sync = "session",
-        heads: base.Heads | None = None,
-    ) -> None:
+    drops_copies = True
+
+    def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._shown = urls.shown(urls.checked(url))
         self._parameters = _parameters(url, self._shown)
-        self._writing = writing
-        self._heads = heads
+        self._writing = options.writing
+        self._heads = options.heads
         self._appended: Record | None = None
-        self._settings = _SETTINGS + _DURABLE * (sync == "always")
+        self._settings = _SETTINGS + _DURABLE * (options.sync == "always")
         self._connection: _Connection | None = None
         self._has_tables = False
         self._lock = RLock()

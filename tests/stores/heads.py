@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from casket.format.records import Record, Writer, covers
-from casket.stores.base import LOOK_INTERVAL, Store
+from casket.stores.base import DEFAULTS, LOOK_INTERVAL, Store, StoreOptions
 from casket.testing import record
 
 WRITER = Writer()
@@ -41,10 +41,10 @@ class Repeating:
         ]
 
 
-def opened(make: Callable[..., Store]) -> tuple[Store, Repeating]:
+def opened(make: Callable[..., Store], options: StoreOptions = DEFAULTS) -> tuple[Store, Repeating]:
     """Open a store with the hook."""
     heads = Repeating()
-    store = heads.store = make(heads=heads)
+    store = heads.store = make(options._replace(heads=heads))
     return store, heads
 
 

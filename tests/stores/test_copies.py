@@ -15,6 +15,7 @@ import pytest
 import casket
 from casket import Experiment
 from casket.format.records import Record, Writer, deletion
+from casket.stores.base import StoreOptions
 from casket.stores.jsonfile import scan
 from casket.stores.jsonfile.check import JsonInspection
 from casket.stores.jsonfile.store import JsonStore
@@ -111,7 +112,7 @@ def test_a_copy_of_a_file_that_is_written_meanwhile_is_read_whole(
         expected = last_version(copy, found, history)
         path.write_bytes(copy)
         with casket_warnings() as said:
-            numbered = list(JsonStore(path, writing=False).records())
+            numbered = list(JsonStore(path, StoreOptions(writing=False)).records())
         assert numbered == list(enumerate(expected, 1)), copy
         assert said == []
 
@@ -120,10 +121,10 @@ def test_such_a_copy_is_filtered_and_followed_as_the_file_is(path: Path) -> None
     found = versions(path, HISTORIES["a session"])
     for copy in copies(found):
         path.write_bytes(copy)
-        reader = JsonStore(path, writing=False)
+        reader = JsonStore(path, StoreOptions(writing=False))
         everything = list(reader.records())
         for filters in ({"session": "s1"}, {"claim": "c"}, {"kinds": {"session", "end"}}):
-            chosen = list(JsonStore(path, writing=False).records(**filters))  # type: ignore[arg-type]
+            chosen = list(JsonStore(path, StoreOptions(writing=False)).records(**filters))  # type: ignore[arg-type]
             assert chosen == [
                 (n, r)
                 for n, r in everything
@@ -197,7 +198,7 @@ def test_the_first_record_of_an_emptied_file_may_be_covered(path: Path) -> None:
     whole = stored(store)
     for k in range(len(TAIL) + 1):
         path.write_bytes(text[:start_of_lines] + TAIL[:k] + text[start_of_lines + k :])
-        assert stored(JsonStore(path, writing=False)) == whole
+        assert stored(JsonStore(path, StoreOptions(writing=False))) == whole
         assert [r for part in JsonInspection(path).parts() for _, r in part.records] == whole
 
 
@@ -206,7 +207,7 @@ def test_braces_alone_between_records_cost_nothing_and_are_named(path: Path) -> 
     for one_record in appended:
         JsonStore(path).append([one_record])
     path.write_bytes(path.read_bytes().replace(b",\n", b",\n}}\n"))
-    assert stored(JsonStore(path, writing=False)) == appended
+    assert stored(JsonStore(path, StoreOptions(writing=False))) == appended
     [flaw] = [flaw for part in JsonInspection(path).parts() for flaw in part.flaws]
     assert "end of the document" in flaw.problem
     JsonStore(path).append([record()])

@@ -14,7 +14,7 @@ import pytest
 from casket.errors import CasketWarning, StoreFull
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record, Writer, deletion
-from casket.stores.base import Store
+from casket.stores.base import Store, StoreOptions
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record, records, start
@@ -74,7 +74,7 @@ def append_until_full(store: Store, batch: int) -> list[Record]:
 
 def assert_readable(path: Path, expected: list[Record]) -> None:
     """Check a file in this process, by another handle, and for JSON with a plain parser."""
-    assert stored(STORES[path.name](path, writing=False)) == expected
+    assert stored(STORES[path.name](path, StoreOptions(writing=False))) == expected
     if path.suffix == ".json":
         assert records_in(path) == expected
 
@@ -216,7 +216,7 @@ def test_processes_that_fill_the_disk_together_lose_nothing_acknowledged(
         for name in ("one", "two")
     ]
     counts = [int(process.communicate(timeout=120)[0]) for process in processes]
-    sessions = [r["session"] for r in stored(STORES[path.name](path, writing=False))]
+    sessions = [r["session"] for r in stored(STORES[path.name](path, StoreOptions(writing=False)))]
     assert [sessions.count("one"), sessions.count("two")] == counts
     assert sum(counts) > 20
     if path.suffix == ".json":

@@ -158,7 +158,7 @@ def test_a_text_file_is_refused_where_sqlite_is_asked_for(tmp_path: Path) -> Non
     for use in (read, append):
         with pytest.raises(NotACasketFile, match=r"notes\.db"):
             use(f"sqlite:///{path}")
-    for store in (SqliteStore(path), SqliteStore(path, writing=False)):
+    for store in (SqliteStore(path), SqliteStore(path, StoreOptions(writing=False))):
         with pytest.raises(NotACasketFile, match=r"notes\.db"):
             list(store.records())
     assert traces(tmp_path) == before
@@ -402,7 +402,7 @@ def test_a_database_that_changes_while_it_is_read_at_rest_is_read_again(tmp_path
                     store.append([later.pop() for _ in range(1000)])
             return is_ready
 
-    reader = Interrupted(path, writing=False)
+    reader = Interrupted(path, StoreOptions(writing=False))
     assert [n for n, _ in reader.records()] == list(range(1, 4001))
 
 
@@ -423,13 +423,15 @@ def test_reading_in_a_process_that_writes_does_not_drop_its_locks(tmp_path: Path
     path = tmp_path / "runs.db"
     with closing(SqliteStore(path)) as store:
         store.append([record()])
-        assert len(stored(SqliteStore(path, writing=False))) == len(stored(store)) == 1
+        assert (
+            len(stored(SqliteStore(path, StoreOptions(writing=False)))) == len(stored(store)) == 1
+        )
         with pytest.raises(NotFound):
-            list(SqliteStore(tmp_path / "other.db", writing=False).records())
+            list(SqliteStore(tmp_path / "other.db", StoreOptions(writing=False)).records())
         in_python(APPEND, path)
         store.append([record()])
-        assert len(stored(SqliteStore(path, writing=False))) == 3
-    assert len(stored(SqliteStore(path, writing=False))) == 3
+        assert len(stored(SqliteStore(path, StoreOptions(writing=False)))) == 3
+    assert len(stored(SqliteStore(path, StoreOptions(writing=False)))) == 3
 
 
 def test_a_process_knows_which_databases_it_writes(tmp_path: Path) -> None:
@@ -453,7 +455,7 @@ def test_a_database_behind_a_symbolic_link_is_read_with_its_log(tmp_path: Path) 
     link.symlink_to(path)
     with closing(SqliteStore(path)) as store:
         store.append([record()])
-        assert len(stored(SqliteStore(link, writing=False))) == 1
+        assert len(stored(SqliteStore(link, StoreOptions(writing=False)))) == 1
         assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "link.db"]
 
 

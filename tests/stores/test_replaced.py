@@ -16,7 +16,7 @@ import pytest
 from casket.errors import CasketWarning, NotFound, StoreUnavailable
 from casket.format.records import Record, Writer, deletion
 from casket.stores import base
-from casket.stores.base import Claimed, Store
+from casket.stores.base import Claimed, Store, StoreOptions
 from casket.stores.blitz import BlitzStore
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.sqlite.store import SqliteStore
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 FILES: dict[str, Callable[..., Store]] = {"runs.json": JsonStore, "runs.db": SqliteStore}
 PLACES: dict[str, Callable[..., Store]] = {
     **FILES,
-    "runs.blitz": lambda path, **options: BlitzStore(f"blitz:{path}", **options),
+    "runs.blitz": lambda path, *options: BlitzStore(f"blitz:{path}", *options),
 }
 OTHERS = [start("theirs", "c2"), record(session="theirs")]
 
@@ -48,7 +48,7 @@ def maker(path: Path) -> Callable[..., Store]:
 
 
 def read(path: Path) -> list[Record]:
-    return stored(maker(path)(writing=False))
+    return stored(maker(path)(StoreOptions(writing=False)))
 
 
 def beside(path: Path) -> list[Path]:
@@ -287,7 +287,7 @@ def test_a_session_that_is_removed_while_it_runs_stays_removed(path: Path) -> No
 def test_a_store_that_creates_nothing_refuses(
     file: Path, vanish: Callable[[Path], list[Record]]
 ) -> None:
-    store, heads = opened(partial(maker(file), create=False))
+    store, heads = opened(maker(file), StoreOptions(create=False))
     creator = maker(file)()
     creator.append(HEADS)
     creator.close()
@@ -340,7 +340,7 @@ def test_a_moved_database_is_complete(tmp_path: Path) -> None:
     with casket_warnings():
         store.append([epoch(100)])
         other.append([epoch(101)])
-    assert stored(SqliteStore(moved, writing=False)) == before
+    assert stored(SqliteStore(moved, StoreOptions(writing=False))) == before
     kept = [r for r in read(file) if r["kind"] == "epoch"]
     assert [r["body"]["epoch_num"] for r in kept] == [100, 101]
     store.close()

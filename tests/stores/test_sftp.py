@@ -179,7 +179,10 @@ class TestSftp(StoreContract):
 
 def test_many_processes_lose_nothing_and_win_every_claim_once(url: str, path: Path) -> None:
     seen: list[int] = []
-    with ThreadPoolExecutor(1) as pool, closing(SftpStore(url, writing=False)) as reader:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        closing(SftpStore(url, StoreOptions(writing=False))) as reader,
+    ):
         crew = pool.submit(in_processes, partial(SftpStore, url), append_and_contest, 8)
         is_over = False
         while not is_over:
@@ -517,7 +520,10 @@ def test_thousands_of_records_a_second_go_through_a_slow_network(
 
 def test_reading_on_reads_what_is_new(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer()
-    with closing(SftpStore(url)) as store, closing(SftpStore(url, writing=False)) as reader:
+    with (
+        closing(SftpStore(url)) as store,
+        closing(SftpStore(url, StoreOptions(writing=False))) as reader,
+    ):
         store.append([record(writer=writer, body={"text": "x" * 1000}) for _ in range(3000)])
         trips = spied_round_trips(monkeypatch)
         last = max(number for number, _ in reader.records())
@@ -535,7 +541,7 @@ def test_another_key_is_refused(other_home: Path, url: str) -> None:
     with fails(StoreRefused, "takes none of 1 keys", "ssh-copy-id"):
         SftpStore(url).append([record()])
     with fails(StoreRefused, "takes none of 1 keys"):
-        stored(SftpStore(url, writing=False))
+        stored(SftpStore(url, StoreOptions(writing=False)))
 
 
 def test_a_wrong_password_is_refused_and_not_shown(
@@ -570,7 +576,10 @@ def test_a_password_may_come_from_the_environment(
     with closing(SftpStore(url)) as store, fails(StoreRefused, "nor the password"):
         store.append([record()])
     monkeypatch.setenv("CASKET_PASSWORD", SECRET)
-    with closing(SftpStore(url, writing=False)) as store, pytest.raises(StoreUnavailable) as let_in:
+    with (
+        closing(SftpStore(url, StoreOptions(writing=False))) as store,
+        pytest.raises(StoreUnavailable) as let_in,
+    ):
         stored(store)
     assert "the server says" in str(let_in.value)
 
@@ -644,7 +653,7 @@ def test_a_missing_folder_is_named(server: Sshd) -> None:
     with fails(StoreRefused, "nowhere/runs.json", "create it first"):
         SftpStore(url).append([record()])
     with pytest.raises(NotFound):
-        stored(SftpStore(url, writing=False))
+        stored(SftpStore(url, StoreOptions(writing=False)))
 
 
 def test_a_folder_that_nobody_may_write_to_can_be_read(

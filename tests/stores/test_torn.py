@@ -18,7 +18,7 @@ from tinydb import TinyDB, where
 
 from casket.errors import CasketWarning
 from casket.format.records import Record, Writer, deletion
-from casket.stores.base import Claimed
+from casket.stores.base import Claimed, StoreOptions
 from casket.stores.jsonfile import scan
 from casket.stores.jsonfile import store as jsonfile
 from casket.stores.jsonfile.store import JsonStore
@@ -51,7 +51,7 @@ def fill(path: Path, *batches: list[Record]) -> list[Record]:
 
 
 def read(path: Path) -> list[Record]:
-    return stored(JsonStore(path, writing=False))
+    return stored(JsonStore(path, StoreOptions(writing=False)))
 
 
 def named_ranges(warning: str) -> list[tuple[int, int]]:
@@ -379,7 +379,7 @@ def test_damage_in_several_places_is_one_warning_and_costs_no_other_record(path:
 def test_a_reader_warns_of_a_damage_once(path: Path) -> None:
     fill(path, *[[one] for one in records(3)])
     path.write_bytes(path.read_bytes().replace(b'"2": {"kind', b'"2": {"\0\0\0\0'))
-    store = JsonStore(path, writing=False)
+    store = JsonStore(path, StoreOptions(writing=False))
     with casket_warnings() as said:
         assert len(stored(store)) == len(stored(store)) == 2
     assert len(said) == 1
@@ -632,7 +632,7 @@ def test_appends_go_on_in_a_new_file_if_theirs_was_deleted(path: Path) -> None:
 
 
 def test_a_reader_follows_into_a_file_that_was_put_in_place_of_its_own(path: Path) -> None:
-    store, follower = JsonStore(path), JsonStore(path, writing=False)
+    store, follower = JsonStore(path), JsonStore(path, StoreOptions(writing=False))
     for one in records(4, session="gone"):
         last = store.append([one])
     assert [n for n, _ in follower.records()] == [1, 2, 3, 4]
@@ -644,7 +644,7 @@ def test_a_reader_follows_into_a_file_that_was_put_in_place_of_its_own(path: Pat
 
 
 def test_a_reader_follows_a_file_from_which_lines_were_deleted_by_hand(path: Path) -> None:
-    store, follower = JsonStore(path), JsonStore(path, writing=False)
+    store, follower = JsonStore(path), JsonStore(path, StoreOptions(writing=False))
     for one in records(3):
         store.append([one])
     assert [n for n, _ in follower.records()] == [1, 2, 3]

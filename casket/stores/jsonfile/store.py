@@ -60,27 +60,16 @@ class JsonStore:
 
     Args:
         path: the file.
-        writing: whether appending may create and change it.
-        sync: when to sync against power loss.
-        create: whether appending may create it.
-        heads: finds what to repeat if the path names another file.
+        options: how to open it.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        writing: bool = True,
-        sync: base.Sync = "session",
-        create: bool = True,
-        heads: base.Heads | None = None,
-    ) -> None:
+    def __init__(self, path: Path | str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._path = path
-        self._writing = writing
-        self._create = create
-        self._always_looks = not create
-        self._heads = heads
-        self._always_sync = sync == "always"
+        self._writing = options.writing
+        self._create = options.create
+        self._always_looks = not options.create
+        self._heads = options.heads
+        self._always_sync = options.sync == "always"
         self._synced = 0.0
         self._mark: _Mark | None = None
         self._is_ours = False

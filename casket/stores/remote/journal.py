@@ -68,7 +68,7 @@ class Journal:
         self._url = url
         self._lay_out()
         self._lock = LocalFile(_beside(path, "lock"), writing=True)
-        self._store = JsonStore(path, sync=sync)
+        self._store = JsonStore(path, base.StoreOptions(sync))
         self._shipped = _number(_beside(path, "shipped"))
         self._last = max(self._shipped, self._last_number())
 
@@ -194,7 +194,7 @@ class Status:
         self.url = url
         self.path = path
         shipped = _number(_beside(path, "shipped"))
-        store = JsonStore(path, writing=False)
+        store = JsonStore(path, base.StoreOptions(writing=False))
         self.waiting = sum(1 for _ in store.records(after=shipped))
         store.close()
         lock = LocalFile(_beside(path, "lock"), writing=True)

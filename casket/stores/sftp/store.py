@@ -375,26 +375,18 @@ class SftpStore(JsonStore):
 
     Args:
         url: `user@host:path` or `sftp://user@host:port/path`, without a password.
-        writing: whether appending may create and change it.
-        sync: when to sync against power loss, where the server can.
-        heads: finds what to repeat if the path names another file.
+        options: how to open it; it syncs where the server can.
     """
 
+    drops_copies = True
     lease = sftplock.LEASE
     """Seconds after which a writer that is silent counts as dead."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        writing: bool = True,
-        sync: base.Sync = "session",
-        heads: base.Heads | None = None,
-    ) -> None:
+    def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._address = Address.read(url)
         self._connection = Connection(self._address)
         self._repeats, self._claims = _Repeats(), _Claims()
-        super().__init__(str(self._address), writing=writing, sync=sync, heads=heads)
+        super().__init__(str(self._address), options._replace(create=True))
         self._always_looks = True  # taking the lock shows it without another round trip
 
     def after_fork(self) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from casket.errors import NotACasketFile, NotFound, StoreUnavailable
 from casket.format.records import Record, covering
+from casket.stores.base import StoreOptions
 from casket.stores.inspection import Flaw, Part, copied, fault_of
 from casket.stores.sqlite.pages import Fault, Pages, Row, Survey, rows, survey
 from casket.stores.sqlite.store import SqliteStore, is_open_here
@@ -52,7 +53,7 @@ class SqliteInspection:
         """Yield the content of the database; see `Inspection`."""
         if not self._path.exists():
             raise NotFound(str(self._path))
-        store = SqliteStore(self._path, writing=False)
+        store = SqliteStore(self._path, StoreOptions(writing=False))
         problems = store.problems() or _problem_of_reading(store)
         if not problems:
             for part in _parts(store.texts()):
@@ -89,7 +90,7 @@ class SqliteInspection:
 
     def _write(self, new: Path) -> None:
         new.unlink(missing_ok=True)
-        store = SqliteStore(new, sync="always")
+        store = SqliteStore(new, StoreOptions(sync="always"))
         try:
             store.write(one for part in self.parts() for one in part.records)
         finally:

@@ -87,27 +87,16 @@ class SqliteStore:
 
     Args:
         path: the file.
-        writing: whether appending may create and change it.
-        sync: when to sync against power loss.
-        create: whether appending may create it.
-        heads: finds what to repeat if the path names another database.
+        options: how to open it.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        writing: bool = True,
-        sync: base.Sync = "session",
-        create: bool = True,
-        heads: base.Heads | None = None,
-    ) -> None:
+    def __init__(self, path: Path, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._path = path
-        self._writing = writing
-        self._create = create
-        self._mode = "rwc" if create else "rw"
-        self._heads = heads
-        self._always_sync = sync == "always"
+        self._writing = options.writing
+        self._create = options.create
+        self._mode = "rwc" if options.create else "rw"
+        self._heads = options.heads
+        self._always_sync = options.sync == "always"
         self._synced = self._looked = 0.0
         # A row that is known to be stored, with its number; what was appended since the path was
         # last seen to name the database; whether that lacks the row.
