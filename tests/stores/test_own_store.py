@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 import casket
-from casket import BadLocation, MissingDependency, locate
+from casket import BadLocation, MissingDependency
+from casket.stores import StoreOptions, location
 from casket.testing import StoreContract
 
 pytest.importorskip("fcntl", reason="the page's example locks as POSIX does")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "a-store-of-your-own.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(?:python|toml)\n(.*?)^```", PAGE, re.M | re.S)
+BLOCKS = re.findall(r"^```(?:py|toml)\n(.*?)^```", PAGE, re.M | re.S)
 SECRET = "s3cret"
 
 
@@ -68,7 +69,7 @@ def run(package: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProc
 
 @pytest.fixture(autouse=True)
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locate, "_stores", dict(locate._stores))
+    monkeypatch.setattr(location, "_stores", dict(location._stores))
 
 
 def count_of_the_contract() -> int:
@@ -180,8 +181,8 @@ def test_a_registered_class_is_called_with_url_and_options(
     write_module(tmp_path, "own_kept", KEPT, monkeypatch)
     casket.register_store("kept", "own_kept:Kept")
     url = f"kept://me:{SECRET}@host/runs"
-    place = locate.locate(url)
-    store = place.open(locate.base.StoreOptions(sync="always"), writing=False)
+    place = location.locate(url)
+    store = place.open(StoreOptions(sync="always"), writing=False)
     assert (store.url, store.options.sync, store.options.writing) == (url, "always", False)  # type: ignore[attr-defined]
     assert place.artifacts().path == Path("/somewhere/else")
     assert str(place) == "kept://me:***@host/runs"
@@ -198,10 +199,10 @@ def test_a_store_that_drops_copies_gets_a_journal(
     write_module(tmp_path, "own_remote", KEPT, monkeypatch)
     casket.register_store("far", "own_remote:Remote")
     casket.register_store("near", "own_remote:Kept")
-    options = locate.base.StoreOptions()
-    assert isinstance(locate.locate("far://host/runs").open(options, writing=True), Spool)
-    assert not isinstance(locate.locate("far://host/runs").open(options, writing=False), Spool)
-    assert not isinstance(locate.locate("near://host/runs").open(options, writing=True), Spool)
+    options = StoreOptions()
+    assert isinstance(location.locate("far://host/runs").open(options, writing=True), Spool)
+    assert not isinstance(location.locate("far://host/runs").open(options, writing=False), Spool)
+    assert not isinstance(location.locate("near://host/runs").open(options, writing=True), Spool)
 
 
 def test_a_place_can_be_sent_where_its_store_is_not_registered(
@@ -209,10 +210,10 @@ def test_a_place_can_be_sent_where_its_store_is_not_registered(
 ) -> None:
     write_module(tmp_path, "own_sent", KEPT, monkeypatch)
     casket.register_store("sent", "own_sent:Kept")
-    sent = pickle.dumps(locate.locate("sent://host/runs"))
-    del locate._stores["sent"]
+    sent = pickle.dumps(location.locate("sent://host/runs"))
+    del location._stores["sent"]
     place = pickle.loads(sent)
-    assert place.open(locate.base.StoreOptions(), writing=True).url == "sent://host/runs"
+    assert place.open(StoreOptions(), writing=True).url == "sent://host/runs"
 
 
 def test_a_class_that_cannot_be_imported_names_the_extra(
@@ -249,20 +250,20 @@ def test_a_class_that_cannot_be_imported_names_the_extra(
     ],
 )
 def test_what_cannot_be_registered_is_refused(scheme: str, path: str) -> None:
-    before = dict(locate._stores)
+    before = dict(location._stores)
     with pytest.raises(BadLocation):
         casket.register_store(scheme, path)
-    assert locate._stores == before
+    assert location._stores == before
 
 
 def test_a_scheme_that_is_registered_again_means_the_new_class() -> None:
     casket.register_store("mystore", "own:Old")
     casket.register_store("mystore", "own:New")
-    assert locate._stores["mystore"].path == "own:New"
+    assert location._stores["mystore"].path == "own:New"
 
 
 @pytest.mark.parametrize("url", ["mystore://me:a@b@host/runs", "mystore://host/my runs"])
 def test_a_url_that_may_be_read_in_two_ways_is_refused(url: str) -> None:
     casket.register_store("mystore", "own:Store")
     with pytest.raises(BadLocation, match="cannot be read"):
-        locate.locate(url)
+        location.locate(url)
