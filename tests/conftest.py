@@ -10,6 +10,9 @@ import pytest
 
 from casket import Experiment
 
+# Before any test imports it: the contract's assertions say what differed.
+pytest.register_assert_rewrite("casket.testing")
+
 ROOT = Path(__file__).parents[1]
 
 # Makes packages look as if they were not installed.
