@@ -54,7 +54,7 @@ FLOORS = [
     {"casket.errors"},
     {"casket.system"},
     {"casket.format"},
-    {"casket.stores"},
+    {"casket.stores", "casket.statistics"},
     {"casket.reading"},
     {"casket.writing", "casket.maintenance"},
     {"casket", "casket.sftp_storage", "casket.testing"},

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from casket.reading.metrics import better, interval
+from casket.reading.metrics import better
+from casket.statistics.intervals import interval
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from casket.reading.metrics import Interval, interval
 from casket.reading.query import Names
 from casket.reading.summary import as_json, numeric_metrics
 from casket.reading.views import SessionView
+from casket.statistics.intervals import Interval, interval
 
 
 class Group(NamedTuple):

@@ -15,10 +15,11 @@ import pytest
 
 from casket import Experiment
 from casket.errors import BadExpression
-from casket.reading.metrics import facts_of, interval
+from casket.reading.metrics import facts_of
 from casket.reading.numbers import digits_apart, shown_number, with_margin
 from casket.reading.query import Names
 from casket.reading.where import compile_where
+from casket.statistics.intervals import interval
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")

@@ -24,10 +24,10 @@ from casket.dashboard.answers.encoding import (
     shortened,
 )
 from casket.dashboard.answers.requests import CurvesRequest
-from casket.reading.metrics import as_float
 from casket.reading.rows import NUMBERS, MetricLog
 from casket.reading.summary import as_json
 from casket.reading.views import SessionView
+from casket.statistics.intervals import as_float
 
 Look = Callable[[str], AbstractContextManager[SessionView | None]]
 """Context manager that yields a session by its key, unchanged meanwhile; None if it is missing."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from casket.reading.metrics import as_float
 from casket.reading.summary import as_json
+from casket.statistics.intervals import as_float
 
 LARGEST_WHOLE = 2**63
 

@@ -144,7 +144,7 @@ function sum(numbers) {
   return Number.isFinite(lost) ? total + lost : total;
 }
 
-/** The 97.5 % quantile of Student's t: see `casket/reading/metrics.py`. */
+/** The 97.5 % quantile of Student's t: see `casket/statistics/intervals.py`. */
 function studentT(freedom) {
   if (freedom === 1) return Math.tan(Math.PI * 0.475);
   if (freedom === 2) return 0.95 * Math.sqrt(2 / (1 - 0.95 ** 2));
