@@ -79,13 +79,16 @@ test-versions: system-packages
 clean:
 	rm -rf .venv .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache build dist htmlcov runs.json*
 
-# What the tests use of the system; a test that misses its tool is skipped by name.
+# System packages that the tests use. A test whose tool is missing is skipped by name.
+# SYSTEM_PACKAGES=no installs none.
+SYSTEM_PACKAGES ?= yes
 system-packages:
 	@missing=""; for tool in chromium git jq strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -x /usr/sbin/sshd ] || command -v sshd >/dev/null || missing="$$missing openssh-server"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  if [ "$(SYSTEM_PACKAGES)" != no ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing with apt-get:$$missing (SYSTEM_PACKAGES=no leaves them alone)"; \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing \
 	      || echo "could not be installed, tests that need them are skipped:$$missing"; \
 	  else echo "not installed, tests that need them are skipped:$$missing"; fi; fi
