@@ -101,9 +101,8 @@ class CasketLogger(Logger):
     @_module.rank_zero_experiment  # type: ignore[untyped-decorator]  # either Lightning's
     def experiment(self) -> Any:
         """The casket Session, which starts on first use; a no-op on other ranks than zero."""
-        self._steps.look_for_run(
-            lambda: run_at_work(self)
-        )  # accessed by the Trainer when a run begins
+        # Accessed by the Trainer when a run begins.
+        self._steps.look_for_run(lambda: run_at_work(self))
         return self._steps.handle
 
     @property

@@ -54,6 +54,7 @@ def only(model):
 @needs_callbacks
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_each_candidate_and_split_begins_and_ends(n_jobs, memory):
+    before = threading.enumerate()
     search_of(n_jobs=n_jobs).set_callbacks(CasketCallback(memory)).fit(X, y)
     session = only(memory)
     assert session.status == "completed"
@@ -65,7 +66,8 @@ def test_each_candidate_and_split_begins_and_ends(n_jobs, memory):
     assert events(session)[0] == ("begin", "fit")
     assert events(session)[-1] == ("end", "fit")
     assert callback._runs == {}
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("casket")]
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert not [thread for thread in left if thread.name.startswith("casket")]
 
 
 @needs_callbacks
