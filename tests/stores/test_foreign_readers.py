@@ -87,7 +87,9 @@ def test_a_foreign_reader_sees_all_records_after_every_write(read: Read, tmp_pat
     other.prune(tombstone)
     appended[:] = [*(one for one in appended if not covers(tombstone, one)), tombstone]
     check()
-    append(record(session="s4"), by=other)
+    # By a handle that is gone afterwards: it would write the record again.
+    with closing(JsonStore(path)) as third:
+        append(record(session="s4"), by=third)
 
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.warns(CasketWarning):
