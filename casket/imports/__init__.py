@@ -5,7 +5,7 @@
     report = load("mlruns", "runs.json")
     print(report)
 
-An importer is a module of this package with three functions: `recognises(path)` returns whether a
+An importer is a module of this package with three functions: `recognizes(path)` returns whether a
 path holds its source, `count(path)` returns the maximum number of runs and `runs(path, report)`
 yields `casket.imports.runs.Run`s. A new importer is added to `SOURCES`. Its docstring documents
 how the source maps to casket.
@@ -91,10 +91,10 @@ def load(
         raise NotFound(str(place), "give the file or folder that the other tracker has written")
     if source is not None and source not in {CASKET, *SOURCES}:
         raise BadLocation(f"source={source!r}: give one of {(CASKET, *SOURCES)}")
-    kind, *others = _recognised(place, [source] if source else [*SOURCES, CASKET])
+    kind, *others = _recognize(place, [source] if source else [*SOURCES, CASKET])
     report = Report(kind, str(place))
     for other in others:
-        report.problem(place, f"what {other} wrote there was left out; give source={other!r}")
+        report.problem(place, f"also holds {other} files; import them with source={other!r}")
     names = Names(to.id if isinstance(to, Experiment) and not experiment else experiment, model)
     if kind == CASKET and any(names):
         raise BadLocation(f"{place} is a casket file: its runs keep their experiments and models")
@@ -106,19 +106,19 @@ def load(
     return report
 
 
-def _recognised(path: Path, kinds: list[str]) -> list[str]:
+def _recognize(path: Path, kinds: list[str]) -> list[str]:
     """Return the kinds of source that a path matches; a folder may match several."""
     matching = [
         kind
         for kind in kinds
-        if kind in SOURCES and importlib.import_module(SOURCES[kind]).recognises(path)
+        if kind in SOURCES and importlib.import_module(SOURCES[kind]).recognizes(path)
     ]
     # Checked last, because the whole file may have to be read.
     if not matching and CASKET in kinds and path.is_file() and _is_casket_file(path):
         matching = [CASKET]
     if not matching:
         raise BadLocation(
-            f"{path}: nothing that casket can import as {' or '.join(kinds)}. "
+            f"{path}: it holds no runs of {' or '.join(kinds)}. "
             "Give the file or folder that the tracker itself has written"
         )
     return matching
@@ -158,7 +158,7 @@ def _copy(
             yield record
             if record["kind"] == "session":
                 report.runs += 1
-                _tell(report, progress)
+                _show_progress(report, progress)
 
     with contextlib.closing(_reading(place)) as store:
         report.total = sum(1 for _ in store.records(kinds={"session"}))
@@ -186,11 +186,11 @@ def _import(
         for run in importer.runs(path, report):
             yield from translator.records(run)
             report.runs += 1
-            _tell(report, progress)
+            _show_progress(report, progress)
 
     add_missing(target.store, records(), counts=report.counts)
 
 
-def _tell(report: Report, progress: Progress | None) -> None:
+def _show_progress(report: Report, progress: Progress | None) -> None:
     if progress is not None:
         progress(report)

@@ -30,9 +30,9 @@ class Database:
             values: the values of its placeholders.
         """
         try:
-            yield from self._connection.execute(f"SELECT * FROM {table} {rest}", values)  # noqa: S608 - only our own words
+            yield from self._connection.execute(f"SELECT * FROM {table} {rest}", values)  # noqa: S608 - constants only
         except sqlite3.Error as error:
-            self._report.problem(f"{self._path}, table {table}", f"SQLite says: {error}")
+            self._report.problem(f"{self._path}, table {table}", f"SQLite: {error}")
 
     def columns(self, table: str) -> set[str]:
         """Return the column names of a table; an empty set if it does not exist."""
@@ -42,7 +42,7 @@ class Database:
         """Return the number of rows in a table; 0 if it does not exist."""
         if not self.columns(table):
             return 0
-        return sum(row["n"] for row in self.rows(f"(SELECT count(*) AS n FROM {table})"))  # noqa: S608 - only our own words
+        return sum(row["n"] for row in self.rows(f"(SELECT count(*) AS n FROM {table})"))  # noqa: S608 - constants only
 
 
 @contextlib.contextmanager

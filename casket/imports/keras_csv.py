@@ -17,7 +17,7 @@ from casket.imports.runs import Entry, Run
 _ABSENT = frozenset({"NA", ""})
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Return whether a path is a table whose first column is `epoch`."""
     header = header_of(path) if path.is_file() else ""
     return header.startswith("epoch") and header[5:6] in {",", ";", "\t", "|", " "}
@@ -33,7 +33,7 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
     rows = read_table(path, report, separator=header_of(path)[5])
     entries = [entry for row in rows if (entry := _epoch(row, path, report)) is not None]
     if not entries:
-        report.problem(path, "there is no whole row in it")
+        report.problem(path, "it has no complete row")
         return
     yield Run(
         facts=[path.name, entries[0].numbers, entries[0].values],
@@ -48,7 +48,7 @@ def _epoch(row: dict[str, str], path: Path, report: Report) -> Entry | None:
     text = row.pop("epoch")
     number = whole(number_of(text))
     if number is None:
-        report.problem(f"{path}, epoch {text!r}", "it is no whole number; it was left out")
+        report.problem(f"{path}, epoch {text!r}", "not an integer; the row was skipped")
         return None
     values = {name: number_of(text) for name, text in row.items() if text not in _ABSENT}
     return Entry("epoch", {"epoch_num": number}, values)

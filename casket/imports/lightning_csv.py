@@ -20,7 +20,7 @@ from casket.imports.runs import Entry, Run
 METRICS, HPARAMS = "metrics.csv", "hparams.yaml"
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Return whether a path is or contains a `metrics.csv` with a column `step`."""
     return any(_tables(path))
 
@@ -37,7 +37,7 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
         if entries:
             yield _run(table, entries, report)
         else:
-            report.problem(table, "there is no whole row in it")
+            report.problem(table, "it has no complete row")
 
 
 def _tables(path: Path) -> Iterator[Path]:
@@ -62,13 +62,13 @@ def hyperparameters(folder: Path, report: Report) -> dict[str, Any]:
     """Return the params in a folder's `hparams.yaml`; report a problem if it is missing."""
     path = folder / HPARAMS
     if not path.is_file():
-        report.problem(path, "it is missing; the run has no params")
+        report.problem(path, "missing; the run has no params")
         return {}
     params = read_yaml(path, report)
     if isinstance(params, dict):
         return params
     if params is not None:
-        report.problem(path, f"it holds {type(params).__name__} instead of names with values")
+        report.problem(path, f"it holds a {type(params).__name__} instead of a mapping")
     return {}
 
 
@@ -79,7 +79,7 @@ def _entries(rows: list[dict[str, str]], table: Path, report: Report) -> Iterato
         values = {name: number_of(text) for name, text in row.items() if text}
         step, number = whole(values.pop("step", None)), whole(values.pop("epoch", None))
         if step is None:
-            report.problem(f"{table}, step {row['step']!r}", "no whole number; it was left out")
+            report.problem(f"{table}, step {row['step']!r}", "not an integer; the row was skipped")
             continue
         if number != epoch:
             yield from _epoch(epoch, latest)

@@ -25,10 +25,10 @@ from urllib.parse import unquote, urlsplit
 
 from casket.imports.databases import Database, has_tables, open_database
 from casket.imports.parsing import (
-    moment,
     number_of,
     read_text,
     read_yaml,
+    to_datetime,
     value_of,
     whole,
     whole_lines,
@@ -68,7 +68,7 @@ class _Stored(NamedTuple):
     artifacts: Path | None
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Return whether a path is MLflow's database or folder."""
     return has_tables(path, _TABLES) or any(_experiments(path))
 
@@ -93,8 +93,8 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 def _run(stored: _Stored) -> Run:
     run, tags = stored.run, stored.tags
     run_id = str(run.get("run_uuid") or run["run_id"])
-    told = _status(run.get("status"))
-    status = _STATUSES.get(told)
+    source_status = _status(run.get("status"))
+    status = _STATUSES.get(source_status)
     facts = {name.removeprefix(_OWN): tags[name] for name in tags if name.startswith(_OWN)}
     facts.pop("runName", None)
     note = facts.pop("note.content", "")
@@ -103,10 +103,10 @@ def _run(stored: _Stored) -> Run:
         facts=[run_id],
         name=tags.get(f"{_OWN}runName") or str(run.get("name") or run.get("run_name") or run_id),
         experiment=stored.experiment,
-        started=_time(run.get("start_time")) or moment(0),
+        started=_time(run.get("start_time")) or to_datetime(0),
         ended=_time(run.get("end_time")),
         status=status,
-        told=told,
+        source_status=source_status,
         params={name: value_of(text) for name, text in stored.params.items()},
         meta={
             "run_id": run_id,
@@ -122,7 +122,7 @@ def _run(stored: _Stored) -> Run:
 
 def _entries(points: list[Point], *, has_ended: bool) -> list[Entry]:
     """Group points into epochs by step, and points without a step into a result."""
-    points.sort(key=lambda point: (point.time or moment(0), point.step))
+    points.sort(key=lambda point: (point.time or to_datetime(0), point.step))
     counts = Counter(point.name for point in points)
     alone = [p for p in points if has_ended and p.step == 0 and counts[p.name] == 1]
     apart = {point.name for point in alone}
@@ -138,7 +138,7 @@ def _status(status: Any) -> str:
 
 
 def _time(milliseconds: Any) -> datetime | None:
-    return None if milliseconds is None else moment(milliseconds / 1000)
+    return None if milliseconds is None else to_datetime(milliseconds / 1000)
 
 
 def _files(folder: Path | None) -> dict[str, Path]:
@@ -180,7 +180,7 @@ def _rows(database: Database, run: str) -> list[Point]:
             row["key"],
             row["step"],
             float("nan") if has_nan and row["is_nan"] else _logged(row["value"]),
-            moment(row["timestamp"] / 1000),
+            to_datetime(row["timestamp"] / 1000),
         )
         for row in database.rows("metrics", "WHERE run_uuid = ? ORDER BY timestamp, step", run)
     ]
@@ -192,11 +192,11 @@ def _logged(value: float) -> float:
 
 
 def _artifact_folder(path: Path, run: dict[str, Any]) -> Path | None:
-    said = urlsplit(str(run.get("artifact_uri") or ""))
+    uri = urlsplit(str(run.get("artifact_uri") or ""))
     inside = Path(str(run["experiment_id"]), str(run["run_uuid"]), "artifacts")
     places = [path.parent / name / inside for name in ("mlruns", "mlartifacts")]
-    if said.scheme in {"", "file"} and said.path:
-        places.insert(0, path.parent / unquote(said.path))
+    if uri.scheme in {"", "file"} and uri.path:
+        places.insert(0, path.parent / unquote(uri.path))
     return next((place for place in places if place.is_dir()), None)
 
 
@@ -221,7 +221,7 @@ def _is_run(folder: Path, report: Report) -> bool:
     if (folder / _META).is_file():
         return True
     if (folder / "metrics").is_dir() or (folder / "params").is_dir():
-        report.problem(folder / _META, "it is missing; the run was left out")
+        report.problem(folder / _META, "missing; the run was skipped")
     return False
 
 
@@ -233,7 +233,7 @@ def _stored(folder: Path, experiment: str, report: Report) -> _Stored | None:
     run = read_yaml(folder / _META, report)
     if not isinstance(run, dict) or "run_id" not in run:
         if run is not None:
-            report.problem(folder / _META, "it describes no run; left out")
+            report.problem(folder / _META, "it does not describe a run; skipped")
         return None
     points = [
         point
@@ -259,6 +259,6 @@ def _lines(name: str, file: Path, report: Report) -> Iterator[Point]:
         fields = line.split(" ")
         time, value, step = [*(number_of(field.strip()) for field in fields), 0, 0, 0][:3]
         if whole(time) is None or whole(step) is None or isinstance(value, str) or not fields[1:]:
-            report.problem(file, f"the line {line.strip()[:40]!r} is no metric; left out")
+            report.problem(file, f"the line {line.strip()[:40]!r} is not a metric; skipped")
         else:
-            yield Point(name, int(step), float(value), moment(time / 1000))
+            yield Point(name, int(step), float(value), to_datetime(time / 1000))

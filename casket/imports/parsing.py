@@ -53,7 +53,7 @@ def whole(value: Any) -> int | None:
     return int(value)
 
 
-def moment(seconds: float) -> datetime:
+def to_datetime(seconds: float) -> datetime:
     """Convert a Unix timestamp to a datetime; an invalid timestamp becomes 1970."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
@@ -61,7 +61,7 @@ def moment(seconds: float) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
-def moment_of(text: Any) -> datetime | None:
+def parse_time(text: Any) -> datetime | None:
     """Parse an ISO 8601 time, in UTC unless it has a time zone; None if it is invalid."""
     try:
         parsed = datetime.fromisoformat(str(text))
@@ -72,7 +72,7 @@ def moment_of(text: Any) -> datetime | None:
 
 def file_time(path: Path) -> datetime:
     """Return the modification time of a file."""
-    return moment(path.stat().st_mtime)
+    return to_datetime(path.stat().st_mtime)
 
 
 def read_text(path: Path) -> str:
@@ -145,7 +145,7 @@ def whole_lines(path: Path, report: Report) -> list[str]:
         report.problem(path, error)
         return []
     if torn.strip():
-        report.problem(path, f"the last line is cut off: {torn[:40]!r}; it was left out")
+        report.problem(path, f"the last line is truncated and was skipped: {torn[:40]!r}")
     return (ended + newline).splitlines(keepends=True)
 
 
@@ -160,7 +160,7 @@ def read_table(path: Path, report: Report, separator: str = ",") -> list[dict[st
             if len(fields) == len(header):
                 rows.append(dict(zip(header, fields, strict=True)))
             elif fields:
-                why = f"{len(fields)} fields under {len(header)} columns; it was left out"
+                why = f"{len(fields)} fields for {len(header)} columns; the row was skipped"
                 report.problem(f"{path}, line {reader.line_num}", why)
     except csv.Error as error:
         report.problem(f"{path}, line {reader.line_num}", error)

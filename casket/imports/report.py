@@ -63,9 +63,13 @@ class Report:
         return [
             f"{self.path} ({self.source}): {self.runs} runs read",
             f"added: {_listed(counts.added)}",
-            f"there already: {counts.held} records",
-            *([f"deleted here, left out: {counts.removed} records"] if counts.removed else []),
-            *([f"casket does not bring over: {_listed(self.left_out)}"] if self.left_out else []),
+            f"already present: {counts.held} records",
+            *(
+                [f"skipped, because they were deleted here: {counts.removed} records"]
+                if counts.removed
+                else []
+            ),
+            *([f"not imported: {_listed(self.left_out)}"] if self.left_out else []),
             *(f"problem: {what}: {why}" for what, why in self.problems),
         ]
 

@@ -66,7 +66,7 @@ class Run:
         started: the start time, or the modification time of the file if unknown.
         ended: the end time, if known.
         status: the final status; None if the run is running.
-        told: the status as spelled in the source; None if it has no status.
+        source_status: the status as spelled in the source; None if it has no status.
         error: the error that ended a failed run.
         meta: facts about the run, under casket's names where they exist.
         note: the user's note.
@@ -79,7 +79,7 @@ class Run:
     started: datetime
     ended: datetime | None = None
     status: Status | None = "completed"
-    told: str | None = None
+    source_status: str | None = None
     error: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -208,8 +208,8 @@ class Translator:
         meta, is_meta_extended = self._encoded(run.meta, f"{run.name}, meta")
         # Without the name and the claim derived from it, because the name of a TensorBoard run
         # depends on the part of the tree that is imported.
-        facts = [params, meta, run.told, run.status]
-        imported = {"from": self._source, "name": run.name, "status": run.told}
+        facts = [params, meta, run.source_status, run.status]
+        imported = {"from": self._source, "name": run.name, "status": run.source_status}
         fields: dict[str, Any] = _mark(is_extended or is_meta_extended)
         if run.status == "completed":
             fields["claim"] = claim_key(maker.owner["experiment"], maker.owner["model"], params)

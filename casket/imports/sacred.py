@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from casket.imports.parsing import file_time, moment_of, read_json, whole
+from casket.imports.parsing import file_time, parse_time, read_json, whole
 from casket.imports.report import Report
 from casket.imports.runs import Entry, Point, Run, Status, by_step
 
@@ -26,7 +26,7 @@ _STATUSES: dict[str, Status | None] = {
 _CAPTURED = "cout.txt"
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Return whether a path is or contains a folder with a `run.json` and a `config.json`."""
     return any(_folders(path))
 
@@ -43,7 +43,9 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
         if isinstance(entry, dict) and isinstance(entry.get("experiment"), dict):
             yield _run(folder, entry, report)
         elif entry is not None:
-            report.problem(folder / "run.json", "it does not name its experiment; left out")
+            report.problem(
+                folder / "run.json", "it does not name its experiment; the run was skipped"
+            )
 
 
 def _folders(path: Path) -> Iterator[Path]:
@@ -61,18 +63,18 @@ def _by_number(folder: Path) -> tuple[int, str]:
 
 def _run(folder: Path, entry: dict[str, Any], report: Report) -> Run:
     experiment = str(entry["experiment"].get("name", folder.parent.name))
-    told = str(entry.get("status"))
-    started = moment_of(entry.get("start_time")) or file_time(folder / "run.json")
+    source_status = str(entry.get("status"))
+    started = parse_time(entry.get("start_time")) or file_time(folder / "run.json")
     report.leave_out("sources", len(entry["experiment"].get("sources") or ()))
     return Run(
         facts=[experiment, folder.name, entry.get("start_time")],
         name=str(entry.get("command") or "run"),
         experiment=experiment,
         started=started,
-        ended=moment_of(entry.get("stop_time") or entry.get("heartbeat")),
-        status=_STATUSES.get(told, "failed"),
-        told=told,
-        error=_error(told, entry.get("fail_trace")),
+        ended=parse_time(entry.get("stop_time") or entry.get("heartbeat")),
+        status=_STATUSES.get(source_status, "failed"),
+        source_status=source_status,
+        error=_error(source_status, entry.get("fail_trace")),
         params=_params(folder, report),
         meta=_meta(folder, entry, report),
         note=str((entry.get("meta") or {}).get("comment") or ""),
@@ -90,7 +92,7 @@ def _error(status: str, trace: Any) -> str | None:
 def _params(folder: Path, report: Report) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
-        report.problem(path, "it is missing; the run has no params")
+        report.problem(path, "missing; the run has no params")
         return {}
     config = read_json(path, report)
     return _plain(config) if isinstance(config, dict) else {}
@@ -130,13 +132,13 @@ def _points(folder: Path, report: Report) -> list[Point]:
     for name, metric in (metrics or {}).items():
         columns = [metric.get(column) or [] for column in ("steps", "values", "timestamps")]
         if len({len(column) for column in columns}) > 1:
-            report.problem(f"{path}, {name}", "steps, values and times differ in number")
+            report.problem(f"{path}, {name}", "different numbers of steps, values and times")
         for step, value, time in zip(*columns, strict=False):
             number = whole(step)
             if number is None:
-                report.problem(f"{path}, {name}", f"step {step!r} is no whole number; left out")
+                report.problem(f"{path}, {name}", f"step {step!r} is not an integer; skipped")
             else:
-                points.append(Point(name, number, _plain(value), moment_of(time)))
+                points.append(Point(name, number, _plain(value), parse_time(time)))
     return sorted(points, key=_time)
 
 
@@ -148,7 +150,7 @@ def _results(entry: dict[str, Any]) -> Iterator[Entry]:
     result = _plain(entry.get("result"))
     if result is not None:
         values = result if isinstance(result, dict) else {"result": result}
-        time: datetime | None = moment_of(entry.get("stop_time"))
+        time: datetime | None = parse_time(entry.get("stop_time"))
         yield Entry("result", {"index": None}, values, time)
 
 

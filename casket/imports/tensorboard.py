@@ -19,7 +19,7 @@ from typing import Any
 
 from casket.imports import tfevents
 from casket.imports.lightning_csv import HPARAMS, hyperparameters
-from casket.imports.parsing import moment
+from casket.imports.parsing import to_datetime
 from casket.imports.report import Report
 from casket.imports.runs import Entry, Point, Run, by_step
 
@@ -43,7 +43,7 @@ class _Events:
     has_failed: bool = False
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Return whether a path is or contains an event file."""
     return any(_files(path))
 
@@ -65,7 +65,7 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
     root = path if path.is_dir() else path.parent
     for events in read.values():
         if events.first[1] is None:
-            report.problem(events.folder / events.first[0], "there is no whole event in it")
+            report.problem(events.folder / events.first[0], "it has no complete event")
         elif events.times:
             yield _run(events, root, report)
 
@@ -83,17 +83,17 @@ def _read(folder: Path, files: list[Path], report: Report) -> _Events:
             for value in tfevents.values(file):
                 # A file stores the kind of a tag only with its first value.
                 kind = kinds.setdefault(value.tag, value.kind) or value.kind
-                _take(events, value, kind, report)
-        except (tfevents.Torn, OSError) as error:
-            report.problem(file, f"{error}; what comes after it was left out")
+                _add(events, value, kind, report)
+        except (tfevents.Damage, OSError) as error:
+            report.problem(file, f"{error}; the rest was skipped")
     return events
 
 
-def _take(events: _Events, value: tfevents.Value, kind: str, report: Report) -> None:
+def _add(events: _Events, value: tfevents.Value, kind: str, report: Report) -> None:
     events.times.append(value.wall_time)
-    time = moment(value.wall_time)
+    time = to_datetime(value.wall_time)
     if kind == _HPARAMS:
-        _take_hparams(events, value.content)
+        _add_hparams(events, value.content)
     elif kind == _TEXTS and isinstance(value.value, str):
         values = {"step": value.step, "text": value.value}
         events.texts.append(Entry("result", {"index": value.tag}, values, time))
@@ -103,7 +103,7 @@ def _take(events: _Events, value: tfevents.Value, kind: str, report: Report) -> 
         report.leave_out(kind or "tensors")
 
 
-def _take_hparams(events: _Events, content: bytes) -> None:
+def _add_hparams(events: _Events, content: bytes) -> None:
     data = dict(tfevents.fields(content))
     for number, entry in tfevents.fields(data.get(_START, b"")):
         if number == 1:
@@ -156,8 +156,8 @@ def _run(events: _Events, root: Path, report: Report) -> Run:
         facts=events.first,
         name=below.as_posix() if below.parts else folder.name,
         experiment=root.name if below.parts else folder.parent.name,
-        started=moment(min(times)),
-        ended=moment(max(times)),
+        started=to_datetime(min(times)),
+        ended=to_datetime(max(times)),
         status="failed" if events.has_failed else "completed",
         params=params,
         entries=[*by_step(events.points), *events.texts],

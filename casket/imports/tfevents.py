@@ -28,7 +28,7 @@ CHECKED = 1 << 20
 are not imported."""
 
 
-class Torn(Exception):
+class Damage(Exception):
     """A file ends within a record or holds a damaged record; the message states the position."""
 
 
@@ -61,14 +61,14 @@ def values(path: Path) -> Iterator[Value]:
     """Yield the values of an event file.
 
     Raises:
-        Torn: the rest of the file cannot be read.
+        Damage: the rest of the file cannot be read.
     """
     with path.open("rb") as file:
         for record in _records(file):
             try:
                 parsed = list(_values_of(record))
             except (TypeError, ValueError, struct.error) as error:
-                raise Torn("an event holds something else than events do") from error
+                raise Damage("an event has fields of the wrong type") from error
             yield from parsed
 
 
@@ -77,7 +77,7 @@ def first_time(path: Path) -> float | None:
     try:
         with path.open("rb") as file:
             return _wall_time(dict(fields(next(_records(file)))))
-    except (StopIteration, Torn):
+    except (StopIteration, Damage):
         return None
 
 
@@ -85,7 +85,7 @@ def fields(message: bytes) -> Iterator[Field]:
     """Yield the fields of a Protocol Buffers message.
 
     Raises:
-        Torn: it is not a valid message.
+        Damage: it is not a valid message.
     """
     at = 0
     while at < len(message):
@@ -100,7 +100,7 @@ def fields(message: bytes) -> Iterator[Field]:
         if wire_type == 2:
             length, at = _varint(message, at)
         if length is None or at + length > len(message):
-            raise Torn("a message cannot be read")
+            raise Damage("a message is not valid")
         yield number, message[at : at + length]
         at += length
 
@@ -119,7 +119,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
-    raise Torn("a message cannot be read")
+    raise Damage("a message is not valid")
 
 
 def _signed(value: int) -> int:
@@ -133,15 +133,15 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
         if not header:
             return
         if len(header) < _HEADER.size:
-            raise Torn(f"the record at byte {at} is cut off")
+            raise Damage(f"the record at byte {at} is truncated")
         length, checksum = _HEADER.unpack(header)
         if _masked_crc(header[:8]) != checksum:
-            raise Torn(f"the record at byte {at} is damaged")
+            raise Damage(f"the record at byte {at} is damaged")
         record, footer = file.read(length), file.read(_CRC.size)
         if len(footer) < _CRC.size:
-            raise Torn(f"the record at byte {at} is cut off")
+            raise Damage(f"the record at byte {at} is truncated")
         if length <= CHECKED and _masked_crc(record) != _CRC.unpack(footer)[0]:
-            raise Torn(f"the record at byte {at} is damaged")
+            raise Damage(f"the record at byte {at} is damaged")
         yield record
 
 

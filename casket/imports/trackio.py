@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from casket.imports.databases import Database, has_tables, open_database
-from casket.imports.parsing import file_time, moment_of
+from casket.imports.parsing import file_time, parse_time
 from casket.imports.report import Report
 from casket.imports.runs import Point, Run, by_step
 
@@ -24,7 +24,7 @@ _KIND = "_type"
 """The key that marks a logged table, image or other medium."""
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Return whether a path is a Trackio database or a folder of them."""
     return any(_databases(path))
 
@@ -57,7 +57,7 @@ def _key(database: Database) -> str:
 
 def _runs_in(key: str) -> str:
     """Return the query for the runs with metrics, in the order of their first metric."""
-    return f"(SELECT {key}, run_name FROM metrics GROUP BY {key}, run_name ORDER BY min(id))"  # noqa: S608 - only our own words
+    return f"(SELECT {key}, run_name FROM metrics GROUP BY {key}, run_name ORDER BY min(id))"  # noqa: S608 - constants only
 
 
 def _runs_of(database: Database, file: Path, report: Report) -> Iterator[Run]:
@@ -79,7 +79,7 @@ def _runs_of(database: Database, file: Path, report: Report) -> Iterator[Run]:
 
 def _run(file: Path, run: str, name: str, config: dict[str, Any], points: list[Point]) -> Run:
     times = [point.time for point in points if point.time is not None]
-    created = moment_of(config.get("_Created")) or min(times, default=file_time(file))
+    created = parse_time(config.get("_Created")) or min(times, default=file_time(file))
     meta = {"user": config.get("_Username"), "group": config.get("_Group")}
     return Run(
         facts=[file.stem, run],
@@ -94,7 +94,7 @@ def _run(file: Path, run: str, name: str, config: dict[str, Any], points: list[P
 
 def _points(rows: Iterator[Any], report: Report) -> Iterator[Point]:
     for row in rows:
-        time = moment_of(row["timestamp"])
+        time = parse_time(row["timestamp"])
         for name, value in _loaded(row["metrics"], report).items():
             if isinstance(value, dict) and _KIND in value:
                 report.leave_out(str(value[_KIND]).rpartition(".")[2])

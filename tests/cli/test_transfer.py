@@ -47,7 +47,7 @@ def test_imported_runs_are_filed_where_the_user_says(run, tmp_path):
 def test_what_cannot_be_imported_is_told(run, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     said = run.error("import", tmp_path / "notes.txt", tmp_path / "runs.json")
-    assert "nothing that casket can import" in said
+    assert "holds no runs of" in said
     assert not (tmp_path / "runs.json").exists()
     assert "does not exist" in run.error("import", tmp_path / "nowhere", tmp_path / "runs.json")
 

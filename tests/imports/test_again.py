@@ -230,7 +230,7 @@ def test_a_torn_tensorboard_file_is_reported_and_comes_later(data, target):
     file.write_bytes(whole[:-5])
     (problem,) = load(data / "tensorboard", target).problems
     assert problem.what.endswith(file.name)
-    assert "cut off" in problem.why
+    assert "truncated" in problem.why
     file.write_bytes(whole)
     assert not load(data / "tensorboard", target).problems
     (deep,) = [
@@ -265,7 +265,7 @@ def test_noise_in_a_tensorboard_file_is_a_problem_and_no_crash(data, target):
         try:
             for _ in tfevents.fields(message):
                 pass
-        except tfevents.Torn:
+        except tfevents.Damage:
             continue
     file.write_bytes(noise.randbytes(500))
     assert load(data / "tensorboard/deep", target).problems
@@ -286,7 +286,7 @@ def test_a_table_cut_off_gives_its_whole_lines(data, target):
     text = table.read_text()
     table.write_text(text[:-9])
     (problem,) = load(table, target).problems
-    assert "cut off" in problem.why
+    assert "truncated" in problem.why
     assert len(sessions(target)[0].epochs) == 3
     table.write_text(text)
     assert load(table, target).counts.added == {"epoch": 1, "end": 1}
@@ -423,7 +423,7 @@ def test_the_report_says_what_came_and_what_did_not(data, target):
     lines = load(data / "tensorboard", target).lines()
     assert lines[0].endswith("tensorboard (tensorboard): 3 runs read")
     assert lines[1] == "added: 1 experiment, 3 model, 3 session, 17 epoch, 3 result, 3 end"
-    assert lines[-1] == "casket does not bring over: 1 histograms"
+    assert lines[-1] == "not imported: 1 histograms"
 
 
 def ends_of_records(content):
@@ -436,7 +436,7 @@ def ends_of_records(content):
 
 def list_until_torn(file):
     found = []
-    with contextlib.suppress(tfevents.Torn):
+    with contextlib.suppress(tfevents.Damage):
         for value in tfevents.values(file):
             found.append(value)
     return found

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from casket.imports import tfevents
-from casket.imports.parsing import moment, moment_of, number_of, value_of, whole
+from casket.imports.parsing import number_of, parse_time, to_datetime, value_of, whole
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_what_is_no_whole_number(value):
 
 def test_times():
     start = datetime(1970, 1, 1, tzinfo=UTC)
-    assert [moment(value) for value in (0, math.nan, 1e300)] == [start] * 3
-    assert moment_of("1970-01-01T00:00:00") == moment_of("1970-01-01T02:00:00+02:00") == start
-    assert [moment_of(text) for text in (None, "today", 5)] == [None] * 3
+    assert [to_datetime(value) for value in (0, math.nan, 1e300)] == [start] * 3
+    assert parse_time("1970-01-01T00:00:00") == parse_time("1970-01-01T02:00:00+02:00") == start
+    assert [parse_time(text) for text in (None, "today", 5)] == [None] * 3
 
 
 def tensor(kind, field, *contents):
@@ -101,7 +101,7 @@ def test_tensors_of_one_number_or_of_texts(message, value):
     "message", [b"\x80", b"\xff" * 11, b"\x0a\x05ab", b"\x09\x00", b"\x0b\x00"]
 )
 def test_what_is_no_message_is_torn(message):
-    with pytest.raises(tfevents.Torn):
+    with pytest.raises(tfevents.Damage):
         list(tfevents.fields(message))
 
 
@@ -120,5 +120,5 @@ def test_an_event_of_wrong_types_is_torn(tmp_path):
     crc = [struct.pack("<I", tfevents._masked_crc(data)) for data in (header, event)]
     path = tmp_path / "events.out.tfevents.1"
     path.write_bytes(header + crc[0] + event + crc[1])
-    with pytest.raises(tfevents.Torn, match="something else"):
+    with pytest.raises(tfevents.Damage, match="wrong type"):
         list(tfevents.values(path))

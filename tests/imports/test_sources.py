@@ -449,13 +449,13 @@ def test_what_is_no_source_is_refused_and_nothing_is_made(content, tmp_path, tar
     path = tmp_path / "other"
     path.write_bytes(content)
     for place in (path, tmp_path):
-        with pytest.raises(casket.BadLocation, match="nothing that casket can import"):
+        with pytest.raises(casket.BadLocation, match="holds no runs of"):
             load(place, target)
     assert not target.exists()
 
 
 def test_a_source_that_is_given_must_be_one(data, target):
-    with pytest.raises(casket.BadLocation, match="as trackio"):
+    with pytest.raises(casket.BadLocation, match="runs of trackio"):
         load(data / PLACES["keras"], target, source="trackio")
     assert load(data / PLACES["keras"], target, source="keras").runs == 1
 
