@@ -10,7 +10,7 @@ help:
 	@echo "make test           install everything, then lint, types and all tests"
 	@echo "make test-versions  the core suite on Python $(VERSIONS), where they are found"
 	@echo "make conformance    the frameworks' own tests, with casket in them (4 minutes)"
-	@echo "make lint           format and lint, mending what can be mended"
+	@echo "make lint           format and lint, mending what can be mended; write docs/cli.md anew"
 	@echo "make bench          measure speed against floors of the same run"
 	@echo "make clean          remove what the others made"
 
@@ -48,6 +48,7 @@ lint: .venv/tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.cli.reference
 	@$(MAKE) --no-print-directory page-mend
 
 # The page's JavaScript: eslint, and the types in its comments by TypeScript.

@@ -160,3 +160,13 @@ def test_version_and_classifiers_agree():
 def test_every_extra_of_the_contract_is_there():
     extras = "sklearn keras lightning sftp mongo postgres blitz pandas polars dashboard all"
     assert set(PROJECT["optional-dependencies"]) == {*extras.split(), "import"}
+
+
+def test_pre_commit_comes_with_the_tests_and_accepts_its_configuration():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert any(str(each).startswith("pre-commit") for each in groups["tests"])
+    pytest.importorskip("pre_commit")
+    configuration = ROOT / ".pre-commit-config.yaml"
+    command = [sys.executable, "-m", "pre_commit", "validate-config", str(configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -30,7 +30,7 @@ def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
     """
     for each in tags:
         if Path(each).is_file():
-            raise click.UsageError(f"{each} is a file, not a tag: name it by `-f {each}`")
+            raise click.UsageError(f"{each} is a file, not a tag: give the file as `-f {each}`")
     _annotate(what, file, add=tags)
 
 
@@ -48,9 +48,9 @@ def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
 @click.argument("text")
 @options.file_option
 def note(what: str, text: str, file: str | None) -> None:
-    """Note TEXT about a session or an experiment.
+    """Set the note of a session or an experiment.
 
-    The text replaces the previous note; "" removes it.
+    TEXT replaces the previous note; "" removes it.
 
     \b
     casket note @last "diverged: the schedule was wrong"

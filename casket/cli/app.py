@@ -16,18 +16,24 @@ from casket import CasketError, __version__
 COMMANDS = {
     "ls": (
         "casket.cli.listing:ls",
-        "List sessions: params that vary, metrics with their best values.",
+        "List sessions with the params that vary and their metrics.",
     ),
     "show": (
         "casket.cli.show:show",
         "Show a session: params, meta, results, artifacts and curves.",
     ),
-    "tail": ("casket.cli.tail:tail", "Show running sessions: last metrics, rate and expected end."),
-    "diff": ("casket.cli.diff:diff", "Compare two sessions or groups: only what differs."),
-    "best": ("casket.cli.listing:best", "List the sessions that reached the best value of METRIC."),
+    "tail": (
+        "casket.cli.tail:tail",
+        "Show running sessions with their metrics, rate and expected end.",
+    ),
+    "diff": (
+        "casket.cli.diff:diff",
+        "Show the differences between two sessions or groups of sessions.",
+    ),
+    "best": ("casket.cli.listing:best", "List the sessions with the best values of METRIC."),
     "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
     "untag": ("casket.cli.annotate:untag", "Remove tags from a session or an experiment."),
-    "note": ("casket.cli.annotate:note", "Note TEXT about a session or an experiment."),
+    "note": ("casket.cli.annotate:note", "Set the note of a session or an experiment."),
     "rm": (
         "casket.cli.cleaning:rm",
         "Remove sessions, models and experiments with all their records.",
@@ -38,28 +44,28 @@ COMMANDS = {
     ),
     "compact": (
         "casket.cli.cleaning:compact",
-        "Rewrite a file tidily; others may go on writing to it.",
+        "Rewrite a file compactly, while others may write to it.",
     ),
     "export": (
         "casket.cli.export:export",
-        "Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.",
+        "Export tables, documents and reports.",
     ),
     "import": (
         "casket.cli.transfer:import_",
-        "Import the runs of another tracker; importing twice adds nothing.",
+        "Import the runs of another tracker; importing again adds only new runs.",
     ),
     "merge": (
         "casket.cli.transfer:merge",
-        "Merge files into another file of any kind; merging twice adds nothing.",
+        "Merge files into another; merging again adds only new records.",
     ),
     "doctor": (
         "casket.cli.doctor:doctor",
-        "Check every record, every artifact and the order of a file.",
+        "Check the records, the artifacts and the structure of a file.",
     ),
     "sync": ("casket.cli.sync:sync", "Ship pending records from the journals of remote stores."),
     "dashboard": (
         "casket.cli.dashboard:dashboard",
-        "Show experiment files live on a page in the browser.",
+        "Serve experiment files on a live web page.",
     ),
 }
 """The location of each command and the first sentence of its help.
@@ -94,7 +100,7 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         with formatter.section("Commands"):
-            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items()])
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -109,12 +115,14 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="casket")
 def app() -> None:
-    """Look at, compare, clean and move experiment files.
+    """View, compare, clean up and convert experiment files.
 
-    FILE is a path or URL of an experiment file; without it, $CASKET_FILE, or the one such file of
-    this folder. SESSION is the beginning of a session's id, or @last.
+    FILE is the path or URL of an experiment file. It defaults to $CASKET_FILE, or to the only
+    experiment file in the current folder. SESSION is a prefix of a session's id, or @last for the
+    latest session.
 
-    Exit codes: 0; 1 if nothing was found, or things differ; 2 for bad use or a bad file.
+    Exit codes: 0 for success, 1 if nothing was found or the sessions differ, 2 for an invalid
+    command or file.
     """
     warnings.showwarning = _show_warning
 

@@ -26,15 +26,15 @@ LOOK_INTERVAL = 0.1
 
 @click.command()
 @click.argument("sessions", nargs=-1, type=options.SessionType(), metavar="[SESSION]...")
-@click.option("--model", "models", multiple=True, metavar="ID", help="This model.")
+@click.option("--model", "models", multiple=True, metavar="ID", help="Remove this model.")
 @click.option(
     "--experiment",
     "experiments",
     multiple=True,
     metavar="ID",
-    help="This experiment; together with --model, only those models of it.",
+    help="Remove this experiment; with --model, only these models of it.",
 )
-@click.option("--force", is_flag=True, help="Also sessions that are running.")
+@click.option("--force", is_flag=True, help="Remove running sessions, too.")
 @options.file_option
 @options.yes_options
 def rm(
@@ -48,7 +48,7 @@ def rm(
 ) -> None:
     """Remove sessions, models and experiments with all their records.
 
-    Artifacts that nothing else refers to are removed, too. Removal cannot be undone.
+    Artifacts that no other session refers to are removed, too. Removal cannot be undone.
 
     \b
     casket rm 114884e0 @last
@@ -56,7 +56,7 @@ def rm(
     casket rm --experiment "first steps"
     """
     if not (sessions or models or experiments):
-        raise click.UsageError("give SESSION, --model or --experiment: what is to be removed?")
+        raise click.UsageError("nothing to remove: give SESSION, --model or --experiment")
     place = locate(options.chosen_file(file))
     cleaner = Cleaner(place)
     ids = _session_ids(place, sessions)
@@ -68,20 +68,25 @@ def rm(
     running = [name for name, status in removal.sessions.items() if status == "running"]
     if running and not force:
         raise click.UsageError(
-            f"{counted(len(running), 'session')} of these may still be running, such as "
-            f"{running[0]}: end it first, or give --force"
+            f"{counted(len(running), 'session')} may still be running, such as "
+            f"{running[0]}: end them first or give --force"
         )
     _remove(cleaner, removal, yes=yes, dry_run=dry_run)
 
 
 @click.command()
 @options.file_argument
-@click.option("--failed", is_flag=True, help="Sessions that failed.")
-@click.option("--killed", is_flag=True, help="Sessions that were killed.")
-@click.option("--empty", is_flag=True, help="Models without sessions, experiments without models.")
-@click.option("--artifacts", is_flag=True, help="Files beside the store that nothing refers to.")
+@click.option("--failed", is_flag=True, help="Remove failed sessions.")
+@click.option("--killed", is_flag=True, help="Remove killed sessions.")
 @click.option(
-    "--older-than", type=SpanType(), metavar="SPAN", help="Only what is older, such as 30d or 12h."
+    "--empty", is_flag=True, help="Remove models without sessions and experiments without models."
+)
+@click.option("--artifacts", is_flag=True, help="Remove files that no record refers to.")
+@click.option(
+    "--older-than",
+    type=SpanType(),
+    metavar="DURATION",
+    help="Remove only records and files older than this, such as 30d or 12h.",
 )
 @options.yes_options
 def clean(
@@ -115,7 +120,7 @@ def clean(
         older_than=older_than or timedelta(0),
     )
     if not removal:
-        raise options.NothingFound(f"there is nothing to clean in {cleaner.place}")
+        raise options.NothingFound(f"nothing to clean in {cleaner.place}")
     _remove(cleaner, removal, yes=yes, dry_run=dry_run)
 
 
@@ -123,7 +128,7 @@ def clean(
 @options.file_argument
 @options.yes_options
 def compact(file: str | None, yes: bool, dry_run: bool) -> None:
-    """Rewrite a file tidily; others may go on writing to it.
+    """Rewrite a file compactly, while others may write to it.
 
     Other writers wait while the file is rewritten. Nothing visible to readers is removed. Damaged
     bytes are moved to FILE.torn; `casket doctor` describes them.
@@ -133,12 +138,14 @@ def compact(file: str | None, yes: bool, dry_run: bool) -> None:
         raise NotFound(str(place))
     before = cleaning.size_of_store(place)
     if before:
-        click.echo(f"{place}: {size(before)} are rewritten; a copy needs as much room for a while")
+        click.echo(
+            f"{place}: {size(before)} will be rewritten; a temporary copy needs the same space"
+        )
     if not options.is_confirmed(f"Rewrite {place}?", yes=yes, dry_run=dry_run):
         return
     _show_progress(place)
     if before:
-        click.echo(f"{place}: {size(cleaning.size_of_store(place))}, were {size(before)}")
+        click.echo(f"{place}: {size(cleaning.size_of_store(place))}, before {size(before)}")
 
 
 def _session_ids(place: Place, names: Sequence[str]) -> set[str]:
@@ -161,10 +168,10 @@ def _model_keys(
         homes = sorted(experiment for experiment, name in keys if name == model)
         if not homes:
             where = f" in experiment {' or '.join(experiments)}" if experiments else ""
-            raise options.NothingFound(f"there is no model {model!r}{where}")
+            raise options.NothingFound(f"no model {model!r}{where}")
         if len(homes) > 1 and not experiments:
             raise click.UsageError(
-                f"model {model!r} is in experiments {listed(homes)}: give --experiment"
+                f"model {model!r} is in several experiments ({listed(homes)}): give --experiment"
             )
     return keys
 
@@ -172,7 +179,7 @@ def _model_keys(
 def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
     for experiment in experiments:
         if experiment not in cleaner.experiments:
-            raise options.NothingFound(f"there is no experiment {experiment!r} in {cleaner.place}")
+            raise options.NothingFound(f"no experiment {experiment!r} in {cleaner.place}")
     return set(experiments)
 
 
@@ -187,11 +194,11 @@ def _remove(cleaner: Cleaner, removal: Removal, *, yes: bool, dry_run: bool) -> 
     removed = cleaner.remove(removal)
     after = cleaning.size_of_store(cleaner.place) + cleaner.size_of(removal)
     if removed:
-        less = f": {size(before - after)} less" if after < before else ""
+        less = f": freed {size(before - after)}" if after < before else ""
         click.echo(f"removed {_summary(removed)}{less}")
     left = _left(removal, removed)
     if left:
-        click.echo(f"left {_summary(left)}, which came into use meanwhile or may do so", err=True)
+        click.echo(f"kept {_summary(left)}, which may be in use again", err=True)
 
 
 def _lines(cleaner: Cleaner, removal: Removal) -> Iterator[str]:

@@ -20,15 +20,15 @@ PORT = 7117
 
 @click.command()
 @click.argument("files", nargs=-1, type=options.FileType())
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help=f"Else {PORT}, or the next one that is free; 0: any that is free.",
+    help=f"The port; default: {PORT} or the next free port; 0 for any free port.",
 )
-@click.option("--no-open", is_flag=True, help="Open no browser.")
-@click.option("--edit", is_flag=True, help="Notes and tags may be written on the page.")
-@click.option("--token", help="What a browser has to know; else made where others can reach it.")
+@click.option("--no-open", is_flag=True, help="Do not open a browser.")
+@click.option("--edit", is_flag=True, help="Allow editing notes and tags on the page.")
+@click.option("--token", help="The access token; default: random if other machines can connect.")
 def dashboard(
     files: tuple[str, ...],
     host: str,
@@ -37,10 +37,10 @@ def dashboard(
     edit: bool,
     token: str | None,
 ) -> None:
-    """Show experiment files live on a page in the browser.
+    """Serve experiment files on a live web page.
 
-    Any number of files and URLs, opened to read only; Ctrl-C ends it. From another machine:
-    ssh -L 7117:127.0.0.1:7117 that-machine.
+    FILES are paths and URLs, opened read-only. Ctrl-C stops the server. To view the page from
+    another machine, run `ssh -L 7117:127.0.0.1:7117 HOST` there.
 
     \b
     casket dashboard runs.json
@@ -61,7 +61,7 @@ def dashboard(
     bound = listener.getsockname()[1]
     address = server.address(host, bound, allowed.token)
     board.start()
-    click.echo(f"{address}  (Ctrl-C ends it)")
+    click.echo(f"{address}  (Ctrl-C stops the server)")
     if access.is_any(host):
         elsewhere = server.address(access.own_name(), bound, allowed.token)
         click.echo(f"{elsewhere}  (from other machines)")

@@ -25,16 +25,16 @@ EVERY_RUN = frozenset({"pid", "start"})
 @click.argument("a", metavar="A", type=options.SessionType())
 @click.argument("b", metavar="B", type=options.SessionType())
 @options.file_argument
-@click.option("--all", "show_all", is_flag=True, help="Show what is the same, too.")
+@click.option("--all", "show_all", is_flag=True, help="Show equal values, too.")
 @options.json_option
 @click.pass_context
 def diff(
     ctx: click.Context, a: str, b: str, file: str | None, show_all: bool, as_json: bool
 ) -> None:
-    """Compare two sessions or groups: only what differs.
+    """Show the differences between two sessions or groups of sessions.
 
-    A and B are sessions, or expressions as in `ls --where`: then the groups are compared, their
-    metrics by mean ± 95 % interval. Exit code 1 if they differ.
+    A and B are sessions, or conditions as in `ls --where` that select groups of sessions. The
+    metrics of groups are compared by mean ± 95 % interval. The exit code is 1 if they differ.
 
     \b
     casket diff 65ab @last
@@ -87,7 +87,7 @@ def _side(runs: Casket, name: str) -> _Side:
     if any(sign in name for sign in " <>=("):
         sessions = runs.sessions(where=name)
         if not sessions:
-            raise options.NothingFound(f"no session fits {name!r}")
+            raise options.NothingFound(f"no session matches {name!r}")
         return _Side(sessions, name, is_group=True)
     session = options.found_session(runs, name)
     return _Side([session], session.id[:8], is_group=False)

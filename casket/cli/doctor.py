@@ -21,16 +21,17 @@ DAMAGED = 1
 @click.option(
     "--repair",
     is_flag=True,
-    help="Put a file in place that holds every whole record, and keep the old one.",
+    help="Replace the file by one with all intact records, and keep the old one.",
 )
 @options.file_argument
 @options.yes_options
 @options.json_option
 def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Check every record, every artifact and the order of a file.
+    """Check the records, the artifacts and the structure of a file.
 
-    Each damaged range of bytes is reported with the records lost in it. Nothing is changed without
-    --repair, which keeps the old file as FILE.damaged-TIME. Exit code 1 if the file is damaged.
+    Each damaged range of bytes is reported with the records lost in it. The file is changed only
+    with --repair, which keeps the old file as FILE.damaged-TIME. The exit code is 1 if the file is
+    damaged.
 
     \b
     casket doctor runs.json
@@ -47,9 +48,9 @@ def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bo
         if kept is not None:
             report = _examined(place)
             for finding in report.damages:
-                click.echo(f"still: {_line(finding)}", err=as_json)
+                click.echo(f"remaining {_line(finding)}", err=as_json)
     elif repair:
-        click.echo("there is nothing that a repair would make good", err=as_json)
+        click.echo("nothing to repair", err=as_json)
     if report.damages:
         click.get_current_context().exit(DAMAGED)
 
@@ -84,8 +85,8 @@ def _repaired(place: Place, *, yes: bool, dry_run: bool, quiet: bool) -> Path | 
         The path of the old file; None if it was not repaired.
     """
     click.echo(
-        f"A new file with every whole record takes the place of {place}; the old one is kept "
-        f"beside it as {place.path.name}.damaged-TIME",
+        f"{place} will be replaced by a file with all intact records; the old file is kept "
+        f"as {place.path.name}.damaged-TIME",
         err=quiet,
     )
     if not options.is_confirmed(f"Repair {place}?", yes=yes, dry_run=dry_run):
@@ -105,7 +106,7 @@ def _show(report: Report) -> None:
     for finding in report.findings:
         click.echo(_line(finding))
     damages = len(report.damages)
-    click.echo("it is sound" if not damages else counted(damages, "damage"))
+    click.echo("no damage" if not damages else counted(damages, "damage"))
 
 
 def _line(finding: Finding) -> str:

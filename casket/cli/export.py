@@ -41,34 +41,44 @@ FORMATS = {
 @click.command()
 @options.file_argument
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; else shown."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; default: standard output.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(list(FORMATS)), help="Else by the suffix of -o."
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    help="The format; default: by the suffix of the output.",
 )
 @click.option(
     "--table",
     type=click.Choice(get_args(Table)),
     default="sessions",
     show_default=True,
-    help="What csv and parquet have a row for.",
+    help="The rows of csv and parquet.",
 )
 @click.option(
-    "--columns", metavar="NAMES", help="Which columns, with commas, such as params.lr,acc."
+    "--columns", metavar="NAMES", help="The columns, separated by commas, such as params.lr,acc."
 )
-@click.option("--group-by", metavar="NAMES", help="markdown, latex: mean ± interval of each group.")
+@click.option(
+    "--group-by",
+    metavar="NAMES",
+    help="markdown, latex: one row per group of equal values, with mean ± interval.",
+)
 @click.option(
     "--points",
     type=click.IntRange(4, 100_000),
     default=400,
     show_default=True,
-    help="html: how many of a curve are in it; of more, the lowest and highest in each part.",
+    help="html: the number of points per curve; longer curves keep the extremes of each part.",
 )
 @click.option(
     "--anonymous",
     is_flag=True,
-    help="Leave out user, host, process, command line and the folders of artifacts and "
-    "checkpoints; params, notes, messages of errors and other meta stay as they were logged.",
+    help="Omit user, host, process, command line and the folders of artifacts and checkpoints. "
+    "Params, notes, error messages and other meta are kept as logged.",
 )
 @options.where_option
 def export(
@@ -82,10 +92,10 @@ def export(
     anonymous: bool,
     where: str | None,
 ) -> None:
-    """Export tables, documents and reports: csv, parquet, jsonl, json, latex, html.
+    """Export tables, documents and reports.
 
-    json is nested as the first casket's; markdown and latex are tables for papers; html is the
-    dashboard's page with its data inside (about 2 MB), which needs no server and no network.
+    json is a nested document, as written by the first casket. markdown and latex are tables for
+    papers. html is the web page with its data (about 2 MB); it needs no server and no network.
 
     \b
     casket export runs.json -o epochs.csv --table epochs
@@ -97,7 +107,7 @@ def export(
     with _opened(options.chosen_file(file), form) as runs:
         sessions = runs.sessions(where=where)
         if not sessions:
-            raise options.NothingFound(f"no session fits in {runs.place}")
+            raise options.NothingFound(f"no session matches in {runs.place}")
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
         if form == "parquet":
@@ -113,7 +123,7 @@ def export(
         else:
             _write(_WRITERS[form](sessions, table, names), output)
     if output:
-        click.echo(f"{len(sessions)} sessions written to {output}", err=True)
+        click.echo(f"wrote {len(sessions)} sessions to {output}", err=True)
 
 
 def _opened(url: str, form: str) -> Casket:
@@ -133,7 +143,7 @@ def _format_of(output: Path | None) -> str:
     for form, suffix in FORMATS.items():
         if output.suffix == suffix:
             return form
-    raise click.UsageError(f"the suffix of {output} names no format: give --format")
+    raise click.UsageError(f"the suffix of {output} is not a known format: give --format")
 
 
 def _write(content: str, output: Path | None) -> None:
@@ -220,7 +230,7 @@ def _write_parquet(
     sessions: Sequence[SessionView], table: Table, names: Sequence[str], output: Path | None
 ) -> None:
     if output is None:
-        raise click.UsageError("parquet is no text: give -o FILE")
+        raise click.UsageError("parquet is a binary format: give -o FILE")
     try:
         from casket.reading.frames import to_polars
 

@@ -56,29 +56,29 @@ WIDEST = 200
 @click.command()
 @options.file_argument
 @options.where_option
-@click.option("--status", type=click.Choice(STATUSES), help="Only sessions that stand so.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only sessions with this status.")
 @click.option("--tag", help="Only sessions with this tag.")
 @click.option(
     "--sort",
     metavar="NAME",
-    help="By a name as in --where, or best.METRIC; -NAME: the largest first.",
+    help="Sort by a name, such as params.lr or best.METRIC; -NAME sorts in descending order.",
 )
 @click.option(
-    "--columns", metavar="NAMES", help="Which columns, with commas, such as id,params.lr."
+    "--columns", metavar="NAMES", help="The columns, separated by commas, such as id,params.lr."
 )
 @click.option(
     "--limit",
     type=click.IntRange(0),
     metavar="N",
-    help=f"At most N sessions, 0: all; in a terminal {SHOWN} if not given.",
+    help=f"Show at most N sessions, 0 for all; the default is {SHOWN} in a terminal, else all.",
 )
-@click.option("--page", is_flag=True, help="Show it page by page, by $PAGER.")
+@click.option("--page", is_flag=True, help="Show the table in a pager ($PAGER).")
 @click.option(
     "--group-by",
     metavar="NAMES",
-    help="A row for each group of equal values, such as params.lr: mean ± 95 % interval, and n.",
+    help="One row per group of equal values, such as params.lr: mean ± 95 % interval, and n.",
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
 @options.json_option
 def ls(
     file: str | None,
@@ -93,9 +93,9 @@ def ls(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """List sessions: params that vary, metrics with their best values.
+    """List sessions with the params that vary and their metrics.
 
-    The newest come last. A best value stands in brackets where it is not the last.
+    The newest session comes last. A metric's best value is in brackets if it is not the latest.
 
     \b
     casket ls runs.json --where "status == 'completed' and val_loss < 0.3" --sort val_loss
@@ -107,7 +107,7 @@ def ls(
         if not sessions:
             if as_json:
                 options.write_json([])
-            raise options.NothingFound(f"no session fits in {runs.place}")
+            raise options.NothingFound(f"no session matches in {runs.place}")
         names = Names(runs.sessions())
         if group_by:
             made = groups(sessions, options.names(group_by), names)
@@ -127,22 +127,24 @@ def ls(
             (click.echo_via_pager if page and sys.stdout.isatty() else click.echo)(text)
             if len(shown) < len(sessions):
                 hidden = len(sessions) - len(shown)
-                click.echo(f"{hidden} more sessions are not shown: --limit 0 shows all", err=True)
+                click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)
 
 
 @click.command()
 @click.argument("metric")
 @options.file_argument
-@click.option("--mode", type=click.Choice(get_args(Mode)), help="Which way it is better.")
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+@click.option("--mode", type=click.Choice(get_args(Mode)), help="Which values are better.")
+@click.option(
+    "--top", type=click.IntRange(1), default=10, show_default=True, help="The number of sessions."
+)
 @options.where_option
 @options.json_option
 def best(
     metric: str, file: str | None, mode: Mode | None, top: int, where: str | None, as_json: bool
 ) -> None:
-    """List the sessions that reached the best value of METRIC.
+    """List the sessions with the best values of METRIC.
 
-    Unless --mode is given, the direction follows from the name (loss, error: min; acc, f1: max).
+    --mode defaults to the direction that the name implies (loss, error: min; acc, f1: max).
 
     \b
     casket best val_loss runs.json
@@ -155,10 +157,10 @@ def best(
         rated = _rated(sessions, metric, way or "max")
         if not rated:
             names.check_metric(metric)
-            raise options.NothingFound(f"no session that fits has numbers named {metric!r}")
+            raise options.NothingFound(f"no matching session has numbers named {metric!r}")
         if way is None:
             raise click.UsageError(
-                f"the name {metric!r} does not imply which way is better: give --mode"
+                f"the name {metric!r} does not imply whether higher is better: give --mode"
             )
         best_ones = rated[:top]
         if as_json:
@@ -202,7 +204,7 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     text = tables.table(rows, shown, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
     same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
     rare = [headers.get(name, name) for name in ranked if name not in chosen]
-    hint = [tables.left_out("only few sessions have", rare)] if rare else []
+    hint = [tables.left_out("in few sessions:", rare)] if rare else []
     return "\n".join([*([", ".join(same)] if same else []), text, *hint])
 
 

@@ -57,9 +57,9 @@ class SessionType(click.ParamType[str]):
                 sessions = list(reversed(runs.sessions()))
         except (click.ClickException, casket.CasketError, OSError):
             return []  # no file to read ids from
-        names = [("@last", "the session that began last"), *((s.id, s.model) for s in sessions)]
+        names = [("@last", "the latest session"), *((s.id, s.model) for s in sessions)]
         return [
-            CompletionItem(name, help=said) for name, said in names if name.startswith(incomplete)
+            CompletionItem(name, help=text) for name, text in names if name.startswith(incomplete)
         ]
 
 
@@ -75,7 +75,7 @@ def file_option(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     """Add the option `--json` to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Write JSON instead.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON.")(command)
 
 
 def where_option(command: Command) -> Command:
@@ -83,16 +83,18 @@ def where_option(command: Command) -> Command:
     return click.option(
         "--where",
         metavar="EXPRESSION",
-        help="Only sessions that fit, such as \"params.lr < 0.1 or 'svm' in tags\".",
+        help="Only sessions that match a condition, such as \"params.lr < 0.1 or 'svm' in tags\".",
     )(command)
 
 
 def yes_options(command: Command) -> Command:
     """Add the options `--yes` and `--dry-run` to a command."""
-    command = click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
-    return click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, only.")(
+    command = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(
         command
     )
+    return click.option(
+        "-n", "--dry-run", is_flag=True, help="Show the changes without making them."
+    )(command)
 
 
 def chosen_file(file: str | None) -> str:
@@ -109,12 +111,12 @@ def chosen_file(file: str | None) -> str:
     files = sorted(filter(_is_ours, Path().iterdir()))
     if not files:
         raise click.UsageError(
-            "there is no experiment file in this folder: give FILE, or set CASKET_FILE"
+            "no experiment file in the current folder: give FILE or set CASKET_FILE"
         )
     if len(files) > 1:
         names = ", ".join(map(str, files))
         raise click.UsageError(
-            f"there are several experiment files in this folder: give one of {names}, "
+            f"several experiment files in the current folder: give one of {names}, "
             "or set CASKET_FILE"
         )
     return str(files[0])
@@ -147,11 +149,15 @@ def found_session(runs: casket.Casket, name: str) -> SessionView:
         return sessions[-1]
     fitting = [session for session in sessions if session.id.startswith(name)]
     if not fitting:
-        raise NothingFound(f"no session begins with {name!r}: `casket ls` shows those there are")
+        raise NothingFound(
+            f"no session has an id that starts with {name!r}: `casket ls` lists the sessions"
+        )
     if len(fitting) > 1 and name not in {session.id for session in fitting}:
         ids = ", ".join(session.id for session in fitting[:6])
         more = f" and {len(fitting) - 6} more" if len(fitting) > 6 else ""
-        raise click.UsageError(f"{name!r} is the beginning of {ids}{more}: give more of the id")
+        raise click.UsageError(
+            f"{name!r} is ambiguous: it may be {ids}{more}; give a longer prefix of the id"
+        )
     return fitting[0]
 
 

@@ -28,7 +28,9 @@ CURVE = 60, 10
 @click.command()
 @click.argument("session", type=options.SessionType(), default="@last")
 @options.file_argument
-@click.option("--metrics", metavar="NAMES", help="Which curves, with commas; all if not given.")
+@click.option(
+    "--metrics", metavar="NAMES", help="The curves to draw, separated by commas; default: all."
+)
 @options.json_option
 def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> None:
     """Show a session: params, meta, results, artifacts and curves.
@@ -94,7 +96,7 @@ def _results(session: SessionView) -> Iterator[str]:
             yield from ["", click.style(title, bold=True)]
             yield from (_cut(f"  {_one_line(row)}") for row in rows[:MANY])
             if len(rows) > MANY:
-                yield f"  ... and {len(rows) - MANY} more: --json gives all"
+                yield f"  ... and {len(rows) - MANY} more: --json shows all"
 
 
 def _one_line(value: Any) -> str:

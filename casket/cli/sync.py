@@ -15,13 +15,16 @@ from casket.stores.remote.spool import ship
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--status", "is_asked", is_flag=True, help="List what waits, and ship nothing.")
+@click.option(
+    "--status", "is_asked", is_flag=True, help="List the pending records without shipping them."
+)
 @options.json_option
 def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
     """Ship pending records from the journals of remote stores.
 
-    Give URL to ship to that store only, with its password if the driver finds none elsewhere
-    (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). Exit code 1 if records are still pending.
+    With URL, only the records of that store are shipped. URL may contain a password that the driver
+    does not find elsewhere (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). The exit code is 1 if
+    records are still pending.
 
     \b
     casket sync --status
@@ -38,7 +41,7 @@ def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
     elif left:
         click.echo(tables.table([_row(status) for status in left], list(_row(left[0]))))
     else:
-        click.echo("nothing waits: every record is in its store")
+        click.echo("no pending records")
     if left and not is_asked:
         click.get_current_context().exit(1)
 
@@ -57,7 +60,7 @@ def _ship(status: Status, place: Place | None) -> None:
         with options.progress_bar(status.url, status.waiting) as advance:
             ship(journal, store, advance)
         store.close()
-        click.echo(f"{status.waiting} records shipped to {status.url}", err=True)
+        click.echo(f"shipped {status.waiting} records to {status.url}", err=True)
     except CasketError as error:
         click.echo(f"{status.url}: {error}", err=True)
     finally:
@@ -76,7 +79,7 @@ def _as_json(status: Status) -> dict[str, object]:
 def _row(status: Status) -> dict[str, str]:
     return {
         "store": status.url,
-        "waiting": str(status.waiting),
+        "pending": str(status.waiting),
         "journal": str(status.path),
-        "held by": "nobody: casket sync ships it" if status.is_orphan else "a process that runs",
+        "held by": "no process (casket sync ships it)" if status.is_orphan else "a running process",
     }

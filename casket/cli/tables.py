@@ -105,7 +105,7 @@ def left_out(why: str, names: Sequence[str]) -> str:
     """Return a note that lists the hidden columns and how to show them."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     some = f"{', '.join(names[:NAMED])}{more}"
-    return f"({why} {some}: choose by --columns, or see all by --csv or --json)"
+    return f"({why} {some}: select columns with --columns, or show all with --csv or --json)"
 
 
 def _going(columns: Iterable[str], keep: Collection[str], least: Sequence[str]) -> list[str]:

@@ -26,13 +26,15 @@ WINDOW = 20
 
 @click.command()
 @options.file_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on, and show what is added.")
-@click.option("--timeout", type=float, help="With -f: stop after so many seconds of silence.")
+@click.option("-f", "--follow", is_flag=True, help="Keep running and show new records.")
+@click.option(
+    "--timeout", type=float, help="With -f: stop after this many seconds without a new record."
+)
 @options.json_option
 def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -> None:
-    """Show running sessions: last metrics, rate and expected end.
+    """Show running sessions with their metrics, rate and expected end.
 
-    The expected end is shown for sessions whose params hold the total number of epochs (epochs,
+    The expected end is known if the params contain the total number of epochs (epochs,
     max_epochs, ...). With --json and -f, each record is a line of JSON.
 
     \b

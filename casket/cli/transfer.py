@@ -21,12 +21,15 @@ from casket.writing.backend import Backend
 @click.command("import")
 @click.argument("source", type=click.Path(exists=True))
 @options.file_argument
-@click.option("--experiment", help="File all runs under this experiment.")
-@click.option("--model", help="File all runs under this model.")
+@click.option("--experiment", help="Import all runs into this experiment.")
+@click.option("--model", help="Import all runs into this model.")
 @click.option(
-    "--source", "kind", type=click.Choice([*SOURCES, "casket"]), help="Else it is recognised."
+    "--source",
+    "kind",
+    type=click.Choice([*SOURCES, "casket"]),
+    help="The tracker; default: recognized by its files.",
 )
-@click.option("--artifacts/--no-artifacts", default=True, help="Whether to copy the runs' files.")
+@click.option("--artifacts/--no-artifacts", default=True, help="Whether to copy artifacts.")
 def import_(
     source: str,
     file: str | None,
@@ -35,10 +38,10 @@ def import_(
     kind: str | None,
     artifacts: bool,
 ) -> None:
-    """Import the runs of another tracker; importing twice adds nothing.
+    """Import the runs of another tracker; importing again adds only new runs.
 
-    MLflow (mlflow.db, mlruns/), TensorBoard event files, Trackio's and Sacred's folders, CSV logs
-    of Lightning and Keras, files of the first casket.
+    SOURCE is an MLflow database or folder (mlflow.db, mlruns/), TensorBoard event files, a folder
+    of Trackio or Sacred, a CSV log of Lightning or Keras, or a file of the first casket.
 
     \b
     casket import mlruns runs.json
@@ -56,10 +59,15 @@ def import_(
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.FileType())
 @click.option(
-    "-o", "--output", metavar="FILE", required=True, type=options.FileType(), help="Where to."
+    "-o",
+    "--output",
+    metavar="FILE",
+    required=True,
+    type=options.FileType(),
+    help="The target, a path or URL.",
 )
 def merge(files: tuple[str, ...], output: str) -> None:
-    """Merge files into another file of any kind; merging twice adds nothing.
+    """Merge files into another; merging again adds only new records.
 
     \b
     casket merge node1.json node2.json -o all.json
@@ -73,9 +81,9 @@ def merge(files: tuple[str, ...], output: str) -> None:
             click.echo(f"warning: file {name} was not copied: {why}", err=True)
     target.store.close()
     added = ", ".join(f"{count} {kind}" for kind, count in counts.added.items()) or "nothing"
-    click.echo(f"added to {output}: {added}; there already: {counts.held} records")
+    click.echo(f"added to {output}: {added}; already present: {counts.held} records")
     if counts.removed:
-        click.echo(f"left out, because they were deleted: {counts.removed} records")
+        click.echo(f"skipped, because they were removed from the target: {counts.removed} records")
 
 
 def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:

@@ -43,7 +43,7 @@ class SpanType(click.ParamType[timedelta]):
         """Parse a duration."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", str(value))
         if match is None:
-            self.fail(f"{value!r} is no span of time: give one such as 30d, 12h or 90min")
+            self.fail(f"{value!r} is not a duration: give a value such as 30d, 12h or 90min")
         try:
             return timedelta(**{UNITS[match[2]]: float(match[1])})
         except OverflowError:

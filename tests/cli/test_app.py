@@ -102,13 +102,14 @@ def test_casket_file_names_the_file(run, filled, tmp_path, monkeypatch):
 def test_no_file_and_two_files_are_told_apart(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CASKET_FILE", raising=False)
-    assert "there is no experiment file in this folder: give FILE" in run.error("ls")
+    assert "no experiment file in the current folder: give FILE" in run.error("ls")
     for name in ("a.json", "b.sqlite"):
         Experiment.use(name, exp_id="x").close()
-    assert "several experiment files in this folder: give one of a.json, b.sqlite" in run.error(
-        "ls"
+    assert (
+        "several experiment files in the current folder: give one of a.json, b.sqlite"
+        in run.error("ls")
     )
-    assert "no session fits" in run.error("ls", "a.json", code=1)
+    assert "no session matches" in run.error("ls", "a.json", code=1)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +121,9 @@ def test_no_file_and_two_files_are_told_apart(run, tmp_path, monkeypatch):
         (["ls", "{file}", "--where", "open('x')"], "there is no such function"),
         (["ls", "{file}", "--status", "lost"], "'lost' is not one of"),
         (["best", "units", "{file}"], "no session has units; there are"),
-        (["show", "", "{file}"], "is the beginning of"),
+        (["show", "", "{file}"], "is ambiguous"),
         (["export", "{file}"], "give --format"),
-        (["export", "{file}", "-o", "a.doc"], "names no format"),
+        (["export", "{file}", "-o", "a.doc"], "is not a known format"),
         (
             ["export", "{file}", "--format", "csv", "--columns", "lr"],
             "no session has lr; did you mean params.lr?",
@@ -147,7 +148,7 @@ def test_a_bad_expression_shows_the_place_of_the_mistake(run, filled):
 
 
 def test_a_session_that_is_not_there_is_exit_code_1(run, filled):
-    assert "no session begins with 'zzz'" in run.error("show", "zzz", filled, code=1)
+    assert "no session has an id that starts with 'zzz'" in run.error("show", "zzz", filled, code=1)
 
 
 def test_an_ambiguous_beginning_names_what_it_may_mean(run, filled):

@@ -18,7 +18,7 @@ def test_a_sound_file_is_exit_code_0(run, filled):
     before = traces(Path(filled).parent)
     said = run("doctor", filled)
     assert "of 4 sessions" in said
-    assert said.splitlines()[-1] == "it is sound"
+    assert said.splitlines()[-1] == "no damage"
     assert traces(Path(filled).parent) == before
 
 
@@ -49,13 +49,13 @@ def test_repair_asks_keeps_the_old_file_and_makes_it_sound(run, filled):
     [kept] = Path(filled).parent.glob("*.damaged-*")
     assert str(kept) in said
     assert kept.read_bytes() == old
-    assert "it is sound" in run("doctor", filled)
+    assert "no damage" in run("doctor", filled)
     assert len(casket.open(filled).sessions()) == 4
 
 
 def test_a_sound_file_is_not_repaired(run, filled):
     before = traces(Path(filled).parent)
-    assert "nothing that a repair" in run("doctor", filled, "--repair", "--yes")
+    assert "nothing to repair" in run("doctor", filled, "--repair", "--yes")
     assert traces(Path(filled).parent) == before
 
 
@@ -67,7 +67,7 @@ def test_what_a_repair_cannot_bring_back_stays_exit_code_1(run, tmp_path):
     casket.open(file).sessions()[0].artifacts["a.bin"].path.unlink()
     damage(file)
     said = run("doctor", file, "--repair", "--yes", code=1)
-    assert "still: damage: artifact 'a.bin' of session" in said
+    assert "remaining damage: artifact 'a.bin' of session" in said
     assert strict_json(file)
 
 

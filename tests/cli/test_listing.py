@@ -93,7 +93,7 @@ def test_whole_numbers_of_any_length_are_shown(arguments, terminal, tmp_path):
 
 def test_nothing_found_is_exit_code_1_and_an_empty_list(run, filled):
     assert run.json("ls", filled, "--where", "loss > 99", code=1) == []
-    assert "no session fits" in run.error("ls", filled, "--tag", "none", code=1)
+    assert "no session matches" in run.error("ls", filled, "--tag", "none", code=1)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_terminal_shows_the_newest_fifty_and_as_many_columns_as_fit(terminal, 
     assert lines[1].split()[:3] == ["id", "status", "seed"]
     assert lines[1].split()[-3:] == ["epochs", "age", "duration"]
     assert lines[-2].startswith("(no room for ")
-    assert "10 more sessions are not shown: --limit 0 shows all" in lines[-1]
+    assert "10 more sessions are hidden: --limit 0 shows all" in lines[-1]
     assert len(run("ls", path).splitlines()) == 2 + 60 + 1
 
 
@@ -211,8 +211,10 @@ def test_of_a_mixed_file_what_most_sessions_have_gets_the_columns(
     assert "sometimes_set" not in header
     assert no_room.startswith("(no room for option_number_")
     assert "own_setting" not in header
-    assert few.startswith("(only few sessions have own_setting_0_0, ")
-    assert few.endswith(" and 18 more: choose by --columns, or see all by --csv or --json)")
+    assert few.startswith("(in few sessions: own_setting_0_0, ")
+    assert few.endswith(
+        " and 18 more: select columns with --columns, or show all with --csv or --json)"
+    )
 
 
 def test_a_column_that_is_named_is_shown_however_rare(run, mixed):
@@ -273,7 +275,7 @@ def test_best_of_an_unknown_metric_names_those_there_are(run, filled):
     said = run.error("best", "unlike", filled, code=2)
     assert "there are loss, val_acc" in said
     said = run.error("best", "val_acc", filled, "--where", "params.lr > 100", code=1)
-    assert "no session that fits has numbers named 'val_acc'" in said
+    assert "no matching session has numbers named 'val_acc'" in said
 
 
 def test_best_asks_for_the_mode_of_a_metric_whose_name_implies_none(run, tmp_path):
@@ -281,7 +283,9 @@ def test_best_asks_for_the_mode_of_a_metric_whose_name_implies_none(run, tmp_pat
     with Experiment.use(path, exp_id="x").model("m").session() as session:
         for epoch, speed in enumerate((1, 3, 2)):
             session.add_epoch(epoch, {"speed": speed})
-    assert "does not imply which way is better: give --mode" in run.error("best", "speed", path)
+    assert "does not imply whether higher is better: give --mode" in run.error(
+        "best", "speed", path
+    )
     assert run.json("best", "speed", path, "--mode", "max")[0]["value"] == 3
 
 

@@ -109,7 +109,7 @@ def test_diff_of_groups_compares_means(run, filled):
     assert re.search(r"sessions +1 +2", shown)
     assert re.search(r"seed +0 +0, 1", shown)
     assert "0.30 ± 0.64" in shown
-    assert "no session fits" in run.error("diff", "params.lr > 99", "@last", filled, code=1)
+    assert "no session matches" in run.error("diff", "params.lr > 99", "@last", filled, code=1)
 
 
 def test_tags_come_and_go(run, filled):
@@ -141,7 +141,9 @@ def test_a_note_is_replaced_and_changes_nothing_else(run, filled):
 
 
 def test_tagging_needs_something_to_tag(run, filled):
-    assert "no session begins with 'abcz'" in run.error("tag", "abcz", "x", "-f", filled, code=1)
+    assert "no session has an id that starts with 'abcz'" in run.error(
+        "tag", "abcz", "x", "-f", filled, code=1
+    )
     assert "Missing argument" in run.error("tag", "@last", "-f", filled)
 
 
@@ -160,12 +162,14 @@ def test_a_file_that_goes_away_before_it_is_tagged_is_not_made_anew(
 
 
 def test_a_file_is_not_taken_for_a_tag(run, filled):
-    assert f"name it by `-f {filled}`" in run.error("tag", "@last", "bad", filled, "-f", filled)
+    assert f"give the file as `-f {filled}`" in run.error(
+        "tag", "@last", "bad", filled, "-f", filled
+    )
     assert "bad" not in run.json("show", "@last", filled)["tags"]
 
 
 @pytest.mark.parametrize("arguments", [["sync"], ["sync", "--status"]])
 def test_sync_has_nothing_to_ship(run, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert "nothing waits" in run(*arguments)
+    assert "no pending records" in run(*arguments)
     assert run.json(*arguments) == []
