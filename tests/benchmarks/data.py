@@ -1,5 +1,6 @@
-"""Large files to measure on, written without casket's own append."""
+"""Large stores to measure on; files are written without casket's own append."""
 
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ META = {
 }
 """About as much as casket notes of where a session came from."""
 
+AT_ONCE = 5_000
+"""Records given to a database server at once."""
+
 Logged = Callable[[int, int], dict[str, float]]
 """What the epochs of a session hold: by the number of the session and that of the epoch."""
 
@@ -30,16 +34,18 @@ def steady(_session: int, _epoch: int) -> dict[str, float]:
     return METRICS
 
 
-def fill(path: Path, sessions: int, epochs: int, logged: Logged = steady) -> None:
-    """Write completed sessions of a model, each with so many epochs, into a new file."""
-    experiment = Experiment.use(path, exp_id="big")
+def fill(place: Path | str, sessions: int, epochs: int, logged: Logged = steady) -> None:
+    """Write completed sessions of a model, each with so many epochs, into a new store."""
+    experiment = Experiment.use(place, exp_id="big")
     experiment.model("m")
     experiment.close()
     records = (record for i in range(sessions) for record in _session(i, epochs, logged))
-    if path.suffix == ".json":
-        _fill_json(path, records)
+    if isinstance(place, str):
+        _fill_postgres(place, records)
+    elif place.suffix == ".json":
+        _fill_json(place, records)
     else:
-        _fill_sqlite(path, records)
+        _fill_sqlite(place, records)
 
 
 def _session(i: int, epochs: int, logged: Logged) -> Iterator[Record]:
@@ -73,3 +79,12 @@ def _fill_sqlite(path: Path, records: Iterator[Record]) -> None:
     with connection:
         connection.executemany(insert, rows)
     connection.close()
+
+
+def _fill_postgres(url: str, records: Iterator[Record]) -> None:
+    from casket.stores.postgres import PostgresStore
+
+    store = PostgresStore(url)
+    while batch := list(itertools.islice(records, AT_ONCE)):
+        store.append(batch)
+    store.close()

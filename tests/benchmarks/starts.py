@@ -1,5 +1,6 @@
 """Starting sessions in large files, and being refused: what resuming a sweep consists of."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from casket import ExistingParamsException, Experiment, Model
 from tests.benchmarks.__main__ import Figure
 from tests.benchmarks.data import fill
+from tests.services import postgres
 
 SIZES = ((10_000, 10), (1_000, 100))
 ROUNDS = 41
@@ -47,15 +49,37 @@ def starting(folder: Path) -> list[Figure]:
         for store, at_most in (("json", 1.5), ("sqlite", 3.0)):
             path = folder / f"starts-{sessions}.{store}"
             fill(path, sessions, epochs)
-            figures += _in_a_handle(path, f"{store}, {size}", at_most)
+            empty = path.with_name(f"empty-{path.name}")
+            figures += _in_a_handle(str(path), str(empty), f"{store}, {size}", at_most)
         figures += _of_a_new_process(folder / f"starts-{sessions}.json", f"json, {size}")
+    return figures + _at_postgres(folder)
+
+
+def _at_postgres(folder: Path) -> list[Figure]:
+    """Measure over kept connections to a server of this machine, if one is installed."""
+    if postgres.binaries() is None:
+        print("skip  starts, postgres: PostgreSQL is not installed", flush=True)
+        return []
+    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    figures = []
+    server = postgres.Postgres()
+    try:
+        for sessions, epochs in SIZES:
+            large, empty = (f"{name}{sessions}" for name in ("large", "empty"))
+            for database in (large, empty):
+                server.sql(f"CREATE DATABASE {database}")
+            fill(server.url(large), sessions, epochs)
+            what = f"postgres, {sessions} x {epochs}"
+            figures += _in_a_handle(server.url(large), server.url(empty), what, 3.0)
+    finally:
+        server.discard()
     return figures
 
 
-def _in_a_handle(path: Path, what: str, refusals_at_most: float) -> list[Figure]:
-    """Measure in a process that holds the file open."""
-    large = Experiment.use(path, exp_id="big").model("m")
-    empty = Experiment.use(path.with_name(f"empty-{path.name}"), exp_id="big").model("m")
+def _in_a_handle(at: str, at_empty: str, what: str, refusals_at_most: float) -> list[Figure]:
+    """Measure in a process that holds the store open, against an empty one of its kind."""
+    large = Experiment.use(at, exp_id="big").model("m")
+    empty = Experiment.use(at_empty, exp_id="big").model("m")
     for model in (large, empty):
         for i in range(2):
             _start(model, -i)
@@ -67,13 +91,12 @@ def _in_a_handle(path: Path, what: str, refusals_at_most: float) -> list[Figure]
             lambda i=i: _refusal(large, i),
         ]
         costs.append(tuple(map(_seconds, calls)))
-    at_empty, start, refusal = (statistics.median(each) for each in zip(*costs, strict=True))
+    in_empty, start, refusal = (statistics.median(each) for each in zip(*costs, strict=True))
     refused = [_refusal(large, i) for i in range(1, 6)]
     text = statistics.median(_seconds(lambda each=each: str(each)) for each in refused)
-    found = statistics.median(one_pass(str(path)) for _ in range(5))
-    detail = f"{start * 1e3:.2f} ms, in an empty file {at_empty * 1e3:.2f} ms"
+    detail = f"{start * 1e3:.2f} ms, in an empty one {in_empty * 1e3:.2f} ms"
     figures = [
-        Figure(f"start, {what}, times an empty file", start / at_empty, 1.5, "x", detail),
+        Figure(f"start, {what}, times an empty one", start / in_empty, 1.5, "x", detail),
         Figure(
             f"caught refusal, {what}, times a start",
             refusal / start,
@@ -82,9 +105,10 @@ def _in_a_handle(path: Path, what: str, refusals_at_most: float) -> list[Figure]
             f"{refusal * 1e3:.2f} ms",
         ),
     ]
-    if path.suffix == ".json":
-        detail = f"{text * 1e3:.1f} ms, a pass {found * 1e3:.1f} ms"
-        figures.append(Figure(f"text of a refusal, {what}, passes", text / found, 3, "x", detail))
+    if at.endswith(".json"):
+        once = statistics.median(one_pass(at) for _ in range(5))
+        detail = f"{text * 1e3:.1f} ms, a pass {once * 1e3:.1f} ms"
+        figures.append(Figure(f"text of a refusal, {what}, passes", text / once, 3, "x", detail))
     return figures
 
 
