@@ -205,7 +205,11 @@ class PostgresStore:
         connection.execute(_BEGIN)
         stored = set(connection.execute(_STORED, rows))
         if databases.must_ask(claim, records, stored):
-            base.refuse_held(claim, connection.records, records)
+            try:
+                base.refuse_held(claim, connection.records, records)
+            except base.Claimed:
+                connection.execute("ROLLBACK")  # else the connection would be closed
+                raise
         return connection.last(f"{_INSERT}; COMMIT", rows)
 
     def _completed(self, records: Sequence[Record]) -> list[Record]:
@@ -226,7 +230,9 @@ class PostgresStore:
         def work(connection: _Connection) -> list[_Row]:
             return connection.rows(filters, pace.rows) if self._exists(connection) else []
 
-        while rows := self._guarded(work):
+        is_more = True
+        while is_more and (rows := self._guarded(work)):
+            is_more = len(rows) == pace.rows
             yield from _fitting(filters, rows)
             filters = filters._replace(after=rows[-1][0])
             pace.came([len(text) for _, text in rows])

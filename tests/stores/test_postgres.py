@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from casket.errors import BadLocation, CasketWarning, StoreRefused
 from casket.format.records import Writer, covers, deletion
 from casket.stores import postgres
+from casket.stores.base import Claimed
 from casket.stores.postgres import PostgresStore
 from casket.testing import Reopen, StoreContract, record, records, start
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
@@ -156,6 +158,24 @@ def test_a_client_that_stopped_in_the_middle_holds_up_nobody_for_long(
             lambda c: c.execute("SHOW idle_in_transaction_session_timeout").fetchone()
         )
     assert limit == ("12s",)
+
+
+def test_a_refused_claim_keeps_the_connection(reopen: Reopen) -> None:
+    with closing(reopen()) as store:
+        store.append([start("s1", "c")], claim="c")
+        before = backend(store)
+        with pytest.raises(Claimed):
+            store.append([start("s2", "c")], claim="c")
+        assert backend(store) == before
+        store.append([record()])  # nothing is left open in it
+        with closing(reopen()) as other:
+            assert len(stored(other)) == 2
+
+
+def backend(store: Any) -> int:
+    """Return the process of the server that serves a store's connection."""
+    [(pid,)] = store._guarded(lambda c: c.execute("SELECT pg_backend_pid()").fetchall())
+    return int(pid)
 
 
 def test_a_record_of_twenty_megabytes_is_kept(reopen: Reopen) -> None:
