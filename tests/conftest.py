@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from casket import Experiment
+from tests.waiting import PATIENCE
 
 # Before any test imports it: the contract's assertions say what differed.
 pytest.register_assert_rewrite("casket.testing")
@@ -66,7 +67,7 @@ def run_python(tmp_path):
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

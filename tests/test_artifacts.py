@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import joblib
@@ -16,6 +15,7 @@ import pytest
 
 import casket
 from casket import CasketError, Experiment, StoreUnavailable, UnstorableValue
+from tests.waiting import eventually
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -484,11 +484,8 @@ with model.session() as session:
     )
     folder = tmp_path / "runs.json.files"
     try:
-        deadline = time.monotonic() + 30
-        while not any(path.stat().st_size > 1 << 20 for path in folder.glob(".*.tmp")):
-            assert time.monotonic() < deadline
-            assert child.poll() is None
-            time.sleep(0.01)
+        eventually(lambda: any(path.stat().st_size > 1 << 20 for path in folder.glob(".*.tmp")))
+        assert child.poll() is None
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()

@@ -19,9 +19,10 @@ from casket.maintenance.cleaning import Cleaner, Removal, compact
 from casket.stores.base import StoreOptions
 from casket.stores.location import locate
 from casket.testing import record
-from tests.crash.crew import Crew, Log, acknowledged, context, eventually
+from tests.crash.crew import Crew, Log, acknowledged, context
 from tests.stores.files import casket_warnings, strict_json
 from tests.test_legacy import ORIGINAL
+from tests.waiting import eventually
 
 LONG_AGO = time.time() - 7200
 

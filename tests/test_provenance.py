@@ -22,9 +22,9 @@ from casket.system import git as module
 from casket.system.git import DirtyCheck, dirty_check
 from casket.system.secrets import redact
 from casket.writing.provenance import provenance
+from tests.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[1]
-LONG_ENOUGH = 20.0
 
 on_posix = pytest.mark.skipif(not hasattr(os, "posix_spawnp"), reason="needs posix_spawn")
 
@@ -159,7 +159,7 @@ def python(code: str, *options: str, folder: Path | None = None) -> str:
     environment = importing_casket()
     command = [sys.executable, *options, "-c", code]
     done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
@@ -569,7 +569,7 @@ def test_hiding_takes_time_in_proportion_to_the_text(part: str) -> None:
 
 
 def answer(folder: Path) -> bool | None:
-    return DirtyCheck(str(folder)).result(wait=LONG_ENOUGH)
+    return DirtyCheck(str(folder)).result(wait=PATIENCE)
 
 
 def test_a_repository_as_committed_is_clean(repository: Path) -> None:
@@ -654,7 +654,7 @@ def test_very_many_changes_make_it_dirty(repository: Path) -> None:
 def test_outside_of_a_repository_nothing_is_asked(tmp_path: Path) -> None:
     check = DirtyCheck(str(tmp_path))
     assert check.done
-    assert check.result(wait=LONG_ENOUGH) is None
+    assert check.result(wait=PATIENCE) is None
 
 
 def test_without_git_it_cannot_be_told(
@@ -714,7 +714,7 @@ def test_a_git_that_hangs_is_killed_in_the_end(
     check = DirtyCheck(str(repository))
     pid = pid_of(check)
     monkeypatch.setattr(module, "_GIT_TIME_LIMIT", 0.0)
-    assert check.result(wait=LONG_ENOUGH) is None
+    assert check.result(wait=PATIENCE) is None
     assert check.done
     assert not exists(pid)
 
@@ -726,7 +726,7 @@ def test_a_dropped_check_leaves_no_process_behind(repository: Path, slow_git: No
     assert exists(pid)
     del check
     gc.collect()
-    assert eventually(lambda: not exists(pid))
+    eventually(lambda: not exists(pid))
 
 
 def exists(pid: int) -> bool:
@@ -738,20 +738,13 @@ def exists(pid: int) -> bool:
     return True
 
 
-def eventually(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + LONG_ENOUGH
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return true()
-
-
 @on_posix
 def test_at_exit_a_git_that_hangs_is_killed_without_a_word(
     repository: Path, slow_git: None
 ) -> None:
     code = "import casket.system.git as p; print(p.dirty_check()._git._pid)"
     pid = int(python(code, "-X", "dev", "-W", "error", folder=repository))
-    assert eventually(lambda: not exists(pid))
+    eventually(lambda: not exists(pid))
 
 
 @on_posix
@@ -759,7 +752,7 @@ def test_a_child_reaped_by_somebody_else_cannot_be_told(repository: Path) -> Non
     check = DirtyCheck(str(repository))
     os.waitpid(pid_of(check), 0)
     assert check.done
-    assert check.result(wait=LONG_ENOUGH) is None
+    assert check.result(wait=PATIENCE) is None
 
 
 @on_posix
@@ -768,7 +761,7 @@ def test_while_another_thread_looks_nobody_waits(repository: Path) -> None:
     with check._lock:
         assert check.result() is None
         assert not check.done
-    assert check.result(wait=LONG_ENOUGH) is False
+    assert check.result(wait=PATIENCE) is False
 
 
 @on_posix
@@ -816,7 +809,7 @@ def fork(repository: Path, when: str) -> list[str]:
     environment = importing_casket()
     command = [sys.executable, "-c", FORK, when]
     done = subprocess.run(
-        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=60
+        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
@@ -828,11 +821,11 @@ def test_one_check_is_shared_for_a_minute(
     run_from(repository)
     check = dirty_check()
     assert dirty_check() is check
-    assert check.result(wait=LONG_ENOUGH) is False
+    assert check.result(wait=PATIENCE) is False
     (repository / "train.py").write_text("print('changed')\n")
-    assert dirty_check().result(wait=LONG_ENOUGH) is False
+    assert dirty_check().result(wait=PATIENCE) is False
     monkeypatch.setattr(module, "_ANSWER_KEPT", 0.0)
-    assert dirty_check().result(wait=LONG_ENOUGH) is True
+    assert dirty_check().result(wait=PATIENCE) is True
 
 
 def test_another_repository_is_asked_for_itself(
@@ -842,4 +835,4 @@ def test_another_repository_is_asked_for_itself(
     check = dirty_check()
     run_from(tmp_path)
     assert dirty_check() is not check
-    assert dirty_check().result(wait=LONG_ENOUGH) is None
+    assert dirty_check().result(wait=PATIENCE) is None

@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -848,14 +847,28 @@ def test_copies_are_not_yielded_to_who_follows(raw, file_url):
         assert [record["kind"] for record in followed] == ["epoch"]
 
 
-def test_silence_is_counted_from_the_last_record(raw, file_url):
+class Clock:
+    """A clock that goes on while one sleeps; after so many sleeps something happens."""
+
+    def __init__(self, at):
+        self._now, self._sleeps, self._at = 0.0, 0, at
+
+    def monotonic(self):
+        return self._now
+
+    def sleep(self, seconds):
+        self._now += seconds
+        self._sleeps += 1
+        self._at.get(self._sleeps, lambda: None)()
+
+
+def test_silence_is_counted_from_the_last_record(raw, file_url, monkeypatch):
     raw.start("s1")
     with casket.open(file_url) as runs:
-        raw_later = threading.Timer(0.3, raw.epoch, ("s1", 1, {}))
-        raw_later.start()
-        began = time.monotonic()
+        clock = Clock(at={15: lambda: raw.epoch("s1", 1, {})})
+        monkeypatch.setattr("casket.reading.casket.time", clock)
         assert len(list(runs.follow(poll=0.02, timeout=0.5))) == 1
-        assert 0.75 < time.monotonic() - began < 5
+        assert clock.monotonic() == pytest.approx(0.3 + 0.5, abs=0.05)
 
 
 # Sessions that come near.

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from casket import CasketWarning
+from tests.waiting import PATIENCE
 
 START_METHOD = "forkserver"
-PATIENCE = 100.0
-"""Seconds after which a process that has not ended is taken to hang."""
-
 context: Any = multiprocessing.get_context(START_METHOD)
 context.set_forkserver_preload(["tests.crash.workers"])
 
@@ -98,11 +96,3 @@ def acknowledged(path: Path) -> Iterator[list[str]]:
     if path.exists():
         for line in path.read_text().split("\n")[:-1]:
             yield line.split()
-
-
-def eventually(is_so: Callable[[], bool], what: str) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.002)

@@ -22,8 +22,9 @@ import pytest
 import casket
 from casket import SessionView
 from tests.crash import workers
-from tests.crash.crew import PATIENCE, Crew, acknowledged, context, eventually
+from tests.crash.crew import Crew, acknowledged, context
 from tests.crash.tracing import needs_strace, run_and_kill_at
+from tests.waiting import PATIENCE, eventually
 
 KILLS = int(os.environ.get("CASKET_KILLS", "200"))
 VICTIMS = 4

@@ -11,7 +11,7 @@ from pathlib import Path
 import casket
 from casket.stores.base import StoreOptions
 from casket.stores.location import locate
-from tests.crash.crew import Crew, acknowledged, context, eventually
+from tests.crash.crew import Crew, acknowledged, context
 from tests.crash.scripts import run_python
 from tests.crash.workers import (
     append_once,
@@ -21,6 +21,7 @@ from tests.crash.workers import (
     log_and_contest,
     model,
 )
+from tests.waiting import eventually
 
 PROCESSES, EPOCHS, CONTESTS = 16, 500, 50
 TOGETHER, EPOCHS_TOGETHER = 6, 200

@@ -24,7 +24,8 @@ import casket.stores.sqlite.store
 from casket import ExistingParamsException
 from casket import Experiment as E
 from casket.format.records import Writer, deletion
-from tests.crash.crew import PATIENCE, Log
+from tests.crash.crew import Log
+from tests.waiting import PATIENCE
 
 EXPERIMENT = "e"
 MODEL = "m"

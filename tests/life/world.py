@@ -16,8 +16,8 @@ import pytest
 from casket.format.records import Record
 from casket.stores.base import Numbered, Store
 from casket.system import git, processes
+from tests.waiting import PATIENCE
 
-PATIENCE = 60.0
 """Seconds in which a step has to end: no loop may go round without progress."""
 
 

@@ -14,6 +14,7 @@ from tests.remote.test_remote import CONTENDER, numbers
 from tests.services.network import changing_network
 from tests.services.processes import is_root
 from tests.services.proxy import Proxy
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 _counts = itertools.count()
@@ -95,7 +96,7 @@ def test_two_hosts_that_start_the_same_params_at_once(far, hosts, tmp_path):
         running += [
             host.start(CONTENDER, url, HOME=str(home), XDG_STATE_HOME=str(home)) for _ in range(2)
         ]
-    won = [process.communicate(timeout=120)[0].split() for process in running]
+    won = [process.communicate(timeout=PATIENCE)[0].split() for process in running]
     for proxy in proxies:
         proxy.close()
     assert [process.returncode for process in running] == [0] * 4

@@ -7,14 +7,12 @@ import pwd
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.services.processes import (
-    PATIENCE,
     free_port,
     is_root,
     kill_with_descendants,
@@ -22,6 +20,7 @@ from tests.services.processes import (
     stop,
     wait_for_port,
 )
+from tests.waiting import eventually
 
 TRIES = 3
 """How often another port is tried, when somebody took the free one first."""
@@ -115,10 +114,10 @@ class Postgres:
     def _wait_until_ready(self) -> None:
         """Wait until it lets clients in: it listens before, while it recovers."""
         command = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        deadline = time.monotonic() + PATIENCE
-        while subprocess.run(command, check=False).returncode:
-            assert time.monotonic() < deadline, "PostgreSQL does not get ready"
-            time.sleep(0.05)
+        eventually(
+            lambda: subprocess.run(command, check=False).returncode == 0,
+            "PostgreSQL does not get ready",
+        )
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         ran = subprocess.run(

@@ -11,8 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-PATIENCE = 60.0
-"""Seconds a server may take to start or to stop."""
+from tests.waiting import PATIENCE
 
 
 def free_port() -> int:

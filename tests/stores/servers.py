@@ -26,12 +26,11 @@ from casket.stores.location import locate
 from casket.testing import Reopen, Wait, end, in_processes, is_ascending, record, records, start
 from tests.services.proxy import Proxy
 from tests.stores.files import stored
+from tests.waiting import IN_TIME, PATIENCE
 
 SECRET = "geheim"  # what no message may hold
 WRITERS, EACH = 8, 60
 CONTESTS = 20
-LONGEST_WAIT = 15.0
-"""Seconds after which whatever fails has to have failed."""
 
 
 class Server(Protocol):
@@ -52,7 +51,7 @@ def fails(error_type: type[StoreUnavailable], *words: str) -> Iterator[None]:
     begun = time.monotonic()
     with pytest.raises(error_type) as caught:
         yield
-    assert time.monotonic() - begun < LONGEST_WAIT
+    assert time.monotonic() - begun < IN_TIME
     error = caught.value
     assert isinstance(error, StoreRefused) == issubclass(error_type, StoreRefused), error
     shown = "".join(traceback.format_exception(error)) + repr(error)
@@ -212,7 +211,7 @@ class ServerTests:
         begun = context.Event()
         process = context.Process(target=append_batches, args=(reopen, batches, begun))
         process.start()
-        assert begun.wait(60)
+        assert begun.wait(PATIENCE)
         time.sleep(0.02)
         process.kill()
         process.join()

@@ -19,6 +19,7 @@ from casket.stores.blitz import COLLECTION, BlitzStore
 from casket.testing import Reopen, StoreContract, in_processes, record, records
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
+from tests.waiting import PATIENCE
 
 EPOCHS, CONTESTS = 200, 20
 
@@ -99,7 +100,7 @@ def test_a_writer_killed_at_any_moment_leaves_what_the_next_can_write_to(reopen,
         started = context.Event()
         process = context.Process(target=append_for_ever, args=(f"blitz:{folder}", started))
         process.start()
-        assert started.wait(60)
+        assert started.wait(PATIENCE)
         time.sleep(pause)
         process.kill()
         process.join()

@@ -22,6 +22,7 @@ from casket.stores.jsonfile.store import JsonStore
 from casket.stores.sqlite.store import SqliteStore
 from casket.testing import end, record, records
 from tests.stores.files import casket_warnings, records_in, stored
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 TAIL = b"\n}}\n"
@@ -304,7 +305,7 @@ store = SqliteStore(Path(sys.argv[1]))
 threading.Thread(target=store.append, args=([record()],), daemon=True).start()
 time.sleep(0.5)
 """
-    subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True, timeout=PATIENCE)
     holder.execute("ROLLBACK")
     holder.close()
     store.close()

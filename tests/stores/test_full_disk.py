@@ -19,6 +19,7 @@ from casket.stores.jsonfile.store import JsonStore
 from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record, records, start
 from tests.stores.files import is_root, mounted, records_in, stored
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
 
@@ -215,7 +216,7 @@ def test_processes_that_fill_the_disk_together_lose_nothing_acknowledged(
         subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for name in ("one", "two")
     ]
-    counts = [int(process.communicate(timeout=120)[0]) for process in processes]
+    counts = [int(process.communicate(timeout=PATIENCE)[0]) for process in processes]
     sessions = [r["session"] for r in stored(STORES[path.name](path, StoreOptions(writing=False)))]
     assert [sessions.count("one"), sessions.count("two")] == counts
     assert sum(counts) > 20

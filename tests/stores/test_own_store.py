@@ -17,6 +17,7 @@ import casket
 from casket import BadLocation, MissingDependency
 from casket.stores import StoreOptions, location
 from casket.testing import StoreContract
+from tests.waiting import PATIENCE
 
 pytest.importorskip("fcntl", reason="the page's example locks as POSIX does")
 
@@ -61,7 +62,7 @@ def run(package: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProc
             },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
 
     return run

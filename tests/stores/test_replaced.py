@@ -23,6 +23,7 @@ from casket.stores.sqlite.store import SqliteStore
 from casket.testing import end, record, records, start
 from tests.stores.files import casket_warnings, records_in, stored
 from tests.stores.heads import HEADS, begun, epoch, opened, wait_for_a_look
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FILES: dict[str, Callable[..., Store]] = {"runs.json": JsonStore, "runs.db": SqliteStore}
@@ -390,7 +391,7 @@ def test_processes_that_all_lose_their_file_go_on_in_one(tmp_path: Path) -> None
                     assert one.stdout.readline() == "done\n"
         finally:
             for one in crew:
-                one.communicate(timeout=60)
+                one.communicate(timeout=PATIENCE)
         found = [(r["session"], r["body"]["k"]) for r in read(file)]
         assert [one for one in found if one[1] >= 100] == [
             (f"s{i}", k) for k in range(100, 103) for i in range(3)

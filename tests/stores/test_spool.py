@@ -19,6 +19,7 @@ from casket.stores.memory import MemoryStore
 from casket.stores.remote import spool
 from casket.stores.remote.journal import Journal, Status, home, statuses
 from casket.stores.remote.spool import Spool, ship
+from tests.waiting import PATIENCE, eventually
 
 URL = "test://far/runs"
 
@@ -121,12 +122,10 @@ def test_what_is_appended_is_shipped_in_order(far, make):
 
 def test_appending_does_not_wait_for_the_far_side(far, make, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(far, "append", lambda *_, **__: gate.wait(20))
+    monkeypatch.setattr(far, "append", lambda *_, **__: gate.wait(PATIENCE))
     spooled = make()
-    begun = time.monotonic()
     for record in epochs(200):
-        spooled.append([record])
-    assert time.monotonic() - begun < 5
+        spooled.append([record])  # it would wait for the gate
     gate.set()
 
 
@@ -155,7 +154,7 @@ def test_the_end_of_a_session_waits_for_so_long_and_warns_once(far, make):
     begun = time.monotonic()
     with pytest.warns(CasketWarning, match=rf"4 records wait for {URL}.*casket sync"):
         spooled.append([end()])
-    assert 0.2 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 0.2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         spooled.append([end()])
@@ -169,9 +168,7 @@ def test_what_a_process_left_is_shipped_by_the_next(far, make):
     spooled, own = make(), epochs(1)
     spooled.append(own)
     spooled.flush()
-    deadline = time.monotonic() + 10
-    while len(stored(far)) < 6 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: len(stored(far)) == 6)
     assert sorted(stored(far)) == sorted(identities([*own, *left]))
     assert not dead.path.exists()
 
@@ -349,9 +346,7 @@ def test_leaving_waits_for_what_is_still_to_be_shipped_but_never_hangs(run_pytho
     print(len(stored(far)))
     """
     assert run_python(code, "5", "") == "2"
-    begun = time.monotonic()
     assert run_python(code, "0.3", "before") == "0"
-    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize("vanish", ["journal", "folder"])
