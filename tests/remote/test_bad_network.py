@@ -55,8 +55,8 @@ def test_a_network_that_falls_silent_stops_no_training(far):
 
 
 def test_writing_costs_the_journal_and_not_the_network(far):
-    """At 0.2 s each way, 500 round trips would take 200 seconds."""
-    _, through = far.proxy(delay=0.2)
+    """At 0.1 s each way, 500 round trips would take 100 seconds."""
+    _, through = far.proxy(delay=0.1)
     experiment = Experiment.use(through, exp_id="x")
     with experiment.model("net").session({"seed": 1}) as session:
         begun = time.monotonic()
