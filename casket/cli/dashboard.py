@@ -4,43 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
 from casket.cli import options
-from casket.errors import CasketError, NotFound, missing
+from casket.errors import BadLocation, CasketError, NotFound, missing
 from casket.stores.base import StoreOptions
 from casket.stores.location import Place, locate
 
+HOST = "127.0.0.1"
 PORT = 7117
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=options.FileType())
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help=f"The port; default: {PORT} or the next free port; 0 for any free port.",
+    default=PORT,
+    show_default=True,
+    help="The port; 0 for any free port.",
 )
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")
 @click.option("--edit", is_flag=True, help="Allow editing notes and tags on the page.")
-@click.option("--token", help="The access token; default: random if other machines can connect.")
+@click.option("--token", help="The access token; default: random.")
+@click.option("--no-token", is_flag=True, help="Give every user of this machine access.")
+@click.pass_context
 def dashboard(
+    context: click.Context,
     files: tuple[str, ...],
     host: str,
-    port: int | None,
+    port: int,
     no_open: bool,
     edit: bool,
     token: str | None,
+    no_token: bool,
 ) -> None:
     """Serve experiment files on a live web page.
 
-    FILES are paths and URLs, opened read-only. Ctrl-C stops the server. To view the page from
-    another machine, run `ssh -L 7117:127.0.0.1:7117 HOST` there.
+    FILES are paths and URLs, opened read-only. Ctrl-C stops the server. The printed address
+    contains an access token, which the browser keeps in a cookie. To view the page from another
+    machine, run `ssh -L 7117:127.0.0.1:7117 HOST` there.
 
     \b
     casket dashboard runs.json
@@ -55,9 +65,13 @@ def dashboard(
         raise _missing(error) from error
     page.check()
     _check(urls)
-    allowed = access.Access.to(host, token)
+    allowed = access.Access.to(host, token, is_open=no_token)
     board = Board(urls, say=lambda text: click.echo(text, err=True))
-    listener = server.listen(host, PORT if port is None else port, is_chosen=port is not None)
+    try:
+        listener = server.listen(host, port)
+    except server.PortTaken as error:
+        again = _command(context.params, server.free_port(host, port))
+        raise BadLocation(f"{error}; run: {again}") from error
     bound = listener.getsockname()[1]
     address = server.address(host, bound, allowed.token)
     board.start()
@@ -73,6 +87,17 @@ def dashboard(
         click.echo()
     finally:
         board.close()
+
+
+def _command(params: Mapping[str, Any], port: int) -> str:
+    """Return the same command line with another port."""
+    flags = [
+        f"--{name.replace('_', '-')}" for name in ("no_open", "edit", "no_token") if params[name]
+    ]
+    host = ["--host", params["host"]] if params["host"] != HOST else []
+    token = ["--token", params["token"]] if params["token"] else []
+    parts = ["casket", "dashboard", *params["files"], *host, "--port", str(port), *flags, *token]
+    return shlex.join(map(str, parts))
 
 
 def _check(urls: Sequence[str]) -> None:

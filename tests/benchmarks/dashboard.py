@@ -82,7 +82,8 @@ def million(path: Path) -> None:
 @contextmanager
 def served(path: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Start the dashboard; yield its address and process when it has read the file."""
-    command = [sys.executable, "-m", "casket.cli.app", "dashboard", "--no-open", "--port", "0"]
+    command = [sys.executable, "-m", "casket.cli.app", "dashboard", "--no-open", "--no-token"]
+    command += ["--port", "0"]
     with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

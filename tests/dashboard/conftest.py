@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from casket.cli.app import app
 from casket.dashboard.http import server
-from casket.dashboard.http.access import Access
+from casket.dashboard.http.access import Access, is_loopback
 from casket.dashboard.live.board import Board
 from tests.dashboard.asking import Listener, overview, wait_for
 from tests.services.network import steady_network
@@ -35,13 +35,16 @@ def said():
 
 @pytest.fixture
 def serve(said):
-    """Serve files on a free port; return the address to open. Options: edit, token, host, port."""
+    """Serve files on a free port; return the address to open. Options: edit, token, host, port.
+
+    Without a token it is open to this machine, as by `--no-token`.
+    """
     running = []
 
     def start(*files, edit=False, token=None, host="127.0.0.1", port=0):
-        access = Access.to(host, token)
+        access = Access.to(host, token, is_open=token is None and is_loopback(host))
         board = Board([str(file) for file in files], say=said.append)
-        listener = server.listen(host, port, is_chosen=True)
+        listener = server.listen(host, port)
         address = server.address(host, listener.getsockname()[1], access.token)
         serving = server.Server(board, access, editing=edit)
         thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})

@@ -209,8 +209,8 @@ def test_a_name_that_nothing_has_is_named_with_the_one_that_was_meant(opened):
     expect(said).to_be_visible()
     box.fill("params.lrr == 0.1 or status == 'failed'")
     expect(said).to_have_text("no session has params.lrr; did you mean params.lr?")
-    box.fill("momentum_of_the_optimiser > 1")
-    expect(said).to_contain_text("no session has momentum_of_the_optimiser; there are ")
+    box.fill("momentum_of_the_optimizer > 1")
+    expect(said).to_contain_text("no session has momentum_of_the_optimizer; there are ")
     box.fill("val_loss > 7 and ended is None or lr == 3")
     expect(said).not_to_contain_text("no session has")
 
@@ -472,16 +472,16 @@ def test_a_link_opens_the_same_view_again(opened, browser):
     other.close()
 
 
-def colours(page):
-    """Return the colours of what is drawn, by the ids of the sessions."""
+def colors(page):
+    """Return the colors of what is drawn, by the ids of the sessions."""
     drawn = rows(page).filter(has=page.locator(".eye.is-on"))
     names = drawn.locator(".id").all_inner_texts()
     eyes = drawn.locator(".eye").evaluate_all("eyes => eyes.map((eye) => eye.style.color)")
     return dict(zip(names, eyes, strict=True))
 
 
-def test_a_session_keeps_its_colour_after_a_reload_and_in_a_shared_link(opened):
-    first = colours(opened)
+def test_a_session_keeps_its_color_after_a_reload_and_in_a_shared_link(opened):
+    first = colors(opened)
     assert len(set(first.values())) == 10
     box = opened.get_by_label("Filter sessions by a condition")
     box.fill("params.seed in [1, 3]")
@@ -492,15 +492,15 @@ def test_a_session_keeps_its_colour_after_a_reload_and_in_a_shared_link(opened):
         rows(opened).nth(number).locator("[role=gridcell]").nth(2).click()
     box.fill("")
     expect(rows(opened)).to_have_count(16)
-    chosen = colours(opened)
+    chosen = colors(opened)
     assert len(set(chosen.values())) == 3
     wait_until(opened, lambda: "selected=" in opened.url and "where=" not in opened.url)
     opened.reload()
     expect(rows(opened)).to_have_count(16)
-    assert colours(opened) == chosen
+    assert colors(opened) == chosen
     opened.get_by_role("button", name="Select none").click()
     expect(opened.locator(".eye.is-on")).to_have_count(10)
-    assert colours(opened) == first
+    assert colors(opened) == first
 
 
 def test_back_returns_to_the_table(opened):

@@ -14,9 +14,11 @@ import httpx
 import pytest
 from PIL import Image
 
+import casket
 from casket import Experiment
 from casket.dashboard import page as page_files
 from casket.dashboard.http.access import Access, is_loopback
+from casket.dashboard.http.connections import TimedConnection
 from tests.dashboard.asking import filled, new_model, only_key, overview, refusal, wait_for
 
 SCRIPT = "<script>alert(1)</script>"
@@ -93,12 +95,16 @@ def test_other_methods_do_nothing(method, address):
 # Tokens.
 
 
-def test_this_machine_needs_no_token_and_any_other_gets_one():
-    assert Access.to("127.0.0.1", None).token is None
+def test_every_address_has_a_token_unless_this_machine_is_told_to_do_without():
     assert Access.to("127.0.0.1", "mine").token == "mine"
-    made = [Access.to(host, None).token for host in ("0.0.0.0", "::", "192.0.2.1", "example.org")]
+    hosts = ("127.0.0.1", "localhost", "0.0.0.0", "::", "192.0.2.1", "example.org")
+    made = [Access.to(host).token for host in hosts]
     assert all(len(token) >= 20 for token in made)
-    assert len(set(made)) == 4
+    assert len(set(made)) == len(hosts)
+    assert Access.to("127.0.0.1", is_open=True).token is None
+    for host, token in [("0.0.0.0", None), ("example.org", None), ("127.0.0.1", "mine")]:
+        with pytest.raises(casket.errors.BadLocation, match="--no-token"):
+            Access.to(host, token, is_open=True)
     assert [is_loopback(h) for h in ("::1", "127.1.2.3", "localhost", "127.evil")] == [
         True, True, True, False,
     ]  # fmt: skip
@@ -427,4 +433,69 @@ def test_half_a_question_holds_nobody_else_up(address):
         thread.join(20)
     assert answers == [200] * 10
     for connection in slow:
+        connection.close()
+
+
+HALF_REQUESTS = {
+    "nothing": b"",
+    "half a line": b"GET /api/over",
+    "half the headers": b"GET /api/overview HTTP/1.1\r\nHost: localhost\r\n",
+    "half a body": b"POST /api/curves HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+}
+
+
+def connect(address):
+    parts = urlsplit(address)
+    return socket.create_connection((parts.hostname, parts.port), timeout=20)
+
+
+def is_closed(connection):
+    """Wait until the server closes a connection."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("half", HALF_REQUESTS.values(), ids=HALF_REQUESTS)
+def test_half_a_request_is_cut_off_after_a_time(half, address, monkeypatch):
+    monkeypatch.setattr(TimedConnection, "patience", 0.2)
+    with connect(address) as connection:
+        connection.sendall(half)
+        assert is_closed(connection)
+
+
+def test_a_request_that_comes_bit_by_bit_is_not_waited_for_longer(address, monkeypatch):
+    monkeypatch.setattr(TimedConnection, "patience", 0.5)
+    with connect(address) as connection:
+        connection.settimeout(0.02)
+        for _ in range(1000):
+            try:
+                connection.sendall(b"G")
+                assert connection.recv(1) == b""
+                return
+            except TimeoutError:
+                continue
+            except OSError:
+                return  # closed while it was sent
+    pytest.fail("1,000 bytes came, one after another")
+
+
+def test_a_whole_request_may_be_answered_for_longer(address, client_of, listen, monkeypatch):
+    monkeypatch.setattr(TimedConnection, "patience", 0.2)
+    client = client_of(address)
+    listener = listen(client, overview(client)["cursor"])
+    with connect(address) as connection:
+        assert is_closed(connection)  # meanwhile, the stream of changes would have been cut off
+    listener.stop()
+    assert listener.next() is None
+
+
+def test_of_too_many_half_requests_the_oldest_is_cut_off(address, monkeypatch):
+    monkeypatch.setattr(TimedConnection, "most_waiting", 5)
+    waiting = [connect(address) for _ in range(6)]
+    assert is_closed(waiting[0])
+    assert raw(address)[0] == 200
+    for connection in waiting:
         connection.close()

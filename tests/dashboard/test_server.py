@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -18,7 +19,6 @@ import pytest
 
 import casket
 from casket import Experiment
-from casket.cli.dashboard import PORT
 from tests.dashboard.asking import (
     filled,
     new_model,
@@ -30,6 +30,14 @@ from tests.dashboard.asking import (
 
 ROOT = Path(__file__).parents[2]
 WRITERS = 8
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def bearer(address):
+    """Return the header with the token of an address."""
+    return {"Authorization": f"Bearer {parse_qs(urlsplit(address).query)['token'][0]}"}
 
 
 def states(client):
@@ -362,9 +370,9 @@ def command(tmp_path):
         )  # fmt: skip
         started.append(process)
         line = process.stdout.readline()
-        found = re.match(r"(http://\S+)", line)
-        assert found, line + process.stderr.read()
-        return process, found[1]
+        match = re.match(r"(http://\S+)", line)
+        assert match, line + process.stderr.read()
+        return process, match[1]
 
     yield start
     for process in started:
@@ -376,7 +384,7 @@ def test_the_command_prints_its_address_and_ctrl_c_ends_it_at_once(
     command, client_of, listen, tmp_path
 ):
     process, address = command(filled(tmp_path / "runs.json"), "--no-open", "--port", "0")
-    client = client_of(address)
+    client = client_of(address, headers=bearer(address))
     wait_for(lambda: len(overview(client)["sessions"]) == 2)
     listeners = [listen(client, overview(client)["cursor"]) for _ in range(3)]
     began = time.monotonic()
@@ -389,7 +397,8 @@ def test_the_command_prints_its_address_and_ctrl_c_ends_it_at_once(
 
 def test_ctrl_c_says_nothing_of_those_it_cuts_off(command, client_of, tmp_path):
     process, address = command(filled(tmp_path / "runs.json"), "--no-open", "--port", "0")
-    wait_for(lambda: len(overview(client_of(address))["sessions"]) == 2)
+    client = client_of(address, headers=bearer(address))
+    wait_for(lambda: len(overview(client)["sessions"]) == 2)
     port = int(re.search(r":(\d+)/", address)[1])
     stuck = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
     for connection in stuck:
@@ -397,7 +406,7 @@ def test_ctrl_c_says_nothing_of_those_it_cuts_off(command, client_of, tmp_path):
             b"POST /api/curves HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )
-    time.sleep(0.3)
+    client.get("/api/overview")  # what was sent before is read before
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
@@ -405,22 +414,40 @@ def test_ctrl_c_says_nothing_of_those_it_cuts_off(command, client_of, tmp_path):
         connection.close()
 
 
-def test_the_one_file_of_the_folder_is_meant_and_the_next_free_port_taken(
-    command, client_of, tmp_path
-):
+def test_the_one_file_of_the_folder_is_meant(command, client_of, tmp_path):
     filled(tmp_path / "runs.json")
-    addresses = [command("--no-open")[1] for _ in range(2)]
-    ports = [int(re.search(r":(\d+)/", address)[1]) for address in addresses]
-    assert PORT <= ports[0] < ports[1]
-    client = client_of(addresses[1])
+    _, address = command("--no-open", "--port", "0")
+    client = client_of(address, headers=bearer(address))
     wait_for(lambda: len(overview(client)["sessions"]) == 2)
 
 
-def test_a_port_that_is_chosen_and_taken_is_named(command, run_command_that_fails, tmp_path):
-    _, address = command(filled(tmp_path / "runs.json"), "--no-open", "--port", "0")
+def test_where_the_port_is_taken_the_command_for_another_is_named(
+    command, run_command_that_fails, tmp_path
+):
+    path = filled(tmp_path / "my runs.json")
+    _, address = command(path, "--no-open", "--port", "0")
     port = re.search(r":(\d+)/", address)[1]
-    said = run_command_that_fails("dashboard", tmp_path / "runs.json", "--port", port)
-    assert f"--port {port}" in said
+    said = run_command_that_fails("dashboard", path, "--port", port, "--no-open", "--edit")
+    assert f"--host 127.0.0.1 --port {port}: Address already in use" in said
+    again = shlex.split(said.partition("run: ")[2])
+    assert again[:3] == ["casket", "dashboard", str(path)]
+    assert again[3:] == ["--port", again[4], "--no-open", "--edit"]
+    _, address = command(*again[2:])
+    assert f":{again[4]}/" in address
+
+
+def test_on_this_machine_too_only_who_knows_the_token_sees_the_page(command, client_of, tmp_path):
+    path = filled(tmp_path / "runs.json")
+    _, address = command(path, "--no-open", "--port", "0", "--edit")
+    stranger = client_of(address)
+    for method, place in [("GET", "/api/overview"), ("GET", "/"), ("POST", "/api/curves")]:
+        assert stranger.request(method, place, headers=JSON).status_code == 401
+    opened = httpx.get(address, follow_redirects=True)
+    assert opened.status_code == 200
+    assert "token" not in str(opened.url)
+    _, address = command(path, "--no-open", "--port", "0", "--no-token")
+    assert "token" not in address
+    assert client_of(address).get("/api/overview").status_code == 200
 
 
 def test_a_browser_is_opened_at_once(command, tmp_path):
@@ -437,8 +464,7 @@ def test_where_others_can_reach_it_the_address_has_a_token(command, client_of, t
     path = filled(tmp_path / "runs.json")
     _, address = command(path, "--no-open", "--port", "0", "--host", "0.0.0.0")
     assert client_of(address).get("/api/overview").status_code == 401
-    token = re.search(r"token=(\S+)", address)[1]
-    client = client_of(address, headers={"Authorization": f"Bearer {token}"})
+    client = client_of(address, headers=bearer(address))
     wait_for(lambda: len(overview(client)["sessions"]) == 2)
 
 
@@ -560,6 +586,6 @@ def test_one_file_that_can_be_shown_is_enough(name, command, client_of, tmp_path
     filled(tmp_path / "runs.json")
     (tmp_path / "foreign.json").write_text('{"a": 1}')
     _, address = command("foreign.json", name, "--no-open", "--port", "0")
-    client = client_of(address)
+    client = client_of(address, headers=bearer(address))
     wait_for(lambda: states(client)[1] == ("ready" if name == "runs.json" else "broken"))
     assert states(client)[0] == "broken"

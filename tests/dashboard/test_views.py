@@ -191,8 +191,8 @@ def test_a_click_on_a_point_opens_its_session(serve, page, file, runs):
     )
 
 
-def colours_of_points(page):
-    """The colours of a scatter's points, by session."""
+def colors_of_points(page):
+    """The colors of a scatter's points, by session."""
     center_of(page, "scatter-title")
     return page.evaluate(
         f"""async () => {{
@@ -203,18 +203,18 @@ def colours_of_points(page):
     )
 
 
-def test_points_are_coloured_by_a_third_fact(serve, page, file, model, runs):
+def test_points_are_colored_by_a_third_fact(serve, page, file, model, runs):
     with model.session({"lr": 0.1, "opt": {"name": "sgd"}}) as session:
         session.add_epoch(1, {"loss": 0.5, "acc": 0.5})
     address = serve(file)
-    page.goto(f"{address}#view=explore&explore.x=params.lr&explore.colour=params.seed")
-    expect(page.get_by_text("In grey: 1 without a params.seed")).to_be_visible()
-    by_seed = colours_of_points(page)
+    page.goto(f"{address}#view=explore&explore.x=params.lr&explore.color=params.seed")
+    expect(page.get_by_text("In gray: 1 without a params.seed")).to_be_visible()
+    by_seed = colors_of_points(page)
     assert by_seed[f"0.{runs[0]}"] == by_seed[f"0.{runs[2]}"] != by_seed[f"0.{runs[1]}"]
     assert by_seed[f"0.{session.id}"] not in {by_seed[f"0.{run}"] for run in runs}
-    page.get_by_label(re.compile("^colour")).select_option("params.opt.name")
+    page.get_by_label(re.compile("^color")).select_option("params.opt.name")
     page.wait_for_timeout(500)
-    by_name = colours_of_points(page)
+    by_name = colors_of_points(page)
     assert by_name[f"0.{runs[0]}"] == by_name[f"0.{runs[1]}"] != by_name[f"0.{runs[2]}"]
 
 
@@ -426,7 +426,7 @@ def test_hostile_names_are_text_everywhere(serve, page, file, hostile, scheme):
     chosen = "%5B" + ",".join(f'"params.{name}"' for name in axes) + "%5D"
     page.goto("about:blank")
     page.goto(f"{address}#view=explore&explore.x=params.constructor&explore.axes={chosen}"
-              "&explore.colour=params.__proto__")  # fmt: skip
+              "&explore.color=params.__proto__")  # fmt: skip
     expect(page.locator(".importance")).to_contain_text(HOSTILE)
     center_of(page, "parallel-title")
     page.goto("about:blank")
@@ -498,7 +498,7 @@ def test_on_a_phone_every_box_that_scrolls_is_reached_by_keyboard(
 ODD_ADDRESSES = [
     "view=explore&explore.x=5",
     "view=explore&explore.y=[1]",
-    "view=explore&explore.colour={}",
+    "view=explore&explore.color={}",
     "view=explore&explore.axes=[1,2]",
     'view=explore&explore.__proto__={"x":5}',
     'view=explore&explore.axes=["__proto__","constructor"]',

@@ -74,7 +74,7 @@ class ArrayInFile:
         depth = rest[0] if rest else 1
         return (
             min(height, width) >= SMALLEST_SIDE
-            and depth in _PNG_COLOURS
+            and depth in _PNG_COLORS
             and height * width * depth <= LARGEST_IMAGE
         )
 
@@ -181,7 +181,7 @@ def _shown_list(items: list[Any], *, tables: bool) -> Any:
     numbers = _numbers(items)
     if numbers is not None and len(numbers) > LONGEST_LIST:
         shape = _shape(items)
-        if _is_colour_image(shape, numbers):
+        if _is_color_image(shape, numbers):
             return {"casket": "image", "src": _as_data_url(_png(shape, bytes(numbers)))}
         return _array(shape, "", numbers)
     if tables and len(items) > 1 and all(isinstance(item, dict) and item for item in items):
@@ -237,7 +237,7 @@ def _shape(items: list[Any]) -> list[int]:
     return [len(items), *inner]
 
 
-def _is_colour_image(shape: list[int], numbers: list[Any]) -> bool:
+def _is_color_image(shape: list[int], numbers: list[Any]) -> bool:
     """Return whether numbers form a color image; a gray image is indistinguishable from a table."""
     return (
         len(shape) == 3
@@ -302,7 +302,7 @@ def _as_data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-_PNG_COLOURS = {1: 0, 3: 2, 4: 6}
+_PNG_COLORS = {1: 0, 3: 2, 4: 6}
 """The PNG color types of gray, RGB and RGBA by bytes per pixel."""
 
 
@@ -311,7 +311,7 @@ def _png(shape: list[int], pixels: bytes) -> bytes:
     depth = rest[0] if rest else 1
     stride = width * depth
     lines = (b"\0" + pixels[at : at + stride] for at in range(0, height * stride, stride))
-    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOURS[depth], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLORS[depth], 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"".join(lines), 6)), (b"IEND", b"")]
     return IMAGES["image/png"] + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -276,7 +276,7 @@ class _Cutter:
         chosen = self._chosen(line, low, high, count)
         shown = min(count, len(chosen))
         if self._range:
-            chosen = _with_neighbours(chosen, low, high, len(line.xs))
+            chosen = _with_neighbors(chosen, low, high, len(line.xs))
         fields = {
             "session": line.session,
             "metric": line.metric,
@@ -347,7 +347,7 @@ def _thin_gaps(ys: Sequence[Any], cuts: Sequence[int]) -> list[int]:
     return chosen
 
 
-def _with_neighbours(chosen: Sequence[int], low: int, high: int, count: int) -> list[int]:
+def _with_neighbors(chosen: Sequence[int], low: int, high: int, count: int) -> list[int]:
     before, after = range(max(low - 1, 0), low), range(high, min(high + 1, count))
     return [*before, *chosen, *after]
 

@@ -12,6 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple
 
 from casket.dashboard.answers.requests import RequestError
+from casket.errors import BadLocation
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -35,17 +36,32 @@ class Access(NamedTuple):
 
     Attributes:
         host: the address that the server listens on.
-        token: the token that browsers must present; None if the server accepts only local
-            connections.
+        token: the token that clients must present; None if every user of this machine has access.
     """
 
     host: str
     token: str | None
 
     @classmethod
-    def to(cls, host: str, token: str | None) -> Access:
-        """Return the access for an address; an address reachable from outside has a token."""
-        return cls(host, token or (None if is_loopback(host) else secrets.token_urlsafe(18)))
+    def to(cls, host: str, token: str | None = None, *, is_open: bool = False) -> Access:
+        """Return the access for an address.
+
+        Args:
+            host: the address that the server listens on.
+            token: the token; None creates one.
+            is_open: whether no token is needed, so that every user of this machine has access.
+
+        Raises:
+            BadLocation: an address that other machines can reach would be open.
+        """
+        if not is_open:
+            return cls(host, token or secrets.token_urlsafe(18))
+        if token or not is_loopback(host):
+            raise BadLocation(
+                f"--no-token is possible at an address of this machine only, without --token; "
+                f"leave it out to listen at {host}"
+            )
+        return cls(host, None)
 
     @property
     def cookie(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from casket.dashboard.answers.requests import RequestError
 from casket.dashboard.http import responses
 from casket.dashboard.http.access import Access
+from casket.dashboard.http.connections import TimedConnection
 from casket.dashboard.http.middleware import AccessMiddleware
 from casket.dashboard.http.routes import Routes
 from casket.dashboard.live.board import Board
@@ -67,6 +69,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 proxy_headers=False,
                 timeout_graceful_shutdown=PATIENCE_AT_THE_END,
+                http=TimedConnection,
             )
         )
 
@@ -83,21 +86,34 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int, *, is_chosen: bool) -> socket.socket:
-    """Listen on an address; unless the port was chosen, use the next free port.
+class PortTaken(BadLocation):
+    """Another program listens on the port."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address.
 
     Raises:
-        BadLocation: listening on the address fails.
+        PortTaken: another program listens on the port.
+        BadLocation: listening on the address fails for another reason.
     """
-    last = port if is_chosen or port == 0 else port + PORTS_TRIED
-    for tried in range(port, last + 1):
+    try:
+        return _listener(host, port)
+    except OSError as error:
+        refusal = PortTaken if error.errno == errno.EADDRINUSE else BadLocation
+        reason = error.strerror or error
+        raise refusal(f"--host {host} --port {port}: {reason}") from error
+
+
+def free_port(host: str, taken: int) -> int:
+    """Return a port that is free now, one of the next if possible."""
+    for port in (*range(taken + 1, min(taken + PORTS_TRIED, 65535)), 0):
         try:
-            return _listener(host, tried)
-        except OSError as error:
-            if tried == last:
-                reason = error.strerror or error
-                raise BadLocation(f"--host {host} --port {port}: {reason}") from error
-    raise AssertionError("a range of at least one port")
+            with listen(host, port) as listener:
+                return int(listener.getsockname()[1])
+        except PortTaken:
+            continue
+    return 0
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -11,7 +11,7 @@ export interface Explore {
   mode?: "min" | "max";
   x?: string;
   y?: string;
-  colour?: string;
+  color?: string;
   logX?: boolean;
   logY?: boolean;
   axes?: string[];
@@ -51,6 +51,14 @@ export interface State {
   band: "interval" | "range";
   range: [number, number] | null;
   explore: Explore;
+}
+
+/** A file that is shown. */
+export interface File {
+  name: string;
+  place: string;
+  state: "reading" | "ready" | "broken" | "lost";
+  error: string | null;
 }
 
 /** A session as the table has it; `docs/dashboard-api.md` says what each part means. */

@@ -21,7 +21,7 @@ const floats = (...numbers) => Float64Array.from(numbers);
 const curve = (xs, ys) => ({
   xs: floats(...xs), ys: floats(...ys), count: xs.length, shown: xs.length, leftOut: 0,
 });
-const part = (...curves) => ({ key: "a", label: "a", colour: "#000", curves: { loss: curves } });
+const part = (...curves) => ({ key: "a", label: "a", color: "#000", curves: { loss: curves } });
 const row = (id, more = {}) => ({
   key: `0.${id}`, id, status: "completed", started: "", params: {}, best: {}, last: {}, ...more,
 });

@@ -8,7 +8,7 @@ const { learnMetrics } = await import("casket/model/facts");
 const address = await import("casket/model/address");
 const { bandOf } = await import("casket/curves/align");
 const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
-const { Colours } = await import("casket/shell/colours");
+const { Colors } = await import("casket/shell/colors");
 const { drawingOf } = await import("casket/curves/drawing");
 const { csv } = await import("casket/model/files");
 const { charts, mainMetric } = await import("casket/model/metrics");
@@ -25,7 +25,7 @@ const floats = (...numbers) => Float64Array.from(numbers);
 const curve = (xs, ys, more = {}) => ({
   xs: floats(...xs), ys: floats(...ys), count: xs.length, shown: xs.length, leftOut: 0, ...more,
 });
-const part = (key, ...curves) => ({ key, label: key, colour: "#000", curves: { loss: curves } });
+const part = (key, ...curves) => ({ key, label: key, color: "#000", curves: { loss: curves } });
 const row = (id, more = {}) => ({
   key: `0.${id}`, id, status: "completed", started: `2026-01-01T00:00:0${id.length}Z`,
   params: {}, config: {}, meta: {}, last: {}, best: {}, tags: [], ...more,
@@ -43,7 +43,7 @@ test("an address says only what is not as usual, and reads back the same", () =>
     explore: {
       x: "params.lr",
       y: "3",
-      colour: "",
+      color: "",
       logX: false,
       axes: ["a,b", "5"],
       brushed: { "params.lr": [0.1, 1], "params.opt": ["adam"] },
@@ -61,8 +61,8 @@ test("an address that means nothing is the first page", () => {
 });
 
 test("names of the charts in an address are text, whatever they look like", () => {
-  const { explore } = address.parse("#explore.x=5&explore.y=[1]&explore.colour={}");
-  assert.deepEqual(explore, { x: "5", y: "[1]", colour: "{}" });
+  const { explore } = address.parse("#explore.x=5&explore.y=[1]&explore.color={}");
+  assert.deepEqual(explore, { x: "5", y: "[1]", color: "{}" });
 });
 
 test("what the charts do not know, or cannot use, is left out of an address", () => {
@@ -210,33 +210,33 @@ test("a report saves every metric as CSV where it was logged, whatever its name"
   assert.equal(text, "epoch_num,__proto__,constructor\r\n1,5,\r\n2,6,7\r\n");
 });
 
-test("a session has the same colour whatever was drawn before it", () => {
+test("a session has the same color whatever was drawn before it", () => {
   const keys = Array.from({ length: 30 }, (_, i) => `0.${i}`);
-  const coloursOf = (book, drawn) => {
+  const colorsOf = (book, drawn) => {
     book.assign(drawn, [keys]);
     return drawn.map((key) => book.of(key, "light"));
   };
-  const book = new Colours();
+  const book = new Colors();
   const newest = keys.slice(20);
-  const first = coloursOf(book, newest);
+  const first = colorsOf(book, newest);
   assert.equal(new Set(first).size, 10);
-  coloursOf(book, keys.slice(3, 17));
-  assert.deepEqual(coloursOf(book, newest), first);
-  assert.deepEqual(coloursOf(new Colours(), newest), first);
+  colorsOf(book, keys.slice(3, 17));
+  assert.deepEqual(colorsOf(book, newest), first);
+  assert.deepEqual(colorsOf(new Colors(), newest), first);
 });
 
-test("colours of few that are drawn differ, and those selected first keep theirs", () => {
+test("colors of few that are drawn differ, and those selected first keep theirs", () => {
   const keys = Array.from({ length: 100 }, (_, i) => `0.${i}`);
-  const book = new Colours();
-  const coloursOf = (drawn) => {
+  const book = new Colors();
+  const colorsOf = (drawn) => {
     book.assign(drawn, [keys]);
     return drawn.map((key) => book.of(key, "dark"));
   };
   const selected = ["0.5", "0.15", "0.25", "0.7", "0.6"];
-  const found = coloursOf(selected);
+  const found = colorsOf(selected);
   assert.equal(new Set(found).size, 5);
-  assert.deepEqual(coloursOf(selected.slice(0, 3)), found.slice(0, 3));
-  assert.equal(new Set(coloursOf(keys)).size, 100);
+  assert.deepEqual(colorsOf(selected.slice(0, 3)), found.slice(0, 3));
+  assert.equal(new Set(colorsOf(keys)).size, 100);
 });
 
 test("groups stand in the order in which their first sessions began, as casket ls has them", () => {

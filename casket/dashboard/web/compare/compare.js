@@ -16,7 +16,7 @@ import { interval } from "casket/model/statistics";
 import { useState } from "preact/hooks";
 import * as listing from "casket/model/listing";
 import { chooseExplore, state, update } from "casket/model/view";
-import { colourOf } from "casket/shell/paint";
+import { colorOf } from "casket/shell/paint";
 
 const MOST_COLUMNS = 50;
 const FIRST_LINES = 200;
@@ -218,7 +218,7 @@ function Heads({ columns }) {
       ${columns.map(
         ({ key, row, rows, title }) => html`<th scope="col" key=${key}>
           ${row
-            ? html`<${SessionLink} ...${{ row, colour: colourOf(key) }} />
+            ? html`<${SessionLink} ...${{ row, color: colorOf(key) }} />
                 ${" "}<button type="button" class="quiet" aria-label=${`Leave out ${row.id}`}
                   title="Leave out" onClick=${() => drop(key)}>×</button>
                 <div class="muted">${row.model}</div>`

@@ -3,6 +3,7 @@ import uPlot from "uplot";
 import { shownDuration, shownNumber } from "casket/model/facts";
 import { paint, paintLine, scales } from "casket/curves/painter";
 import { logTicks } from "casket/model/points";
+import { contextOf } from "casket/shell/html";
 
 const KEY_STEP = 0.02;
 
@@ -61,7 +62,7 @@ export class Chart {
     const level = at.y(y);
     const distances = new Map();
     for (const line of [...this.#drawing.bands, ...this.#drawing.lines]) {
-      const value = (line.mean ?? line.ys)[indexAt(line, x)];
+      const value = valueAt(line, x);
       if (!Number.isFinite(value)) continue;
       const distance = Math.abs(at.y(value) - level);
       if (!(distance >= distances.get(line.key))) distances.set(line.key, distance);
@@ -146,7 +147,7 @@ export class Chart {
     if (!this.#lifted) return;
     const { extent, isLog, lines, bands } = this.#drawing;
     const at = scales({ left: 0, top: 0, width, height }, extent.x, extent.y, isLog);
-    const context = overlay.getContext("2d");
+    const context = contextOf(overlay);
     for (const line of [...lines, ...bands]) {
       if (line.key !== this.#lifted) continue;
       const lifted = { ...line, ys: line.mean ?? line.ys, width: 3 };
@@ -218,6 +219,12 @@ export function indexAt({ xs }, x) {
   return nearestIndex(xs, x);
 }
 
+/** Returns a line's value at its point nearest to x; undefined where the line has none there. */
+function valueAt(line, x) {
+  const at = indexAt(line, x);
+  return at === undefined ? undefined : (line.mean ?? line.ys)[at];
+}
+
 /** Returns a value of the x axis as people say it. */
 export function shownX(value, x) {
   if (x === "time") return shownDuration(value);
@@ -229,12 +236,12 @@ function corners({ extent: { x, y } }) {
   return [x, y];
 }
 
-function axes({ x, colours, isLog }) {
+function axes({ x, colors, isLog }) {
   const common = {
-    stroke: colours.text,
-    font: `11px ${colours.font}`,
-    grid: { stroke: colours.grid, width: 1 },
-    ticks: { stroke: colours.grid, width: 1, size: 4 },
+    stroke: colors.text,
+    font: `11px ${colors.font}`,
+    grid: { stroke: colors.grid, width: 1 },
+    ticks: { stroke: colors.grid, width: 1, size: 4 },
     gap: 4,
   };
   const durations = (_, values) => values.map((value) => shownDuration(value) || "0");

@@ -10,12 +10,13 @@ import { charts, hasSearch, namesOf } from "casket/model/metrics";
 import { cursor, data, source, store } from "casket/model/page";
 import { fields, state, update } from "casket/model/view";
 import { Menu, Segments } from "casket/shell/controls";
-import { html } from "casket/shell/html";
+import { html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { painted } from "casket/shell/marks";
-import { colourOf, colours, scheme } from "casket/shell/paint";
+import { colorOf, colors, scheme } from "casket/shell/paint";
 
-const POINTS = [[20, 280], [100, 200], [300, 120], [Infinity, 80]];
+const POINTS = [[20, 280], [100, 200], [300, 120]];
+const FEWEST_POINTS = 80;
 const NEAR = 24;
 const KINDS = ["epoch", "batch"];
 
@@ -166,11 +167,12 @@ function Controls({ options, names, logged, isGrouped }) {
 function ChartCard(props) {
   const { chart, parts, rows, options, most } = props;
   const arrivals = store.arrivals.value;
-  const [theme, chartColours] = [scheme.value, colours.value];
-  const host = useRef(null);
-  const made = useRef(null);
+  const [theme, chartColors] = [scheme.value, colors.value];
+  /** @type {{current: HTMLElement}} */
+  const host = useElement();
+  const made = useRef(/** @type {Chart | null} */ (null));
   const isSeen = useSeen(host);
-  const [shownOnce, remember] = useState(null);
+  const [shownOnce, remember] = useState(/** @type {any} */ (null));
   const isGrouped = options.group.length > 0;
   const view = useMemo(() => {
     const points = Math.min(props.view.points * (props.isWide ? 4 : 1), most);
@@ -182,13 +184,13 @@ function ChartCard(props) {
     const read = store.reader(view);
     const filled = parts.map((part) => ({
       ...part,
-      colour: colourOf(part.key),
+      color: colorOf(part.key),
       curves: curvesOf(read, chart.metrics, part.rows),
     }));
     const { smooth, log: isLog, band, range, x } = options;
     const found = drawingOf(filled, chart.metrics, { smooth, isLog, band, range, x, isGrouped });
-    return { ...found, scheme: theme, colours: chartColours };
-  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColours, arrivals]);
+    return { ...found, scheme: theme, colors: chartColors };
+  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColors, arrivals]);
 
   const missing = useMemo(() => {
     const read = store.reader(view);
@@ -211,8 +213,8 @@ function ChartCard(props) {
       onCursor: (at) => cursor.move(at && placeOf(at, made.current)),
     });
     const stretched = options.range ? { ...visible.extent, x: options.range } : visible.extent;
-    made.current.show({ ...visible, extent: stretched });
-    if (visible === drawing && !missing && drawing.tally.curves) {
+    made.current?.show({ ...visible, extent: stretched });
+    if (visible === drawing && !missing && visible.tally.curves) {
       remember(drawing);
       // The chart draws when this task is done.
       setTimeout(painted, 0, "curves");
@@ -349,7 +351,7 @@ function logs(row, { kind }, metric) {
 }
 
 function pointsFor(count) {
-  return POINTS.find(([most]) => count <= most)[1];
+  return POINTS.find(([most]) => count <= most)?.[1] ?? FEWEST_POINTS;
 }
 
 function placeOf({ x, y }, chart) {

@@ -12,10 +12,11 @@ const MISSED = 1.5;
 /**
  * Returns what to draw.
  *
- * `parts` are the sessions or groups: `{key, label, colour, curves: {metric: [curve, ...]}}`, of a
+ * `parts` are the sessions or groups: `{key, label, color, curves: {metric: [curve, ...]}}`, of a
  * session one curve each, of a group those of its sessions.
  */
 export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGrouped }) {
+  /** @type {{lines: any[], bands: any[], isLog: boolean, x: string}} */
   const drawing = { lines: [], bands: [], isLog, x };
   const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0 };
   metrics.forEach((metric, i) => {
@@ -25,8 +26,8 @@ export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGro
       const curves = (part.curves[metric] ?? []).filter((curve) => curve?.xs.length);
       if (!curves.length) continue;
       for (const curve of curves) count(tally, curve, isLog);
-      const { key, label, name = label, colour } = part;
-      const shape = { key, label, name, colour, metric, dash };
+      const { key, label, name = label, color } = part;
+      const shape = { key, label, name, color, metric, dash };
       const drawn = curves.map((curve) => lineOf(curve, smooth));
       if (isGrouped) {
         const readable = drawn.map((line, i) => ({ ...line, reach: reachOf(curves[i], line, x) }));
@@ -45,13 +46,13 @@ function lineOf(curve, smooth) {
   return { xs, ys: smoothed(xs, ys, smooth, Math.max(all - 1, 1)), raw: ys, gap };
 }
 
-/** Returns how far apart two neighbours may be for a value to be read between them. */
+/** Returns how far apart two neighbors may be for a value to be read between them. */
 function reachOf({ count: all, shown }, { gap }, x) {
   // An epoch that a curve usually has is missing; a time at which it logged nothing is not.
   return x === "number" && shown === all ? (gap / WIDE_GAP) * MISSED : gap;
 }
 
-/** Returns the distance from which on two neighbours have a gap between them. */
+/** Returns the distance from which on two neighbors have a gap between them. */
 function gapOf(xs, isDownSampled) {
   if (xs.length < 3) return Infinity;
   const part = (xs[xs.length - 1] - xs[0]) / (xs.length / 2);

@@ -41,8 +41,8 @@ export function paint(context, box, at, { lines, bands }, ratio) {
 export function paintLine(context, at, line, ratio, alpha) {
   const { runs, gaps, marks } = traced(line, at);
   context.globalAlpha = alpha;
-  context.strokeStyle = line.colour;
-  context.fillStyle = line.colour;
+  context.strokeStyle = line.color;
+  context.fillStyle = line.color;
   context.lineWidth = (line.width ?? 1.5) * ratio;
   context.setLineDash((line.dash ?? []).map((length) => length * ratio));
   context.beginPath();
@@ -70,6 +70,7 @@ export function traced({ xs, ys, gap = Infinity }, at) {
   const runs = [];
   const gaps = [];
   const marks = [];
+  /** @type {number[] | null} */
   let run = null;
   let last = 0;
   for (let i = 0; i < xs.length; i += 1) {
@@ -82,7 +83,7 @@ export function traced({ xs, ys, gap = Infinity }, at) {
     const x = at.x(xs[i]);
     const y = at.y(value);
     if (run && xs[i] - last > gap) {
-      gaps.push([run[run.length - 2], run[run.length - 1], x, y]);
+      gaps.push([...run.slice(-2), x, y]);
       run = null;
     }
     if (!run) runs.push((run = []));
@@ -97,7 +98,7 @@ function trace(context, points) {
   for (let i = 2; i < points.length; i += 2) context.lineTo(points[i], points[i + 1]);
 }
 
-/** A value without neighbours has no line: it is a dot. */
+/** A value without neighbors has no line: it is a dot. */
 function paintDots(context, runs, ratio) {
   for (const run of runs) {
     if (run.length > 2) continue;
@@ -136,13 +137,13 @@ function arrow(context, x, y, size) {
   context.lineTo(x + size, y + size);
 }
 
-function paintBand(context, at, { xs, low, high, colour }) {
+function paintBand(context, at, { xs, low, high, color }) {
   const clear = (value) => Number.isFinite(value) && (!at.isLog || value > 0);
   const lowest = (value) => (clear(value) ? at.y(value) : at.bottom);
   const inside = [...xs.keys()].filter((i) => clear(high[i]));
   if (inside.length < 2) return;
   context.globalAlpha = 0.16;
-  context.fillStyle = colour;
+  context.fillStyle = color;
   context.beginPath();
   for (const i of inside) context.lineTo(at.x(xs[i]), at.y(high[i]));
   for (const i of inside.reverse()) context.lineTo(at.x(xs[i]), lowest(low[i]));

@@ -4,6 +4,7 @@ import { shownNumber } from "casket/model/facts";
 import { shownX } from "casket/curves/chart";
 import { scales, traced } from "casket/curves/painter";
 import { logTicks } from "casket/model/points";
+import { contextOf } from "casket/shell/html";
 
 const WIDTH = 720;
 const HEIGHT = 420;
@@ -21,15 +22,15 @@ export function picture(drawing, title) {
   };
 }
 
-function withTitle(canvas, { colours }, title) {
+function withTitle(canvas, { colors }, title) {
   const ratio = devicePixelRatio;
   const made = document.createElement("canvas");
   made.width = canvas.width;
   made.height = canvas.height + 28 * ratio;
-  const context = made.getContext("2d");
-  context.fillStyle = colours.ground;
+  const context = contextOf(made);
+  context.fillStyle = colors.ground;
   context.fillRect(0, 0, made.width, made.height);
-  context.fillStyle = colours.text;
+  context.fillStyle = colors.text;
   context.font = `600 ${14 * ratio}px ${FONT}`;
   context.fillText(title, 12 * ratio, 20 * ratio);
   context.drawImage(canvas, 0, 28 * ratio);
@@ -58,7 +59,7 @@ function svgOf(drawing, title) {
 
 function path(line, at, opacity = 1) {
   const { runs, gaps } = traced(line, at);
-  const shape = { fill: "none", stroke: line.colour, opacity, "clip-path": "url(#box)" };
+  const shape = { fill: "none", stroke: line.color, opacity, "clip-path": "url(#box)" };
   const dash = line.dash.length ? { "stroke-dasharray": line.dash.join(" ") } : {};
   const d = (pieces) => pieces.map(steps).join("");
   const whole = tag("path", { d: d(runs), "stroke-width": 1.5, ...dash, ...shape });
@@ -66,12 +67,12 @@ function path(line, at, opacity = 1) {
   return whole + tag("path", { d: d(gaps), "stroke-dasharray": "1 3", ...shape });
 }
 
-function area({ xs, low, high, colour }, at) {
+function area({ xs, low, high, color }, at) {
   const inside = [...xs.keys()].filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
   const there = inside.map((i) => [at.x(xs[i]), at.y(high[i])]);
   const back = inside.reverse().map((i) => [at.x(xs[i]), at.y(low[i])]);
   const d = steps([...there, ...back].flat().map((value) => (Number.isFinite(value) ? value : 0)));
-  return tag("path", { d, fill: colour, "fill-opacity": 0.16, "clip-path": "url(#box)" });
+  return tag("path", { d, fill: color, "fill-opacity": 0.16, "clip-path": "url(#box)" });
 }
 
 function steps(points) {
@@ -92,7 +93,7 @@ function tickY(y, text) {
   return tag("line", line) + label(text, { x: BOX.left - 6, y: y + 4, "text-anchor": "end" });
 }
 
-/** A name for each colour; which line is dashed, the metrics say. */
+/** A name for each color; which line is dashed, the metrics say. */
 function names(lines) {
   const byKey = new Map(lines.map((line) => [line.key, line]));
   const metrics = new Map(lines.map((line) => [line.metric, line]));
@@ -102,19 +103,19 @@ function names(lines) {
     const dashed = dash.length ? { "stroke-dasharray": dash.join(" ") } : {};
     return tag("line", { ...shape, ...dashed }) + label(metric.slice(0, 12), { x: x + 28, y: 24 });
   });
-  const colours = [...byKey.values()].slice(0, MOST_NAMES).map((line, i) => {
+  const colors = [...byKey.values()].slice(0, MOST_NAMES).map((line, i) => {
     const x = BOX.left + (i % 3) * 215;
     const y = BOX.top + BOX.height + 36 + Math.floor(i / 3) * 14;
-    const swatch = tag("rect", { x, y: y - 8, width: 10, height: 8, fill: line.colour });
+    const swatch = tag("rect", { x, y: y - 8, width: 10, height: 8, fill: line.color });
     return swatch + label(line.name.slice(0, LONGEST_NAME), { x: x + 14, y });
   });
-  return metrics.size > 1 ? [...dashes, ...colours] : colours;
+  return metrics.size > 1 ? [...dashes, ...colors] : colors;
 }
 
 function ticks([low, high], count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
   const first = Math.ceil(low / step);
   const found = [];
   for (let i = first; i * step <= high; i += 1) found.push(Number((i * step).toPrecision(12)));

@@ -43,7 +43,7 @@ export function Values({ drawing, metrics, parts, kind, x }) {
           const first = [...byKey.get(key).values()][0];
           return html`<tr key=${key}>
             <th scope="row">
-              <${Swatch} colour=${first.colour} /><span title=${first.label}>${first.name}</span>
+              <${Swatch} color=${first.color} /><span title=${first.label}>${first.name}</span>
               <span class="dim">${" "}${counted([...byKey.get(key).values()], place)}</span>
             </th>
             ${metrics.map(
@@ -67,9 +67,9 @@ export function Values({ drawing, metrics, parts, kind, x }) {
   </div>`;
 }
 
-/** The colour of a curve beside its name. */
-export function Swatch({ colour }) {
-  return html`<span class="swatch" style=${{ background: colour }} aria-hidden="true"></span>`;
+/** The color of a curve beside its name. */
+export function Swatch({ color }) {
+  return html`<span class="swatch" style=${{ background: color }} aria-hidden="true"></span>`;
 }
 
 function placeOf(line, place) {
@@ -77,7 +77,8 @@ function placeOf(line, place) {
 }
 
 function valueAt(line, place) {
-  return line?.ys?.[placeOf(line, place)];
+  const at = line?.ys && placeOf(line, place);
+  return at === undefined ? undefined : line.ys[at];
 }
 
 function shownAt(line, place, digits) {
@@ -95,7 +96,7 @@ function roomFor({ bands: [first] }, metrics) {
 function counted(lines, place) {
   const counts = lines
     .filter(({ n }) => n)
-    .map((line) => line.n[place ? indexAt(line, place.x) : line.xs.length - 1])
+    .map((line) => line.n[placeOf(line, place) ?? -1])
     .filter(Boolean);
   if (!counts.length) return "";
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
@@ -126,6 +127,6 @@ function ranked(byKey, metrics) {
     const value = line ? lastOf(line) : NaN;
     return Number.isNaN(value) ? Infinity : sign * value;
   };
-  const rates = new Map(keys.map((key) => [key, rate(key)]));
-  return keys.sort((a, b) => (rates.get(a) === rates.get(b) ? 0 : rates.get(a) - rates.get(b)));
+  const rated = keys.map((key) => ({ key, at: rate(key) }));
+  return rated.sort((a, b) => (a.at === b.at ? 0 : a.at - b.at)).map(({ key }) => key);
 }

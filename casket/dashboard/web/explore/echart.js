@@ -1,6 +1,6 @@
 // Charts drawn by ECharts, which is loaded only once one is to be seen.
 
-import { html } from "casket/shell/html";
+import { html, useElement } from "casket/shell/html";
 import { scheme as systemScheme } from "casket/shell/paint";
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -11,12 +11,13 @@ const LIGHT_SCALE = ["#b9a52b", "#4f9d5f", "#23758c", "#3b3f86", "#3a0f54"];
 const DARK_SCALE = ["#5c55c9", "#3f8fd0", "#35b39a", "#9fd356", "#fbe94b"];
 
 /**
- * A chart of ECharts. `option` is a function of the colours; `on` holds what to do at its events,
+ * A chart of ECharts. `option` is a function of the colors; `on` holds what to do at its events,
  * each with the chart as second argument; `onReady` gets the chart whenever it was drawn anew.
  */
 export function EChart({ option, on = {}, onReady, label, height = 320 }) {
-  const element = useRef(null);
-  const chart = useRef(null);
+  /** @type {{current: HTMLElement}} */
+  const element = useElement();
+  const chart = useRef(/** @type {any} */ (null));
   const actions = useRef(on);
   const [problem, setProblem] = useState("");
   const [isReady, setReady] = useState(false);
@@ -49,7 +50,7 @@ export function EChart({ option, on = {}, onReady, label, height = 320 }) {
 
   useEffect(() => {
     if (!isReady) return;
-    chart.current.setOption({ ...basics(scheme), ...option(colours(scheme)) }, { notMerge: true });
+    chart.current.setOption({ ...basics(scheme), ...option(colors(scheme)) }, { notMerge: true });
     onReady?.(chart.current);
   }, [isReady, option, scheme]);
 
@@ -66,15 +67,15 @@ export function EChart({ option, on = {}, onReady, label, height = 320 }) {
 }
 
 /** Returns the style of an axis. */
-export function axis(colour, name, more = {}) {
+export function axis(color, name, more = {}) {
   return {
     name: clipped(name, 60),
     nameLocation: "middle",
     nameGap: 32,
-    nameTextStyle: { color: colour.text },
-    axisLabel: { color: colour.muted, hideOverlap: true },
-    axisLine: { lineStyle: { color: colour.line } },
-    splitLine: { lineStyle: { color: colour.line, opacity: 0.6 } },
+    nameTextStyle: { color: color.text },
+    axisLabel: { color: color.muted, hideOverlap: true },
+    axisLine: { lineStyle: { color: color.line } },
+    splitLine: { lineStyle: { color: color.line, opacity: 0.6 } },
     ...more,
   };
 }
@@ -93,14 +94,14 @@ export function categoryAxis(categories, length) {
 }
 
 /** Returns the style of what is shown at the cursor: text, never markup. */
-export function tooltip(colour, formatter) {
+export function tooltip(color, formatter) {
   return {
     renderMode: "richText",
     confine: true,
     formatter,
-    backgroundColor: colour.surface,
-    borderColor: colour.line,
-    textStyle: { color: colour.text, fontSize: 12 },
+    backgroundColor: color.surface,
+    borderColor: color.line,
+    textStyle: { color: color.text, fontSize: 12 },
   };
 }
 
@@ -109,7 +110,7 @@ function basics(scheme) {
   return { darkMode: scheme === "dark", animation: !isStill, animationDuration: 150 };
 }
 
-function colours(scheme) {
+function colors(scheme) {
   const style = getComputedStyle(document.documentElement);
   const named = NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
   const isDark = scheme === "dark";

@@ -47,10 +47,10 @@ export function Explore() {
  * and one that moves while it is drawn on loses what was drawn.
  */
 function useCalm({ rows, allRows }, where) {
-  const kept = useRef({ time: -Infinity, rows: null, allRows: null, where: "" });
+  const kept = useRef({ time: -Infinity, rows, allRows, where: "" });
   const isPressed = usePressed();
   const [, again] = useReducer((turn) => turn + 1, 0);
-  const isNew = kept.current.rows !== rows || kept.current.allRows !== allRows;
+  const isNew = kept.current.time < 0 || kept.current.rows !== rows || kept.current.allRows !== allRows;
   const isDue = performance.now() - kept.current.time >= PAUSE && !isPressed.current;
   if (isNew && (isDue || kept.current.where !== where)) {
     kept.current = { rows, allRows, where, time: performance.now() };
@@ -104,7 +104,7 @@ function Scored({ rows, allRows, names, metric, mode, brushed, base }) {
       <${Importance} ...${{ rows, metric, chosen: x }} onChoose=${(name) => chooseExplore({ x: name })} />
     </div>
     <${Scatter}
-      ...${{ rows, x, y: explore.y ?? metric, colour: explore.colour ?? ranked[1] ?? "" }}
+      ...${{ rows, x, y: explore.y ?? metric, color: explore.color ?? ranked[1] ?? "" }}
       ...${{ logX: explore.logX, logY: explore.logY, names: names.all }}
       choose=${(changes) => chooseExplore(withoutLog(changes))}
     />
@@ -141,7 +141,7 @@ function Searches({ searches }) {
   if (!searches.length) return null;
   const row = searches.find(({ key }) => key === search) ?? searches.at(-1);
   const names = new Map(searches.map((each) => [`${each.model} ${each.id.slice(0, 8)}`, each.key]));
-  const [chosen] = [...names].find(([, key]) => key === row.key);
+  const chosen = [...names.keys()].find((name) => names.get(name) === row.key);
   return html`
     ${searches.length > 1 &&
     html`<div class="bar">

@@ -7,10 +7,10 @@ import { useCallback, useMemo, useState } from "preact/hooks";
 import { state, update } from "casket/model/view";
 
 const MOST_IN_TABLE = 200;
-const MOST_COLOURS = 6;
+const MOST_COLORS = 6;
 
-/** Any two facts of the sessions against each other, coloured by a third. */
-export function Scatter({ rows, x, y, colour, logX, logY, choose, names }) {
+/** Any two facts of the sessions against each other, colored by a third. */
+export function Scatter({ rows, x, y, color, logX, logY, choose, names }) {
   const { selected } = state.value;
   const [isSelecting, setSelecting] = useState(false);
   const scales = useMemo(
@@ -18,8 +18,8 @@ export function Scatter({ rows, x, y, colour, logX, logY, choose, names }) {
     [rows, x, y, logX, logY],
   );
   const { points, leftOut } = useMemo(() => placed(rows, scales), [rows, scales]);
-  const tint = useMemo(() => (colour ? scaleOf(rows, colour) : null), [rows, colour]);
-  const grey = tint ? points.filter(({ row }) => placeOf(row, tint).problem).length : 0;
+  const tint = useMemo(() => (color ? scaleOf(rows, color) : null), [rows, color]);
+  const gray = tint ? points.filter(({ row }) => placeOf(row, tint).problem).length : 0;
   const option = useCallback(
     (palette) => optionOf(points, scales, tint, new Set(selected), palette),
     [points, scales, tint, selected],
@@ -45,8 +45,8 @@ export function Scatter({ rows, x, y, colour, logX, logY, choose, names }) {
       <${Log} scale=${scaleX} label="log" onChange=${(v) => choose({ logX: v })} />
       <${Choice} label="up" value=${y} names=${names} onChange=${(v) => choose({ y: v })} />
       <${Log} scale=${scaleY} label="log" onChange=${(v) => choose({ logY: v })} />
-      <${Choice} label="colour" value=${colour} names=${["", ...names]}
-        onChange=${(v) => choose({ colour: v })} />
+      <${Choice} label="color" value=${color} names=${["", ...names]}
+        onChange=${(v) => choose({ color: v })} />
       <button type="button" aria-pressed=${isSelecting} onClick=${() => setSelecting(!isSelecting)}>
         Select by drawing
       </button>
@@ -60,12 +60,12 @@ export function Scatter({ rows, x, y, colour, logX, logY, choose, names }) {
       label=${`Scatter of ${y} against ${x}; the table below has the same`}
     />
     <p class="muted">
-      ${account(points.length, leftOut)} ${grey > 0 && `In grey: ${grey} without a ${colour}. `}
+      ${account(points.length, leftOut)} ${gray > 0 && `In gray: ${gray} without a ${color}. `}
       A click opens a session
       ${isSelecting ? "; draw a box to select what is in it" : ""}.
       ${selected.length > 0 && " Selected sessions have a ring."}
     </p>
-    <${AsTable} points=${points} names=${[x, y, colour].filter(Boolean)} />
+    <${AsTable} points=${points} names=${[x, y, color].filter(Boolean)} />
   </section>`;
 }
 
@@ -140,7 +140,7 @@ function optionOf(points, scales, tint, selected, palette) {
       key: row.key,
       symbolSize: selected.has(row.key) ? 12 : 8,
       visualMap: onScale,
-      itemStyle: onScale ? ring : { color: pointColour(row, tint, palette), ...ring },
+      itemStyle: onScale ? ring : { color: pointColor(row, tint, palette), ...ring },
     };
   });
   const byKey = new Map(points.map(({ row }) => [row.key, row]));
@@ -175,22 +175,22 @@ function axisType({ isNumeric, isWhole, isLog, categories }, values) {
   return { type: "log", min, max, axisTick: { customValues }, axisLabel };
 }
 
-function pointColour(row, tint, palette) {
+function pointColor(row, tint, palette) {
   if (!tint) return palette.accent;
   if (tint.isNumeric) return palette.muted;
   const at = tint.categories.indexOf(shown(valueOf(row, tint.name), tint.name));
-  return at < 0 || at >= MOST_COLOURS ? palette.muted : palette.series[at];
+  return at < 0 || at >= MOST_COLORS ? palette.muted : palette.series[at];
 }
 
 function legendOf(points, tint, palette) {
   if (!tint) return {};
   const style = { right: 0, top: 16, textStyle: { color: palette.text }, itemWidth: 12 };
   if (!tint.isNumeric) {
-    const pieces = tint.categories.slice(0, MOST_COLOURS).map((text, i) => ({
+    const pieces = tint.categories.slice(0, MOST_COLORS).map((text, i) => ({
       value: i, label: clipped(text, 12), color: palette.series[i],
     }));
-    const rest = { value: MOST_COLOURS, label: "other", color: palette.muted };
-    const shownPieces = tint.categories.length > MOST_COLOURS ? [...pieces, rest] : pieces;
+    const rest = { value: MOST_COLORS, label: "other", color: palette.muted };
+    const shownPieces = tint.categories.length > MOST_COLORS ? [...pieces, rest] : pieces;
     return { visualMap: { ...style, type: "piecewise", seriesIndex: [], pieces: shownPieces,
       selectedMode: false } };
   }
@@ -203,7 +203,7 @@ function legendOf(points, tint, palette) {
       type: "continuous",
       dimension: 2,
       min,
-      // A scale of no width would leave all of them grey.
+      // A scale of no width would leave all of them gray.
       max: max > min ? max : min + 1,
       precision: 4,
       text: [clipped(tint.name, 14), ""],

@@ -65,7 +65,7 @@ const EXPLORE = {
   mode: (value) => value === "min" || value === "max",
   x: isText,
   y: isText,
-  colour: isText,
+  color: isText,
   logX: isFlag,
   logY: isFlag,
   axes: areTexts,

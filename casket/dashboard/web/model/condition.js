@@ -11,7 +11,7 @@ const UNREAD = { fits: null, mistake: null, names: [] };
 const ANY = { ...UNREAD, fits: () => true };
 
 const text = fields("where");
-const language = signal(null);
+const language = signal(/** @type {any} */ (null));
 const problem = signal("");
 
 /** Whether somebody is writing the condition. */

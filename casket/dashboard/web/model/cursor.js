@@ -1,5 +1,6 @@
 import { signal } from "@preact/signals";
 
+/** @type {Readonly<{place: any, lifted: string}>} */
 const NOWHERE = Object.freeze({ place: null, lifted: "" });
 
 /** What all charts share: where the cursor stands, and which session is lifted above others. */

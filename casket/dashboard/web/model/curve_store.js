@@ -204,6 +204,7 @@ function continued(before, came, since) {
 }
 
 function withoutMissing(xs, ys) {
+  /** @type {{xs: number[], ys: number[]}} */
   const own = { xs: [], ys: [] };
   ys.forEach((y, i) => {
     if (y === null || Number.isNaN(xs[i])) return;

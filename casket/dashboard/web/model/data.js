@@ -12,7 +12,7 @@ export class Data {
   error = signal("");
   /** "live", "lost" while the server does not answer, "still" where nothing can change. */
   connection = signal("still");
-  files = signal([]);
+  files = signal(/** @type {import("casket/types").File[]} */ ([]));
   experiments = signal([]);
   maxPoints = signal(1000);
   rows = computed(() => [...this.#byKey.value.values()]);

@@ -42,7 +42,7 @@ export const isHeld = computed(
 
 /** The sessions that fit. */
 export const rows = computed(() => {
-  if (isHeld.value) return data.rows.value.filter(lastFits);
+  if (isHeld.value || !fitting.value) return data.rows.value.filter(lastFits);
   lastFits = condition.value.fits;
   return fitting.value;
 });

@@ -58,7 +58,7 @@ export function charts(metrics, main) {
   const rate = ({ metrics: names }) =>
     names.includes(main) ? Infinity : Math.max(...names.map((name) => factsOf(name).weight));
   const rates = new Map(list.map((chart) => [chart, rate(chart)]));
-  return list.sort((a, b) => rates.get(b) - rates.get(a));
+  return list.sort((a, b) => (rates.get(b) ?? 0) - (rates.get(a) ?? 0));
 }
 
 function byPart(a, b) {

@@ -65,7 +65,7 @@ export function logTicks([low, high]) {
 
 function evenTicks(low, high) {
   const power = 10 ** Math.floor(Math.log10((high - low) / 2));
-  const step = power * [5, 2, 1].find((head) => (high - low) / (head * power) >= 2);
+  const step = power * ([5, 2].find((head) => (high - low) / (head * power) >= 2) ?? 1);
   const first = Math.ceil(low / step);
   const count = Math.floor(high / step) - first + 1;
   return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));

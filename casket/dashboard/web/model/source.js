@@ -148,6 +148,7 @@ export class EmbeddedSource {
   async curves({ metrics, sessions, kind, x, range }) {
     const { xs = [], times = [], curves = [] } = this.#data.curves?.[kind] ?? {};
     const wanted = { metrics: new Set(metrics), sessions: new Set(sessions) };
+    /** @type {{xs: number[][], curves: any[]}} */
     const answer = { xs: [], curves: [] };
     for (const curve of curves) {
       if (!wanted.metrics.has(curve.metric) || !wanted.sessions.has(curve.session)) continue;

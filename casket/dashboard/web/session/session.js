@@ -4,12 +4,12 @@ import {
   better, isNumber, own, restored, shown, shownDuration, shownTime, valueOf,
 } from "casket/model/facts";
 import { SearchMap } from "casket/explore/heatmap";
-import { html } from "casket/shell/html";
+import { html, useElement } from "casket/shell/html";
 import { hasSearch } from "casket/model/metrics";
 import { Notes } from "casket/session/notes";
 import { Entries, Picture, TableOf, Value } from "casket/session/pictures";
 import { Status } from "casket/sessions/table";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { data, source } from "casket/model/page";
 
 const PAGE = 50;
@@ -48,7 +48,7 @@ export function SessionPage({ row }) {
 }
 
 function useDetails(row) {
-  const [found, setFound] = useState({ key: "", details: null, problem: "" });
+  const [found, setFound] = useState({ key: "", details: /** @type {any} */ (null), problem: "" });
   const { key } = row;
   // A running session is asked for again when more than its curves has changed.
   const version = `${row.counts.result} ${row.status}`;
@@ -113,14 +113,15 @@ function Commit({ meta }) {
 
 function Copied({ text, label }) {
   const [said, setSaid] = useState("");
-  const element = useRef(null);
+  /** @type {{current: HTMLElement}} */
+  const element = useElement();
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
       setSaid("copied");
     } catch {
       // Where the browser does not let the page copy, the reader still can.
-      getSelection().selectAllChildren(element.current);
+      getSelection()?.selectAllChildren(element.current);
       setSaid("selected: press Ctrl+C");
     }
     setTimeout(() => setSaid(""), 2000);

@@ -2,15 +2,15 @@ import { format } from "casket/model/address";
 import { state } from "casket/model/view";
 import { html } from "casket/shell/html";
 
-/** A link to the page of a session, by the beginning of its id, with the colour of its curves. */
-export function SessionLink({ row, colour }) {
+/** A link to the page of a session, by the beginning of its id, with the color of its curves. */
+export function SessionLink({ row, color }) {
   const name = row.id.slice(0, 8);
   return html`<a
     class="session-link"
     href=${sessionAddress(row.key)}
     title=${`${row.id} of ${row.experiment} / ${row.model}`}
   >
-    ${colour && html`<span class="swatch" style=${{ background: colour }} aria-hidden="true" />`}
+    ${color && html`<span class="swatch" style=${{ background: color }} aria-hidden="true" />`}
     ${name}
   </a>`;
 }

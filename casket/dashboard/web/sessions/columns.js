@@ -101,7 +101,7 @@ function Columns() {
 export function GroupMenu() {
   const { group } = state.value;
   // While the menu is open, its names stay where they are.
-  const [names, setNames] = useState(null);
+  const [names, setNames] = useState(/** @type {string[] | null} */ (null));
   const label = group.length ? `Group: ${group.map(headOf).join(", ")}` : "Group";
   return html`<${Menu}
     label=${html`<span class="cut">${label}</span>`}

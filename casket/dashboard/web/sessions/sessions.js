@@ -33,7 +33,7 @@ export function Sessions() {
 
 /** The curves, when they can be drawn; they follow the table, so that it answers at once. */
 function LaterCurves() {
-  const [Curves, setCurves] = useState(null);
+  const [Curves, setCurves] = useState(/** @type {any} */ (null));
   const [parts, setParts] = useState(null);
   const drawn = listing.drawn.value;
   useEffect(() => {

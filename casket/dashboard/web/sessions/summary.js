@@ -97,7 +97,7 @@ function Importance({ rows, goal }) {
   const known = judged(rows);
   const keys = known.map(({ key }) => key).join();
   const found = useMemo(
-    () => importance(known, name).filter(({ share }) => share > 0.005).slice(0, MOST_PARAMS),
+    () => importance(known, name).filter(({ share }) => (share ?? 0) > 0.005).slice(0, MOST_PARAMS),
     [keys, name],
   );
   if (!found.length) return null;
@@ -114,7 +114,7 @@ function Importance({ rows, goal }) {
       ({ name: param, share }) => html`<span class="share">
         ${headOf(param)}
         <meter min="0" max="1" value=${share} aria-label=${`${headOf(param)} explains`}></meter>
-        ${Math.round(share * 100)} %
+        ${Math.round((share ?? 0) * 100)} %
       </span>`,
     )}
   </div>`;

@@ -5,16 +5,16 @@ import { better, digitsApart, shown, shownTime, valueOf, withMargin } from "cask
 import * as listing from "casket/model/listing";
 import { cursor } from "casket/model/page";
 import { shortNames, state, update } from "casket/model/view";
-import { html } from "casket/shell/html";
+import { contextOf, html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { painted } from "casket/shell/marks";
-import { colourOf, isCoarse } from "casket/shell/paint";
+import { colorOf, isCoarse } from "casket/shell/paint";
 
 const SPARE = 12;
 const SAMPLE = 150;
 const LEAD = 172;
 const MOST_WIDE = 230;
-const ruler = document.createElement("canvas").getContext("2d");
+const ruler = contextOf(document.createElement("canvas"));
 
 /**
  * The sessions, or groups of them, a row each; only rows that are seen are in the document.
@@ -26,7 +26,8 @@ export function Table() {
   const drawn = listing.drawn.value;
   const isHeld = listing.isHeld.value;
   const { selected: chosen, pinned, group } = state.value;
-  const scroller = useRef(null);
+  /** @type {{current: HTMLElement}} */
+  const scroller = useElement();
   const anchor = useRef("");
   const [active, setActive] = useState("");
   const [place, setPlace] = useState({ top: 0, height: 600 });
@@ -264,7 +265,7 @@ function Lead({ item, context, isSelected, keys }) {
   const isPinned = keys.every((key) => pinned.includes(key));
   const name = item.row ? shortNames.value.get(item.key) ?? item.row.id : `${item.group.rows.length}`;
   const text = item.row ? item.row.id.slice(0, Math.max(8, name.length)) : `n = ${name}`;
-  const colourKey = isGrouped ? drawn.groupOf.get(item.key) ?? item.key : item.key;
+  const colorKey = isGrouped ? drawn.groupOf.get(item.key) ?? item.key : item.key;
   return html`<div role="gridcell" class="cell lead" aria-colindex="1">
     <input
       type="checkbox"
@@ -281,7 +282,7 @@ function Lead({ item, context, isSelected, keys }) {
       aria-pressed=${isDrawn}
       aria-label=${`Draw ${text}`}
       title=${isDrawn ? "Drawn; click to hide (h)" : "Not drawn; click to draw (h)"}
-      style=${{ color: isDrawn ? colourOf(colourKey) : "" }}
+      style=${{ color: isDrawn ? colorOf(colorKey) : "" }}
     >
       <${Icon} name=${isDrawn ? "eye" : "eye-off"} />
     </button>
@@ -354,7 +355,7 @@ function Interval({ mean, margin, n, of }) {
   </span>`;
 }
 
-/** How a session stands: in a colour, and in a word. */
+/** How a session stands: in a color, and in a word. */
 export function Status({ status }) {
   return html`<span class=${`status is-${status}`}>
     <svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="3.5" /></svg>

@@ -146,4 +146,4 @@ effect(() => {
 // That it did not load is said where the condition is needed.
 if (state.peek().where) await loadLanguage();
 data.start();
-render(html`<${PageGuard}><${App} /><//>`, document.getElementById("app"));
+render(html`<${PageGuard}><${App} /><//>`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -1,6 +1,6 @@
 import { useEffect, useRef } from "preact/hooks";
 
-import { html } from "casket/shell/html";
+import { html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 
 const MARGIN = 12;
@@ -29,10 +29,11 @@ export function Segments({ label, value, options, onChange }) {
 
 /** A button that opens what is inside it; closes by Escape, or when one looks elsewhere. */
 export function Menu({ label, name, isQuiet, isRight, children, onOpen }) {
-  const box = useRef(null);
+  /** @type {{current: HTMLDetailsElement}} */
+  const box = useElement();
   useEffect(() => {
     const leave = (event) => {
-      if (!box.current?.contains(event.target)) box.current.open = false;
+      if (!box.current.contains(event.target)) box.current.open = false;
     };
     document.addEventListener("pointerdown", leave);
     document.addEventListener("focusin", leave);
@@ -45,7 +46,7 @@ export function Menu({ label, name, isQuiet, isRight, children, onOpen }) {
     if (event.key !== "Escape" || !box.current.open) return;
     event.stopPropagation();
     box.current.open = false;
-    box.current.querySelector("summary").focus();
+    box.current.querySelector("summary")?.focus();
   };
   const onToggle = () => {
     if (!box.current.open) return;
@@ -68,7 +69,8 @@ export function Menu({ label, name, isQuiet, isRight, children, onOpen }) {
 /** Opens a menu to where there is more room, and no larger than that. */
 function place(box) {
   const { top, bottom } = box.getBoundingClientRect();
-  const above = top - document.querySelector("main").getBoundingClientRect().top - MARGIN;
+  const start = document.querySelector("main")?.getBoundingClientRect().top ?? 0;
+  const above = top - start - MARGIN;
   const below = innerHeight - bottom - MARGIN;
   const isUp = below < ENOUGH && above > below;
   box.classList.toggle("is-up", isUp);

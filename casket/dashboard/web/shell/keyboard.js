@@ -1,6 +1,6 @@
 import { useEffect, useRef } from "preact/hooks";
 
-import { html } from "casket/shell/html";
+import { html, useElement } from "casket/shell/html";
 
 const PAUSE = 1200;
 
@@ -52,7 +52,8 @@ export function useKeys(keys) {
 
 /** The list of keys, over the page. */
 export function KeyHelp({ onClose }) {
-  const dialog = useRef(null);
+  /** @type {{current: HTMLDialogElement}} */
+  const dialog = useElement();
   useEffect(() => dialog.current.showModal(), []);
   return html`<dialog ref=${dialog} class="keys" aria-labelledby="keys-title" onClose=${onClose}>
     <h2 id="keys-title">Keys</h2>

@@ -1,12 +1,12 @@
-// Colours as the system wants them now.
+// Colors as the system wants them now.
 
 import { computed, signal } from "@preact/signals";
 
 import { drawn, keysByAge } from "casket/model/listing";
-import { Colours } from "casket/shell/colours";
+import { Colors } from "casket/shell/colors";
 
 const darkness = matchMedia("(prefers-color-scheme: dark)");
-const book = new Colours();
+const book = new Colors();
 
 /** "dark" or "light", as the system says now. */
 export const scheme = signal(nameOf(darkness));
@@ -15,8 +15,8 @@ darkness.addEventListener("change", (event) => (scheme.value = nameOf(event)));
 /** Whether fingers point rather than a mouse. */
 export const isCoarse = matchMedia("(pointer: coarse)").matches;
 
-/** The colours of charts beside their curves. */
-export const colours = computed(() => {
+/** The colors of charts beside their curves. */
+export const colors = computed(() => {
   scheme.value; // the stylesheet follows it
   const style = getComputedStyle(document.documentElement);
   const named = (name) => style.getPropertyValue(name).trim();
@@ -33,8 +33,8 @@ const assigned = computed(() => {
   return book;
 });
 
-/** Returns the colour of a session or group. */
-export function colourOf(key) {
+/** Returns the color of a session or group. */
+export function colorOf(key) {
   return assigned.value.of(key, scheme.value);
 }
 

@@ -58,7 +58,7 @@ export function SavedViews({ place }) {
 
 function stored(key) {
   try {
-    return JSON.parse(localStorage.getItem(key)) ?? [];
+    return JSON.parse(localStorage.getItem(key) ?? "[]");
   } catch {
     return [];
   }

@@ -26,7 +26,7 @@ export function Banners() {
         <strong title=${place}>
           ${name} ${state === "broken" ? "cannot be read." : "is out of reach."}
         </strong>
-        ${" "}${/[.!?]$/.test(error) ? error : `${error}.`}
+        ${" "}${/[.!?]$/.test(error ?? "") ? error : `${error}.`}
         ${state === "lost" && " What was read before is shown; it is tried again by itself."}
       </p>`,
     )}

@@ -1,11 +1,11 @@
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 import { condition, isWriting, loadLanguage } from "casket/model/condition";
 import { isKnown } from "casket/model/facts";
 import * as listing from "casket/model/listing";
 import { data } from "casket/model/page";
 import { fields, update } from "casket/model/view";
-import { html } from "casket/shell/html";
+import { html, useElement } from "casket/shell/html";
 import { fittingNames, hintOf, offeredNames } from "casket/where/names";
 
 const filter = fields("where");
@@ -17,8 +17,9 @@ export function Filter() {
   const rows = data.rows.value;
   const columns = listing.columns.value;
   const isHeld = listing.isHeld.value;
-  const input = useRef(null);
-  const [word, setWord] = useState(null);
+  /** @type {{current: HTMLInputElement}} */
+  const input = useElement();
+  const [word, setWord] = useState(/** @type {any} */ (null));
   const isAsking = word !== null;
   const unknown = useMemo(() => names.find(({ parts }) => !isKnown(parts, rows)), [names, rows]);
   const isNeeded = isAsking || Boolean(unknown);
@@ -110,7 +111,7 @@ export function Filter() {
 
 /** The text again, unseen, with a line under the place where the mistake is. */
 function Marked({ text, at }) {
-  const end = /^\s*\S*/.exec(text.slice(at))[0].length || 1;
+  const end = /^\s*\S*/.exec(text.slice(at))?.[0].length || 1;
   const wrong = text.slice(at, at + end);
   return html`${text.slice(0, at)}<mark>${wrong || "\u00a0\u00a0"}</mark>`;
 }
@@ -123,5 +124,5 @@ function wordAt({ value, selectionStart: caret }) {
   const start = /[A-Za-z_][\w.]*$/.exec(before)?.index ?? caret;
   const text = value.slice(start, caret);
   if (!text && !/(^|\b(and|or|not)|\()\s*$/.test(before)) return null;
-  return { text, from: start, to: caret + /^[\w.]*/.exec(value.slice(caret))[0].length };
+  return { text, from: start, to: caret + (/^[\w.]*/.exec(value.slice(caret))?.[0].length ?? 0) };
 }

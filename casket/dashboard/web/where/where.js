@@ -76,7 +76,7 @@ function tokensOf(text) {
   while (at < text.length) {
     TOKEN.lastIndex = at;
     const match = TOKEN.exec(text);
-    const kind = match ? Object.keys(match.groups).find((name) => match.groups[name]) : "foreign";
+    const kind = kindOf(match?.groups);
     const sign = match ? match[0] : String.fromCodePoint(text.codePointAt(at));
     const isMember = tokens.at(-1)?.text === ".";
     if (kind === "foreign" || (kind === "name" && FOREIGN.has(sign) && !isMember)) {
@@ -89,6 +89,11 @@ function tokensOf(text) {
     at += sign.length;
   }
   return [...tokens, { kind: "end", text: "", start: at }];
+}
+
+/** Returns the name of the group of a token's pattern that matched. */
+function kindOf(groups = {}) {
+  return Object.keys(groups).find((name) => groups[name]) ?? "foreign";
 }
 
 function valueOf(kind, text, start) {
@@ -271,7 +276,7 @@ class Parser {
   #call(name, length) {
     const { usage, call } = FUNCTIONS[name.text] ?? {};
     if (length > 1 || !call) {
-      const usages = Object.values(FUNCTIONS).map((each) => each.usage).join(", ");
+      const usages = Object.values(FUNCTIONS).map((each) => each?.usage).join(", ");
       throw new Mistake(`there is no such function; there are ${usages}`, name.start);
     }
     const { items } = this.#items(this.#next(), ")");

@@ -9,16 +9,16 @@ const DARK = [
 const GOLDEN_ANGLE = 137.508;
 
 /**
- * Gives what is drawn together colours that differ: the same ones to all who look at the same.
+ * Gives what is drawn together colors that differ: the same ones to all who look at the same.
  *
- * Whatever began after another has the next colour, so that the newest differ, and one more that
+ * Whatever began after another has the next color, so that the newest differ, and one more that
  * begins changes none of them.
  */
-export class Colours {
+export class Colors {
   #wanted = new Map();
   #slots = new Map();
 
-  /** Gives colours to what is drawn, in its order; `byAge` are lists of keys, oldest first. */
+  /** Gives colors to what is drawn, in its order; `byAge` are lists of keys, oldest first. */
   assign(drawn, byAge) {
     this.#wanted = new Map(
       byAge.flatMap((keys) => keys.map((key, i) => [key, i % LIGHT.length])),
@@ -32,7 +32,7 @@ export class Colours {
     }
   }
 
-  /** Returns the colour of a key as CSS. */
+  /** Returns the color of a key as CSS. */
   of(key, scheme) {
     const slot = this.#slots.get(key) ?? this.#wanted.get(key) ?? 0;
     const palette = scheme === "dark" ? DARK : LIGHT;
