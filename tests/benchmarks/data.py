@@ -22,6 +22,9 @@ META = {
 }
 """About as much as casket notes of where a session came from."""
 
+SPREAD = 0x9E3779B97F4A7C15
+"""An odd factor that gives consecutive sessions ids without a common start."""
+
 AT_ONCE = 5_000
 """Records given to a database server at once."""
 
@@ -51,7 +54,7 @@ def fill(place: Path | str, sessions: int, epochs: int, logged: Logged = steady)
 def _session(i: int, epochs: int, logged: Logged) -> Iterator[Record]:
     params = {"lr": 0.1 / (i + 1), "seed": i}
     writer = Writer()
-    owner = {"experiment": "big", "model": "m", "session": f"{i:016x}"}
+    owner = {"experiment": "big", "model": "m", "session": f"{i * SPREAD % 2**64:016x}"}
     claim = claim_key("big", "m", params)
     body = {"params": params, "meta": META, "process": {"host": "bench"}}
     start = writer.record("session", body, **owner)

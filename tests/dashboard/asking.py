@@ -75,6 +75,23 @@ def wait_for(is_so, seconds=20):
     return found
 
 
+SETTLED = """
+() => new Promise((done) => {
+  const look = (before, same) => {
+    const now = document.body.innerHTML;
+    if (same >= 12) done();
+    else requestAnimationFrame(() => look(now, now === before ? same + 1 : 0));
+  };
+  look("", 0);
+})
+"""
+
+
+def settle(page):
+    """Wait until a page has been drawn for a dozen frames without a change."""
+    page.evaluate(SETTLED)
+
+
 class Event(NamedTuple):
     kind: str
     cursor: str

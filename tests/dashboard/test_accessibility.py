@@ -5,6 +5,7 @@ import math
 import pytest
 
 from casket import Experiment
+from tests.dashboard.asking import settle
 
 expect = pytest.importorskip("playwright.sync_api").expect
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
@@ -55,7 +56,7 @@ def test_axe_finds_nothing_serious(view, screen, scheme, serve, page, sessions):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(f"{serve(file, edit=view == 'session')}#{address(ids)}")
     expect(page.locator(shown).first).to_be_visible()
-    page.wait_for_timeout(300)
+    settle(page)
     found = Axe().run(page).response["violations"]
     serious = [
         f"{each['id']}: {node['html'][:160]} ({node.get('failureSummary', '')[:200]})"

@@ -19,7 +19,7 @@ from casket import Experiment
 from casket.dashboard import page as page_files
 from casket.dashboard.http.access import Access, is_loopback
 from casket.dashboard.http.connections import TimedConnection
-from tests.dashboard.asking import filled, new_model, only_key, overview, refusal, wait_for
+from tests.dashboard.asking import filled, new_model, only_key, overview, refusal, settle, wait_for
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -240,7 +240,7 @@ def test_a_script_that_gets_into_the_page_does_not_run(address, page, problems):
         image.src = "https://elsewhere.example/x.png";
         document.body.append(image);
     }""")
-    page.wait_for_timeout(300)
+    settle(page)
     assert page.title() != "taken"
     assert any("Content Security Policy" in problem for problem in problems)
     problems.clear()

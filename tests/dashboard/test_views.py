@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from casket import Experiment
+from tests.dashboard.asking import settle
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -184,7 +185,7 @@ def test_the_points_of_a_scatter_are_a_table_too_and_open_their_session(serve, p
 def test_a_click_on_a_point_opens_its_session(serve, page, file, runs):
     page.goto(f"{serve(file)}#view=explore&explore.x=params.seed&explore.y=params.lr")
     page.get_by_label("logarithmic axis for params.lr").uncheck()
-    page.wait_for_timeout(500)
+    settle(page)
     page.mouse.click(*pixel_of(page, "scatter-title", {"gridIndex": 0}, [1, 0.1]))
     expect(page.get_by_role("article")).to_have_attribute(
         "aria-label", re.compile(f"Session ({runs[1]}|{runs[3]})")
@@ -213,7 +214,7 @@ def test_points_are_colored_by_a_third_fact(serve, page, file, model, runs):
     assert by_seed[f"0.{runs[0]}"] == by_seed[f"0.{runs[2]}"] != by_seed[f"0.{runs[1]}"]
     assert by_seed[f"0.{session.id}"] not in {by_seed[f"0.{run}"] for run in runs}
     page.get_by_label(re.compile("^color")).select_option("params.opt.name")
-    page.wait_for_timeout(500)
+    settle(page)
     by_name = colors_of_points(page)
     assert by_name[f"0.{runs[0]}"] == by_name[f"0.{runs[1]}"] != by_name[f"0.{runs[2]}"]
 
@@ -221,7 +222,7 @@ def test_points_are_colored_by_a_third_fact(serve, page, file, model, runs):
 def test_drawing_a_box_selects_the_sessions_in_it(serve, page, file, runs):
     page.goto(f"{serve(file)}#view=explore&explore.x=params.lr&explore.y=acc&explore.logX=true")
     page.get_by_role("button", name="Select by drawing").click()
-    page.wait_for_timeout(500)
+    settle(page)
     start = pixel_of(page, "scatter-title", {"gridIndex": 0}, [0.05, 0.7])
     end = pixel_of(page, "scatter-title", {"gridIndex": 0}, [0.099, 0.6])
     corner = pixel_of(page, "scatter-title", {"gridIndex": 0}, [0.1, 0.6])
@@ -234,7 +235,7 @@ def test_brushing_an_axis_filters_the_sessions_by_a_condition(serve, page, file,
     page.goto(f"{serve(file)}#view=explore&where=params.seed+%3D%3D+0&explore.metric=acc")
     expect(page.get_by_text("Over the 6 sessions")).to_be_visible()
     box = center_of(page, "parallel-title")
-    page.wait_for_timeout(500)
+    settle(page)
     x = box["x"] + 24
     drag(page, (x, box["y"] + 110), (x, box["y"] + 50))
     kept = page.locator("section[aria-labelledby=parallel-title] code")
@@ -453,7 +454,7 @@ def test_a_phone_shows_the_view_without_moving_sideways(serve, page, file, rich,
     page.goto(f"{serve(file)}#view={view}&{state}")
     region = page.locator(f"main .{view}")
     expect(region).to_be_visible()
-    page.wait_for_timeout(500)
+    settle(page)
     assert region.evaluate("element => element.scrollWidth - element.clientWidth") <= 0
     assert page.evaluate("document.querySelector('main').scrollWidth") <= 390
 
@@ -491,7 +492,7 @@ def test_on_a_phone_every_box_that_scrolls_is_reached_by_keyboard(
     if view == "explore":
         center_of(page, "parallel-title")
         expect(page.get_by_role("region", name="Parallel coordinates")).to_be_visible()
-    page.wait_for_timeout(500)
+    settle(page)
     assert page.evaluate(BARE_BOXES) == []
 
 
@@ -523,7 +524,7 @@ def test_an_odd_address_leaves_the_view_whole(serve, page, file, runs, odd):
     if view == "explore":
         center_of(page, "scatter-title")
         center_of(page, "parallel-title")
-    page.wait_for_timeout(200)
+    settle(page)
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.get_by_role("navigation", name="Views")).to_be_visible()
 
