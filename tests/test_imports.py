@@ -33,7 +33,7 @@ HOMES = {
         "casket.dashboard.http.routes",
         "casket.dashboard.http.server",
     },
-    "uvicorn": {"casket.dashboard.http.server"},
+    "uvicorn": {"casket.dashboard.http.connections", "casket.dashboard.http.server"},
 }
 ON_USE = {
     *("numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", "yaml"),
