@@ -345,7 +345,7 @@ class Recorder:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            message = f"casket could not log, the training goes on: {describe(error)}"
+            message = f"casket could not log; the training continues: {describe(error)}"
             warnings.warn(message, CasketWarning, stacklevel=2)
 
     def _opened(self, model: Model | str, exp_id: str | None, model_id: str | None) -> Model | None:

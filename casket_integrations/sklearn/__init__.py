@@ -11,11 +11,12 @@ from casket import MissingDependency
 
 try:
     from casket_integrations.sklearn.callback import CasketCallback
-    from casket_integrations.sklearn.halving import (
+    from casket_integrations.sklearn.search import (
+        LoggedGridSearchCV,
         LoggedHalvingGridSearchCV,
         LoggedHalvingRandomSearchCV,
+        LoggedRandomizedSearchCV,
     )
-    from casket_integrations.sklearn.search import LoggedGridSearchCV, LoggedRandomizedSearchCV
 except ModuleNotFoundError as error:
     if error.name != "sklearn":
         raise

@@ -52,7 +52,7 @@ class CasketCallback:
         with _forgiving():
             key = _key(context)
             run = _runs[key] = _Run(self.model, estimator)
-            self._listeners[key] = transport.open_listener(run.take) if transport else None
+            self._listeners[key] = transport.open_listener(run.receive) if transport else None
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Log the start of a task."""
@@ -79,7 +79,7 @@ class CasketCallback:
         while context is not None:
             key = _key(context)
             if key in _runs:
-                _runs[key].take(message)
+                _runs[key].receive(message)
                 return
             if self._listeners.get(key) is not None:
                 transport.send(self._listeners[key], message)
@@ -106,7 +106,7 @@ class _Run:
             self._recorder = Recorder(model, estimator_params(estimator), ensure_unique=False)
             self._recorder.start()
 
-    def take(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:
         """Process a message of a task."""
         with self._lock:
             if message["event"] == "begin":
@@ -161,7 +161,7 @@ def _forgiving() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - any failure
-        text = f"casket lost sight of the fit, which goes on: {describe(error)}"
+        text = f"CasketCallback failed; the fit continues: {describe(error)}"
         warnings.warn(text, CasketWarning, stacklevel=3)
 
 

@@ -20,7 +20,7 @@ def search_params(search: Any, without: frozenset[str]) -> dict[str, Any]:
     """Return the params of a search's session: those of the estimator and of the search."""
     own = search.get_params(deep=False)
     estimator = own.pop("estimator")
-    facts = {name: told(value) for name, value in own.items() if name not in without}
+    facts = {name: to_jsonable(value) for name, value in own.items() if name not in without}
     return {"estimator": estimator_params(estimator), **facts}
 
 
@@ -28,21 +28,21 @@ def estimator_params(estimator: Any) -> dict[str, Any]:
     """Return an estimator's class and its parameters."""
     params = estimator.get_params(deep=False) if hasattr(estimator, "get_params") else {}
     # A Python keyword, so it cannot be the name of a parameter.
-    return {"class": type(estimator).__name__, **told(params)}
+    return {"class": type(estimator).__name__, **to_jsonable(params)}
 
 
-def told(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Return a value as JSON; values without a JSON form become strings without addresses."""
     if type(value) in PLAIN:
         return value
     if isinstance(value, np.generic):
-        return told(value.item()) if type(value.item()) in PLAIN else _text(value)
+        return to_jsonable(value.item()) if type(value.item()) in PLAIN else _text(value)
     if isinstance(value, np.ndarray):
         return _array(value)
     if isinstance(value, Mapping):
-        return {str(key): told(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [told(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, (set, frozenset)):
         return sorted(map(_text, value))
     return _text(value)
@@ -50,7 +50,7 @@ def told(value: Any) -> Any:
 
 def _array(array: Any) -> Any:
     if array.size <= LONG:
-        return told(array.tolist())
+        return to_jsonable(array.tolist())
     return f"{array.dtype} array of shape {array.shape}, {joblib.hash(array)}"
 
 

@@ -153,12 +153,12 @@ def _version(value: Any) -> str | None:
     package = sys.modules.get((value.__module__ or "").partition(".")[0])
     place = getattr(package, "__file__", None) or ""
     is_installed = value.__module__ == "builtins" or place.startswith(_INSTALLED)
-    if "<" in value.__qualname__ or not (is_installed or _is_found(value)):
+    if "<" in value.__qualname__ or not (is_installed or _is_importable(value)):
         raise Unknown(f"{value.__module__}.{value.__qualname__} cannot be imported by its name")
     return f"version {getattr(package, '__version__', '')}" if is_installed else None
 
 
-def _is_found(value: Any) -> bool:
+def _is_importable(value: Any) -> bool:
     member: Any = sys.modules.get(value.__module__)
     for part in value.__qualname__.split("."):
         member = getattr(member, part, None)

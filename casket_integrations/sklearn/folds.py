@@ -24,8 +24,8 @@ HIDDEN = "parallel"
 """The name of the object that computes the folds in scikit-learn's closure."""
 
 _AT_ONCE = (
-    "this joblib backend gives all folds at once: candidates are logged when all are done, "
-    "and a search that is killed before has logged none"
+    "this joblib backend returns all folds together: the candidates are logged when the last fold "
+    "is done, and a search that is killed earlier has logged none"
 )
 
 
@@ -46,7 +46,7 @@ def watched(search: Any, log: SearchLog, evaluate: Callable[..., Any]) -> Iterat
 
 
 class Watched:
-    """Computes folds or takes them from the store, and logs them; replaces `joblib.Parallel`.
+    """Computes folds or reads them from the store, and logs them; replaces `joblib.Parallel`.
 
     Args:
         original: the replaced object, which receives tasks of unknown form.
@@ -77,11 +77,11 @@ class Watched:
         computed = self._parallel(this.missing(tasks))
         try:
             for number, outcome in computed:
-                this.take(number, outcome)
+                this.add_computed(number, outcome)
         finally:
             if hasattr(computed, "close"):
                 computed.close()
-        this.take_stored()
+        this.add_stored()
         self._log.end_round()
 
 
@@ -122,9 +122,9 @@ class _Round:
             else:
                 self._stored.append((number, outcome))
 
-    def take(self, number: int, outcome: Outcome) -> None:
+    def add_computed(self, number: int, outcome: Outcome) -> None:
         """Add and log a computed fold."""
-        self.take_stored()
+        self.add_stored()
         candidate, split, _, key = self._folds[number]
         self._computed.add(candidate)
         if key is not None:
@@ -133,8 +133,8 @@ class _Round:
             self._log.fold(count, {"fingerprint": key, **place}, outcome)
         self._add(number, outcome)
 
-    def take_stored(self) -> None:
-        """Add the folds taken from the store so far."""
+    def add_stored(self) -> None:
+        """Add the folds read from the store so far."""
         while self._stored:
             self._add(*self._stored.popleft())
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import sklearn  # type: ignore[import-untyped]  # has no types
 
-from casket import CasketWarning, Model, SessionView
+from casket import CasketWarning, SessionView
 from casket_integrations.recorder import Recorder
 from casket_integrations.sklearn import fingerprint, results
 from casket_integrations.sklearn.describe import search_params
@@ -23,8 +23,8 @@ _NOT_PARAMS = frozenset(
 """Arguments of a search that do not affect its results."""
 
 _NOT_SEEN = (
-    "casket could not see the folds as they came: this scikit-learn or this search runs them "
-    "otherwise than casket knows. The candidates were logged at the end, and none was reused"
+    "casket does not know how this search, or this version of scikit-learn, runs its folds: the "
+    "candidates were logged at the end of the search, and no stored fold was reused"
 )
 
 
@@ -42,9 +42,6 @@ class SearchLog:
     """
 
     def __init__(self, search: Any) -> None:
-        model = search.casket_model
-        if not isinstance(model, Model):
-            raise TypeError(f"casket_model is a {type(model).__name__}: give a casket Model")
         self.is_live = False
         self._search = search
         self._noticed: set[str] = set()
@@ -55,7 +52,7 @@ class SearchLog:
         self._progress = Progress("candidates", wanted=search.verbose == 1)
         self._keys = Keys() if search.resume else None
         self._folds, self._results = StoredFolds(None), StoredResults(None)
-        self._recorder = Recorder(model, ensure_unique=search.ensure_unique)
+        self._recorder = Recorder(search.casket_model, ensure_unique=search.ensure_unique)
         with self._recorder.forgiving():
             self._recorder.params = search_params(search, without=_NOT_PARAMS)
 
@@ -91,7 +88,7 @@ class SearchLog:
             return None, None
         with self._recorder.forgiving():
             key = self._keys.of(task)
-            return key, self._folds.take(key)
+            return key, self._folds.pop(key)
         return None, None
 
     def begin_round(self, candidates: int) -> None:
@@ -119,7 +116,7 @@ class SearchLog:
         with self._recorder.forgiving():
             self._log_waiting(self._names or [results.single_name(self._search.scoring)])
             for problem in self._keys.problems if self._keys else ():
-                self.notice(f"computed again, for it cannot be told apart from others: {problem}")
+                self.notice(f"folds were computed again, as they cannot be identified: {problem}")
 
     def notice(self, text: str) -> None:
         """Issue a warning unless it was issued before."""
@@ -162,6 +159,6 @@ class SearchLog:
     def _log(self, entries: Iterable[tuple[str, dict[str, Any]]], again: bool = False) -> None:
         """Log results that the session does not have; with `again`, log all results."""
         for name, result in entries:
-            if again or not self._results.take(name, result):
+            if again or not self._results.remove(name, result):
                 self._recorder.result(result, index_by=name)
                 self._has_news = True

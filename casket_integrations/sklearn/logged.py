@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -15,12 +17,15 @@ from casket_integrations.sklearn.log import SearchLog
 class LoggedSearch(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A search that logs its candidates to a casket Model.
 
+    Each `fit` is a session of `casket_model`. Each candidate becomes a result, indexed by the name
+    of the scorer, as soon as its folds are done. The session's `meta["data"]` identifies the data.
+
     Attributes:
         casket_model: the casket Model to log to; None to behave exactly like the base class.
         resume: whether to log every fold and to continue the last session with the same params and
             data that is not running, reusing its folds.
         ensure_unique: whether to refuse a search whose params were run already, unless it is
-            resumed.
+            resumed, instead of starting a repetition of it.
     """
 
     casket_model: Model | None
@@ -37,6 +42,7 @@ class LoggedSearch(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if self.casket_model is None:
             super().fit(X, y, **params)
             return self
+        self._validate_params()
         log = SearchLog(self)
         with log.open({"X": X, "y": y, **params}):
             self._casket_log = log
@@ -59,3 +65,33 @@ class LoggedSearch(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if state.pop("_casket_log", None) is not None:
             state["casket_model"] = None
         return state
+
+
+def init_with(search: Any) -> Callable[..., None]:
+    """Return an `__init__` with the arguments of a search and those of `LoggedSearch`."""
+
+    def __init__(  # noqa: N807 - the name that scikit-learn reports
+        self: Any,
+        *arguments: Any,
+        casket_model: Model | None = None,
+        resume: bool = False,
+        ensure_unique: bool = False,
+        **named: Any,
+    ) -> None:
+        search.__init__(self, *arguments, **named)
+        self.casket_model = casket_model
+        self.resume = resume
+        self.ensure_unique = ensure_unique
+
+    # scikit-learn reads the names of the parameters from the signature.
+    own = inspect.signature(__init__).parameters.values()
+    added = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
+    inherited = inspect.signature(search.__init__).parameters.values()
+    __init__.__signature__ = inspect.Signature([*inherited, *added])  # type: ignore[attr-defined]
+    return __init__
+
+
+def constraints_with(search: Any) -> dict[str, Any]:
+    """Return the constraints that scikit-learn checks, with those of `LoggedSearch`."""
+    own = {"casket_model": [Model, None], "resume": ["boolean"], "ensure_unique": ["boolean"]}
+    return {**search._parameter_constraints, **own}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from casket_integrations.sklearn.describe import told
+from casket_integrations.sklearn.describe import to_jsonable
 
 Named = Iterator[tuple[str, dict[str, Any]]]
 """Pairs of scorer name and result."""
@@ -75,7 +75,7 @@ def best(search: Any) -> Named:
         yield (
             name,
             {
-                "best_params": told(cv_results["params"][index]),
+                "best_params": to_jsonable(cv_results["params"][index]),
                 "best_score": float(cv_results[f"mean_test_{key}"][index]),
                 "best_index": index,
                 "ranks": ranks.tolist(),
@@ -107,7 +107,7 @@ def _results(
         deviations = np.sqrt(_means((table - means[:, np.newaxis]) ** 2))
     fit_time, score_time, *mean_scores = means.tolist()
     _, _, *splits = table.tolist()
-    told_params = told(params)
+    jsonable = to_jsonable(params)
     for name, mean, deviation, scores in zip(
         names, mean_scores, deviations[2:].tolist(), splits, strict=True
     ):
@@ -115,7 +115,7 @@ def _results(
             name,
             {
                 "candidate": number,
-                "grid_search_params": told_params,
+                "grid_search_params": jsonable,
                 "dev_scores": {"mean": mean, "std": deviation, "splits": scores},
                 "fit_time": fit_time,
                 "score_time": score_time,

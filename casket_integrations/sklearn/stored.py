@@ -27,7 +27,7 @@ Task = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
 class StoredFolds:
-    """The stored outcomes of folds in a session, each of which is used once.
+    """The stored outcomes of folds in a session, each of which is reused once.
 
     Args:
         session: the session to read; None for no outcomes.
@@ -39,7 +39,7 @@ class StoredFolds:
             if isinstance(batch.get("outcome"), dict) and "fingerprint" in batch:
                 self._outcomes.setdefault(batch["fingerprint"], deque()).append(batch["outcome"])
 
-    def take(self, key: str | None) -> Outcome | None:
+    def pop(self, key: str | None) -> Outcome | None:
         """Return and remove an outcome of a fold; None if there is none left."""
         outcomes = self._outcomes.get(key or "")
         return outcomes.popleft() if outcomes else None
@@ -58,7 +58,7 @@ class StoredResults:
             for index in session.indexes:
                 self._count.update(_text(index, row) for row in session.results(index_by=index))
 
-    def take(self, index: str, result: Mapping[str, Any]) -> bool:
+    def remove(self, index: str, result: Mapping[str, Any]) -> bool:
         """Remove a result and return whether it was present."""
         if not self._count:
             return False

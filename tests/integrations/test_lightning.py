@@ -1170,7 +1170,7 @@ def test_a_store_that_fails_is_one_warning_and_the_training_goes_on(
 
     monkeypatch.setattr(casket.Model, "session", fails)
     logger = CasketLogger(memory)
-    with one_warning("the training goes on"):
+    with one_warning("the training continues"):
         trainer = fit(logger, callbacks=[Uses()])
     assert trainer.current_epoch == 2
     with pytest.raises(casket.StoreFull):

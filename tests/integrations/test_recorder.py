@@ -554,7 +554,7 @@ def test_a_late_result_that_is_raised_about_ends_the_session_all_the_same(memory
 def test_a_metric_that_cannot_be_stored_is_left_out_with_one_warning(memory, one_warning):
     recorder = Recorder(memory)
     recorder.start()
-    with one_warning("the training goes on: UnstorableValue: bad"):
+    with one_warning("the training continues: UnstorableValue: bad"):
         for number in (1, 2):
             recorder.epoch(number, {"loss": 0.5, "bad": Unstorable(), 3: 4})
             recorder.batch(number, {"loss": 0.5, "bad": Unstorable()})

@@ -146,7 +146,7 @@ def test_nothing_that_fails_in_it_stops_a_fit(place, monkeypatch):
         raise OSError("not today")
 
     monkeypatch.setattr(callback, place, broken)
-    with pytest.warns(CasketWarning, match="lost sight of the fit, which goes on: OSError"):
+    with pytest.warns(CasketWarning, match="the fit continues: OSError"):
         search_of().set_callbacks(CasketCallback()).fit(X, y)
 
 

@@ -12,10 +12,13 @@ import pytest
 pytest.importorskip("sklearn")
 
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import check_param_validation
 
 import casket_integrations.sklearn as ours
 from casket import Experiment
@@ -45,6 +48,20 @@ def test_it_is_the_plain_class_with_three_more_keywords(logged, plain):
     params = plain(None, GRID).get_params()
     np.testing.assert_equal(logged(None, GRID).get_params(), {**params, **OWN})
     assert logged.__name__ == f"Logged{plain.__name__}"
+
+
+@pairs
+def test_it_validates_its_parameters_as_scikit_learns_own_check_demands(logged, plain):
+    grid = {"logisticregression__C": [1.0]}
+    check_param_validation(logged.__name__, logged(make_pipeline(LogisticRegression()), grid))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_wrong_value_of_an_own_parameter_is_refused_when_it_is_fitted(name, memory):
+    search = ours.LoggedGridSearchCV(SVC(), GRID, **{"casket_model": memory, name: "yes"})
+    with pytest.raises(InvalidParameterError, match=f"'{name}' parameter .* Got 'yes' instead"):
+        search.fit(X, y)
+    assert memory.sessions() == []
 
 
 @pairs

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer, recall_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 from sklearn.svm import SVC
 
 import casket
@@ -115,6 +115,24 @@ def check_results(session, search, scorers):
 def only(model):
     (session,) = model.sessions()
     return session
+
+
+def test_candidates_whose_params_print_alike_stay_apart(memory):
+    class Alike(MinMaxScaler):
+        def __repr__(self, **_):
+            return "Alike()"
+
+    functions = [lambda x: x, lambda x: 2 * x]
+    grid = {"scale": [Alike(), Alike((0, 2)), *map(FunctionTransformer, functions)]}
+    pipeline = Pipeline([("scale", None), ("svc", SVC())])
+    search = LoggedGridSearchCV(pipeline, grid, cv=2, casket_model=memory)
+    search.fit(X, y)
+    *rows, best = only(memory).results(index_by="score")
+    assert [row["candidate"] for row in rows] == [0, 1, 2, 3]
+    assert rows[0]["grid_search_params"] == rows[1]["grid_search_params"]
+    means = [row["dev_scores"]["mean"] for row in rows]
+    assert means == search.cv_results_["mean_test_score"].tolist()
+    assert best["best_index"] == search.best_index_
 
 
 @jobs
@@ -334,7 +352,7 @@ def test_other_backends_of_joblibs(backend, memory):
     with joblib.parallel_config(backend), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         expects = backend == "multiprocessing"
-        told = pytest.warns(CasketWarning, match="gives all folds at once")
+        told = pytest.warns(CasketWarning, match="returns all folds together")
         with told if expects else contextlib.nullcontext():
             search.fit(X, y)
     check_results(only(memory), search, {"score": "score"})
@@ -434,7 +452,10 @@ def test_a_value_whose_text_cannot_be_made_stops_nothing(memory):
 
 
 def test_what_is_no_model_of_caskets_is_refused():
-    with pytest.raises(TypeError, match="casket_model is a str: give a casket Model"):
+    said = (
+        r"'casket_model' parameter of LoggedGridSearchCV must be an instance of .*Model.* Got 'runs"
+    )
+    with pytest.raises(TypeError, match=said):
         search_of("grid", "runs.json").fit(X, y)
 
 
