@@ -6,6 +6,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from casket import UnstorableValue
@@ -24,6 +25,22 @@ def storable(params: Any) -> dict[str, Any]:
     """
     shown = {} if params is None else _shown(params, 0)
     return shown if isinstance(shown, dict) else {"hyperparameters": shown}
+
+
+def as_dict(params: Any) -> dict[str, Any]:
+    """Return hyperparameters by name.
+
+    Args:
+        params: as in `storable`.
+
+    Raises:
+        TypeError: the params have no names.
+    """
+    parts = {} if params is None else _parts(params)
+    if parts is None:
+        kind = type(params).__name__
+        raise TypeError(f"params is a {kind}: give a dict, a Namespace or a dataclass")
+    return dict(parts)
 
 
 def trial_params(callbacks: Iterable[Any]) -> dict[str, Any]:
@@ -81,7 +98,7 @@ def _part(parts: Mapping[Any, Any], name: Any, depth: int) -> Any:
 
 
 def _parts(value: Any) -> Mapping[Any, Any] | None:
-    if isinstance(value, Namespace):
+    if isinstance(value, (Namespace, SimpleNamespace)):
         return vars(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}

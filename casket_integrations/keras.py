@@ -9,7 +9,7 @@ importing this module wraps `keras.Model.fit` in a `try` statement, which has no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -45,7 +45,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
 
     Args:
         model: a casket Model, or the URL of a store, used with `exp_id` and `model_id`.
-        params: the hyperparameters of the session.
+        params: the hyperparameters of the session: a dict, a Namespace or a dataclass.
         freq: the interval of logged epochs.
         batches: whether to log every batch, too. The batches of a `fit` are written twice a second,
             or when the next batch takes longer; `kill -9` can lose the batches since then.
@@ -63,7 +63,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
     def __init__(
         self,
         model: casket.Model | str,
-        params: Mapping[str, Any] | None = None,
+        params: Any = None,
         freq: int = 1,
         *,
         batches: bool = False,
@@ -79,7 +79,7 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         )  # fmt: skip
         # On a backend with threads, Keras then does not wait for the metrics of a batch.
         self.async_safe = not batches
-        self._params = dict(params or {})
+        self._params = dict(self.recorder.params)
         self._logs_batches = batches
         self._is_in_fit = self._has_begun = False
         self._epoch = 0

@@ -12,13 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from casket import MissingDependency, Model
+from casket_integrations import trainers
 from casket_integrations.recorder import OnError
 from casket_integrations.steps import Steps
-from casket_integrations.trainers import failed_fit, run_at_work, run_of, trainer_of
 
 LOGGERS = ("lightning.pytorch.loggers.logger", "pytorch_lightning.loggers.logger")
 """The logger modules of the two packages, whose classes are distinct."""
-CHECKPOINT_FACTS = ("best_model_path", "best_model_score", "last_model_path", "best_k_models")
 
 
 def _logger_module() -> Any:
@@ -93,22 +92,20 @@ class CasketLogger(Logger):
         self._prefix = f"{prefix}-" if prefix else ""
         self._save_dir = None if save_dir is None else os.fspath(save_dir)
         self._log_model = log_model
-        # Registered with both packages, so that either Trainer accepts it.
-        for module in filter(None, map(sys.modules.get, LOGGERS)):
-            module.Logger.register(type(self))
+        _register()
 
     @property
     @_module.rank_zero_experiment  # type: ignore[untyped-decorator]  # either Lightning's
     def experiment(self) -> Any:
         """The casket Session, which starts on first use; a no-op on other ranks than zero."""
         # Accessed by the Trainer when a run begins.
-        self._steps.look_for_run(lambda: run_at_work(self))
+        self._steps.look_for_run(lambda: trainers.run_at_work(self))
         return self._steps.handle
 
     @property
     def name(self) -> str | None:
-        """The experiment id."""
-        return self._steps.name
+        """The experiment id as a relative path, which is a part of the folder of checkpoints."""
+        return trainers.folder_of(self._steps.name)
 
     @property
     def version(self) -> str:
@@ -133,14 +130,14 @@ class CasketLogger(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """Add hyperparameters to the params of the session, or to its meta once it has started."""
-        self._steps.hyperparameters(params)
+        self._steps.hyperparameters(trainers.logged_hyperparameters(params))
 
     @rank_zero_only
     def log_graph(self, model: Any, input_array: Any = None) -> None:  # noqa: ARG002
         """Store the model's layers; called by the Trainer at the start of each run."""
         facts = {"class_name": type(model).__name__, "layers": model}
-        trainer = trainer_of(model)
-        self._steps.run(trainer and run_of(trainer), {"lightning_model": facts})
+        trainer = trainers.trainer_of(model)
+        self._steps.run(trainer and trainers.run_of(trainer), {"lightning_model": facts})
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -151,14 +148,7 @@ class CasketLogger(Logger):
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Store the paths and scores of existing checkpoints, and their files with `log_model`."""
-        facts = {name: getattr(checkpoint_callback, name, None) for name in CHECKPOINT_FACTS}
-        paths = [
-            *(facts["best_k_models"] or ()),
-            facts["best_model_path"],
-            facts["last_model_path"],
-        ]
-        monitor = str(getattr(checkpoint_callback, "monitor", None))
-        self._steps.checkpoints(monitor, facts, paths if self._log_model else ())
+        self._steps.checkpoints(trainers.checkpoints_of(checkpoint_callback), self._log_model)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -166,4 +156,15 @@ class CasketLogger(Logger):
         if status in ("success", "finished"):
             self._steps.end(None)
         else:
-            self._steps.end(f"finalize({status!r})", *(failed_fit(sys.exc_info()[1], self) or ()))
+            self._steps.end(
+                f"finalize({status!r})", *(trainers.failed_fit(sys.exc_info()[1], self) or ())
+            )
+
+
+def _register() -> None:
+    """Register the logger with both packages, so that either Trainer and CLI accepts it."""
+    for module in filter(None, map(sys.modules.get, LOGGERS)):
+        module.Logger.register(CasketLogger)
+
+
+_register()

@@ -8,16 +8,14 @@ logs, and how a session ends in every case.
 from __future__ import annotations
 
 import atexit
+import copy
 import os
 import sys
-import threading
 import time
 import warnings
 import weakref
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from casket import (
@@ -28,19 +26,16 @@ from casket import (
     Session,
     UnstorableValue,
 )
-from casket.format.records import claim_key
 from casket.system import forks
-from casket.writing import claims
 from casket.writing.session import Batch, describe
-from casket_integrations.hyperparameters import can_be_stored, params_key, storable
+from casket_integrations.batches import BatchMeans, PendingBatches
+from casket_integrations.hyperparameters import as_dict, can_be_stored, storable
+from casket_integrations.openings import Openings
+from casket_integrations.ranks import is_rank_zero
 
 OnError = Literal["warn", "raise"]
 Values = Mapping[str, Any] | None
 Write = Callable[[Session, dict[str, Any]], None]
-
-GATHER = 0.5
-"""Seconds in which quick batches are collected; writing each batch separately would cost more than
-1 % of a training with a millisecond per batch."""
 
 
 class Recorder:
@@ -57,7 +52,8 @@ class Recorder:
 
     Args:
         model: a casket Model, or the URL of a store, used with `exp_id` and `model_id`.
-        params: the hyperparameters of the session; values that cannot be stored become strings.
+        params: the hyperparameters of the session: a dict, a Namespace or a dataclass. Values that
+            cannot be stored become strings.
         freq: the interval of logged epochs.
         ensure_unique: whether to refuse params that were run already instead of starting a
             repetition of them.
@@ -72,7 +68,7 @@ class Recorder:
     def __init__(
         self,
         model: Model | str,
-        params: Mapping[str, Any] | None = None,
+        params: Any = None,
         *,
         freq: int = 1,
         ensure_unique: bool = True,
@@ -85,11 +81,10 @@ class Recorder:
             raise ValueError(f"on_error={on_error!r}: give 'warn' or 'raise'")
         if freq < 1:
             raise ValueError(f"freq={freq!r}: give 1 or more: every so many epochs are kept")
-        self.params = dict(params or {})
+        self.params = as_dict(params)
         self.is_logging = is_rank_zero() if is_logging is None else is_logging
-        self._model = self._opened(model, exp_id, model_id)
+        self.openings = Openings(self._opened(model, exp_id, model_id), ensure_unique)
         self._freq = freq
-        self._ensure_unique = ensure_unique
         self._on_error = on_error
         self._has_warned = False
         self._is_training = False
@@ -97,16 +92,12 @@ class Recorder:
         self._expected: bool | None = None
         self._resumes = False
         self._session_id: str | None = None
-        self._own: tuple[str, str] | None = None
-        self._copies = _Copies()
         self._session: Session | None = None
         self._outcome: _Outcome | None = None
-        self._seen: dict[str, array[float]] = {}
-        self._written = 0.0
+        self._means = BatchMeans()
         self._watch()
 
     def _watch(self) -> None:
-        self._copy = object()
         self.after_fork()
         forks.renew_in_children(self)
         _recorders.add(self)
@@ -114,13 +105,11 @@ class Recorder:
     def after_fork(self) -> None:
         """Drop the pending batches and the expected training, which belong to the parent."""
         self._expected = None
-        self._waiting: list[Batch] = []
-        self._waits = threading.RLock()
-        self._over: threading.Event | None = None
+        self._batches = PendingBatches(self._write_batches)
 
     def __getstate__(self) -> dict[str, Any]:
-        anew = {"_session": None, "_copy": None, "_waits": None, "_over": None}
-        return {**self.__dict__, **anew}
+        openings = copy.copy(self.openings)
+        return {**self.__dict__, "openings": openings, "_session": None, "_batches": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -139,7 +128,7 @@ class Recorder:
     @property
     def model(self) -> Model | None:
         """The casket Model; None in a process that does not log if `model` is a URL."""
-        return self._model
+        return self.openings.model
 
     def expect(self, *, resumes: bool = False) -> None:
         """Expect a training, so that a failure before its start is recorded in a session.
@@ -174,7 +163,7 @@ class Recorder:
         self._resumes, self._session_id = resumes, session_id
         self._has_warned = False
         self._outcome = None
-        self._seen = {}
+        self._means = BatchMeans()
         try:
             self._current()
         except Exception as error:  # any failure to open the store
@@ -183,34 +172,6 @@ class Recorder:
                 raise
             self._warn(error)
         return True
-
-    def earlier(self, params: Mapping[str, Any]) -> list[claims.Holder]:
-        """Return the sessions with the given params, in order of start."""
-        model = self._model
-        if model is None:
-            return []
-        encoded, _ = model.backend.encode(params, "params")
-        claim = claim_key(model.experiment.id, model.id, encoded)
-        sessions = claims.starts_with(model.backend, claim)
-        return [claims.look_at(model.backend, session) for session in sessions]
-
-    def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:
-        """Refuse known params, as at the start of a training with `ensure_unique`.
-
-        Args:
-            params: the params to check.
-            before: the id of a session; only sessions started before it count.
-
-        Raises:
-            ExistingParamsException: a running or completed session has these params.
-        """
-        model = self._model
-        holders = takewhile(lambda holder: holder.session != before, self.earlier(params))
-        known = next((each for each in holders if each.may_run or each.is_completed), None)
-        if known is not None and model is not None:
-            raise ExistingParamsException(
-                model.view_of(known), lambda: model.nearest_but(known.session, params)
-            )
 
     def epoch(
         self,
@@ -222,16 +183,17 @@ class Recorder:
 
         Args:
             number: the epoch number.
-            metrics: the metrics; if empty, the means of the epoch's batches are logged.
+            metrics: the metrics; if empty, the means of the epoch's batches are logged, and the
+                latest value of a metric that is no number.
             also: returns additional values, which do not override metrics. It is called only for
                 logged epochs.
         """
-        seen, self._seen = self._seen, {}
+        means, self._means = self._means, BatchMeans()
         if number % self._freq or not self._is_training:
             return
         collected: dict[str, Any] = {}
         try:
-            collected = dict(metrics or _means(seen))
+            collected = dict(metrics or means.values())
             if also:
                 collected = {**collected, **also(), **collected}
         except Exception as error:  # noqa: BLE001 - any failure to compute them
@@ -252,39 +214,17 @@ class Recorder:
         """
         if not self._is_training:
             return
-        now = time.time()
-        with self._waits:
-            self._waiting.append((number, dict(metrics or {}), epoch, now))
-            if not 0.0 <= now - self._written < GATHER:  # a clock may be set back
-                self.write_waiting()
-            elif self._over is None:
-                self._over = threading.Event()
-                look = threading.Thread(
-                    target=_write_now_and_then, args=(weakref.ref(self), self._over), daemon=True
-                )
-                look.start()
+        self._batches.add((number, dict(metrics or {}), epoch, time.time()))
 
-    def write_waiting(self, always: bool = False) -> None:
-        """Write the pending batches, so that readers do not miss them.
-
-        Args:
-            always: whether to suppress errors in any case, as in `forgiving`.
-        """
-        with self._waits:  # locked even if none is pending, to wait for a write of the other thread
-            if not self._waiting:
-                return
-            waiting, self._waiting = self._waiting, []
-            with self.forgiving(always):
-                session = self._current()
-                if session is not None:
-                    self._write_batches(session, waiting)
-            self._written = time.time()
+    def flush(self) -> None:
+        """Write the pending batches, so that readers do not miss them."""
+        self._batches.flush()
 
     def count_batch(self, metrics: Values) -> None:
         """Add a batch to the means of its epoch without logging it. Thread-safe."""
         with self.forgiving():
             for name, value in (metrics or {}).items():
-                self._seen.setdefault(name, array("d")).append(value)
+                self._means.add(name, value)
 
     def result(self, values: Values, index_by: Any = None) -> None:
         """Log a result."""
@@ -359,59 +299,44 @@ class Recorder:
 
     def _current(self) -> Session | None:
         """Return the session, opening it now if the store failed at the start."""
-        if self._session is None and self._may_open and self._model is not None:
+        model = self.openings.model
+        if self._session is None and self._may_open and model is not None:
             try:
-                self._session = self._open(self._model)
+                self._session = self._open(model)
             except ExistingParamsException:
                 self._may_open = False
                 raise
+            self._session_id = self._session.id
         return self._session
 
     def _open(self, model: Model) -> Session:
+        arguments = self._session_id, self._resumes
         try:
-            session = self._begun(model)
+            return self.openings.open(model, self.params, *arguments)
         except UnstorableValue as error:
             if self._on_error == "raise":
                 raise
             self._warn(error)
             self.params = storable(self.params)
-            session = self._begun(model)
-        self._session_id, self._own = session.id, (params_key(self.params), session.id)
-        return session
+            return self.openings.open(model, self.params, *arguments)
 
-    def _begun(self, model: Model) -> Session:
-        """Start a session, or continue the session of the resumed training."""
-        if self._session_id is not None:
-            return model.resume(self._session_id)
-        if self._resumes:
-            own = self._own_to_resume(model)
-            return model.resume(own) if own else model.resume_last(self.params)
-        is_repetition = not self._ensure_unique or self._copies.ran(self.params, self._copy)
-        session = model.session(self.params, repeat=is_repetition)
-        self._copies.add(self.params, self._copy)
-        return session
-
-    def _own_to_resume(self, model: Model) -> str | None:
-        """Return the id of this recorder's last session if it has the same params and has ended."""
-        key, session_id = self._own or ("", "")
-        if key != params_key(self.params):
-            return None
-        holder = claims.look_at(model.backend, session_id)
-        return session_id if len(holder.life) and not holder.may_run else None
-
-    def _write_batches(self, session: Session, batches: Sequence[Batch]) -> None:
-        try:
-            session.add_batches(batches)
-        except UnstorableValue:
-            for number, metrics, epoch, _ in batches:
-                self.batch(number, metrics, epoch)
+    def _write_batches(self, batches: Sequence[Batch], always: bool) -> None:
+        with self.forgiving(always):
+            session = self._current()
+            if session is None:
+                return
+            try:
+                session.add_batches(batches)
+            except UnstorableValue:
+                for number, metrics, epoch, _ in batches:
+                    self.batch(number, metrics, epoch)
 
     def _log(self, values: Values, write: Write) -> None:
         """Write the storable values."""
         if not self._is_training:
             return
         try:
-            self.write_waiting()
+            self._batches.flush()
             session = self._current()
             if session is not None:
                 _write(session, dict(values or {}), write)
@@ -420,14 +345,12 @@ class Recorder:
 
     def _end(self, outcome: _Outcome, is_failing: bool = False) -> None:
         try:
-            self.write_waiting(always=is_failing)
+            self._batches.flush(always=is_failing)
+            self._batches.stop()
         finally:
             if self._is_training and self._session is not None:
                 self._outcome = outcome
             self._is_training = self._may_open = False
-            if self._over is not None:
-                self._over.set()
-                self._over = None
             self._write_end(is_failing)
 
     def _write_end(self, is_failing: bool = False) -> None:
@@ -437,40 +360,6 @@ class Recorder:
         with self.forgiving(always=is_failing):
             self._session.end(*self._outcome)
             self._session = None
-
-
-def _write_now_and_then(ref: weakref.ref[Recorder], over: threading.Event) -> None:
-    """Write pending batches regularly, because no further batch may follow to trigger it."""
-    while not over.wait(GATHER):
-        recorder = ref()
-        if recorder is None:
-            return
-        recorder.write_waiting(always=True)
-        del recorder
-
-
-class _Copies:
-    """The params run by a recorder and its copies in this process.
-
-    Deep copies share it; a copy in another process starts empty.
-    """
-
-    def __init__(self) -> None:
-        self._first: dict[str, object] = {}
-
-    def __deepcopy__(self, memo: Any) -> _Copies:
-        return self
-
-    def __reduce__(self) -> Any:
-        return _Copies, ()
-
-    def add(self, params: Mapping[str, Any], copy: object) -> None:
-        """Record that a copy runs params."""
-        self._first.setdefault(params_key(params), copy)
-
-    def ran(self, params: Mapping[str, Any], copy: object) -> bool:
-        """Return whether another copy ran params first."""
-        return self._first.get(params_key(params), copy) is not copy
 
 
 class _Outcome(NamedTuple):
@@ -484,28 +373,6 @@ class _Outcome(NamedTuple):
         if error is None:
             return cls("completed", None)
         return cls("failed", error if isinstance(error, str) else describe(error))
-
-
-def is_rank_zero() -> bool:
-    """Return whether this process is the logging process of a distributed training.
-
-    The rank is taken from torch or jax if they are loaded and initialized, and otherwise from
-    `RANK` with `WORLD_SIZE`, as set by torchrun and similar launchers. The process number of a
-    cluster scheduler is ignored, because the jobs of an array are separate trainings.
-    """
-    torch: Any = sys.modules.get("torch.distributed")
-    jax: Any = sys.modules.get("jax")
-    with suppress(AttributeError):  # None, or a version without this function
-        if torch.is_available() and torch.is_initialized():
-            return bool(torch.get_rank() == 0)
-    with suppress(AttributeError):
-        if jax.distributed.is_initialized():
-            return bool(jax.process_index() == 0)
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
-
-
-def _means(seen: Mapping[str, array[float]]) -> dict[str, float]:
-    return {name: sum(values) / len(values) for name, values in seen.items()}
 
 
 def _write(session: Session, values: dict[str, Any], write: Write) -> None:

@@ -10,8 +10,10 @@ import atexit
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import count
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from casket import CasketError, ExistingParamsException, Model, Session
@@ -35,6 +37,22 @@ class Run(NamedTuple):
     epoch: Callable[[], Any]
     resumes: Callable[[], Any]
     can_resume_later: bool = False
+
+
+class Checkpoints(NamedTuple):
+    """The checkpoints of a callback.
+
+    Attributes:
+        kind: the name of their facts; further sources of a kind are numbered.
+        source: identifies the callback.
+        facts: facts about them.
+        paths: their files, some of which may be gone.
+    """
+
+    kind: str
+    source: str
+    facts: Mapping[str, Any]
+    paths: Sequence[str]
 
 
 class Steps:
@@ -84,11 +102,15 @@ class Steps:
         self._latest: dict[str, Any] = {}
         self._step, self._epoch = -1, 0
         self._kept: set[tuple[str, int]] = set()
+        self._kinds: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        self._unbegun: _Unbegun | None = None
         _living.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Exclude the run and the open session, which the recorder continues."""
-        return {**self.__dict__, "_run": None, "_is_begun": False, "_is_announced": False}
+        anew = {"_run": None, "_is_begun": False, "_is_announced": False, "_unbegun": None}
+        return {**self.__dict__, **anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -103,8 +125,9 @@ class Steps:
     @property
     def handle(self) -> Any:
         """The session, or a proxy that starts the session on first use."""
-        self._recorder.write_waiting()
-        return self._recorder.session or _Unbegun(self)
+        self._recorder.flush()
+        self._unbegun = self._unbegun or _Unbegun(self)
+        return self._recorder.session or self._unbegun
 
     @property
     def session(self) -> Session | None:
@@ -162,16 +185,17 @@ class Steps:
         log = self._recorder.quick_batch if may_wait else self._recorder.batch
         log(self._step, values, number)
 
-    def checkpoints(self, kind: str, facts: Mapping[str, Any], paths: Iterable[str | None]) -> None:
-        """Store facts about the checkpoints of a kind, and new checkpoint files as artifacts."""
+    def checkpoints(self, saved: Checkpoints, keeps_files: bool) -> None:
+        """Store facts about checkpoints, and new checkpoint files as artifacts if `keeps_files`."""
         self._begin()
-        self._checkpoints[kind] = facts
+        kinds = (saved.kind if n == 1 else f"{saved.kind}-{n}" for n in count(1))
+        self._checkpoints[_assign(self._kinds, saved.source, kinds)] = saved.facts
         self._recorder.meta({"checkpoints": self._checkpoints})
-        for path in dict.fromkeys(path for path in paths if path and os.path.isfile(path)):
+        for path in filter(os.path.isfile, dict.fromkeys(saved.paths if keeps_files else ())):
             version = (path, os.stat(path).st_mtime_ns)
             if version not in self._kept:
                 self._kept.add(version)
-                self._recorder.artifact(os.path.basename(path), path)
+                self._recorder.artifact(_assign(self._names, path, _names_of(path)), path)
 
     def end(
         self,
@@ -246,7 +270,7 @@ class Steps:
         if run.stage != "fit" or run.resumes():
             return
         try:
-            self._recorder.refuse_known({**known, **new}, before=self._own_evaluation(new))
+            self._recorder.openings.refuse_known({**known, **new}, before=self._own_evaluation(new))
         except ExistingParamsException:
             raise
         except (CasketError, OSError):
@@ -291,7 +315,12 @@ class _Unbegun:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
+    def __reduce__(self) -> Any:
+        return _Unbegun, (self._steps,)
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a protocol of Python's, which a session would define itself
+            raise AttributeError(name)
         session = self._steps.session
         # The training must not fail if logging is impossible.
         return _do_nothing if session is None else getattr(session, name)
@@ -303,6 +332,22 @@ class _Unbegun:
 
 def _do_nothing(*_: Any, **__: Any) -> None:
     pass
+
+
+def _assign(assigned: dict[str, str], key: str, names: Iterable[str]) -> str:
+    """Return the name of a key: the one it has, or the first name that no other key has."""
+    if key not in assigned:
+        taken = set(assigned.values())
+        assigned[key] = next(name for name in names if name not in taken)
+    return assigned[key]
+
+
+def _names_of(path: str) -> Iterator[str]:
+    """Yield the file name of a path, and longer and longer ends of the path."""
+    whole = PurePath(os.path.abspath(path))
+    parts = whole.relative_to(whole.anchor).parts
+    for start in reversed(range(len(parts))):
+        yield "/".join(parts[start:])
 
 
 def _whole(number: Any) -> int | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from traceback import walk_stack, walk_tb
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from casket_integrations.steps import Run
+from casket_integrations.steps import Checkpoints, Run
+
+CHECKPOINT_IDENTITY = ("state_key", "dirpath", "filename")
+"""The attributes that distinguish the checkpoint callbacks of a Trainer."""
+CHECKPOINT_FACTS = ("best_model_path", "best_model_score", "last_model_path", "best_k_models")
 
 
 class FailedFit(NamedTuple):
@@ -81,4 +86,30 @@ def failed_fit(error: BaseException | None, logger: Any) -> FailedFit | None:
 
 def _hyperparameters(part: Any) -> Mapping[str, Any]:
     """Return the hyperparameters of a module or datamodule, if it has logging enabled."""
-    return part.hparams_initial if getattr(part, "_log_hyperparams", False) else {}
+    logged = part.hparams_initial if getattr(part, "_log_hyperparams", False) else {}
+    return cast("Mapping[str, Any]", logged_hyperparameters(logged))
+
+
+def logged_hyperparameters(params: Any) -> Any:
+    """Return hyperparameters without the name that `LightningCLI` adds for its own use."""
+    if isinstance(params, Mapping) and "_instantiator" in params:
+        return {name: params[name] for name in params if name != "_instantiator"}
+    return params
+
+
+def checkpoints_of(callback: Any) -> Checkpoints:
+    """Return the checkpoints that a callback has saved."""
+    facts = {name: getattr(callback, name, None) for name in CHECKPOINT_FACTS}
+    paths = *(facts["best_k_models"] or ()), facts["best_model_path"], facts["last_model_path"]
+    return Checkpoints(
+        kind=str(getattr(callback, "monitor", None)),
+        source=repr([getattr(callback, name, None) for name in CHECKPOINT_IDENTITY]),
+        facts=facts,
+        paths=list(filter(None, paths)),
+    )
+
+
+def folder_of(experiment: str | None) -> str | None:
+    """Return an experiment id as the relative path of a folder that leads nowhere else."""
+    parts = re.split(r"[/\\]", experiment or "")
+    return experiment and "/".join(part for part in parts if part.strip("."))

@@ -1,17 +1,18 @@
 """Fingerprints of the inputs of a fit and its score, identical in every process.
 
 Values are identified by joblib's hash. In addition, functions and classes of the user are
-identified by their code, so that an edited scorer differs from the original, and those of a package
-by the version of the package. Functions called by the code are not examined.
+identified by their code and their whole module, so that a scorer differs from the original if a
+helper was edited, and those of a package by the version of the package. In a script or a notebook,
+where other code changes often, the global names that a function uses take the place of its module.
 """
 
 from __future__ import annotations
 
+import dis
 import inspect
 import sys
-import sysconfig
-from collections.abc import Iterable, Mapping
-from types import CodeType, FunctionType
+from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import sklearn  # type: ignore[import-untyped]  # has no types
@@ -22,10 +23,8 @@ from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no
 from casket import Model
 from casket.writing.session import describe
 from casket_integrations.sklearn.describe import PLAIN
+from casket_integrations.sklearn.modules import code_of, dependencies, loaded_code, version_of
 
-_INSTALLED = tuple(
-    path for name, path in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))
-)
 _CALLBACKS = frozenset({"_skl_callbacks", "_parent_callback_ctx"})
 _NO_MATTER = frozenset(
     {
@@ -94,23 +93,28 @@ class _Hasher(NumpyHasher):  # type: ignore[misc]  # joblib has no types
 
     def __init__(self) -> None:
         super().__init__()
-        self._classes: dict[type, Any] = {}
+        self._seen: dict[Any, int] = {}
 
     def save(self, value: Any) -> None:
         """Add a value, or its substitute, to the hash."""
-        if isinstance(value, type):
-            if value not in self._classes:
-                self._classes[value] = _class(value)
-            value = self._classes[value]
+        if isinstance(value, (type, FunctionType)):
+            value = self._code(value)
         elif type(value) not in PLAIN:
             value = _simple(value)
         super().save(value)
 
+    def _code(self, value: Any) -> Any:
+        """Return the substitute for a function or class, which may refer to itself."""
+        if value in self._seen:
+            return ("seen", self._seen[value])
+        self._seen[value] = len(self._seen)
+        return _function(value) if isinstance(value, FunctionType) else _class(value)
+
 
 def _simple(value: Any) -> Any:
     """Return a substitute for a value whose pickle contains too little or too much."""
-    if isinstance(value, FunctionType):
-        return _function(value)
+    if isinstance(value, ModuleType):
+        return ("module", _module(value.__name__))
     if isinstance(value, BaseEstimator):
         return _estimator(value)
     if isinstance(value, Model):
@@ -133,15 +137,17 @@ def _estimator(value: Any) -> Any:
 
 
 def _function(function: FunctionType) -> Any:
-    version = _version(function)
-    return ("function", function.__module__, function.__qualname__, version or _behaviour(function))
+    code = _version(function) or (_behavior(function), _module(function.__module__))
+    return ("function", function.__module__, function.__qualname__, code)
 
 
 def _class(cls: type) -> Any:
     version = _version(cls)
-    members = {} if version else {name: _member(name, one) for name, one in vars(cls).items()}
-    bases = None if version else cls.__bases__
-    return ("class", cls.__module__, cls.__qualname__, version, bases, members)
+    name = ("class", cls.__module__, cls.__qualname__)
+    if version:
+        return (*name, version)
+    members = {name: _member(name, one) for name, one in vars(cls).items()}
+    return (*name, cls.__bases__, members, _module(cls.__module__))
 
 
 def _version(value: Any) -> str | None:
@@ -150,12 +156,18 @@ def _version(value: Any) -> str | None:
     Raises:
         Unknown: it cannot be imported by its name, so the name is ambiguous.
     """
-    package = sys.modules.get((value.__module__ or "").partition(".")[0])
-    place = getattr(package, "__file__", None) or ""
-    is_installed = value.__module__ == "builtins" or place.startswith(_INSTALLED)
-    if "<" in value.__qualname__ or not (is_installed or _is_importable(value)):
+    version = version_of(value.__module__ or "")
+    if "<" in value.__qualname__ or (version is None and not _is_importable(value)):
         raise Unknown(f"{value.__module__}.{value.__qualname__} cannot be imported by its name")
-    return f"version {getattr(package, '__version__', '')}" if is_installed else None
+    return version
+
+
+def _module(name: str) -> Any:
+    """Return the code of a module; nothing for a script, whose functions are followed instead."""
+    version = version_of(name)
+    if version is not None or name == "__main__":
+        return version
+    return dependencies(name), loaded_code(name)
 
 
 def _is_importable(value: Any) -> bool:
@@ -169,16 +181,24 @@ def _member(name: str, member: Any) -> Any:
     """Return the part of a class member that affects behavior."""
     inner = getattr(member, "__func__", getattr(member, "fget", member))
     if isinstance(inner, FunctionType):
-        return _behaviour(inner)
+        return _behavior(inner)
     return member if type(member) in PLAIN and not name.startswith("__") else None
 
 
-def _behaviour(function: Any) -> Any:
+def _behavior(function: Any) -> Any:
     function = inspect.unwrap(function)
-    return _code(function.__code__), function.__defaults__, function.__kwdefaults__
+    used = dict(_used(function.__code__, function)) if function.__module__ == "__main__" else None
+    return code_of(function.__code__), function.__defaults__, function.__kwdefaults__, used
 
 
-def _code(code: CodeType) -> Any:
-    """Return the instructions and constants of code, without its location."""
-    constants = [_code(one) if isinstance(one, CodeType) else one for one in code.co_consts]
-    return code.co_code, constants, code.co_names, code.co_varnames
+def _used(code: CodeType, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the global names and the modules that code uses, with their values."""
+    for instruction in dis.get_instructions(code):
+        name = instruction.argval
+        if instruction.opname == "LOAD_GLOBAL" and name in function.__globals__:
+            yield name, function.__globals__[name]
+        elif instruction.opname == "IMPORT_NAME":
+            yield f"import {name}", _module(name)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _used(constant, function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ class SearchLog:
         self._names: list[str] | None = None
         self._best = float("nan")
         self._has_news = False
+        self._reused = self._total = 0
         self._waiting: list[tuple[int, Any, Sequence[Outcome]]] = []
         self._progress = Progress("candidates", wanted=search.verbose == 1)
         self._keys = Keys() if search.resume else None
@@ -88,7 +90,10 @@ class SearchLog:
             return None, None
         with self._recorder.forgiving():
             key = self._keys.of(task)
-            return key, self._folds.pop(key)
+            outcome = self._folds.pop(key)
+            self._total += 1
+            self._reused += outcome is not None
+            return key, outcome
         return None, None
 
     def begin_round(self, candidates: int) -> None:
@@ -135,13 +140,21 @@ class SearchLog:
             self._log(results.best(search), again=self._has_news)
             refit_time = {"refit_time": search.refit_time_} if search.refit else {}
             self._recorder.meta({"n_splits": search.n_splits_, **refit_time})
+            if self._keys is not None:
+                self._report_reused()
+
+    def _report_reused(self) -> None:
+        """Log the number of reused folds, and print it as scikit-learn prints that of fits."""
+        self._recorder.meta({"folds": {"total": self._total, "reused": self._reused}})
+        if self._search.verbose > 0:
+            sys.stdout.write(f"casket: reused {self._reused} of {self._total} folds\n")
 
     def _earlier(self, data_hash: str | None) -> SessionView | None:
         """Return the last session with these params and data that can be resumed."""
         model = self._recorder.model
         if not self._search.resume or data_hash is None or model is None:
             return None
-        for holder in reversed(self._recorder.earlier(self._recorder.params)):
+        for holder in reversed(self._recorder.openings.earlier(self._recorder.params)):
             view = None if holder.may_run else model.read_session(holder.session)
             if view and view.meta.get("data", {}).get("train", {}).get("hash") == data_hash:
                 return view

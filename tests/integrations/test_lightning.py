@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import tokenize
 import types
 from argparse import Namespace
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,7 +219,7 @@ def test_batches_and_epochs_are_named_as_they_are_logged_in_a_fit_and_a_test(mem
 
 
 def test_steps_of_a_fit_wait_for_each_other_until_somebody_looks(memory, fit, monkeypatch):
-    monkeypatch.setattr("casket_integrations.recorder.GATHER", 3600)
+    monkeypatch.setattr("casket_integrations.batches.GATHER", 3600)
     written = []
 
     class Looks(Callback):
@@ -235,7 +236,7 @@ def test_steps_of_a_fit_wait_for_each_other_until_somebody_looks(memory, fit, mo
 
 
 def test_a_metric_that_may_change_does_not_wait(memory, fit, monkeypatch):
-    monkeypatch.setattr("casket_integrations.recorder.GATHER", 3600)
+    monkeypatch.setattr("casket_integrations.batches.GATHER", 3600)
     counted = torch.zeros(1)
 
     class Counts(Callback):
@@ -471,6 +472,27 @@ def test_looking_at_experiment_begins_nothing_but_using_it_does(memory):
     logger.finalize("success")
 
 
+@pytest.mark.parametrize(
+    "how", [copy, deepcopy, lambda it: pickle.loads(pickle.dumps(it)), lambda it: it]
+)
+def test_experiment_may_be_copied_before_it_begins(how, file_url):
+    model = Experiment.use(file_url, exp_id="exp").model("net")
+    logger = CasketLogger(model, {"a": 1})
+    assert logger.experiment is logger.experiment
+    copied = how(logger.experiment)
+    assert isinstance(copied, casket.Session)
+    assert model.sessions() == []
+    copied.add_result({"b": 2})
+    assert the_session(model).results() == [{"b": 2}]
+    copied.end()
+
+
+def test_no_thread_outlives_a_fit(memory, fit):
+    before = set(threading.enumerate())
+    fit(CasketLogger(memory), log_every_n_steps=1)
+    assert set(threading.enumerate()) <= before
+
+
 def test_other_ranks_log_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     path = tmp_path / "runs.json"
@@ -496,13 +518,13 @@ def test_a_url_names_the_experiment_and_the_model(tmp_path):
     assert logger.name == "digits"
 
 
-@pytest.mark.parametrize("copy", [lambda it: pickle.loads(pickle.dumps(it)), deepcopy])
-def test_a_copy_of_the_trainer_goes_on_with_the_session(copy, file_url):
+@pytest.mark.parametrize("how", [lambda it: pickle.loads(pickle.dumps(it)), deepcopy])
+def test_a_copy_of_the_trainer_goes_on_with_the_session(how, file_url):
     model = Experiment.use(file_url, exp_id="exp").model("net")
     logger = CasketLogger(model, {"a": 1}, save_dir="logs", prefix="p", ensure_unique=True)
     trainer = lightning.Trainer(logger=logger, max_epochs=1, accelerator="cpu")
     trainer.logger.log_metrics({"acc": 0.5, "epoch": 0})
-    other = copy(trainer).logger
+    other = how(trainer).logger
     for attribute in ("name", "version", "save_dir", "root_dir", "log_dir"):
         assert getattr(other, attribute) == getattr(logger, attribute)
     other.log_metrics({"acc": 1.0, "epoch": 0})
@@ -580,6 +602,35 @@ def test_checkpoints_keep_paths_and_scores_and_with_log_model_the_files(tmp_path
     for path in (best.best_model_path, best.last_model_path, latest.best_model_path):
         artifact = session.artifacts[Path(path).name]
         assert artifact.path.read_bytes() == Path(path).read_bytes()
+
+
+def test_checkpoints_of_the_same_monitor_and_file_name_are_kept_apart(tmp_path, fit):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    every = [
+        ModelCheckpoint(tmp_path / folder, "best", monitor="val_loss", mode=mode)
+        for folder, mode in (("one", "min"), ("two", "max"))
+    ]
+    fit(CasketLogger(model, log_model=True), callbacks=every, enable_checkpointing=True)
+    session = the_session(model)
+    kept = session.meta["checkpoints"]
+    assert list(kept) == ["val_loss", "val_loss-2"]
+    for facts, callback in zip(kept.values(), every, strict=True):
+        assert facts["best_model_path"] == callback.best_model_path
+    assert session.artifacts.keys() == {"best.ckpt", "two/best.ckpt"}
+    for name, callback in zip(("best.ckpt", "two/best.ckpt"), every, strict=True):
+        stored = session.artifacts[name].path.read_bytes()
+        assert stored == Path(callback.best_model_path).read_bytes()
+
+
+@pytest.mark.parametrize("exp_id", ["{}/elsewhere", "../elsewhere", "a/../../elsewhere", "..", "/"])
+def test_an_experiment_id_puts_no_checkpoint_outside_the_save_dir(exp_id, tmp_path, fit):
+    model = Experiment.use(":memory:", exp_id=exp_id.format(tmp_path)).model("net")
+    logger = CasketLogger(model, save_dir=tmp_path / "logs")
+    trainer = fit(logger, enable_checkpointing=True, max_epochs=1)
+    path = Path(trainer.checkpoint_callback.best_model_path).resolve()
+    assert path.is_relative_to(tmp_path / "logs")
+    assert path.is_relative_to(Path(logger.log_dir).resolve())
+    assert the_session(model).experiment == exp_id.format(tmp_path)
 
 
 def test_without_log_model_no_file_is_kept(tmp_path, fit):
@@ -1195,6 +1246,29 @@ def test_both_lightnings_take_it_for_a_logger_of_theirs(memory):
     assert isinstance(logger, other.Logger)
 
 
+def test_the_class_is_a_logger_of_both_before_it_is_used(run_python):
+    # LightningCLI asks for the class; it imports the other package later or never.
+    printed = run_python("""
+        import lightning.pytorch.loggers, pytorch_lightning.loggers
+        from casket_integrations.lightning import CasketLogger
+        for package in (lightning.pytorch, pytorch_lightning):
+            print(issubclass(CasketLogger, package.loggers.Logger))
+    """)
+    assert printed.split() == ["True", "True"]
+
+
+def test_what_lightning_cli_adds_to_hyperparameters_is_no_param(memory, fit):
+    context = importlib.import_module("lightning.pytorch.core.mixins.hparams_mixin")
+    with context._given_hyperparameters_context({"lr": 0.1}, "a.b.instantiate"):
+        net = make_net()
+    assert net.hparams_initial["_instantiator"] == "a.b.instantiate"
+    fit(CasketLogger(memory), net, max_epochs=1)
+    net.configure_optimizers = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fit(CasketLogger(memory), net)
+    assert [session.params for session in memory.sessions()] == [{"lr": 0.1}] * 2
+
+
 def test_the_lightning_in_use_is_the_one_it_builds_on(monkeypatch):
     first, second = adapter.LOGGERS
     imported = []
@@ -1244,7 +1318,8 @@ def test_pytorch_lightning_alone_is_enough(run_python, tmp_path):
     loggers.mkdir(parents=True)
     for package in (loggers, loggers.parent):
         (package / "__init__.py").touch()
-    (loggers / "logger.py").write_text("class Logger: pass\ndef rank_zero_experiment(f): return f")
+    logger = "from abc import ABC\nclass Logger(ABC): pass\ndef rank_zero_experiment(f): return f"
+    (loggers / "logger.py").write_text(logger)
     printed = run_python(
         """
         from casket_integrations.lightning import CasketLogger

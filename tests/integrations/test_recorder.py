@@ -8,14 +8,17 @@ import sys
 import threading
 import time
 import types
+from argparse import Namespace
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import casket
 from casket import CasketWarning, Experiment
-from casket_integrations.recorder import Recorder, is_rank_zero
+from casket_integrations.ranks import is_rank_zero
+from casket_integrations.recorder import Recorder
 from tests.stores.files import mounted
 
 
@@ -137,6 +140,21 @@ def test_a_url_names_a_store_and_two_names_the_rest(file_url):
         assert [m.id for m in runs.models()] == ["net", "model"]
 
 
+@dataclass
+class Settings:
+    lr: float = 0.1
+
+
+@pytest.mark.parametrize(
+    "params", [Namespace(lr=0.1), types.SimpleNamespace(lr=0.1), Settings(), {"lr": 0.1}]
+)
+def test_params_may_be_given_as_a_namespace_or_a_dataclass(memory, params):
+    recorder = Recorder(memory, params)
+    recorder.start()
+    recorder.end()
+    assert only(memory).params == {"lr": 0.1}
+
+
 def test_arguments_that_make_no_sense_are_refused(memory):
     with pytest.raises(ValueError, match="'warn' or 'raise'"):
         Recorder(memory, on_error="ignore")
@@ -144,6 +162,8 @@ def test_arguments_that_make_no_sense_are_refused(memory):
         Recorder(memory, freq=0)
     with pytest.raises(TypeError, match="int: give a casket Model, or a URL"):
         Recorder(7)
+    with pytest.raises(TypeError, match="params is a int: give a dict, a Namespace"):
+        Recorder(memory, 7)
 
 
 # Epochs
@@ -185,6 +205,20 @@ def test_an_epoch_without_metrics_gets_the_means_of_its_batches(memory):
     assert second["loss"] == 4.0
     assert "acc" not in second
     assert "loss" not in third
+
+
+@pytest.mark.parametrize("value", ["text", [1, 2], None])
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+def test_an_epoch_gets_the_latest_of_what_has_no_mean_and_the_means_of_the_rest(
+    memory, value, on_error
+):
+    recorder = Recorder(memory, on_error=on_error)
+    recorder.start()
+    for number, loss in enumerate((1.0, 2.0)):
+        recorder.count_batch({"note": value if number else "first", "loss": loss})
+    recorder.epoch(1, None, also=lambda: {"lr": 0.1})
+    (row,) = only(memory).epochs
+    assert (row["note"], row["loss"], row["lr"]) == (value, 1.5, 0.1)
 
 
 def test_batches_left_of_an_earlier_training_count_no_more(memory):
@@ -230,7 +264,7 @@ def test_threads_count_batches(memory):
 @pytest.fixture
 def long_wait(monkeypatch):
     """Let them wait for an hour: a busy machine takes a quarter of a second for nothing."""
-    monkeypatch.setattr("casket_integrations.recorder.GATHER", 3600)
+    monkeypatch.setattr("casket_integrations.batches.GATHER", 3600)
 
 
 def waiting(recorder, model, *, first=1):
@@ -284,16 +318,39 @@ def test_batches_that_wait_are_written_though_the_training_falls_silent(memory):
     recorder.start()
     for number in range(50):
         recorder.quick_batch(number, {"loss": 0.5}, epoch=1)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 200
     while len(only(memory).batches) < 50:
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
     recorder.end()
     assert [row["batch_num"] for row in only(memory).batches] == list(range(50))
 
 
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_no_thread_outlives_the_training(memory, error):
+    before = set(threading.enumerate())
+    recorder = Recorder(memory)
+    recorder.start()
+    waiting(recorder, memory)
+    assert len(set(threading.enumerate()) - before) == 1
+    recorder.end(error)
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_end_inside_a_write_does_not_wait_for_the_thread_that_waits_for_it(memory, monkeypatch):
+    monkeypatch.setattr("casket_integrations.batches.GATHER", 0.001)
+    recorder = Recorder(memory)
+    recorder.start()
+    for number in range(3):
+        recorder.quick_batch(number, {"loss": 0.5}, epoch=1)
+    with recorder._batches._lock:  # as a signal handler that interrupts a write
+        time.sleep(0.01)  # in which the thread tries to write
+        recorder.end()
+    assert len(only(memory).batches) == 3
+
+
 def test_both_threads_write_each_batch_once_and_in_order(model, monkeypatch):
-    monkeypatch.setattr("casket_integrations.recorder.GATHER", 0.002)
+    monkeypatch.setattr("casket_integrations.batches.GATHER", 0.002)
     recorder = Recorder(model)
     recorder.start()
     for number in range(2000):
@@ -581,8 +638,8 @@ def test_on_error_raise_raises_and_still_writes_the_rest(memory):
     recorder.start()
     with pytest.raises(casket.UnstorableValue, match="bad"):
         recorder.epoch(1, {"loss": 0.5, "bad": Unstorable()})
-    with pytest.raises(TypeError):
-        recorder.count_batch({"loss": "much"})
+    with pytest.raises(AttributeError):
+        recorder.count_batch("much")
     assert losses(only(memory)) == [0.5]
 
 

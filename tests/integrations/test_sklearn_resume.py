@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import types
 import warnings
 from functools import partial
 
@@ -26,6 +27,7 @@ from casket_integrations.sklearn import (
     LoggedGridSearchCV,
     LoggedHalvingGridSearchCV,
     LoggedRandomizedSearchCV,
+    modules,
 )
 from casket_integrations.sklearn.fingerprint import Unknown, digest
 from tests.integrations.sklearn_parts import (
@@ -88,6 +90,17 @@ def test_a_finished_search_computes_nothing_again(n_jobs, scoring, notes, comput
     assert after.status == "completed"
     for kind in ("result", "batch"):  # nothing is logged twice
         assert len(after.logged(kind)) == len(before.logged(kind))
+
+
+def test_the_number_of_reused_folds_is_logged_and_printed(notes, memory, capsys):
+    search = search_of(notes, memory, verbose=1).fit(X, y)
+    assert only(memory).meta["folds"] == {"total": FOLDS, "reused": 0}
+    capsys.readouterr()
+    search.fit(X, y)
+    assert only(memory).meta["folds"] == {"total": FOLDS, "reused": FOLDS}
+    assert capsys.readouterr().out.splitlines()[-1] == "casket: reused 6 of 6 folds"
+    search.set_params(verbose=0).fit(X, y)
+    assert capsys.readouterr().out == ""
 
 
 def test_nothing_is_reused_or_kept_unasked(notes, computed, memory):
@@ -462,6 +475,8 @@ def test_what_cannot_be_told_apart_says_so(value):
 CODE = """
 from sklearn.svm import SVC
 LIMIT = 3
+def half(x):
+    return x / 2
 class Base(SVC):
     def fit(self, X, y):
         return super().fit(X, y)
@@ -485,23 +500,138 @@ EDITS = {
     "a property": ("2 * self", "3 * self", True),
     "a static method": ("i > 1", "i > 2", True),
     "a line further down": ("LIMIT = 3", "LIMIT = 3\n\n", False),
+    "a constant of the module": ("LIMIT = 3", "LIMIT = 4", True),
+    "a helper": ("return x / 2", "return x / 3", True),
     "a comment": ("LIMIT = 3", "LIMIT = 3  # so many", False),
 }
 
 
-@pytest.mark.parametrize(("old", "new", "counts"), EDITS.values(), ids=EDITS.keys())
-def test_code_of_the_users_own_counts(old, new, counts, tmp_path, monkeypatch):
+@pytest.fixture
+def imported(tmp_path, monkeypatch):
+    """Write modules of the user's and import `users_own` anew."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def forget():
+        for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
+            del sys.modules[name]
+
+    def imported(files):
+        for name, code in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(code)
+        forget()
+        importlib.invalidate_caches()
+        return importlib.import_module("users_own")
+
+    yield imported
+    forget()
+
+
+OWN = {"users_own", "helpers", "package", "elsewhere", "lazy", "without_version"}
+
+
+@pytest.mark.parametrize(("old", "new", "counts"), EDITS.values(), ids=EDITS.keys())
+def test_code_of_the_users_own_counts(old, new, counts, imported):
     digests = []
     for code in (CODE, CODE.replace(old, new)):
-        (tmp_path / "users_own.py").write_text(code)
-        sys.modules.pop("users_own", None)
-        importlib.invalidate_caches()
-        module = importlib.import_module("users_own")
+        module = imported({"users_own.py": code})
         digests.append([digest("scorer", module.score), digest("estimator", module.Mine())])
-    del sys.modules["users_own"]
     assert (digests[0] != digests[1]) is counts
+
+
+FILES = {
+    "users_own.py": """
+import helpers
+from package import inner
+from package.inner import deep
+def score(estimator, X, y):
+    import lazy
+    return helpers.weight + inner.x + deep.y
+""",
+    "helpers.py": "weight = 1",
+    "lazy.py": "a = 1",
+    "elsewhere.py": "a = 1",
+    "package/__init__.py": "from . import beside",
+    "package/beside.py": "a = 1",
+    "package/inner/__init__.py": "x = 1",
+    "package/inner/deep.py": "from ..further import z as y",
+    "package/further.py": "z = 1",
+    "package/unused.py": "a = 1",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "users_own.py"])
+def test_modules_that_are_imported_count(name, imported):
+    before = digest("scorer", imported(FILES).score)
+    after = digest("scorer", imported({**FILES, name: FILES[name] + "\nb = 2"}).score)
+    assert (before != after) is (name not in ("elsewhere.py", "package/unused.py"))
+
+
+def test_a_module_that_was_edited_and_not_imported_again_is_neither_version(imported, tmp_path):
+    edited = CODE.replace("return x / 2", "return x / 3")
+    old = imported({"users_own.py": CODE})
+    digests = [digest("scorer", old.score)]
+    (tmp_path / "users_own.py").write_text(edited)
+    digests.append(digest("scorer", old.score))
+    digests.append(digest("scorer", imported({"users_own.py": edited}).score))
+    assert len(set(digests)) == 3
+
+
+def test_an_installed_package_counts_by_its_version_or_by_its_files(
+    imported, tmp_path, monkeypatch
+):
+    folder = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(folder)
+    code = {"users_own.py": "import without_version\ndef score(*_): return 1"}
+    package = "site-packages/without_version"
+
+    def digest_with(init, more):
+        modules._hash_of_files.cache_clear()  # a process has one of them
+        files = {f"{package}/__init__.py": init, f"{package}/more.py": more, **code}
+        return digest("scorer", imported(files).score)
+
+    versioned = [digest_with("__version__ = '1'", "a = 1"), digest_with("__version__ = '1'", "")]
+    assert versioned[0] == versioned[1] != digest_with("__version__ = '2'", "")
+    by_files = [digest_with("", "a = 1"), digest_with("", "a = 1"), digest_with("", "a = 2")]
+    assert by_files[0] == by_files[1] != by_files[2]
+
+
+SCRIPT = """
+import numpy as np
+WEIGHT, UNUSED = 2, 3
+def helper(x):
+    return other(x) if x else WEIGHT * np.mean(x)
+def other(x):
+    return helper(x - 1)
+class Base:
+    def of(self, x):
+        return helper(x)
+class Estimator(Base):
+    pass
+def score(estimator, X, y):
+    return [helper(x) for x in X]
+"""
+SCRIPT_EDITS = {
+    "a constant": ("WEIGHT, UNUSED = 2", "WEIGHT, UNUSED = 4", True),
+    "a helper": ("np.mean", "np.max", True),
+    "a helper's helper": ("x - 1", "x - 2", True),
+    "another constant": ("= 2, 3", "= 2, 4", False),
+    "other code": ("class Base", "n_jobs = 4\nclass Base", False),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "counts"), SCRIPT_EDITS.values(), ids=SCRIPT_EDITS.keys())
+def test_of_a_script_or_a_notebook_counts_what_is_used(old, new, counts, monkeypatch):
+    digests = []
+    for code in (SCRIPT, SCRIPT, SCRIPT.replace(old, new)):
+        script = types.ModuleType("__main__")
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        exec(code, vars(script))
+        digests.append((digest("scorer", script.score), digest("estimator", script.Estimator())))
+    assert digests[0] == digests[1]
+    for before, after in zip(digests[1], digests[2], strict=True):
+        assert (before != after) is counts
 
 
 def test_no_warning_of_scikit_learns_is_raised_by_looking(memory):

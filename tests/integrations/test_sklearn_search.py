@@ -422,7 +422,7 @@ def test_a_store_that_fails_is_one_warning(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "place",
     [
-        "casket_integrations.recorder.Recorder.earlier",
+        "casket_integrations.openings.Openings.earlier",
         "casket_integrations.sklearn.log.fingerprint.of_data",
         "casket_integrations.sklearn.log.search_params",
         "casket_integrations.sklearn.log.results.of_candidate",
