@@ -72,12 +72,15 @@ class Writer:
         self.id = new_id()
         self._numbers = count(1)
 
-    def record(self, kind: Kind, body: dict[str, Any], **fields: Any) -> Record:
-        """Create a record of `kind` at the current time.
+    def record(
+        self, kind: Kind, body: dict[str, Any], time: str | None = None, **fields: Any
+    ) -> Record:
+        """Create a record.
 
         Args:
             kind: the kind of the record.
             body: its content.
+            time: its time; by default, the current time.
             fields: the ids of its experiment, model and session, and optionally a `claim`.
         """
         record: Any = {
@@ -86,11 +89,34 @@ class Writer:
             **fields,
             "writer": self.id,
             "n": next(self._numbers),
-            "time": utc_now(),
+            "time": time or utc_now(),
             "body": body,
         }
         made: Record = record
         return made
+
+    def next_number(self) -> int:
+        """Return a number for a record that is made otherwise."""
+        return next(self._numbers)
+
+    def head(self, kind: Kind, **fields: Any) -> bytes:
+        """Return the part that the JSON texts of all records of `kind` have in common."""
+        common = {"kind": kind, "v": FORMAT_VERSION, **fields, "writer": self.id}
+        return orjson.dumps(common)[:-1] + b',"n":'
+
+    def text(self, head: bytes, body: bytes) -> bytes:
+        """Return the JSON text of the record that `record` would create.
+
+        Args:
+            head: the return value of `head`.
+            body: the JSON text of the body.
+        """
+        return b'%b%d,"time":"%b","body":%b}' % (
+            head,
+            next(self._numbers),
+            _utc(time.time()),
+            body,
+        )
 
 
 def order_of(record: Record, began: str | None = None) -> tuple[str, str, int]:
@@ -143,16 +169,21 @@ def new_id() -> str:
     return os.urandom(8).hex()
 
 
-_second: tuple[int, str] = (0, "")
+_second: tuple[int, bytes] = (0, b"")
 
 
 def utc_now() -> str:
     """Return the current time in UTC, in ISO 8601 format with microseconds."""
-    return utc(time.time())
+    return _utc(time.time()).decode()
 
 
 def utc(moment: float) -> str:
-    """Return a Unix timestamp in UTC, in ISO 8601 format with microseconds.
+    """Return a Unix timestamp in UTC, in ISO 8601 format with microseconds."""
+    return _utc(moment).decode()
+
+
+def _utc(moment: float) -> bytes:
+    """Return a Unix timestamp as ASCII.
 
     The text of the current second is cached: formatting it every time would account for a fifth
     of the cost of logging an epoch.
@@ -161,9 +192,9 @@ def utc(moment: float) -> str:
     whole = int(moment)
     second, text = _second
     if second != whole:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
+        text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole)).encode()
         _second = (whole, text)
-    return "%s%06dZ" % (text, (moment - whole) * 1e6)  # noqa: UP031 - a third quicker
+    return b"%b%06dZ" % (text, (moment - whole) * 1e6)
 
 
 def claim_key(experiment: str, model: str, params: Any) -> str:

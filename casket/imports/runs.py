@@ -31,7 +31,7 @@ import orjson
 from casket.errors import CasketError, StoreUnavailable, UnstorableValue
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import FORMAT_VERSION, Record, claim_key
-from casket.format.values import Encoder, is_plain
+from casket.format.values import Encoder, plain_json
 from casket.imports.report import Report
 
 Status = Literal["completed", "failed", "killed"]
@@ -260,7 +260,7 @@ class Translator:
 
     def _encoded(self, values: dict[str, Any], what: str) -> tuple[dict[str, Any], bool]:
         """Encode the storable values and report the others."""
-        if is_plain(values):
+        if plain_json(values) is not None:
             return values, False
         encoder = Encoder()
         encoded: dict[str, Any] = {}

@@ -16,8 +16,8 @@ from casket.errors import (
     NotInASession,
     UnstorableValue,
 )
-from casket.format.records import FORMAT_VERSION, Kind, Record, claim_key, new_id, utc, utc_now
-from casket.format.values import Encoder, is_plain, restore
+from casket.format.records import Kind, Record, Writer, claim_key, new_id, utc
+from casket.format.values import Encoder, plain_json, restore
 from casket.stores.base import Claimed
 from casket.system import forks, git, processes
 from casket.writing import claims, provenance
@@ -121,7 +121,7 @@ class Session:
         session._prepare(model, params)
         encoded, extended = session._backend.encode(result, "result")
         body = {"index": checked_index(index_by), "result": encoded}
-        end = {"status": "completed", "of": session._writer}
+        end = {"status": "completed", "of": session._writer.id}
         session._append(
             [
                 session._start(),
@@ -140,6 +140,8 @@ class Session:
         self.id = new_id()
         self._backend = model.backend
         self._append = model.backend.store.append
+        self._accepts_json = getattr(model.backend.store, "accepts_json", False)
+        self._writer = Writer()
         self._model = model
         self._experiment_id, self._model_id = model.experiment_id, model.id
         self._stored_params, self._extended = stored_params, extended
@@ -150,15 +152,13 @@ class Session:
         self._follows = 0
         self._ended = False
         self._pid = os.getpid()
-        self._dirty: git.DirtyCheck | None = None
         self.after_fork()
         forks.renew_in_children(self)
 
     def after_fork(self) -> None:
-        """Continue as a new writer."""
-        self._writer = new_id()
-        self._numbers = count(1)
-        self._dirty = None
+        """Continue as the new writer that the child has become."""
+        self._heads: dict[Kind, bytes] = {}
+        self._dirty: git.DirtyCheck | None = None
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self._model!r}>"
@@ -222,7 +222,10 @@ class Session:
             UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
-        body = {"epoch_num": _number(epoch_num, "epoch_num"), "result": result}
+        number = _number(epoch_num, "epoch_num")
+        if timestamp and self._log_plain("epoch", b'"epoch_num":%d' % number, result, "add_epoch"):
+            return
+        body = {"epoch_num": number, "result": result}
         if not timestamp:
             body["timestamp"] = False
         self._log("epoch", body, "add_epoch")
@@ -265,7 +268,7 @@ class Session:
         records = []
         for batch_num, result, epoch, timestamp in batches:
             body = _batch_body(batch_num, result, epoch)
-            extended = self._encode_result(body)
+            body["result"], extended = self._backend.encode(result, "result")
             records.append(self._record("batch", body, extended, utc(timestamp)))
         if records:
             self._append(records)
@@ -326,7 +329,7 @@ class Session:
         if self._ended or os.getpid() != self._pid:
             return
         self._note_dirty(_DIRTY_WAIT)
-        body = {"status": status, "of": self._writer}
+        body = {"status": status, "of": self._writer.id}
         if error is not None:
             body["error"] = error
         self._append([self._record("end", body, False)])
@@ -335,40 +338,58 @@ class Session:
 
     def _log(self, kind: Kind, body: dict[str, Any], method: str) -> None:
         """Write a record whose body contains a `result`."""
-        self._write(kind, body, self._encode_result(body), method)
+        body["result"], extended = self._backend.encode(body["result"], "result")
+        self._write(kind, body, extended, method)
 
-    def _encode_result(self, body: dict[str, Any]) -> bool:
-        """Encode the `result` of a body; return whether it contains extended values."""
-        result = body["result"]
-        if type(result) is dict and is_plain(result):
+    def _log_plain(self, kind: Kind, lead: bytes, result: Any, method: str) -> bool:
+        """Write a record without building it, if store and result allow it.
+
+        Args:
+            kind: the kind of the record.
+            lead: the JSON of the members of its body before the `result`.
+            result: the metrics.
+            method: the method that the user called.
+
+        Returns:
+            Whether the record was written.
+        """
+        text = plain_json(result) if self._accepts_json and type(result) is dict else None
+        if text is None:
             return False
-        body["result"], extended = self._backend.encode(result, "result")
-        return extended
+        if self._ended or self._dirty is not None:
+            self._prepare_to_write(method)
+        if kind not in self._heads:
+            self._heads[kind] = self._writer.head(kind, **self._fields)
+        body = b'{%b,"result":%b}' % (lead, text)
+        self._append([self._writer.text(self._heads[kind], body)])
+        return True
 
     def _write(self, kind: Kind, body: dict[str, Any], extended: bool, method: str) -> None:
+        self._prepare_to_write(method)
+        self._append([self._record(kind, body, extended)])
+
+    def _prepare_to_write(self, method: str) -> None:
         if self._ended:
             self._check_open(method)
         if self._dirty is not None:
             self._note_dirty(0.0)
-        self._append([self._record(kind, body, extended)])
 
     def _record(
         self, kind: Kind, body: dict[str, Any], extended: bool, time: str | None = None
     ) -> Record:
-        record: Record = {
-            "kind": kind,
-            "v": FORMAT_VERSION,
-            "experiment": self._experiment_id,
-            "model": self._model_id,
-            "session": self.id,
-            "writer": self._writer,
-            "n": next(self._numbers),
-            "time": time or utc_now(),
-            "body": body,
-        }
+        record = self._writer.record(kind, body, time, **self._fields)
         if extended:
             record["extended"] = True
         return record
+
+    @property
+    def _fields(self) -> dict[str, str]:
+        """The ids of the experiment, model and session, as in all records of the session."""
+        return {
+            "experiment": self._experiment_id,
+            "model": self._model_id,
+            "session": self.id,
+        }
 
     def _check_open(self, method: str) -> None:
         if self._ended:
@@ -513,7 +534,7 @@ class Session:
     def _start_again(self) -> Record:
         """Return the start for a replacement file in which the session continues."""
         again = self._started.copy()
-        again["n"] = next(self._numbers)
+        again["n"] = self._writer.next_number()
         continued_from = {"session": self.id, "records": again["n"] - 1}
         meta = {**again["body"]["meta"], "continued_from": continued_from}
         again["body"] = {**again["body"], "meta": meta}

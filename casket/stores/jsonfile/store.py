@@ -17,6 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
+import orjson
+
 from casket.errors import (
     CasketError,
     CasketWarning,
@@ -63,6 +65,9 @@ class JsonStore:
         options: how to open it.
     """
 
+    accepts_json = True
+    """Whether a record that is no head may be appended as its JSON text."""
+
     def __init__(self, path: Path | str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._path = path
         self._writing = options.writing
@@ -100,7 +105,7 @@ class JsonStore:
             self._begin()
             try:
                 now = time.monotonic()
-                is_end = records[-1]["kind"] == "end"
+                is_end = type(records[-1]) is dict and records[-1]["kind"] == "end"
                 is_due = now - self._looked >= LOOK_INTERVAL or is_end
                 if is_due or claim is not None or self._always_looks:
                     file, last = self._append_looking(records, claim, now)
@@ -279,6 +284,7 @@ class JsonStore:
 
     def _write_all(self, file: FilePort, records: Sequence[Record]) -> int:
         """Write records, and before them what this handle has to repeat in another file."""
+        records = [orjson.loads(one) if type(one) is bytes else one for one in records]
         doubtful, self._doubtful = self._doubtful, []
         self._is_other = False
         try:
