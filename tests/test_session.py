@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 import casket
@@ -49,6 +50,58 @@ def test_what_is_logged_reads_back_in_order(model):
     assert seen.results() == [{"auc": 0.5}]
     assert seen.indexes == ["test"]
     assert seen.status == "completed"
+
+
+METRICS = [
+    {"loss": 0.3, "acc": 1e-300},
+    {"loss": 1e308, "acc": 1e308},
+    {"loss": float("nan")},
+    {"loss": 1.0, "gap": float("-inf")},
+    {"loss": 0.5, "seen": 2**63 - 1, "name": "größer", "flag": True, "missing": None},
+    {"count": 2**63, "less": -(2.0**63)},
+    {"$loss": 0.3},
+    {"price": "$3"},
+    {"ß": 0.5, "": 1},
+    {"loss": np.float64(0.1), "acc": np.float32(0.1), "n": np.int64(3)},
+    {"nested": {"a": [1.5, None]}},
+    {},
+]
+
+
+def test_a_json_file_holds_the_bytes_that_a_store_of_records_is_given(tmp_path):
+    texts = {}
+    for name in ("runs.json", "runs.sqlite"):
+        with E.use(tmp_path / name, exp_id="e").model("m").session() as session:
+            for number, metrics in enumerate(METRICS):
+                session.add_epoch(number, metrics)
+                session.add_epoch(number, metrics, timestamp=False)
+                session.add_batch(number, metrics)
+                session.add_batch(number, metrics, epoch=3)
+                session.add_result(metrics, index_by="test")
+            records = list(session._backend.store.records(kinds={"epoch", "batch", "result"}))
+            ids = (session.id, session._writer.id)
+        for _, record in records:
+            assert (record["session"], record["writer"]) == ids
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record["time"])
+            record |= {"session": "s", "writer": "w", "time": "t", "n": 0}
+        texts[name] = [orjson.dumps(record) for _, record in records]
+    assert texts["runs.json"] == texts["runs.sqlite"]
+    assert len(texts["runs.json"]) == 5 * len(METRICS)
+    for line in (tmp_path / "runs.json").read_bytes().splitlines()[1:-1]:
+        text = line.rstrip(b",").split(b":", 1)[1].strip()
+        assert orjson.dumps(orjson.loads(text)) == text
+
+
+def test_two_sessions_that_take_turns_lose_nothing(tmp_path):
+    one, other = (E.use(tmp_path / "runs.json", exp_id="e").model(name) for name in "ab")
+    with one.session() as first, other.session() as second:
+        for number in range(50):
+            first.add_epoch(number, {"loss": 0.5})
+            second.add_epoch(number, {"loss": 0.25})
+            second.add_epoch(-number, {"loss": 0.25})
+    document = json.loads((tmp_path / "runs.json").read_text())["_default"]
+    assert [int(number) for number in document] == list(range(1, len(document) + 1))
+    assert [len(s.epochs) for s in casket.open(tmp_path / "runs.json").sessions()] == [50, 100]
 
 
 def test_an_epoch_logged_again_is_kept_and_the_latest_is_offered(model):

@@ -70,7 +70,7 @@ class Writer:
     def after_fork(self) -> None:
         """Assign a new identity."""
         self.id = new_id()
-        self._numbers = count(1)
+        self.numbers = count(1)
 
     def record(
         self, kind: Kind, body: dict[str, Any], time: str | None = None, **fields: Any
@@ -88,35 +88,22 @@ class Writer:
             "v": FORMAT_VERSION,
             **fields,
             "writer": self.id,
-            "n": next(self._numbers),
+            "n": next(self.numbers),
             "time": time or utc_now(),
             "body": body,
         }
         made: Record = record
         return made
 
-    def next_number(self) -> int:
-        """Return a number for a record that is made otherwise."""
-        return next(self._numbers)
-
     def head(self, kind: Kind, **fields: Any) -> bytes:
-        """Return the part that the JSON texts of all records of `kind` have in common."""
+        """Return the beginning of the JSON of records, up to their number."""
         common = {"kind": kind, "v": FORMAT_VERSION, **fields, "writer": self.id}
         return orjson.dumps(common)[:-1] + b',"n":'
 
     def text(self, head: bytes, body: bytes) -> bytes:
-        """Return the JSON text of the record that `record` would create.
-
-        Args:
-            head: the return value of `head`.
-            body: the JSON text of the body.
-        """
-        return b'%b%d,"time":"%b","body":%b}' % (
-            head,
-            next(self._numbers),
-            _utc(time.time()),
-            body,
-        )
+        """Return the JSON of the record that `record` would create, given `head` and a body."""
+        now = _utc(time.time())
+        return b'%b%d,"time":"%b","body":%b}' % (head, next(self.numbers), now, body)
 
 
 def order_of(record: Record, began: str | None = None) -> tuple[str, str, int]:
@@ -174,7 +161,7 @@ _second: tuple[int, bytes] = (0, b"")
 
 def utc_now() -> str:
     """Return the current time in UTC, in ISO 8601 format with microseconds."""
-    return _utc(time.time()).decode()
+    return utc(time.time())
 
 
 def utc(moment: float) -> str:

@@ -43,11 +43,7 @@ LoadArray = Callable[[dict[str, Any]], Any]
 
 
 def plain_json(result: dict[str, Any]) -> bytes | None:
-    """Return the JSON of a dict that is flat and needs no `Encoder`, as nearly every epoch.
-
-    Returns:
-        The JSON, or None if the dict has to be encoded.
-    """
+    """Return a flat dict as JSON if it needs no `Encoder`, as in nearly every epoch, else None."""
     values = result.values()
     if set(map(type, values)) == _FLOATS:
         total = sum(values)
@@ -66,9 +62,7 @@ def _is_plain(value: Any) -> bool:
     kind = type(value)
     if kind is float:
         return math.isfinite(value)
-    if kind is int:
-        return _INT_MIN <= value <= _INT_MAX
-    return kind in _PLAIN
+    return _INT_MIN <= value <= _INT_MAX if kind is int else kind in _PLAIN
 
 
 class Encoder:

@@ -10,6 +10,8 @@ from itertools import chain, count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
+import orjson
+
 from casket.errors import (
     CasketError,
     CasketWarning,
@@ -140,7 +142,7 @@ class Session:
         self.id = new_id()
         self._backend = model.backend
         self._append = model.backend.store.append
-        self._accepts_json = getattr(model.backend.store, "accepts_json", False)
+        self._append_json = getattr(model.backend.store, "append_json", None)
         self._writer = Writer()
         self._model = model
         self._experiment_id, self._model_id = model.experiment_id, model.id
@@ -222,13 +224,8 @@ class Session:
             UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
-        number = _number(epoch_num, "epoch_num")
-        if timestamp and self._log_plain("epoch", b'"epoch_num":%d' % number, result, "add_epoch"):
-            return
-        body = {"epoch_num": number, "result": result}
-        if not timestamp:
-            body["timestamp"] = False
-        self._log("epoch", body, "add_epoch")
+        lead = {"epoch_num": _number(epoch_num, "epoch_num")}
+        self._log("epoch", lead, result, timestamp, "add_epoch")
 
     def add_batch(
         self,
@@ -249,10 +246,7 @@ class Session:
             UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
-        body = _batch_body(batch_num, result, epoch)
-        if not timestamp:
-            body["timestamp"] = False
-        self._log("batch", body, "add_batch")
+        self._log("batch", _batch_lead(batch_num, epoch), result, timestamp, "add_batch")
 
     def add_batches(self, batches: Iterable[Batch]) -> None:
         """Log several batches in a single write, at little more than the cost of a single batch.
@@ -267,8 +261,8 @@ class Session:
         self._check_open("add_batches")
         records = []
         for batch_num, result, epoch, timestamp in batches:
-            body = _batch_body(batch_num, result, epoch)
-            body["result"], extended = self._backend.encode(result, "result")
+            encoded, extended = self._backend.encode(result, "result")
+            body = {**_batch_lead(batch_num, epoch), "result": encoded}
             records.append(self._record("batch", body, extended, utc(timestamp)))
         if records:
             self._append(records)
@@ -284,7 +278,7 @@ class Session:
             UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
-        self._log("result", {"index": checked_index(index_by), "result": result}, "add_result")
+        self._log("result", {"index": checked_index(index_by)}, result, True, "add_result")
 
     def add_meta(self, meta: Mapping[str, Any]) -> None:
         """Add information about the run, such as `{"gpu": "A100"}`.
@@ -336,33 +330,22 @@ class Session:
         self._ended = True
         self._backend.forget(self._owner)
 
-    def _log(self, kind: Kind, body: dict[str, Any], method: str) -> None:
-        """Write a record whose body contains a `result`."""
-        body["result"], extended = self._backend.encode(body["result"], "result")
-        self._write(kind, body, extended, method)
-
-    def _log_plain(self, kind: Kind, lead: bytes, result: Any, method: str) -> bool:
-        """Write a record without building it, if store and result allow it.
-
-        Args:
-            kind: the kind of the record.
-            lead: the JSON of the members of its body before the `result`.
-            result: the metrics.
-            method: the method that the user called.
-
-        Returns:
-            Whether the record was written.
-        """
-        text = plain_json(result) if self._accepts_json and type(result) is dict else None
-        if text is None:
-            return False
-        if self._ended or self._dirty is not None:
-            self._prepare_to_write(method)
-        if kind not in self._heads:
-            self._heads[kind] = self._writer.head(kind, **self._fields)
-        body = b'{%b,"result":%b}' % (lead, text)
-        self._append([self._writer.text(self._heads[kind], body)])
-        return True
+    def _log(
+        self, kind: Kind, lead: dict[str, Any], result: Any, timestamp: bool, method: str
+    ) -> None:
+        """Write a record whose body contains the members of `lead` and a `result`."""
+        text = plain_json(result) if type(result) is dict else None
+        if text is not None and timestamp and self._append_json is not None:
+            if self._ended or self._dirty is not None:
+                self._prepare_to_write(method)
+            if kind not in self._heads:
+                self._heads[kind] = self._writer.head(kind, **self._fields)
+            body = b'%b,"result":%b}' % (orjson.dumps(lead)[:-1], text)
+            self._append_json(self._writer.text(self._heads[kind], body))
+            return
+        encoded, extended = (result, False) if text else self._backend.encode(result, "result")
+        shown = {} if timestamp else {"timestamp": False}
+        self._write(kind, {**lead, "result": encoded, **shown}, extended, method)
 
     def _write(self, kind: Kind, body: dict[str, Any], extended: bool, method: str) -> None:
         self._prepare_to_write(method)
@@ -385,11 +368,7 @@ class Session:
     @property
     def _fields(self) -> dict[str, str]:
         """The ids of the experiment, model and session, as in all records of the session."""
-        return {
-            "experiment": self._experiment_id,
-            "model": self._model_id,
-            "session": self.id,
-        }
+        return {"experiment": self._experiment_id, "model": self._model_id, "session": self.id}
 
     def _check_open(self, method: str) -> None:
         if self._ended:
@@ -534,7 +513,7 @@ class Session:
     def _start_again(self) -> Record:
         """Return the start for a replacement file in which the session continues."""
         again = self._started.copy()
-        again["n"] = self._writer.next_number()
+        again["n"] = next(self._writer.numbers)
         continued_from = {"session": self.id, "records": again["n"] - 1}
         meta = {**again["body"]["meta"], "continued_from": continued_from}
         again["body"] = {**again["body"], "meta": meta}
@@ -574,11 +553,10 @@ def checked_index(index_by: Any) -> Any:
     return index
 
 
-def _batch_body(batch_num: int, result: Mapping[str, Any], epoch: int | None) -> dict[str, Any]:
+def _batch_lead(batch_num: int, epoch: int | None) -> dict[str, Any]:
     return {
         "batch_num": _number(batch_num, "batch_num"),
         "epoch": None if epoch is None else _number(epoch, "epoch"),
-        "result": result,
     }
 
 

@@ -65,35 +65,40 @@ def medians(calls: list[Callable[[int], object]], rounds: int = 41) -> list[floa
     return [statistics.median(column) for column in zip(*costs, strict=True)]
 
 
-def an_epoch() -> Record:
+TWENTY = {f"metric_{i}": 0.123456 + i / 7 for i in range(20)}
+
+
+def an_epoch(metrics: dict[str, float]) -> Record:
     """Return a record as `add_epoch` writes it."""
     owner = {"experiment": "bench", "model": "m", "session": "0123456789abcdef"}
-    return Writer().record("epoch", {"epoch_num": 1000, "result": METRICS}, **owner)
+    return Writer().record("epoch", {"epoch_num": 1000, "result": metrics}, **owner)
 
 
 def writing(folder: Path) -> list[Figure]:
-    """One `add_epoch` of four metrics against the floor of each store."""
+    """One `add_epoch` of four and of twenty metrics against the floor of each store."""
     fd = os.open(folder / "floor", os.O_CREAT | os.O_RDWR)
-    record = an_epoch()
     database = sqlite3.connect(folder / "floor.sqlite", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, record TEXT NOT NULL)")
     insert = "INSERT INTO records (record) VALUES (?)"
-    floors: dict[str, Callable[[int], object]] = {
-        "json": lambda _: os.write(fd, orjson.dumps(record)),
-        "sqlite": lambda _: database.execute(insert, (orjson.dumps(record).decode(),)),
+    floors: dict[str, Callable[[Record], object]] = {
+        "json": lambda record: os.write(fd, orjson.dumps(record)),
+        "sqlite": lambda record: database.execute(insert, (orjson.dumps(record).decode(),)),
     }
-    figures = []
-    for store, limit in (("json", 6.0), ("sqlite", 1.5)):
+
+    def figure(store: str, metrics: dict[str, float], limit: float) -> Figure:
+        record, write = an_epoch(metrics), floors[store]
         model = Experiment.use(folder / f"writing.{store}", exp_id="bench").model("m")
-        with model.session() as session:
-            floor, cost = medians([floors[store], lambda i: session.add_epoch(i, METRICS)])
+        with model.session(repeat=True) as session:
+            floor, cost = medians(
+                [lambda _: write(record), lambda i: session.add_epoch(i, metrics)]
+            )
+        name = f"add_epoch of {len(metrics)}, {store}, times the floor"
         detail = f"{cost:.1f} µs, floor {floor:.1f} µs"
-        figures.append(
-            Figure(f"add_epoch, {store}, times the floor", cost / floor, limit, "x", detail)
-        )
-    return figures
+        return Figure(name, cost / floor, limit, "x", detail)
+
+    return [figure("json", METRICS, 5), figure("json", TWENTY, 4), figure("sqlite", METRICS, 1.5)]
 
 
 class Nowhere:

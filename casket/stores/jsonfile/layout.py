@@ -83,12 +83,7 @@ def more_after(document: dict[str, Any]) -> int:
 
 
 def line(number: int, document: Any) -> bytes:
-    """Return the line of a document, or of the JSON of a record that is no head.
-
-    The line has no separators.
-    """
-    if type(document) is bytes:
-        return b'"%d": %b' % (number, document)
+    """Return the line of a document, without separators."""
     is_head = document.get("kind") not in _MANY or "claim" in document
     return b'"%d":%b%b' % (number, MARK if is_head else b" ", orjson.dumps(document))
 

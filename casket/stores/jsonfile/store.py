@@ -65,9 +65,6 @@ class JsonStore:
         options: how to open it.
     """
 
-    accepts_json = True
-    """Whether a record that is no head may be appended as its JSON text."""
-
     def __init__(self, path: Path | str, options: base.StoreOptions = base.DEFAULTS) -> None:
         self._path = path
         self._writing = options.writing
@@ -105,17 +102,14 @@ class JsonStore:
             self._begin()
             try:
                 now = time.monotonic()
-                is_end = type(records[-1]) is dict and records[-1]["kind"] == "end"
+                is_end = records[-1]["kind"] == "end"
                 is_due = now - self._looked >= LOOK_INTERVAL or is_end
                 if is_due or claim is not None or self._always_looks:
                     file, last = self._append_looking(records, claim, now)
                 else:
                     file = self._catch_up(self._lock())
                     last = self._write(file, records)
-                try:
-                    file.unlock()
-                except OSError as error:
-                    self._close_instead(file, error)
+                self._unlock(file)
                 if now - self._synced >= base.SYNC_INTERVAL or self._always_sync or is_end:
                     self._synced = now
                     self._sync(file)
@@ -126,6 +120,29 @@ class JsonStore:
                 raise failure from failure.__cause__
             finally:
                 self._is_busy = False
+
+    def append_json(self, text: bytes, /) -> int:
+        """Append a record that is no head, given as JSON: `append` without its rarer steps."""
+        with self._mutex:
+            file, now = self._file, time.monotonic()
+            is_due = now - self._looked >= LOOK_INTERVAL or now - self._synced >= base.SYNC_INTERVAL
+            is_rare = self._is_busy or self._is_other or self._always_looks or self._always_sync
+            if file is None or is_due or is_rare:
+                return self.append([orjson.loads(text)])
+            self._is_busy = True
+            try:
+                file.lock()
+                is_last = self._stop > self._start and self._is_at_end(file)
+                if is_last:
+                    lines = layout.NEXT, self._last + 1, text, layout.TAIL
+                    self._put(file, self._stop, b'%b"%d": %b%b' % lines, self._last + 1)
+                self._unlock(file)
+            except BaseException as error:  # noqa: BLE001 - raised again, without the lock
+                failure = self._released(error, "nothing was written")
+                raise failure from failure.__cause__
+            finally:
+                self._is_busy = False
+            return self._last if is_last else self.append([orjson.loads(text)])
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         filters = base.Filters(**chosen)
@@ -220,12 +237,15 @@ class JsonStore:
             self._doubtful.clear()
         return is_current
 
-    def _close_instead(self, file: FilePort, error: OSError) -> None:
-        """Close a file that was written to and cannot be unlocked: then it surely has no lock."""
-        if isinstance(error, StoreUnavailable):
-            raise error  # from a remote lock: what was written may not count
-        self._sync(file)
-        self._reopen()
+    def _unlock(self, file: FilePort) -> None:
+        """Unlock a file that was written to, or close it: then it surely has no lock."""
+        try:
+            file.unlock()
+        except StoreUnavailable:
+            raise  # from a remote lock: what was written may not count
+        except OSError:
+            self._sync(file)
+            self._reopen()
 
     def _sync(self, file: FilePort) -> None:
         """Sync what was written; if that fails, it is there all the same."""
@@ -284,7 +304,6 @@ class JsonStore:
 
     def _write_all(self, file: FilePort, records: Sequence[Record]) -> int:
         """Write records, and before them what this handle has to repeat in another file."""
-        records = [orjson.loads(one) if type(one) is bytes else one for one in records]
         doubtful, self._doubtful = self._doubtful, []
         self._is_other = False
         try:
@@ -346,8 +365,7 @@ class JsonStore:
         Returns:
             The file to append to: another one, locked, if this one had to be replaced.
         """
-        end = self._end
-        if end and file.read_at(self._stop + TAIL_LENGTH - len(end), len(end) + 1) == end:
+        if self._is_at_end(file):
             return file
         if not file.is_current():
             file.unlock()
@@ -356,6 +374,12 @@ class JsonStore:
         file = self._learned(file, verified)
         self._is_other = self._is_other or not self._has_what_was_left(file)
         return file
+
+    def _is_at_end(self, file: FilePort) -> bool:
+        """Return whether the file ends as this handle left it."""
+        end = self._end
+        at = self._stop + TAIL_LENGTH - len(end)
+        return bool(end) and file.read_at(at, len(end) + 1) == end
 
     def _has_what_was_left(self, file: FilePort) -> bool:
         """Tell whether the last record this handle knows is there, with its number."""
@@ -412,6 +436,10 @@ class JsonStore:
         else:
             at = 0
             data = layout.HEAD + layout.FIRST + lines + layout.TAIL
+        return self._put(file, at, data, last + len(records))
+
+    def _put(self, file: FilePort, at: int, data: bytes, last: int) -> int:
+        """Write lines and the end of the document; return the number of the last line."""
         try:
             file.write_at(at, data)
         except OSError:
@@ -420,7 +448,7 @@ class JsonStore:
         if not self._end:
             self._start = len(layout.HEAD)
         self._stop = at + len(data) - TAIL_LENGTH
-        self._last = last = last + len(records)
+        self._last = last
         self._end = data[-CHECKED - TAIL_LENGTH :]
         self._left = left = at, data, last
         self._doubtful.append(left)
