@@ -28,6 +28,7 @@ HOMES = {
     "blitzdb": {"casket.stores.blitz"},
     "tinydb": {"casket.writing.tinydb", "casket.sftp_storage"},
     "starlette": {
+        "casket.dashboard.http.downloads",
         "casket.dashboard.http.middleware",
         "casket.dashboard.http.responses",
         "casket.dashboard.http.routes",

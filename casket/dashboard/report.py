@@ -15,7 +15,7 @@ from casket.dashboard import page
 from casket.dashboard.answers import contents, curves, details, heatmap, overview
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
-from casket.errors import NotFound
+from casket.dashboard.answers.stored import open_stored
 from casket.format.artifacts import Artifact
 from casket.reading.metrics import facts_of
 from casket.reading.summary import facts
@@ -119,13 +119,14 @@ def _artifact(one: Artifact) -> dict[str, Any]:
     """Return the description of an artifact; only images are embedded in the report."""
     named = {"name": one.name, "size": one.size, "media_type": one.media_type}
     try:
-        path = one.path
-        media_type = contents.image_type_of(path)
-        if media_type is None or path.stat().st_size > LARGEST_IMAGE:
-            return named
-        encoded = base64.b64encode(path.read_bytes()).decode()
-    except (NotFound, OSError):
+        with open_stored(one.folder.path, one.file) as file:
+            content = file.read(LARGEST_IMAGE + 1)
+    except OSError:
         return named  # the record exists, but its file is missing
+    media_type = contents.image_type(content[:12])
+    if media_type is None or len(content) > LARGEST_IMAGE:
+        return named
+    encoded = base64.b64encode(content).decode()
     return {**named, "image": f"data:{media_type};base64,{encoded}"}
 
 

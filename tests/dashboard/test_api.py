@@ -243,6 +243,48 @@ def test_batches_have_curves_of_their_own(log):
     assert curve["xs"] == [0, 1, 2]
 
 
+EPOCHS, BATCHES = 3, 4
+
+
+def add_batches(session, order):
+    for epoch, batch in order:
+        session.add_batch(batch, {"a": 10 * epoch + batch}, epoch=epoch)
+
+
+@pytest.mark.parametrize("x", ["number", "time", "wall"])
+@pytest.mark.parametrize("order", ["as trained", "epoch 2 first", "last batch twice"])
+def test_batches_numbered_anew_in_each_epoch_are_drawn_in_their_order(order, x, log):
+    pairs = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
+    logged = {
+        "as trained": pairs,
+        "epoch 2 first": pairs[8:] + pairs[:8],
+        "last batch twice": [*pairs, pairs[-1]],
+    }[order]
+    client = log(lambda session: add_batches(session, logged))
+    (curve,) = curves(client, ["a"], kind="batch", x=x)
+    expected = [10 * epoch + batch for epoch, batch in pairs]
+    if x == "number":
+        assert curve["xs"] == list(range(1, len(pairs) + 1))
+    elif order == "epoch 2 first":
+        expected = expected[8:] + expected[:8]
+    assert curve["y"] == expected
+    assert curve["xs"] == sorted(curve["xs"])
+
+
+def test_batches_that_begin_anew_come_as_a_whole_to_who_has_the_first_epoch(ask, tmp_path):
+    path = tmp_path / "runs.json"
+    session = new_model(path).session({"seed": 0})
+    add_batches(session, [(0, 0), (0, 1)])
+    client = ask(path)
+    (first,) = curves(client, ["a"], kind="batch")
+    assert first["xs"] == [0, 1]
+    add_batches(session, [(1, 0), (1, 1)])
+    wait_for(lambda: rows(client)[0]["counts"]["batch"] == 4)
+    (whole,) = curves(client, ["a"], kind="batch", since={first["session"]: 2})
+    assert (whole["xs"], whole["y"], "continues" in whole) == ([1, 2, 3, 4], [0, 1, 10, 11], False)
+    session.end()
+
+
 def test_only_what_is_new_comes_to_who_says_what_it_has(ask, tmp_path):
     path = tmp_path / "runs.json"
     session = new_model(path).session({"seed": 0})

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -381,6 +382,43 @@ def resident():
     """Return the memory of this process in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("other", ["link", "link in the folder", "pipe", "folder"])
+def test_what_is_no_stored_file_is_neither_sent_nor_shown(other, ask, run_command, tmp_path):
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (64, 64), "red").save(secret)
+    np.save(tmp_path / "secret.npy", np.full((16, 16), 7.5))
+    path = tmp_path / "runs.json"
+    with new_model(path).session({"a": 1}) as session:
+        session.add_artifact("a.png", b"an image")
+        session.add_epoch(1, {"array": np.zeros((40, 40))})
+        session.add_result({"array": np.zeros((40, 40))}, index_by="x")
+    for file in (tmp_path / "runs.json.files").iterdir():
+        target = secret.with_suffix(file.suffix)
+        file.unlink()
+        if other == "link":
+            file.symlink_to(target)
+        elif other == "link in the folder":
+            inner = file.with_name(target.name)
+            target.rename(inner)
+            file.symlink_to(inner.name)
+        elif other == "pipe":
+            os.mkfifo(file)
+        else:
+            file.mkdir()
+    client = ask(path)
+    details = client.get(f"/api/session/{only_key(client)}").json()
+    (artifact,) = details["artifacts"]
+    assert "image" not in artifact
+    for kind in ("artifact", "image"):
+        response = client.get(artifact["href"].replace("/artifact/", f"/{kind}/"))
+        assert response.status_code == 404
+        assert "put the stored file there again" in response.json()["error"]
+    assert "7.5" not in json.dumps(details)
+    report = tmp_path / "report.html"
+    run_command("export", path, "-o", report)
+    assert "image/png;base64" not in report.read_text()
 
 
 def test_an_artifact_whose_file_is_gone_is_named(ask, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import os
 import re
 import struct
 import zlib
@@ -15,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from casket.errors import NotFound
-from casket.format.artifacts import ArtifactFolder
+from casket.dashboard.answers.stored import open_stored
+from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.reading.summary import as_json
 
 LONGEST_TEXT = 500
@@ -95,12 +96,10 @@ def image_type(head: bytes) -> str | None:
     return None
 
 
-def image_type_of(path: Path) -> str | None:
-    """Return the media type of an image file; None if it is missing or not an image."""
+def image_type_of(artifact: Artifact) -> str | None:
+    """Return the media type of an image artifact; None if it is missing or not an image."""
     try:
-        if not path.is_file():
-            return None  # opening a pipe would block until a process writes to it
-        with path.open("rb") as file:
+        with open_stored(artifact.folder.path, artifact.file) as file:
             return image_type(file.read(12))
     except OSError:
         return None
@@ -281,10 +280,11 @@ def _loaded(array: ArrayInFile) -> Any:
     try:
         import numpy as np
 
-        if not array.path.is_file() or array.path.stat().st_size > LARGEST_ARRAY:
-            return None
-        return np.load(array.path, allow_pickle=False)
-    except (ImportError, OSError, EOFError, ValueError, NotFound):
+        with open_stored(array.path.parent, array.path.name) as file:
+            if os.fstat(file.fileno()).st_size > LARGEST_ARRAY:
+                return None
+            return np.load(file, allow_pickle=False)
+    except (ImportError, OSError, EOFError, ValueError):
         return None
 
 

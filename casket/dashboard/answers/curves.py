@@ -126,7 +126,7 @@ def _of_session(key: str, session: SessionView, request: CurvesRequest) -> Itera
         return
     order = _Order(session, logged, request)
     start = request.since.get(key, 0)
-    continues = 0 < start <= order.seen and order.is_plain
+    continues = 0 < start <= order.seen and order.is_plain and not order.is_renumbered
     first = start if continues else 0
     for metric in metrics:
         ys, left_out = _cleaned(order.arranged(logged.values(metric)[: order.seen]))
@@ -149,6 +149,7 @@ class _Order:
     Attributes:
         seen: the number of records.
         is_plain: whether the records are in logging order and no number is repeated.
+        is_renumbered: whether batches are counted on over the epochs.
         xs: the position of each record.
     """
 
@@ -156,7 +157,9 @@ class _Order:
         self.seen = len(logged)
         self._logged = logged
         self._started = session.started.timestamp()
-        numbers = logged.numbers[NUMBERS[request.kind][0]][: self.seen]
+        stored = logged.numbers[NUMBERS[request.kind][0]][: self.seen]
+        numbers = stored if request.kind == "epoch" else _over_epochs(stored, logged)
+        self.is_renumbered = numbers is not stored
         places: Sequence[float] = numbers
         if request.x != "number":
             places = self._seconds(self._started if request.x == "time" else 0)
@@ -187,11 +190,26 @@ class _Order:
         ]
 
 
+def _over_epochs(numbers: Sequence[Any], logged: MetricLog) -> Sequence[Any]:
+    """Return the numbers of batches, counted on over the epochs if each numbers them anew."""
+    if _is_rising(numbers) or not _are_numbers(numbers):
+        return numbers
+    epochs = [-1 if epoch is None else epoch for epoch in logged.numbers["epoch"][: len(numbers)]]
+    pairs = list(zip(epochs, numbers, strict=True))
+    if all(map(lt, pairs, islice(pairs, 1, None))):
+        return array("q", range(1, len(pairs) + 1))
+    places = {pair: place for place, pair in enumerate(sorted(set(pairs)), 1)}
+    is_anew = len(places) > len(set(numbers))
+    return [places[pair] for pair in pairs] if is_anew else numbers
+
+
 def _is_rising(numbers: Sequence[Any]) -> bool:
-    is_whole = isinstance(numbers, array) and numbers.typecode == "q"
-    if not is_whole and not {int, float}.issuperset(map(type, numbers)):
-        return False
-    return all(map(lt, numbers, islice(numbers, 1, None)))
+    return _are_numbers(numbers) and all(map(lt, numbers, islice(numbers, 1, None)))
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    is_whole = isinstance(values, array) and values.typecode == "q"
+    return is_whole or {int, float}.issuperset(map(type, values))
 
 
 def _is_sorted(places: Sequence[float]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -98,8 +99,8 @@ def artifact(session: SessionView, position: str) -> Artifact:
 
 
 def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
-    path = one.folder.path / one.file
-    image = contents.image_type_of(path)
+    path = one.folder.path / Path(one.file).name
+    image = contents.image_type_of(one)
     return {
         "name": one.name,
         "path": str(path),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import quote
+
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
 
 from casket.dashboard.answers import contents
 from casket.dashboard.answers.requests import RequestError
+from casket.dashboard.answers.stored import open_stored
+from casket.dashboard.http.access import NOTHING_RUNS
 from casket.format.artifacts import Artifact
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
@@ -18,6 +25,7 @@ _RESERVED = re.compile(
 """Characters that are invalid in file names on some system or that disguise the suffix."""
 
 LONGEST_NAME = 150
+OPEN_FILES = Path("/dev/fd")
 LONGEST_SUFFIX = 20
 """Maximum bytes of a suffix that is preserved."""
 
@@ -40,14 +48,40 @@ def _cut(name: str) -> str:
     return (stem + suffix).decode(errors="ignore")
 
 
-def image_type(artifact: Artifact) -> str:
-    """Return the media type of an image artifact by its first bytes.
+def download(artifact: Artifact) -> Response:
+    """Return a response that makes a browser save an artifact.
 
     Raises:
-        RequestError: it is not a supported image.
+        NotFound: its file does not exist.
     """
-    media_type = contents.image_type_of(artifact.path)
+    file = open_stored(artifact.folder.path, artifact.file)
+    return _response(file, "application/octet-stream", headers(artifact.name))
+
+
+def image(artifact: Artifact) -> Response:
+    """Return a response that shows an image artifact.
+
+    Raises:
+        NotFound: its file does not exist.
+        RequestError: by its first bytes it is not a supported image.
+    """
+    file = open_stored(artifact.folder.path, artifact.file)
+    media_type = contents.image_type(file.read(12))
     if media_type is None:
+        file.close()
         kinds = ", ".join(contents.IMAGES)
         raise RequestError(f"{artifact.name!r} is no image that is shown ({kinds})", "image", 404)
-    return media_type
+    file.seek(0)
+    return _response(file, media_type, {})
+
+
+def _response(file: BinaryIO, media_type: str, extra: dict[str, str]) -> Response:
+    # The open file is sent: meanwhile, its path might be replaced by a link.
+    path = f"/dev/fd/{file.fileno()}" if OPEN_FILES.is_dir() else file.name
+    return FileResponse(
+        path,
+        media_type=media_type,
+        headers={"Content-Security-Policy": NOTHING_RUNS, **extra},
+        stat_result=os.fstat(file.fileno()),
+        background=BackgroundTask(file.close),
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from casket import __version__
@@ -29,7 +29,6 @@ from casket.dashboard.answers.requests import (
     choice,
 )
 from casket.dashboard.http import downloads
-from casket.dashboard.http.access import NOTHING_RUNS
 from casket.dashboard.http.responses import asset_response, csv_response, json_response
 from casket.dashboard.live.board import PUBLISHING_INTERVAL, Board, Changes
 from casket.errors import NotFound
@@ -153,20 +152,11 @@ class Routes:
 
     def artifact(self, request: Request) -> Response:
         """Send an artifact as a download."""
-        artifact = self._artifact(request)
-        headers = {
-            **downloads.headers(artifact.name),
-            "Content-Security-Policy": NOTHING_RUNS,
-        }
-        return FileResponse(artifact.path, media_type="application/octet-stream", headers=headers)
+        return downloads.download(self._artifact(request))
 
     def image(self, request: Request) -> Response:
         """Send an image artifact for display."""
-        artifact = self._artifact(request)
-        headers = {"Content-Security-Policy": NOTHING_RUNS}
-        return FileResponse(
-            artifact.path, media_type=downloads.image_type(artifact), headers=headers
-        )
+        return downloads.image(self._artifact(request))
 
     def _artifact(self, request: Request) -> Artifact:
         with self._board.session_of(request.path_params["key"]) as (_, session):
