@@ -26,6 +26,7 @@ from typing import Any
 
 from casket.errors import BadLocation, NotACasketFile, NotFound
 from casket.format.records import Record
+from casket.imports.owners import describe
 from casket.imports.report import Problem, Report
 from casket.imports.runs import Known, Names, Translator
 from casket.maintenance.merging import FileCarrier, add_missing
@@ -118,7 +119,7 @@ def _recognize(path: Path, kinds: list[str]) -> list[str]:
         matching = [CASKET]
     if not matching:
         raise BadLocation(
-            f"{path}: it holds no runs of {' or '.join(kinds)}. "
+            f"{path} holds no runs of {' or '.join(kinds)}; it is {describe(path)}. "
             "Give the file or folder that the tracker itself has written"
         )
     return matching

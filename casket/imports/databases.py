@@ -38,11 +38,11 @@ class Database:
         """Return the column names of a table; an empty set if it does not exist."""
         return {row["name"] for row in self.rows(f"pragma_table_info('{table}')")}
 
-    def count(self, table: str) -> int:
+    def count(self, table: str, rest: str = "") -> int:
         """Return the number of rows in a table; 0 if it does not exist."""
         if not self.columns(table):
             return 0
-        return sum(row["n"] for row in self.rows(f"(SELECT count(*) AS n FROM {table})"))  # noqa: S608 - constants only
+        return sum(row["n"] for row in self.rows(f"(SELECT count(*) AS n FROM {table} {rest})"))  # noqa: S608 - constants only
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """MLflow's tracking store: a SQLite database (`mlflow.db`) or a folder (`mlruns`).
 
 MLflow itself is not needed. Its experiment becomes the experiment, the run name the model. MLflow
-stores params as strings; strings that are exactly a number or a Boolean are converted. Metrics
-become epochs by step, each with its time. A metric logged only once and at step 0, which is also
-MLflow's step for metrics without a step, becomes a result once the run has ended. Tags become tags
-of the form `name=value`; MLflow's own tags are stored in the meta, and the description becomes the
-note. Killed and failed runs keep their status. Deleted runs, traces, datasets and registered models
-are not imported.
+stores params as strings; strings that are a Boolean, or a number in the spelling of Python, are
+converted. Metrics become epochs by step, each with its time. MLflow gives metrics without a step
+the step 0: if a metric has only that step, it becomes a result if it was logged once and the run
+has ended, and is numbered by time if it was logged several times. Tags become tags of the form
+`name=value`; MLflow's own tags are stored in the meta, the parent of a run as `meta["parent"]`, and
+the description becomes the note. Killed and failed runs keep their status. Deleted runs, traces,
+datasets and logged models are not imported.
 
 Artifacts are imported if they are on this machine: at the location recorded in the run, or in
 `mlruns` or `mlartifacts` beside the database.
@@ -34,7 +35,7 @@ from casket.imports.parsing import (
     whole_lines,
 )
 from casket.imports.report import Report
-from casket.imports.runs import Entry, Point, Run, Status, by_step
+from casket.imports.runs import Entry, Point, Run, Status, as_results, by_step
 
 _META = "meta.yaml"
 _TABLES = {
@@ -42,7 +43,14 @@ _TABLES = {
     "runs": {"run_uuid", "experiment_id", "status", "start_time", "end_time"},
     "metrics": {"run_uuid", "key", "value", "timestamp", "step"},
 }
-_LEFT_OUT = {"trace_info": "traces", "inputs": "datasets", "logged_models": "logged models"}
+_LEFT_OUT = {"traces": "trace_info", "logged models": "logged_models"}
+_DATASETS = "WHERE source_type = 'DATASET'"
+_FOLDERS = {
+    "traces": "*/traces/*/",
+    "logged models": "*/models/*/",
+    "deleted runs": ".trash/*/*/meta.yaml",
+}
+"""The parts of the folder that are not imported."""
 _STATUSES: dict[str, Status | None] = {
     "RUNNING": None,
     "SCHEDULED": None,
@@ -97,6 +105,7 @@ def _run(stored: _Stored) -> Run:
     status = _STATUSES.get(source_status)
     facts = {name.removeprefix(_OWN): tags[name] for name in tags if name.startswith(_OWN)}
     facts.pop("runName", None)
+    parent = facts.pop("parentRunId", None)
     note = facts.pop("note.content", "")
     own_tags = [name for name in tags if not name.startswith(_OWN)]
     return Run(
@@ -115,22 +124,29 @@ def _run(stored: _Stored) -> Run:
         },
         tags=[f"{name}={tags[name]}" if tags[name] else name for name in own_tags],
         note=note,
+        parent=[parent] if parent else None,
         entries=_entries(stored.points, has_ended=status is not None),
         artifacts=_files(stored.artifacts),
     )
 
 
 def _entries(points: list[Point], *, has_ended: bool) -> list[Entry]:
-    """Group points into epochs by step, and points without a step into a result."""
+    """Group points into epochs by step, and single points without a step into results."""
     points.sort(key=lambda point: (point.time or to_datetime(0), point.step))
     counts = Counter(point.name for point in points)
-    alone = [p for p in points if has_ended and p.step == 0 and counts[p.name] == 1]
-    apart = {point.name for point in alone}
-    entries = by_step(point for point in points if point.name not in apart)
-    if alone:
-        values = {point.name: point.value for point in alone}
-        entries.append(Entry("result", {"index": None}, values, alone[-1].time))
-    return entries
+    has_steps = {point.name for point in points if point.step != 0}
+    alone = {name for name in counts if has_ended and counts[name] == 1 and name not in has_steps}
+    curves = [point for point in points if point.name not in alone]
+    results = [point for point in points if point.name in alone]
+    return [*by_step(_numbered(curves, counts.keys() - has_steps)), *as_results(results)]
+
+
+def _numbered(points: list[Point], stepless: set[str]) -> Iterator[Point]:
+    """Number the points of the metrics that have no steps."""
+    made: Counter[str] = Counter()
+    for point in points:
+        yield point._replace(step=made[point.name]) if point.name in stepless else point
+        made[point.name] += 1
 
 
 def _status(status: Any) -> str:
@@ -153,8 +169,9 @@ def _files(folder: Path | None) -> dict[str, Path]:
 
 def _in_database(path: Path, report: Report) -> Iterator[_Stored]:
     with open_database(path, report) as database:
-        for table, name in _LEFT_OUT.items():
+        for name, table in _LEFT_OUT.items():
             report.leave_out(name, database.count(table))
+        report.leave_out("datasets", database.count("inputs", _DATASETS))
         experiments = {row["experiment_id"]: row["name"] for row in database.rows("experiments")}
         for row in database.rows("runs", "ORDER BY start_time, run_uuid"):
             run = dict(row)
@@ -209,6 +226,8 @@ def _experiments(path: Path) -> Iterator[Path]:
 
 
 def _in_folder(path: Path, report: Report) -> Iterator[_Stored]:
+    for name, pattern in _FOLDERS.items():
+        report.leave_out(name, sum(1 for _ in path.glob(pattern)))
     for folder in sorted(_experiments(path)):
         about = read_yaml(folder / _META, report)
         name = str(about.get("name", folder.name)) if isinstance(about, dict) else folder.name
@@ -235,6 +254,7 @@ def _stored(folder: Path, experiment: str, report: Report) -> _Stored | None:
         if run is not None:
             report.problem(folder / _META, "it does not describe a run; skipped")
         return None
+    report.leave_out("datasets", sum(1 for _ in folder.glob("inputs/*/")))
     points = [
         point
         for name, file in _files(folder / "metrics").items()

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path, PurePath
@@ -15,23 +14,20 @@ from typing import Any
 from casket.errors import missing
 from casket.imports.report import Report
 
-_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _PATH = "object/apply:pathlib."
 # The spellings of JSON and of Python, the language of most sources.
 _TRUTHS = {"true": True, "false": False, "True": True, "False": False}
 
 
 def value_of(text: str) -> Any:
-    """Parse a string that is exactly a number or Boolean; return other strings unchanged."""
-    if text in _TRUTHS:
-        return _TRUTHS[text]
-    if not _JSON_NUMBER.fullmatch(text):
-        return text
-    try:
-        value = json.loads(text)
-    except ValueError:  # an integer with thousands of digits
-        return text
-    return value if math.isfinite(value) else text
+    """Parse a Boolean, or a finite number in the spelling of Python; return other texts unchanged.
+
+    `3.10` and `8123e45` are unchanged: they may be a version or a hash, and a number would lose
+    their spelling.
+    """
+    value = number_of(text)
+    is_finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_finite and repr(value) == text else _TRUTHS.get(text, text)
 
 
 def number_of(text: str) -> Any:

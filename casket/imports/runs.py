@@ -22,7 +22,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -70,6 +70,7 @@ class Run:
         error: the error that ended a failed run.
         meta: facts about the run, under casket's names where they exist.
         note: the user's note.
+        parent: the identifying facts of the parent run, if any.
         artifacts: the files of the run by name.
     """
 
@@ -85,6 +86,7 @@ class Run:
     meta: dict[str, Any] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
     note: str = ""
+    parent: list[Any] | None = None
     entries: list[Entry] = field(default_factory=list)
     artifacts: dict[str, Path] = field(default_factory=dict)
 
@@ -98,23 +100,44 @@ class Point(NamedTuple):
     time: datetime | None = None
 
 
-def by_step(points: Iterable[Point]) -> list[Entry]:
-    """Group points into one epoch per step, in the order in which the steps were first logged.
+TOGETHER = timedelta(seconds=1)
+"""Maximum difference between the times of values in the same epoch or result."""
 
-    A metric that is logged again at the same step starts another epoch with that number.
+
+def by_step(points: Iterable[Point]) -> list[Entry]:
+    """Group points into epochs by step, in the order in which the steps were first logged.
+
+    A metric that is logged again at the same step, or at another time, starts another epoch with
+    that number, because all values of an epoch have the same time.
     """
+    epochs: dict[int, Entry] = {}
     entries: list[Entry] = []
-    places: dict[int, int] = {}
     for point in points:
-        place = places.get(point.step)
-        if place is None or point.name in entries[place].values:
-            places[point.step] = place = len(entries)
-            entries.append(Entry("epoch", {"epoch_num": point.step}, {}, point.time))
-        entry = entries[place]
-        entry.values[point.name] = point.value
-        if point.time is not None and (entry.time is None or point.time > entry.time):
-            entries[place] = entry._replace(time=point.time)
+        epoch = epochs.get(point.step)
+        if epoch is None or not _belongs(point, epoch):
+            epoch = Entry("epoch", {"epoch_num": point.step}, {}, point.time)
+            epochs[point.step] = epoch
+            entries.append(epoch)
+        epoch.values[point.name] = point.value
     return entries
+
+
+def as_results(points: Iterable[Point], index: str | None = None) -> list[Entry]:
+    """Group points without steps into results, one for each time."""
+    entries: list[Entry] = []
+    for point in points:
+        if not entries or not _belongs(point, entries[-1]):
+            entries.append(Entry("result", {"index": index}, {}, point.time))
+        entries[-1].values[point.name] = point.value
+    return entries
+
+
+def _belongs(point: Point, entry: Entry) -> bool:
+    if point.time is None or entry.time is None:
+        is_together = point.time is entry.time
+    else:
+        is_together = abs(point.time - entry.time) < TOGETHER
+    return is_together and point.name not in entry.values
 
 
 class Names(NamedTuple):
@@ -175,7 +198,7 @@ class Translator:
 
     def records(self, run: Run) -> Iterator[Record]:
         """Yield the records of a run, preceded by those of its experiment and model."""
-        session = _digest([self._source, run.facts, *self._names])
+        session = self._session_id(run.facts)
         named = (self._names.experiment or run.experiment, self._names.model or run.name)
         experiment, model = self._known.sessions.get(session, named)
         yield from self._new_heads(experiment, model, run.started)
@@ -192,6 +215,9 @@ class Translator:
         if run.status is not None:
             yield self._end(maker, run, max(last, run.ended or last))
 
+    def _session_id(self, facts: list[Any]) -> str:
+        return _digest([self._source, facts, *self._names])
+
     def _new_heads(self, experiment: str, model: str, time: datetime) -> Iterator[Record]:
         maker = _Maker(self._source, _digest([experiment]), {"experiment": experiment})
         heads = self._known.heads
@@ -205,7 +231,10 @@ class Translator:
 
     def _start(self, maker: _Maker, run: Run) -> Record:
         params, is_extended = self._encoded(run.params, f"{run.name}, params")
-        meta, is_meta_extended = self._encoded(run.meta, f"{run.name}, meta")
+        facts_of_run = dict(run.meta)
+        if run.parent is not None:
+            facts_of_run["parent"] = self._session_id(run.parent)
+        meta, is_meta_extended = self._encoded(facts_of_run, f"{run.name}, meta")
         # Without the name and the claim derived from it, because the name of a TensorBoard run
         # depends on the part of the tree that is imported.
         facts = [params, meta, run.source_status, run.status]

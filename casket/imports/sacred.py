@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from casket.imports.jsonpickle import restored
 from casket.imports.parsing import file_time, parse_time, read_json, whole
 from casket.imports.report import Report
 from casket.imports.runs import Entry, Point, Run, Status, by_step
@@ -78,7 +79,7 @@ def _run(folder: Path, entry: dict[str, Any], report: Report) -> Run:
         params=_params(folder, report),
         meta=_meta(folder, entry, report),
         note=str((entry.get("meta") or {}).get("comment") or ""),
-        entries=[*by_step(_points(folder, report)), *_results(entry)],
+        entries=[*by_step(_points(folder, report)), *_results(folder, entry, report)],
         artifacts=_artifacts(folder, entry),
     )
 
@@ -95,18 +96,7 @@ def _params(folder: Path, report: Report) -> dict[str, Any]:
         report.problem(path, "missing; the run has no params")
         return {}
     config = read_json(path, report)
-    return _plain(config) if isinstance(config, dict) else {}
-
-
-def _plain(value: Any) -> Any:
-    """Decode a value written by Sacred; tuples become lists."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"py/tuple"}:
-        return _plain(value["py/tuple"])
-    return {name: _plain(item) for name, item in value.items()}
+    return restored(config, path, report) if isinstance(config, dict) else {}
 
 
 def _meta(folder: Path, entry: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -120,7 +110,7 @@ def _meta(folder: Path, entry: dict[str, Any], report: Report) -> dict[str, Any]
         "platform": " ".join(map(str, host.get("os") or ())) or None,
         "commit": repository.get("commit"),
         "dirty": repository.get("dirty"),
-        "info": _plain(info),
+        "info": restored(info, folder / "info.json", report),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -138,7 +128,7 @@ def _points(folder: Path, report: Report) -> list[Point]:
             if number is None:
                 report.problem(f"{path}, {name}", f"step {step!r} is not an integer; skipped")
             else:
-                points.append(Point(name, number, _plain(value), parse_time(time)))
+                points.append(Point(name, number, restored(value, path, report), parse_time(time)))
     return sorted(points, key=_time)
 
 
@@ -146,8 +136,8 @@ def _time(point: Point) -> float:
     return point.time.timestamp() if point.time is not None else 0.0
 
 
-def _results(entry: dict[str, Any]) -> Iterator[Entry]:
-    result = _plain(entry.get("result"))
+def _results(folder: Path, entry: dict[str, Any], report: Report) -> Iterator[Entry]:
+    result = restored(entry.get("result"), folder / "run.json", report)
     if result is not None:
         values = result if isinstance(result, dict) else {"result": result}
         time: datetime | None = parse_time(entry.get("stop_time"))

@@ -4,8 +4,10 @@ A folder with event files is a run. Scalars become epochs by step, each with its
 results, indexed by their tag. The imported folder becomes the experiment, and the run's path below
 it the model. Params are read from the hparams plugin or from Lightning's `hparams.yaml` beside the
 events. PyTorch's `add_hparams` writes a separate run below the run it describes; if there is
-exactly one such run, its params and metrics are added to the run above. Images, histograms, audio
-and graphs are not imported.
+exactly one such run, its params and metrics are added to the run above. Values that TensorBoard
+does not show, because the run was restarted from an earlier step (`purge_step`), get the prefix
+`purged/`. Images, histograms, audio and graphs are not imported. Folders of Ray Tune and Guild AI
+are not imported, because their event files hold only a part of a run.
 
 TensorBoard stores no status: a run is `completed` unless the hparams plugin marks it as failed.
 """
@@ -19,15 +21,19 @@ from typing import Any
 
 from casket.imports import tfevents
 from casket.imports.lightning_csv import HPARAMS, hyperparameters
+from casket.imports.owners import owner_of
 from casket.imports.parsing import to_datetime
+from casket.imports.protobuf import Damage, double, fields, text
 from casket.imports.report import Report
-from casket.imports.runs import Entry, Point, Run, by_step
+from casket.imports.runs import Entry, Point, Run, as_results, by_step
 
 _PATTERN = "*tfevents*"
 _SCALARS, _TEXTS, _HPARAMS = "scalars", "text", "hparams"
 _START, _END = 3, 4
 """The fields of the hparams plugin's data for the start and the end of a session."""
 _FAILURE = 2
+_PURGED = "purged/"
+"""The prefix of values that a restart of the run (`purge_step`) has superseded."""
 
 
 @dataclass
@@ -38,6 +44,7 @@ class _Events:
     first: list[Any]
     points: list[Point] = field(default_factory=list)
     texts: list[Entry] = field(default_factory=list)
+    results: list[Entry] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
     has_failed: bool = False
@@ -55,6 +62,9 @@ def count(path: Path) -> int:
 
 def runs(path: Path, report: Report) -> Iterator[Run]:
     """Yield one run per folder with event files."""
+    for file in _all_files(path):
+        if owner := owner_of(file.parent):
+            report.leave_out(f"event files of {owner}")
     folders: dict[Path, list[Path]] = {}
     for file in sorted(_files(path)):
         folders.setdefault(file.parent, []).append(file)
@@ -71,6 +81,10 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    return (file for file in _all_files(path) if owner_of(file.parent) is None)
+
+
+def _all_files(path: Path) -> Iterator[Path]:
     files = path.rglob(_PATTERN) if path.is_dir() else [path] if path.match(_PATTERN) else []
     return (file for file in files if file.is_file())
 
@@ -81,12 +95,26 @@ def _read(folder: Path, files: list[Path], report: Report) -> _Events:
     for file in files:
         try:
             for value in tfevents.values(file):
+                if value.kind == tfevents.RESTART:
+                    _purge(events, value.step)
+                    continue
                 # A file stores the kind of a tag only with its first value.
                 kind = kinds.setdefault(value.tag, value.kind) or value.kind
                 _add(events, value, kind, report)
-        except (tfevents.Damage, OSError) as error:
+        except (Damage, OSError) as error:
             report.problem(file, f"{error}; the rest was skipped")
     return events
+
+
+def _purge(events: _Events, step: int) -> None:
+    """Mark the values that a restarted run logs again, which TensorBoard does not show."""
+    for i, point in enumerate(events.points):
+        if point.step >= step and not point.name.startswith(_PURGED):
+            events.points[i] = point._replace(name=_PURGED + point.name)
+    for i, entry in enumerate(events.texts):
+        index = entry.numbers["index"]
+        if entry.values["step"] >= step and not index.startswith(_PURGED):
+            events.texts[i] = entry._replace(numbers={"index": _PURGED + index})
 
 
 def _add(events: _Events, value: tfevents.Value, kind: str, report: Report) -> None:
@@ -104,23 +132,23 @@ def _add(events: _Events, value: tfevents.Value, kind: str, report: Report) -> N
 
 
 def _add_hparams(events: _Events, content: bytes) -> None:
-    data = dict(tfevents.fields(content))
-    for number, entry in tfevents.fields(data.get(_START, b"")):
+    data = dict(fields(content))
+    for number, entry in fields(data.get(_START, b"")):
         if number == 1:
-            pair = dict(tfevents.fields(entry))
-            events.params[pair.get(1, b"").decode("utf-8", "replace")] = _param(pair.get(2, b""))
-    if dict(tfevents.fields(data.get(_END, b""))).get(1) == _FAILURE:
+            pair = dict(fields(entry))
+            events.params[text(pair.get(1, b""))] = _param(pair.get(2, b""))
+    if dict(fields(data.get(_END, b""))).get(1) == _FAILURE:
         events.has_failed = True
 
 
 def _param(message: bytes) -> Any:
     """Return the number, string or Boolean in a `google.protobuf.Value`."""
-    value = dict(tfevents.fields(message))
+    value = dict(fields(message))
     if 2 in value:
-        number = tfevents.number(value[2])
+        number = double(value[2])
         return int(number) if number.is_integer() and abs(number) < 2**53 else number
     if 3 in value:
-        return value[3].decode("utf-8", "replace")
+        return text(value[3])
     return bool(value[4]) if 4 in value else None
 
 
@@ -140,9 +168,7 @@ def _join(events: _Events, part: _Events) -> None:
     """Add to a run the params written below it, and the metrics as a result."""
     events.params = part.params
     events.times += part.times
-    if part.points:
-        values = {point.name: point.value for point in part.points}
-        events.texts.append(Entry("result", {"index": _HPARAMS}, values, part.points[-1].time))
+    events.results = as_results(part.points, _HPARAMS)
 
 
 def _run(events: _Events, root: Path, report: Report) -> Run:
@@ -160,5 +186,5 @@ def _run(events: _Events, root: Path, report: Report) -> Run:
         ended=to_datetime(max(times)),
         status="failed" if events.has_failed else "completed",
         params=params,
-        entries=[*by_step(events.points), *events.texts],
+        entries=[*by_step(events.points), *events.texts, *events.results],
     )

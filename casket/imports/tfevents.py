@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from casket.imports.protobuf import Damage, double, fields, signed, text
+
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
@@ -21,6 +23,7 @@ _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
 # The format and the field of a single value, by the tensor types of scalars and texts.
 _FLOATS = {1: (_FLOAT, 5), 2: (_DOUBLE, 6)}
 _STRING, _STRING_FIELD = 7, 8
+_SESSION_LOG, _SESSION_START = 7, 1
 _CONTENT_FIELD = 4
 
 CHECKED = 1 << 20
@@ -28,8 +31,8 @@ CHECKED = 1 << 20
 are not imported."""
 
 
-class Damage(Exception):
-    """A file ends within a record or holds a damaged record; the message states the position."""
+RESTART = "restart"
+"""The kind of a value that marks the start of a writer which logs again from its step on."""
 
 
 class Value(NamedTuple):
@@ -51,10 +54,6 @@ class Value(NamedTuple):
     kind: str
     content: bytes
     value: float | str | None
-
-
-Field = tuple[int, Any]
-"""The number and the value of a field; the value is an int or bytes."""
 
 
 def values(path: Path) -> Iterator[Value]:
@@ -79,51 +78,6 @@ def first_time(path: Path) -> float | None:
             return _wall_time(dict(fields(next(_records(file)))))
     except (StopIteration, Damage):
         return None
-
-
-def fields(message: bytes) -> Iterator[Field]:
-    """Yield the fields of a Protocol Buffers message.
-
-    Raises:
-        Damage: it is not a valid message.
-    """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, wire_type = key >> 3, key & 7
-        if wire_type == 0:
-            value: Any
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        length = {1: 8, 5: 4}.get(wire_type)
-        if wire_type == 2:
-            length, at = _varint(message, at)
-        if length is None or at + length > len(message):
-            raise Damage("a message is not valid")
-        yield number, message[at : at + length]
-        at += length
-
-
-def number(data: bytes) -> float:
-    """Decode a 64-bit float."""
-    value: float = _DOUBLE.unpack(data)[0]
-    return value
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message) and shift < 70:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise Damage("a message is not valid")
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
 
 
 def _records(file: BinaryIO) -> Iterator[bytes]:
@@ -166,12 +120,14 @@ def _crc_table() -> tuple[int, ...]:
 
 
 def _wall_time(event: dict[int, Any]) -> float:
-    return number(event[1]) if 1 in event else 0.0
+    return double(event[1]) if 1 in event else 0.0
 
 
 def _values_of(record: bytes) -> Iterator[Value]:
     event = dict(fields(record))
-    wall_time, step = _wall_time(event), _signed(event.get(2, 0))
+    wall_time, step = _wall_time(event), signed(event.get(2, 0))
+    if dict(fields(event.get(_SESSION_LOG, b""))).get(1) == _SESSION_START:
+        yield Value(wall_time, step, "", RESTART, b"", None)
     for field, value in fields(event.get(5, b"")):
         if field == 1:
             yield _value(value, wall_time, step)
@@ -184,14 +140,14 @@ _OLD_KINDS = {2: "scalars", 3: "histograms", 4: "images", 5: "histograms", 6: "a
 def _value(message: bytes, wall_time: float, step: int) -> Value:
     parts = dict(fields(message))
     plugin = dict(fields(dict(fields(parts.get(9, b""))).get(1, b"")))
-    kind = plugin.get(1, b"").decode("utf-8", "replace")
+    kind = text(plugin.get(1, b""))
     kind = kind or next((_OLD_KINDS[part] for part in parts if part in _OLD_KINDS), "")
     value: float | str | None = None
     if 2 in parts:
         value = _shortest(_FLOAT.unpack(parts[2])[0])
     elif 8 in parts:
         value = _tensor(parts[8])
-    tag = parts.get(1, b"").decode("utf-8", "replace")
+    tag = text(parts.get(1, b""))
     return Value(wall_time, step, tag, kind, plugin.get(2, b""), value)
 
 
@@ -201,7 +157,7 @@ def _tensor(message: bytes) -> float | str | None:
     texts = []
     for part, value in fields(message):
         if part == _STRING_FIELD:
-            texts.append(value.decode("utf-8", "replace"))
+            texts.append(text(value))
         parts[part] = value
     kind = parts.get(1)
     if kind == _STRING:
@@ -217,7 +173,12 @@ def _tensor(message: bytes) -> float | str | None:
 
 
 def _shortest(value: float) -> float:
-    """Return the shortest decimal with the same single-precision value, such as 0.1."""
+    """Return the shortest decimal with the same single-precision value, such as 0.1.
+
+    Whole numbers, such as counts of tokens, are exact.
+    """
+    if value.is_integer():
+        return value
     for digits in range(6, 9):
         shorter = float(f"{value:.{digits}g}")
         try:

@@ -540,9 +540,10 @@ def index_key(index: Any) -> tuple[bool, Any]:
 
 
 def _is_afterthought(record: Record) -> bool:
-    """Return whether a record was added to a session later: a tag, or an end as `killed`."""
-    kind = record["kind"]
-    return kind == "tag" or (kind == "end" and record["body"]["status"] == "killed")
+    """Return whether a record was added later: a tag, or an end as `killed` by another writer."""
+    body = record["body"]
+    is_killed = record["kind"] == "end" and body["status"] == "killed"
+    return record["kind"] == "tag" or (is_killed and body.get("of") != record["writer"])
 
 
 def _merged(parts: Iterable[LazyDict]) -> dict[str, Any]:

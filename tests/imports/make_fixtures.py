@@ -5,8 +5,10 @@ It is run by hand, not by the tests, in an environment of its own:
     python3 -m venv /tmp/fixtures-venv
     /tmp/fixtures-venv/bin/pip install mlflow-skinny==3.17.2 sqlalchemy==2.1.9 alembic sqlparse \
         tensorboard==2.21.0 tensorboardX==2.6.5 sacred==0.8.7 'setuptools<81' trackio==0.43.0 \
-        torch==2.13.0 lightning==2.6.6 keras==3.15.1
-    /tmp/fixtures-venv/bin/python tests/imports/make_fixtures.py
+        torch==2.13.0 lightning==2.6.6 keras==3.15.1 wandb==0.31.0
+    /tmp/fixtures-venv/bin/pip install --no-deps --target /tmp/wandb-reader wandb==0.21.4 'protobuf<7' sentry-sdk
+    export WANDB_READER=/tmp/wandb-reader   # the last versions that read `.wandb` files in Python
+    /tmp/fixtures-venv/bin/python tests/imports/make_fixtures.py [mlflow sacred ...]
 
 (torch in its build for the CPU.) These versions made what is in the repository. `expected.json`
 holds the values as the tools read them back by their own API; Sacred, Lightning and Keras have
@@ -22,8 +24,14 @@ import platform
 import re
 import shutil
 import sqlite3
+import struct
+import subprocess
 import sys
 import tempfile
+import time
+import zlib
+from collections import OrderedDict
+from datetime import date, datetime
 from pathlib import Path
 
 os.environ.update(
@@ -44,21 +52,19 @@ LOSSES = [0.9, 0.5, 0.30000000000000004, 0.2, 1e-7]
 
 
 def main():
+    chosen = sys.argv[1:] or MAKERS
     sys.argv = ["train.py"]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        made = (mlflow_runs, tensorboard_runs, sacred_runs, trackio_runs, lightning_runs, keras_run)
-        expected = {}
-        for make in made:
-            expected.update(make())
-        Path("expected.json").write_text(
-            json.dumps(plain(expected), indent=1, sort_keys=True) + "\n"
-        )
+        expected = json.loads((DATA / "expected.json").read_text())
+        for name in chosen:
+            expected.update(plain(MAKERS[name]()))
         replace_texts(folder)
         check_nothing_is_left(folder)
+        Path("expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
         os.chdir(DATA)
-        for old in DATA.iterdir():
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for new in Path(folder).iterdir():
+            shutil.rmtree(DATA / new.name, ignore_errors=True)
         shutil.copytree(folder, DATA, dirs_exist_ok=True)
 
 
@@ -66,8 +72,12 @@ def plain(value):
     """Return a value as strict JSON can hold it."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set)):
         return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (date, Path, complex)):
+        return str(value)
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -93,8 +103,13 @@ def mlflow_runs():
     return expected
 
 
+# Params that look like numbers.
+TEXTS = {"python": "3.10", "sha": "8123e45", "zip": "00501", "v": "1.0", "n": "1e3", "neg": "-0"}
+
+
 def mlflow_store(uri):
     import mlflow
+    import numpy
 
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("digits")
@@ -131,6 +146,17 @@ def mlflow_store(uri):
     client.set_terminated(running.info.run_id, "FINISHED")
     mlflow.end_run()
     client.update_run(running.info.run_id, status="RUNNING")
+    with mlflow.start_run(run_name="no steps"):
+        mlflow.log_params(TEXTS)
+        for loss in LOSSES:
+            mlflow.log_metric("loss", loss)
+            time.sleep(0.002)
+        mlflow.log_metric("test_acc", 0.9)
+        mlflow.log_input(mlflow.data.from_numpy(numpy.arange(3.0), name="train"))
+        mlflow.initialize_logged_model(name="net")
+        with mlflow.start_span("predict"):
+            pass
+        mlflow.flush_trace_async_logging()
     with mlflow.start_run(run_name="deleted") as deleted:
         mlflow.log_metric("loss", 9)
     client.delete_run(deleted.info.run_id)
@@ -144,6 +170,7 @@ def mlflow_run(client, run):
         "run_id": run.info.run_id,
         "name": run.info.run_name,
         "status": run.info.status,
+        "parent": run.data.tags.get("mlflow.parentRunId"),
         "start_time": run.info.start_time,
         "end_time": run.info.end_time,
         "params": run.data.params,
@@ -175,6 +202,7 @@ def tensorboard_runs():
     torch_runs(root)
     tensorboardx_run(root)
     tensor_run(root)
+    restarted_run(root)
     for path in sorted(root.rglob("*tfevents*")):
         path.rename(path.with_name(path.name.replace(HOST, "host")))
     folders = sorted({path.parent for path in root.rglob("*tfevents*")})
@@ -220,6 +248,21 @@ def tensor_run(root):
     writer.close()
 
 
+def restarted_run(root):
+    """Write whole numbers, a scalar without a step after the training, and a restart at step 3."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(root / "restarted")) as writer:
+        for step, loss in enumerate(LOSSES):
+            writer.add_scalar("loss", loss, step, walltime=1.7e9 + step)
+            writer.add_scalar("tokens", 2**31 + 512 * step, step, walltime=1.7e9 + step)
+        writer.add_text("notes", "orphan", 4, walltime=1.7e9 + 4)
+    restart = {"purge_step": 3, "filename_suffix": ".restarted"}
+    with SummaryWriter(str(root / "restarted"), **restart) as writer:
+        writer.add_scalar("loss", 0.25, 3, walltime=1.7e9 + 10)
+        writer.add_scalar("test_acc", 0.9, walltime=1.7e9 + 900)
+
+
 def tensorboard_run(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
@@ -260,7 +303,15 @@ def tensorboard_run(folder):
 # Sacred.
 
 
+def read_sacred(run, name):
+    """Return the content of a file as Sacred itself restores it."""
+    from sacred.serializer import restore
+
+    return restore(json.loads(Path("sacred", run._id, name).read_text()))
+
+
 def sacred_runs():
+    import numpy
     from sacred import Experiment
     from sacred.observers import FileStorageObserver
 
@@ -277,6 +328,8 @@ def sacred_runs():
         opt = {"name": "adam", "lr": 1e-3}  # noqa: F841
         fate = "completed"  # noqa: F841
 
+    experiment.add_config(weights=numpy.arange(100.0).reshape(50, 2))
+
     @experiment.main
     def train(fate, _run):
         for step, loss in enumerate(LOSSES):
@@ -284,7 +337,13 @@ def sacred_runs():
         _run.log_scalar("acc", 0.5)
         _run.log_scalar("acc", 0.75)
         _run.log_scalar("odd", math.inf, 20)
+        _run.log_scalar("numpy", numpy.array(2.5), 20)
         _run.info["classes"] = [0, 1]
+        _run.info["scalars"] = [numpy.float64(1.5), numpy.float32(0.1), numpy.int32(4)]
+        _run.info["arrays"] = [numpy.arange(4).reshape(2, 2), numpy.array([True, False])]
+        _run.info["flags"] = numpy.arange(40) % 2 == 0
+        _run.info["dates"] = [datetime(2020, 1, 2, 3, 4, 5, 6), date(2020, 1, 2)]
+        _run.info["others"] = [{1, 2}, Path("a/b"), OrderedDict(a=1), {1: 2}, 1 + 2j]
         if fate == "failed":
             raise ValueError("no data")
         if fate == "interrupted":
@@ -292,7 +351,7 @@ def sacred_runs():
         _run.add_artifact("confusion.txt")
         _run.add_resource("digits.csv")
         print("trained")
-        return 0.97
+        return {"acc": numpy.float64(0.97), "confusion": numpy.array([[5, 1], [0, 4]])}
 
     expected = []
     for fate in ("completed", "failed", "interrupted"):
@@ -305,16 +364,17 @@ def sacred_runs():
         expected.append(
             {
                 "id": run._id,
-                "config": run.config,
+                "config": read_sacred(run, "config.json"),
                 "status": run.status,
-                "result": run.result,
-                "info": run.info,
+                "result": read_sacred(run, "run.json")["result"],
+                "info": read_sacred(run, "info.json"),
                 "started": run.start_time.isoformat(),
                 "stopped": run.stop_time.isoformat(),
                 "metrics": {
                     "loss": [[step * 10, loss] for step, loss in enumerate(LOSSES)],
                     "acc": [[0, 0.5], [1, 0.75]],
                     "odd": [[20, math.inf]],
+                    "numpy": [[20, 2.5]],
                 },
             }
         )
@@ -367,6 +427,7 @@ def lightning_runs():
     import torch
     from lightning import LightningModule, Trainer
     from lightning.fabric.loggers import CSVLogger as FabricLogger
+    from lightning.pytorch.callbacks import LearningRateMonitor
     from lightning.pytorch.loggers import CSVLogger
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -383,6 +444,9 @@ def lightning_runs():
 
         def validation_step(self, batch, _):
             self.log("val_loss", self.layer(batch[0]).square().mean())
+
+        def test_step(self, batch, index):
+            self.log("accuracy", (self.layer(batch[0]) > 0).float().mean())
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), self.hparams.lr)
@@ -404,6 +468,15 @@ def lightning_runs():
         )  # fmt: skip
         net = Net(lr, opt={"name": "sgd", 1: None}, where=Path(WHERE, "data"))
         trainer.fit(net, data, data)
+    logged.append([])
+    monitored = Trainer(
+        max_epochs=3, logger=Recording("lightning", name="monitored"), log_every_n_steps=1,
+        callbacks=[LearningRateMonitor()], accelerator="cpu",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    net = Net(0.1)
+    monitored.fit(net, data, data)
+    monitored.test(net, data, verbose=False)
     fabric = FabricLogger("lightning", name="fabric")
     logged.append([])
     for step, loss in enumerate(LOSSES):
@@ -430,6 +503,68 @@ def keras_run():
     return {"keras": {"epochs": history.epoch, "history": history.history}}
 
 
+# W&B.
+
+
+def wandb_runs():
+    import wandb
+
+    os.environ.update(
+        WANDB_MODE="offline", WANDB_SILENT="true", WANDB_ERROR_REPORTING="false",
+        WANDB_DISABLE_CODE="true", WANDB_DISABLE_GIT="true", WANDB_USERNAME="someone",
+        WANDB_HOST="host", WANDB_PROGRAM="train.py",
+    )  # fmt: skip
+    config = {"lr": 0.1, "opt": {"name": "adam", "betas": [0.9, 0.999]}, "none": None}
+    labels = {"group": "seeds", "job_type": "train", "tags": ["a", "b"], "notes": "a note"}
+    with wandb.init(project="digits", name="svm", id="first", config=config, **labels) as run:
+        for loss in LOSSES:
+            run.log({"loss": loss, "nested": {"acc": 1 - loss}, "flag": loss > 0.4, "n": 2**53})
+        run.log({"odd": math.nan, "inf": -math.inf, "text": "hello", "list": [1, 2.5]}, step=9)
+        run.log({"more": 1}, step=9)
+        run.log({"weights": wandb.Histogram([1, 2, 3])})
+        run.config.update({"late": 3, "long": "x" * 70_000})
+        run.summary["best"] = 1e-7
+        run.summary["loss"] = 0.125
+    failed = wandb.init(project="digits", id="second", config={"lr": 1})
+    failed.log({"loss": 3.5})
+    failed.finish(exit_code=3)
+    time.sleep(1.1)  # the folder of a run is named by the second
+    with wandb.init(project="digits", id="second", resume="allow") as resumed:
+        resumed.log({"loss": 2.5}, step=4)
+    Path("wandb/latest-run").unlink()
+    for path in sorted(Path("wandb").rglob("*")):
+        if path.is_dir() and path.name in {"logs", "tmp"}:
+            shutil.rmtree(path)
+        elif path.name.startswith("debug") or path.name == "requirements.txt":
+            path.unlink(missing_ok=True)
+    for path in sorted(Path("wandb").rglob("*.wandb")):
+        scrub_wandb(path)
+    reader = [sys.executable, str(DATA.parent / "read_wandb.py"), "wandb"]
+    environment = {**os.environ, "PYTHONPATH": os.environ["WANDB_READER"]}
+    said = subprocess.run(reader, env=environment, capture_output=True, check=True, text=True)
+    return {"wandb": json.loads(said.stdout)}
+
+
+def scrub_wandb(path):
+    """Replace paths and the host by texts of the same length, chunk by chunk."""
+    content = bytearray(path.read_bytes())
+    at = 7
+    while at < len(content):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        data = bytes(content[at + 7 : at + 7 + length])
+        for secret in sorted({os.getcwd(), sys.prefix, sys.base_prefix, HOST}, key=len)[::-1]:
+            data = data.replace(
+                secret.encode(), WHERE.ljust(len(secret), "_")[: len(secret)].encode()
+            )
+        content[at + 7 : at + 7 + length] = data
+        struct.pack_into("<I", content, at, zlib.crc32(data, zlib.crc32(bytes([kind]))))
+        at += 7 + length
+    path.write_bytes(content)
+
+
 # What must not be in the files.
 
 
@@ -437,7 +572,9 @@ def replace_texts(folder):
     replaced = {folder: WHERE, os.path.realpath(folder): WHERE, str(DATA.parent): WHERE}
     replaced |= {sys.prefix: "/venv", sys.base_prefix: "/python", HOST: "host"}
     for path in Path().rglob("*"):
-        if path.is_file() and path.suffix in {".json", ".yaml", ".txt", ""}:
+        is_tag = path.parent.name == "tags"
+        is_text = is_tag or path.suffix in {".json", ".yaml", ".txt", ".log", ""}
+        if path.is_file() and is_text:
             text = before = path.read_text()
             for secret, instead in replaced.items():
                 text = word(secret).sub(instead, text)
@@ -467,6 +604,16 @@ def check_nothing_is_left(folder):
     for name in ("confusion.txt", "digits.csv"):
         Path(name).unlink()
 
+
+MAKERS = {
+    "mlflow": mlflow_runs,
+    "tensorboard": tensorboard_runs,
+    "sacred": sacred_runs,
+    "trackio": trackio_runs,
+    "lightning": lightning_runs,
+    "keras": keras_run,
+    "wandb": wandb_runs,
+}
 
 if __name__ == "__main__":
     main()

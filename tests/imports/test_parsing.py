@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from casket.imports import tfevents
+from casket.imports import protobuf, tfevents
 from casket.imports.parsing import number_of, parse_time, to_datetime, value_of, whole
 
 
@@ -15,8 +15,8 @@ from casket.imports.parsing import number_of, parse_time, to_datetime, value_of,
     [
         ("1", 1),
         ("-0.5", -0.5),
-        ("1e-3", 0.001),
-        ("1E5", 1e5),
+        ("1e-05", 1e-05),
+        ("1.0", 1.0),
         ("true", True),
         ("False", False),
         ("12345678901234567890", 12345678901234567890),
@@ -42,6 +42,11 @@ def test_what_is_exactly_a_number_or_a_truth_becomes_one(text, value):
         "nan",
         "inf",
         "1e999",
+        "3.10",
+        "8123e45",
+        "1e-3",
+        "1E5",
+        "-0",
         "None",
         "[1]",
     ],
@@ -85,7 +90,7 @@ def tensor(kind, field, *contents):
         (tensor(1, 4, struct.pack("<f", 1e-7)), 1e-7),
         (tensor(2, 6, struct.pack("<d", 0.1)), 0.1),
         (tensor(2, 4, struct.pack("<d", 1 / 3)), 1 / 3),
-        (tensor(1, 5, struct.pack("<f", 3.4028234663852886e38)), 3.4028235e38),
+        (tensor(1, 5, struct.pack("<f", 3.4028234663852886e38)), 3.4028234663852886e38),
         (tensor(7, 8, b"a", "ü".encode()), "a\nü"),
         (tensor(1, 4, struct.pack("<2f", 1, 2)), None),
         (tensor(1, 4), None),
@@ -101,8 +106,8 @@ def test_tensors_of_one_number_or_of_texts(message, value):
     "message", [b"\x80", b"\xff" * 11, b"\x0a\x05ab", b"\x09\x00", b"\x0b\x00"]
 )
 def test_what_is_no_message_is_torn(message):
-    with pytest.raises(tfevents.Damage):
-        list(tfevents.fields(message))
+    with pytest.raises(protobuf.Damage):
+        list(protobuf.fields(message))
 
 
 def test_checksums_are_those_of_crc_32c():
@@ -120,5 +125,5 @@ def test_an_event_of_wrong_types_is_torn(tmp_path):
     crc = [struct.pack("<I", tfevents._masked_crc(data)) for data in (header, event)]
     path = tmp_path / "events.out.tfevents.1"
     path.write_bytes(header + crc[0] + event + crc[1])
-    with pytest.raises(tfevents.Damage, match="wrong type"):
+    with pytest.raises(protobuf.Damage, match="wrong type"):
         list(tfevents.values(path))
