@@ -584,7 +584,7 @@ def test_deleted_runs_of_guild_do_not_come_back(data, target):
 def test_a_refusal_describes_the_source(tmp_path, target):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("epochs: 3\n")
-    with pytest.raises(casket.BadLocation, match="a folder with a.txt, b.txt"):
+    with pytest.raises(casket.BadLocation, match=r"a folder with a\.txt, b\.txt"):
         load(tmp_path, target)
     with pytest.raises(casket.BadLocation, match="a file that begins with 'epochs: 3'"):
         load(tmp_path / "a.txt", target)
