@@ -57,9 +57,9 @@ class ExistingExperimentError(CasketError, ValueError):
     """`Experiment.new` was given an id that already exists in the store."""
 
     @staticmethod
-    def sentence(experiment: str, place: str) -> str:
+    def sentence(experiment: str, location: str) -> str:
         return (
-            f"experiment {experiment!r} is already in {place}: "
+            f"experiment {experiment!r} is already in {location}: "
             "join it with Experiment.use(...), or give another exp_id"
         )
 
@@ -102,29 +102,29 @@ class NotFound(CasketError, FileNotFoundError):
     """A location to be read does not exist."""
 
     @staticmethod
-    def sentence(place: str, advice: str = "nothing to read (Experiment.use creates it)") -> str:
-        return f"{place} does not exist: {advice}"
+    def sentence(location: str, advice: str = "nothing to read (Experiment.use creates it)") -> str:
+        return f"{location} does not exist: {advice}"
 
 
 class NotACasketFile(CasketError, ValueError):
     """A file is not a casket file; it is left unchanged."""
 
     @staticmethod
-    def sentence(place: str, problem: str) -> str:
-        return f"{place} is not casket's: {problem}. It was left as it is; choose another path"
+    def sentence(location: str, problem: str) -> str:
+        return f"{location} is not casket's: {problem}. It was left as it is; choose another path"
 
 
 class StoreUnavailable(CasketError, OSError):
     """The location cannot be read or written."""
 
-    def __init__(self, place: str, advice: str, number: int = errno.EIO) -> None:
-        super().__init__(place, advice, number)
+    def __init__(self, location: str, advice: str, number: int = errno.EIO) -> None:
+        super().__init__(location, advice, number)
         self.errno = number
-        self.filename = place
+        self.filename = location
 
     @staticmethod
-    def sentence(place: str, advice: str, number: int) -> str:
-        return f"{place}: {os.strerror(number)}; {advice}"
+    def sentence(location: str, advice: str, number: int) -> str:
+        return f"{location}: {os.strerror(number)}; {advice}"
 
 
 class StoreFull(StoreUnavailable):
@@ -138,8 +138,8 @@ class StoreRefused(StoreUnavailable):
     """
 
     @staticmethod
-    def sentence(place: str, advice: str, number: int) -> str:  # noqa: ARG004 - as its base has it
-        return f"{place}: {advice}"
+    def sentence(location: str, advice: str, number: int) -> str:  # noqa: ARG004 - as its base has it
+        return f"{location}: {advice}"
 
 
 class NoSuchSession(CasketError, KeyError):

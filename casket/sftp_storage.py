@@ -9,8 +9,8 @@ from typing import Any
 from tinydb.storages import Storage
 
 from casket.errors import BadLocation
-from casket.stores.sftp.address import Address
-from casket.stores.sftp.lock import Baton
+from casket.stores.sftp.address import SftpLocation
+from casket.stores.sftp.lock import Lease
 from casket.stores.sftp.ssh import Connection
 from casket.stores.sftp.store import SftpFile
 from casket.system import forks
@@ -38,7 +38,7 @@ class SFTPStorage(Storage):
         super().__init__()
         if access_mode not in {"r", "r+"}:
             raise BadLocation(f"access_mode={access_mode!r}: give r or r+")
-        self._address = Address.read(url)
+        self._address = SftpLocation.of(url)
         self._is_read_only = access_mode == "r"
         self._json_options = json_options
         self._connection = Connection(self._address)
@@ -49,7 +49,7 @@ class SFTPStorage(Storage):
         """Drop the connection, which belongs to the parent, and use a lock identity of its own."""
         self._connection.leave()
         self._connection = Connection(self._address)
-        self._baton = Baton()
+        self._lease = Lease()
 
     def read(self) -> dict[str, dict[str, Any]] | None:
         """Return the document, or None if it does not exist yet."""
@@ -70,7 +70,7 @@ class SFTPStorage(Storage):
         if self._is_read_only:
             raise BadLocation(f"{self._address} was opened with access_mode='r': it is read only")
         text = json.dumps(data, **self._json_options).encode()
-        with contextlib.closing(SftpFile(self._connection, self._address, self._baton)) as file:
+        with contextlib.closing(SftpFile(self._connection, self._address, self._lease)) as file:
             file.lock()
             file.replace([text])
             file.unlock()

@@ -166,7 +166,7 @@ class StoreContract:
 
     def test_a_record_of_a_newer_version_comes_out_as_it_went_in(self, store: Store) -> None:
         """A record with an unknown kind, unknown fields and an unknown body is preserved."""
-        newer: Any = {**record("hologram", body={"depth": [1]}), "v": 99, "colour": {"r": 1}}
+        newer: Any = {**record("hologram", body={"depth": [1]}), "v": 99, "color": {"r": 1}}
         newer_end: Any = {**record("end", body={"how": "merged"}), "v": 99}
         store.append([newer])
         store.append([newer_end, record()])
@@ -626,7 +626,7 @@ class StoreContract:
 
     def test_a_newer_record_survives_a_prune(self, store: Store) -> None:
         """A record of a newer version is preserved by a prune."""
-        newer: Any = {**record("hologram", session="s1"), "v": 99, "colour": {"r": 1}}
+        newer: Any = {**record("hologram", session="s1"), "v": 99, "color": {"r": 1}}
         store.append([newer, record(session="s2")])
         store.prune(deletion(Writer(), sessions=["s2"]))
         assert next(r for _, r in store.records()) == newer

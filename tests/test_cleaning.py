@@ -17,7 +17,7 @@ from casket.format.records import Writer, covers, deletion
 from casket.maintenance import cleaning
 from casket.maintenance.cleaning import Cleaner, Removal, compact
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.testing import record
 from tests.crash.crew import Crew, Log, acknowledged, context
 from tests.stores.files import casket_warnings, strict_json
@@ -44,7 +44,7 @@ def exp(file_url):
 @pytest.fixture
 def cleaner(exp):
     """Make a new cleaner of the store."""
-    return lambda: Cleaner(exp.backend.place)
+    return lambda: Cleaner(exp.backend.location)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def kept(exp):
 
 def size(exp):
     exp.close()
-    return exp.backend.place.path.stat().st_size
+    return exp.backend.location.path.stat().st_size
 
 
 def only(*ids):
@@ -100,7 +100,7 @@ def test_a_removed_session_is_gone_with_its_artifacts_and_the_file_shrinks(exp, 
     full = size(exp)
     removed = cleaner().remove(cleaner().chosen(sessions=only(goes)))
     assert (removed.sessions, len(removed.files)) == ({goes: "completed"}, 1)
-    [session] = casket.open(exp.backend.place.path).sessions()
+    [session] = casket.open(exp.backend.location.path).sessions()
     assert session.id == stays
     assert {name: a.load() for name, a in session.artifacts.items()} == {
         "own": b"stays",
@@ -110,7 +110,7 @@ def test_a_removed_session_is_gone_with_its_artifacts_and_the_file_shrinks(exp, 
     assert size(exp) <= before + 4096 < full
     assert goes.encode() not in b"".join(
         path.read_bytes().replace(b'"sessions":["' + goes.encode(), b"")
-        for path in exp.backend.place.path.parent.glob("runs*")
+        for path in exp.backend.location.path.parent.glob("runs*")
         if path.is_file()
     )
 
@@ -138,7 +138,7 @@ def test_a_removed_model_takes_its_sessions_along(exp, cleaner):
     gone, stays = finished(exp, "a"), finished(exp, "b")
     removed = cleaner().remove(cleaner().chosen(models={("exp", "a")}.__contains__))
     assert removed == Removal({gone: "completed"}, frozenset({("exp", "a")}))
-    with casket.open(exp.backend.place.path) as opened:
+    with casket.open(exp.backend.location.path) as opened:
         assert [view.id for view in opened.models()] == ["b"]
         assert [view.id for view in opened.sessions()] == [stays]
         assert [view.id for view in opened.experiments] == ["exp"]
@@ -146,12 +146,12 @@ def test_a_removed_model_takes_its_sessions_along(exp, cleaner):
 
 def test_a_removed_experiment_is_gone_and_its_name_free(exp, cleaner):
     finished(exp)
-    other = Experiment.use(exp.backend.place.path, exp_id="other")
+    other = Experiment.use(exp.backend.location.path, exp_id="other")
     cleaner().remove(cleaner().chosen(experiments={"exp"}.__contains__))
-    with casket.open(exp.backend.place.path) as opened:
+    with casket.open(exp.backend.location.path) as opened:
         assert [view.id for view in opened.experiments] == ["other"]
         assert opened.models() == opened.sessions() == []
-    assert Experiment.new(exp.backend.place.path, exp_id="exp").exists()
+    assert Experiment.new(exp.backend.location.path, exp_id="exp").exists()
     other.close()
 
 
@@ -166,7 +166,7 @@ def test_a_session_of_a_file_of_the_first_casket_can_be_removed(tmp_path):
     path = tmp_path / "old.json"
     path.write_bytes(ORIGINAL.read_bytes())
     before = casket.open(path).sessions()
-    cleaner = Cleaner(locate(path))
+    cleaner = Cleaner(Location.of(path))
     cleaner.remove(cleaner.chosen(sessions=only(before[0].id)))
     after = casket.open(path).sessions()
     assert [view.id for view in after] == [view.id for view in before[1:]]
@@ -183,7 +183,7 @@ def test_a_session_that_began_meanwhile_stays_with_its_model_and_experiment(exp,
     stays = finished(exp, lr=2)
     removed = looking.remove(removal)
     assert removed == Removal({goes: "completed"})
-    with casket.open(exp.backend.place.path) as opened:
+    with casket.open(exp.backend.location.path) as opened:
         assert [view.id for view in opened.sessions()] == [stays]
         assert [view.id for view in opened.models()] == ["net"]
         assert [view.id for view in opened.experiments] == ["exp"]
@@ -227,7 +227,7 @@ def test_cleaning_finds_failed_killed_and_empty_but_nothing_else(exp, cleaner, k
     failed = finished(exp, "other", "failed")
     dead = killed(lr=2)
     exp.model("empty")
-    Experiment.use(exp.backend.place.path, exp_id="void").close()
+    Experiment.use(exp.backend.location.path, exp_id="void").close()
     removal = cleaner().cleanable()
     assert removal.sessions == {failed: "failed", dead: "killed"}
     assert removal.models == {("exp", "empty"), ("exp", "other")}
@@ -267,7 +267,7 @@ def test_what_is_young_is_left_if_only_older_is_asked_for(exp, cleaner, file_url
 def test_an_experiment_just_begun_is_left_while_a_session_runs(exp, cleaner, monkeypatch):
     running = exp.model("net").session({"lr": 1})
     exp.model("empty")
-    Experiment.use(exp.backend.place.path, exp_id="void").close()
+    Experiment.use(exp.backend.location.path, exp_id="void").close()
     assert not cleaner().cleanable()
     monkeypatch.setattr(cleaning, "YOUNG", timedelta(0))
     assert cleaner().cleanable().models == {("exp", "empty")}
@@ -354,9 +354,9 @@ def test_a_file_asked_for_in_the_very_moment_of_its_removal_is_put_back(exp, cle
 def test_a_new_file_is_waited_for_until_its_record_can_be_there(exp, cleaner, monkeypatch):
     monkeypatch.setattr(cleaning, "SETTLING", timedelta(seconds=0.5))
     array = np.arange(100_000.0)
-    Experiment.use(exp.backend.place.path, exp_id="new")  # imports what it needs
+    Experiment.use(exp.backend.location.path, exp_id="new")  # imports what it needs
     waiting = threading.Timer(
-        0.1, lambda: Experiment.use(exp.backend.place.path, exp_id="a", start=array).close()
+        0.1, lambda: Experiment.use(exp.backend.location.path, exp_id="a", start=array).close()
     )
     exp.backend.files.put_array(array)
     looking = cleaner()
@@ -365,7 +365,7 @@ def test_a_new_file_is_waited_for_until_its_record_can_be_there(exp, cleaner, mo
     waiting.start()
     assert not looking.remove(removal)
     waiting.join()
-    with casket.open(exp.backend.place.path) as opened:
+    with casket.open(exp.backend.location.path) as opened:
         assert opened.experiments[-1].facts["start"][-1] == 99_999.0
 
 
@@ -398,7 +398,7 @@ def test_compaction_changes_nothing_that_a_reader_sees(exp, cleaner):
     cleaner().remove(cleaner().chosen(sessions=only(goes)))
     running = exp.model("net").session({"lr": 3})
     before = list(exp.backend.store.records())
-    compact(exp.backend.place)
+    compact(exp.backend.location)
     assert list(exp.backend.store.records()) == before
     assert [r["body"]["sessions"] for _, r in before if r["kind"] == "deleted"] == [[goes]]
     running.add_epoch(1, {"loss": 0.5})
@@ -414,7 +414,7 @@ def test_compaction_lays_a_file_out_a_record_a_line(tmp_path):
     before = [one for _, one in exp.backend.store.records()]
     wide = json.dumps(strict_json(path), indent=4)
     path.write_text(wide)
-    compact(locate(path))
+    compact(Location.of(path))
     assert path.stat().st_size < len(wide)
     assert path.read_text().count("\n") == len(before) + 2
     assert [one for _, one in exp.backend.store.records()] == before
@@ -431,7 +431,7 @@ def test_compaction_moves_damage_aside_and_removes_what_killed_rewritings_left(t
     leftover.write_bytes(b"half")
     foreign.write_bytes(b"mine")
     with casket_warnings() as said:
-        compact(locate(path))
+        compact(Location.of(path))
     assert len(said) == 1
     assert b"ep\x00ch" not in path.read_bytes()
     assert b"ep\x00ch" in (tmp_path / "runs.json.torn").read_bytes()
@@ -449,15 +449,15 @@ def test_compaction_gives_the_pages_of_sqlite_back(tmp_path):
         connection.execute("DELETE FROM records WHERE number % 2 = 0")
     connection.close()
     before = path.stat().st_size
-    compact(locate(path))
+    compact(Location.of(path))
     assert path.stat().st_size < before * 0.7
-    assert cleaning.size_of_store(locate(path)) == path.stat().st_size
+    assert cleaning.size_of_store(Location.of(path)) == path.stat().st_size
 
 
 @pytest.mark.parametrize("name", ["runs.json", "runs.sqlite"])
 def test_compacting_what_does_not_exist_creates_nothing(tmp_path, name):
     with pytest.raises(NotFound):
-        compact(locate(tmp_path / name))
+        compact(Location.of(tmp_path / name))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -498,26 +498,26 @@ def test_nothing_is_lost_while_processes_write(tmp_path, crew, name, monkeypatch
     path, is_over = tmp_path / name, context.Event()
     for number in range(WRITERS):
         crew.start(write_until, path, number, is_over)
-    place = locate(path)
+    location = Location.of(path)
     logs = [tmp_path / f"kept-{number}" for number in range(WRITERS)]
     eventually(lambda: all(log.exists() for log in logs), "nobody began")
     is_doomed = {"goes"}.__contains__
     removed = 0
     begun = time.monotonic()
     while time.monotonic() < begun + 2 or removed <= WRITERS:
-        cleaner = Cleaner(place)
+        cleaner = Cleaner(location)
         removed += len(cleaner.remove(cleaner.cleanable(empty=True)).sessions)
-        cleaner = Cleaner(place)
+        cleaner = Cleaner(location)
         doomed = cleaner.chosen(sessions=lambda view: is_doomed(view.params.get("fate")))
         finished_ones = {i: s for i, s in doomed.sessions.items() if s == "completed"}
         removed += len(cleaner.remove(doomed._replace(sessions=finished_ones)).sessions)
-        compact(place)
+        compact(location)
     is_over.set()
     crew.finish()
     monkeypatch.setattr(cleaning, "SETTLING", timedelta(0))
-    cleaner = Cleaner(place)
+    cleaner = Cleaner(location)
     cleaner.remove(cleaner.cleanable())
-    cleaner = Cleaner(place)
+    cleaner = Cleaner(location)
     cleaner.remove(cleaner.chosen(sessions=lambda view: is_doomed(view.params["fate"])))
 
     sessions = {view.id: view for view in casket.open(path).sessions()}
@@ -533,5 +533,5 @@ def test_nothing_is_lost_while_processes_write(tmp_path, crew, name, monkeypatch
         assert view.artifacts["same.bin"].load() == b"same for all"
         assert view.artifacts["own.bin"].load() == f"{number} {k} stays".encode()
     assert len(list(Path(f"{path}.files").iterdir())) == len(wanted) + 1
-    store = place.open(StoreOptions(), writing=False)
+    store = location.open(StoreOptions(), writing=False)
     assert len(list(store.records(kinds={"session"}))) == len(wanted)

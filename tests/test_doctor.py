@@ -21,7 +21,7 @@ from casket.stores.base import StoreOptions
 from casket.stores.jsonfile import check as jsoncheck
 from casket.stores.jsonfile import scan
 from casket.stores.jsonfile.salvage import salvage
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.testing import record
 from tests.stores.files import casket_warnings, is_root, strict_json, traces
 from tests.test_legacy import ORIGINAL
@@ -64,7 +64,7 @@ def json_runs(tmp_path):
 def examined(path):
     """Examine a file; nothing in its folder may change by it."""
     before = traces(path.parent)
-    report = examine(locate(path))
+    report = examine(Location.of(path))
     assert traces(path.parent) == before
     return report
 
@@ -72,7 +72,7 @@ def examined(path):
 def repaired(path):
     """Repair a file; return its records and those of the old file by identity."""
     old = path.read_bytes()
-    kept = repair(locate(path))
+    kept = repair(Location.of(path))
     assert kept.read_bytes() == old
     assert kept.name.startswith(f"{path.name}.damaged-")
     after = examined(path)
@@ -86,7 +86,7 @@ def repaired(path):
 
 def records(path):
     """Return what a reader sees, by identity."""
-    store = locate(path).open(StoreOptions(), writing=False)
+    store = Location.of(path).open(StoreOptions(), writing=False)
     return {(r["writer"], r["n"]): r for _, r in store.records()}
 
 
@@ -129,7 +129,7 @@ def test_files_of_the_first_casket_of_tinydb_and_by_hand_are_sound(tmp_path, jso
 
 
 def test_what_was_removed_is_not_missed(runs):
-    place = locate(runs)
+    place = Location.of(runs)
     session = casket.open(runs).sessions()[0]
     store = place.open(StoreOptions(), writing=True)
     # As a merge does where nothing is covered, and as `rm` does.
@@ -162,7 +162,7 @@ def test_a_file_in_use_is_examined_as_it_stands(file_url):
     session = Experiment.use(path, exp_id="exp").model("net").session({"lr": 1})
     for epoch in range(50):
         session.add_epoch(epoch, {"loss": 0.5})
-        report = examine(locate(path))
+        report = examine(Location.of(path))
         assert report.findings == []
         assert report.records["epoch"] == epoch + 1
     session.end()
@@ -255,7 +255,7 @@ def repaired_numbers(path):
 
 def test_an_interrupted_append_of_several_records_is_named(json_runs):
     before = records(json_runs)
-    store = locate(json_runs).open(StoreOptions(), writing=True)
+    store = Location.of(json_runs).open(StoreOptions(), writing=True)
     store.append([record(session="s") for _ in range(3)])
     store.close()
     start, _ = line_of(json_runs, len(before) + 3)
@@ -282,7 +282,7 @@ def test_an_interrupted_append_of_several_records_is_named(json_runs):
 )
 def test_a_record_that_readers_would_trip_over_is_named_and_dropped(file_url, change, says):
     path = Path(file_url)
-    store = locate(path).open(StoreOptions(), writing=True)
+    store = Location.of(path).open(StoreOptions(), writing=True)
     good = [record(session="s"), record(session="s")]
     store.append([good[0]])
     store.append([{**record(session="s"), **change}])
@@ -297,7 +297,7 @@ def test_what_other_programs_keep_in_the_file_outlives_a_repair(json_runs):
     tables = {"others": {"1": {"mine": 1}}, **strict_json(json_runs)}
     tables["_default"]["99"] = {"note": "mine, too"}
     json_runs.write_text(json.dumps(tables))
-    store = locate(json_runs).open(StoreOptions(), writing=True)
+    store = Location.of(json_runs).open(StoreOptions(), writing=True)
     store.append([record(session="s")])
     store.close()
     start, _ = line_of(json_runs, 4)
@@ -433,8 +433,8 @@ def test_what_stands_in_the_log_of_a_damaged_database_only_is_saved(tmp_path, da
     before = records(database)
     session.end()
     overwrite(path, path.read_bytes().index(b'"epoch_num":20') // 4096 * 4096, b"\0" * 4096)
-    assert examine(locate(path)).damages
-    repair(locate(path))
+    assert examine(Location.of(path)).damages
+    repair(Location.of(path))
     there = records(path)
     assert len(before) - 30 < len(there) < len(before)
     assert {key for key, one in before.items() if one.get("session") == session.id} <= set(there)
@@ -470,16 +470,16 @@ def test_a_database_that_others_have_open_is_not_replaced(database, run_python):
         import sys
         from casket import Experiment, StoreUnavailable
         from casket.maintenance.doctor import repair
-        from casket.stores.location import locate
+        from casket.stores.location import Location
         try:
-            repair(locate(sys.argv[1]))
+            repair(Location.of(sys.argv[1]))
         except StoreUnavailable as error:
             print(error)
         """
     exp = Experiment.use(database, exp_id="exp")
     exp.add_tag("open")
     with pytest.raises(StoreUnavailable):
-        repair(locate(database))
+        repair(Location.of(database))
     assert "others have it open" in run_python(code, database)
     exp.close()
     assert run_python(code, database) == ""
@@ -495,7 +495,7 @@ def test_a_repair_that_fails_changes_nothing(runs, monkeypatch):
     before = traces(runs.parent)
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(StoreFull):
-        repair(locate(runs))
+        repair(Location.of(runs))
     after = traces(runs.parent)
     assert after.keys() == before.keys()
     assert after[runs.name][0].rstrip() == before[runs.name][0].rstrip()
@@ -568,13 +568,13 @@ def test_what_is_good_to_know_is_noted(runs):
 def test_a_large_file_is_not_held_in_memory(tmp_path):
     """Nor is it when it is damaged, repaired or compacted; beyond 8 MB nothing is read whole."""
     path = tmp_path / "runs.json"
-    store = locate(path).open(StoreOptions(), writing=True)
+    store = Location.of(path).open(StoreOptions(), writing=True)
     for i in range(30):
         body = {"epoch_num": i, "result": {"text": "x" * 1000}}
         writer = Writer()
         store.append([record(session=f"s{i}", writer=writer, body=body) for _ in range(400)])
     store.close()
-    place, size = locate(path), path.stat().st_size
+    place, size = Location.of(path), path.stat().st_size
     overwrite(path, size // 2, b"\0" * 100)
     tracemalloc.start()
     assert len([one for one in examine(place).damages if one.is_repairable]) == 1
@@ -592,13 +592,13 @@ def test_a_link_to_a_damaged_file_stays_a_link(runs, tmp_path):
     runs.write_bytes(text[:at] + b"\0" + text[at + 1 :])
     link = tmp_path / f"link{runs.suffix}"
     link.symlink_to(runs)
-    repair(locate(link))
+    repair(Location.of(link))
     assert link.is_symlink()
-    assert not examine(locate(runs)).is_repairable
+    assert not examine(Location.of(runs)).is_repairable
 
 
 def test_progress_reaches_the_size_of_what_there_is_to_read(runs):
     told = []
-    report = examine(locate(runs), told.append)
+    report = examine(Location.of(runs), told.append)
     least = sum(path.stat().st_size for path in Path(f"{runs}.files").iterdir())
     assert least < sum(told) <= least + report.size

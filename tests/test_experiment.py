@@ -220,10 +220,10 @@ def test_a_store_in_memory_says_that_it_cannot_be_sent():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("", "names no place"),
+        ("", "names no location"),
         ("http://example.org/runs", "no such store"),
         ("nonsense://user:hunter2@host/db", r"nonsense://user:\*\*\*@host"),
-        (b"runs.json", "names no place"),
+        (b"runs.json", "names no location"),
     ],
 )
 def test_what_is_no_place_is_refused_by_name(path, message):

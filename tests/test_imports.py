@@ -121,12 +121,12 @@ def packages(modules):
 
 
 def test_the_reader_of_imports_sees_them():
-    frames, serialised = IMPORTS["casket.reading.frames"], IMPORTS["casket.format.serializers"]
+    frames, serialized = IMPORTS["casket.reading.frames"], IMPORTS["casket.format.serializers"]
     assert "casket.reading.views" in frames.at_head
     assert {"pandas", "polars"} <= frames.inside
     assert not {"pandas", "polars"} & frames.at_head
-    assert "casket.errors" in serialised.at_head
-    assert "joblib" in serialised.inside
+    assert "casket.errors" in serialized.at_head
+    assert "joblib" in serialized.inside
     assert "casket.reading.nearest" not in IMPORTS["casket.writing.refusal"].all
     assert "casket.reading.nearest" in IMPORTS["casket.writing.refusal"].with_types
 

@@ -16,7 +16,7 @@ import casket
 from casket import ExistingParamsException, Experiment, NoSuchSession
 from casket.maintenance.merging import add_missing
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.system import processes
 
 PARAMS = {"lr": 0.1}
@@ -219,8 +219,8 @@ def test_two_copies_that_both_went_on_merge_to_one_view_in_either_order(path, tm
 
 
 def merge(target, source):
-    reading = locate(source).open(StoreOptions(), writing=False)
-    writing = locate(target).open(StoreOptions(), writing=True)
+    reading = Location.of(source).open(StoreOptions(), writing=False)
+    writing = Location.of(target).open(StoreOptions(), writing=True)
     add_missing(writing, (record for _, record in reading.records()))
     writing.close()
 

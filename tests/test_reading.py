@@ -16,7 +16,7 @@ from casket import BadExpression, BadLocation, CasketWarning, Experiment
 from casket.format.records import Writer, claim_key, deletion
 from casket.reading.rows import MetricLog
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.system import processes
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +33,8 @@ class Raw:
     """Writes records as another process, host or version of casket would."""
 
     def __init__(self, path):
-        self.store = locate(path).open(StoreOptions(), writing=True)
-        self.files = locate(path).artifacts()
+        self.store = Location.of(path).open(StoreOptions(), writing=True)
+        self.files = Location.of(path).artifacts()
         self.writer = Writer()
 
     def write(self, kind, body, **fields):
@@ -276,7 +276,7 @@ def test_views_say_in_a_line_what_they_are(exp):
     assert repr(view) == f"<session {session.id} of exp/net: completed>"
     assert repr(reader.experiments[0]) == "<experiment 'exp'>"
     assert repr(reader.models()[0]) == "<model 'net' of experiment 'exp'>"
-    assert repr(reader) == f"<casket {exp.backend.place}>"
+    assert repr(reader) == f"<casket {exp.backend.location}>"
     started = f"started {view.started:%Y-%m-%d %H:%M:%S} UTC"
     assert view.summary().startswith(f"{started}, is completed; 1 epochs; n=1234567890, huge=1000")
     assert view.summary().endswith(", loss=0.123457")

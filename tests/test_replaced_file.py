@@ -112,9 +112,9 @@ def test_what_is_merged_of_both_files_is_one_session(tmp_path):
 def merge(target, source):
     from casket.maintenance.merging import add_missing
     from casket.stores.base import StoreOptions
-    from casket.stores.location import locate
+    from casket.stores.location import Location
 
-    reading = locate(source).open(StoreOptions(), writing=False)
-    writing = locate(target).open(StoreOptions(), writing=True)
+    reading = Location.of(source).open(StoreOptions(), writing=False)
+    writing = Location.of(target).open(StoreOptions(), writing=True)
     add_missing(writing, (record for _, record in reading.records()))
     writing.close()

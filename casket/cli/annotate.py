@@ -10,7 +10,7 @@ import click
 from casket.cli import options
 from casket.reading.casket import Casket
 from casket.reading.views import ExperimentView, SessionView
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.writing.annotating import OPTIONS, annotate
 from casket.writing.backend import Backend
 
@@ -62,7 +62,7 @@ def _annotate(what: str, file: str | None, **change: Any) -> None:
     url = options.chosen_file(file)
     with options.open_file(url) as runs:
         view = _found(runs, what)
-    backend = Backend(locate(url), OPTIONS)
+    backend = Backend(Location.of(url), OPTIONS)
     annotate(backend, view, **change)
     backend.store.close()
 

@@ -15,7 +15,7 @@ from casket.cli.wording import SpanType, counted, listed, size
 from casket.maintenance import cleaning
 from casket.maintenance.cleaning import Cleaner, ModelKey, Removal
 from casket.reading.views import SessionView, Status
-from casket.stores.location import Place, locate
+from casket.stores.location import Location
 
 SHOWN = 20
 """Maximum number of sessions listed individually."""
@@ -57,9 +57,9 @@ def rm(
     """
     if not (sessions or models or experiments):
         raise click.UsageError("nothing to remove: give SESSION, --model or --experiment")
-    place = locate(options.chosen_file(file))
-    cleaner = Cleaner(place)
-    ids = _session_ids(place, sessions)
+    location = Location.of(options.chosen_file(file))
+    cleaner = Cleaner(location)
+    ids = _session_ids(location, sessions)
     keys = _model_keys(cleaner, models, experiments)
     names = set() if models else _experiment_ids(cleaner, experiments)
     removal = cleaner.chosen(
@@ -112,7 +112,7 @@ def clean(
     is_all = not (failed or killed or empty or artifacts)
     chosen = {"failed": failed, "killed": killed}
     statuses = frozenset(s for s in get_args(Status) if s in chosen and (is_all or chosen[s]))
-    cleaner = Cleaner(locate(options.chosen_file(file)))
+    cleaner = Cleaner(Location.of(options.chosen_file(file)))
     removal = cleaner.cleanable(
         statuses=statuses,
         empty=is_all or empty,
@@ -120,7 +120,7 @@ def clean(
         older_than=older_than or timedelta(0),
     )
     if not removal:
-        raise options.NothingFound(f"nothing to clean in {cleaner.place}")
+        raise options.NothingFound(f"nothing to clean in {cleaner.location}")
     _remove(cleaner, removal, yes=yes, dry_run=dry_run)
 
 
@@ -133,25 +133,25 @@ def compact(file: str | None, yes: bool, dry_run: bool) -> None:
     Other writers wait while the file is rewritten. Nothing visible to readers is removed. Damaged
     bytes are moved to FILE.torn; `casket doctor` describes them.
     """
-    place = locate(options.chosen_file(file))
-    if not (place.path.exists() or place.url):
-        raise NotFound(str(place))
-    before = cleaning.size_of_store(place)
+    location = Location.of(options.chosen_file(file))
+    if not (location.path.exists() or location.url):
+        raise NotFound(str(location))
+    before = cleaning.size_of_store(location)
     if before:
         click.echo(
-            f"{place}: {size(before)} will be rewritten; a temporary copy needs the same space"
+            f"{location}: {size(before)} will be rewritten; a temporary copy needs the same space"
         )
-    if not options.is_confirmed(f"Rewrite {place}?", yes=yes, dry_run=dry_run):
+    if not options.is_confirmed(f"Rewrite {location}?", yes=yes, dry_run=dry_run):
         return
-    _show_progress(place)
+    _show_progress(location)
     if before:
-        click.echo(f"{place}: {size(cleaning.size_of_store(place))}, before {size(before)}")
+        click.echo(f"{location}: {size(cleaning.size_of_store(location))}, before {size(before)}")
 
 
-def _session_ids(place: Place, names: Sequence[str]) -> set[str]:
+def _session_ids(location: Location, names: Sequence[str]) -> set[str]:
     if not names:
         return set()
-    with options.open_file(str(place)) as runs:
+    with options.open_file(str(location)) as runs:
         return {options.found_session(runs, name).id for name in names}
 
 
@@ -179,7 +179,7 @@ def _model_keys(
 def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
     for experiment in experiments:
         if experiment not in cleaner.experiments:
-            raise options.NothingFound(f"no experiment {experiment!r} in {cleaner.place}")
+            raise options.NothingFound(f"no experiment {experiment!r} in {cleaner.location}")
     return set(experiments)
 
 
@@ -188,11 +188,13 @@ def _remove(cleaner: Cleaner, removal: Removal, *, yes: bool, dry_run: bool) -> 
     for line in _lines(cleaner, removal):
         click.echo(line)
     what = _summary(removal)
-    if not options.is_confirmed(f"Remove {what} from {cleaner.place}?", yes=yes, dry_run=dry_run):
+    if not options.is_confirmed(
+        f"Remove {what} from {cleaner.location}?", yes=yes, dry_run=dry_run
+    ):
         return
-    before = cleaning.size_of_store(cleaner.place) + cleaner.size_of(removal)
+    before = cleaning.size_of_store(cleaner.location) + cleaner.size_of(removal)
     removed = cleaner.remove(removal)
-    after = cleaning.size_of_store(cleaner.place) + cleaner.size_of(removal)
+    after = cleaning.size_of_store(cleaner.location) + cleaner.size_of(removal)
     if removed:
         less = f": freed {size(before - after)}" if after < before else ""
         click.echo(f"removed {_summary(removed)}{less}")
@@ -212,7 +214,7 @@ def _lines(cleaner: Cleaner, removal: Removal) -> Iterator[str]:
     for experiment in sorted(removal.experiments):
         yield f"experiment {experiment}"
     if removal.files:
-        folder = cleaner.place.artifacts().path
+        folder = cleaner.location.artifacts().path
         files = counted(len(removal.files), "file")
         yield f"{files} of {size(cleaner.size_of(removal))} in {folder}"
 
@@ -239,16 +241,16 @@ def _left(planned: Removal, removed: Removal) -> Removal:
     )
 
 
-def _show_progress(place: Place) -> None:
+def _show_progress(location: Location) -> None:
     """Compact a store and show the progress."""
-    length, done = cleaning.size_of_store(place), 0
+    length, done = cleaning.size_of_store(location), 0
     with (
         ThreadPoolExecutor(1) as pool,
-        options.progress_bar(f"rewriting {place.path.name}", length) as advance,
+        options.progress_bar(f"rewriting {location.path.name}", length) as advance,
     ):
-        rewriting = pool.submit(cleaning.compact, place)
+        rewriting = pool.submit(cleaning.compact, location)
         while wait([rewriting], LOOK_INTERVAL).not_done:
-            more = max(cleaning.rewritten(place) - done, 0)
+            more = max(cleaning.rewritten(location) - done, 0)
             advance(more)
             done += more
         rewriting.result()

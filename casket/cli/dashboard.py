@@ -15,7 +15,7 @@ import click
 from casket.cli import options
 from casket.errors import BadLocation, CasketError, NotFound, missing
 from casket.stores.base import StoreOptions
-from casket.stores.location import Place, locate
+from casket.stores.location import Location
 
 HOST = "127.0.0.1"
 PORT = 7117
@@ -108,17 +108,17 @@ def _check(urls: Sequence[str]) -> None:
     Raises:
         CasketError: none of the files is a casket file.
     """
-    refusals = [_refusal(locate(url)) for url in urls]
+    refusals = [_refusal(Location.of(url)) for url in urls]
     if all(refusals):
         raise CasketError("\n".join(map(str, refusals)))
 
 
-def _refusal(place: Place) -> CasketError | None:
+def _refusal(location: Location) -> CasketError | None:
     """Return why a local file cannot be shown; a missing file is accepted."""
-    if place.url:
+    if location.url:
         return None  # connecting may take long, and the page reports the error, too
     try:
-        with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
+        with contextlib.closing(location.open(StoreOptions(), writing=False)) as store:
             next(store.records(), None)
     except NotFound:
         return None

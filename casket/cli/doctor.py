@@ -11,7 +11,7 @@ from casket.cli import options
 from casket.cli.wording import counted, size
 from casket.maintenance import doctor as examining
 from casket.maintenance.doctor import Finding, Report
-from casket.stores.location import Place, locate
+from casket.stores.location import Location
 
 DAMAGED = 1
 """The exit code for a damaged file."""
@@ -37,16 +37,16 @@ def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bo
     casket doctor runs.json
     casket doctor runs.json --repair
     """
-    place = locate(options.chosen_file(file))
-    report = _examined(place)
+    location = Location.of(options.chosen_file(file))
+    report = _examined(location)
     if as_json:
         options.write_json(_as_json(report))
     else:
         _show(report)
     if repair and report.is_repairable:
-        kept = _repaired(place, yes=yes, dry_run=dry_run, quiet=as_json)
+        kept = _repaired(location, yes=yes, dry_run=dry_run, quiet=as_json)
         if kept is not None:
-            report = _examined(place)
+            report = _examined(location)
             for finding in report.damages:
                 click.echo(f"remaining {_line(finding)}", err=as_json)
     elif repair:
@@ -55,51 +55,51 @@ def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bo
         click.get_current_context().exit(DAMAGED)
 
 
-def _examined(place: Place) -> Report:
-    length, done = _length(place), 0
-    with options.progress_bar(f"checking {place.path.name}", length) as advance:
+def _examined(location: Location) -> Report:
+    length, done = _length(location), 0
+    with options.progress_bar(f"checking {location.path.name}", length) as advance:
 
         def progress(more: int) -> None:
             nonlocal done
             done += more
             advance(more)
 
-        report = examining.examine(place, progress)
+        report = examining.examine(location, progress)
         advance(max(length - done, 0))
     return report
 
 
-def _length(place: Place) -> int:
+def _length(location: Location) -> int:
     """Return the approximate number of bytes to check."""
-    if not place.path.is_file():
+    if not location.path.is_file():
         return 0
-    folder = place.artifacts().path
-    files = [place.path, *(folder.iterdir() if folder.is_dir() else ())]
+    folder = location.artifacts().path
+    files = [location.path, *(folder.iterdir() if folder.is_dir() else ())]
     return sum(file.stat().st_size for file in files)
 
 
-def _repaired(place: Place, *, yes: bool, dry_run: bool, quiet: bool) -> Path | None:
+def _repaired(location: Location, *, yes: bool, dry_run: bool, quiet: bool) -> Path | None:
     """Repair a file after confirmation.
 
     Returns:
         The path of the old file; None if it was not repaired.
     """
     click.echo(
-        f"{place} will be replaced by a file with all intact records; the old file is kept "
-        f"as {place.path.name}.damaged-TIME",
+        f"{location} will be replaced by a file with all intact records; the old file is kept "
+        f"as {location.path.name}.damaged-TIME",
         err=quiet,
     )
-    if not options.is_confirmed(f"Repair {place}?", yes=yes, dry_run=dry_run):
+    if not options.is_confirmed(f"Repair {location}?", yes=yes, dry_run=dry_run):
         return None
-    kept = examining.repair(place)
-    click.echo(f"repaired {place}; the old file is {kept}", err=quiet)
+    kept = examining.repair(location)
+    click.echo(f"repaired {location}; the old file is {kept}", err=quiet)
     return kept
 
 
 def _show(report: Report) -> None:
     kinds = [counted(count, kind) for kind, count in report.records.items()]
     click.echo(
-        f"{report.place}: {size(report.size)}, {counted(report.records.total(), 'record')} "
+        f"{report.location}: {size(report.size)}, {counted(report.records.total(), 'record')} "
         f"({', '.join(kinds)}) of {counted(report.sessions, 'session')}, "
         f"{counted(report.artifacts, 'artifact')}"
     )

@@ -23,7 +23,7 @@ from casket.reading.rows import flatten
 from casket.reading.summary import as_json, details, varying
 from casket.reading.views import SessionView
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.writing.provenance import PERSONAL
 
 FORMATS = {
@@ -107,7 +107,7 @@ def export(
     with _opened(options.chosen_file(file), form) as runs:
         sessions = runs.sessions(where=where)
         if not sessions:
-            raise options.NothingFound(f"no session matches in {runs.place}")
+            raise options.NothingFound(f"no session matches in {runs.location}")
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
         if form == "parquet":
@@ -132,9 +132,9 @@ def _opened(url: str, form: str) -> Casket:
         return options.open_file(url)
     from casket.dashboard.answers.contents import ShownFolder
 
-    place = locate(url)
-    files = ShownFolder(place.artifacts().path)
-    return Casket(place.open(StoreOptions(), writing=False), files, str(place))
+    location = Location.of(url)
+    files = ShownFolder(location.artifacts().path)
+    return Casket(location.open(StoreOptions(), writing=False), files, str(location))
 
 
 def _format_of(output: Path | None) -> str:
@@ -197,7 +197,7 @@ def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 def _report(runs: Casket, sessions: Sequence[SessionView], points: int) -> str:
     from casket.dashboard.report import report
 
-    name = Path(runs.place).name
+    name = Path(runs.location).name
     with options.progress_bar("writing sessions", len(sessions)) as advance:
         return report(name, runs.experiments, sessions, points, advance).decode()
 

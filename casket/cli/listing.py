@@ -30,7 +30,7 @@ Cell = Callable[[SessionView], str]
 
 CELLS: dict[str, Cell] = {
     "id": lambda session: session.id[:8],
-    "status": lambda session: tables.coloured_status(session.status),
+    "status": lambda session: tables.colored_status(session.status),
     "epochs": lambda session: str(epoch_count(session) or ""),
     "age": lambda session: tables.ago(session.age.total_seconds()),
     "duration": lambda session: tables.span(session.duration.total_seconds()),
@@ -107,7 +107,7 @@ def ls(
         if not sessions:
             if as_json:
                 options.write_json([])
-            raise options.NothingFound(f"no session matches in {runs.place}")
+            raise options.NothingFound(f"no session matches in {runs.location}")
         names = Names(runs.sessions())
         if group_by:
             made = groups(sessions, options.names(group_by), names)

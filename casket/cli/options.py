@@ -145,7 +145,7 @@ def found_session(runs: casket.Casket, name: str) -> SessionView:
     sessions = runs.sessions()
     if name == "@last":
         if not sessions:
-            raise NothingFound(f"there are no sessions in {runs.place}")
+            raise NothingFound(f"there are no sessions in {runs.location}")
         return sessions[-1]
     fitting = [session for session in sessions if session.id.startswith(name)]
     if not fitting:

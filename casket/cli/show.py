@@ -53,7 +53,7 @@ def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> 
 
 
 def _head(session: SessionView) -> Iterator[str]:
-    status = tables.coloured_status(session.status)
+    status = tables.colored_status(session.status)
     took = tables.span(session.duration.total_seconds())
     yield f"session {click.style(session.id, bold=True)}  {status}"
     yield f"experiment {session.experiment}, model {session.model}"
@@ -153,9 +153,9 @@ def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
         figure.register_label_formatter(kind, _label)
     figure.color_mode = "names"
     figure.with_colors = sys.stdout.isatty()
-    for points, colour in zip(curves.values(), ("cyan", "yellow"), strict=False):
+    for points, color in zip(curves.values(), ("cyan", "yellow"), strict=False):
         xs, ys = zip(*points, strict=True)
-        figure.plot(xs, ys, lc=colour if sys.stdout.isatty() else None)
+        figure.plot(xs, ys, lc=color if sys.stdout.isatty() else None)
     title = ", ".join(_said(name, points) for name, points in curves.items())
     yield f"\n{title}\n{figure.show()}"
 

@@ -8,7 +8,7 @@ from casket import CasketError
 from casket.cli import options, tables
 from casket.stores import urls
 from casket.stores.base import StoreOptions
-from casket.stores.location import Place, locate
+from casket.stores.location import Location
 from casket.stores.remote.journal import Journal, Status, statuses
 from casket.stores.remote.spool import ship
 
@@ -30,11 +30,11 @@ def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
     casket sync --status
     casket sync postgresql://me@host/runs
     """
-    place = locate(url) if url else None
-    wanted = urls.without_password(place.url) if place else None
+    location = Location.of(url) if url else None
+    wanted = urls.without_password(location.url) if location else None
     if not is_asked:
         for status in _waiting(wanted):
-            _ship(status, place)
+            _ship(status, location)
     left = _waiting(wanted)
     if as_json:
         options.write_json([_as_json(status) for status in left])
@@ -50,13 +50,13 @@ def _waiting(url: str | None) -> list[Status]:
     return [status for status in statuses(url) if status.waiting]
 
 
-def _ship(status: Status, place: Place | None) -> None:
+def _ship(status: Status, location: Location | None) -> None:
     """Ship a journal that no process holds; print the reason on failure."""
     journal = Journal.orphan(status.path, status.url)
     if journal is None:
         return  # the process that holds the journal ships it
     try:
-        store = (place or locate(status.url)).direct(StoreOptions(), writing=True)
+        store = (location or Location.of(status.url)).direct(StoreOptions(), writing=True)
         with options.progress_bar(status.url, status.waiting) as advance:
             ship(journal, store, advance)
         store.close()

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
 
-STATUS_COLOURS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
+STATUS_COLORS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
 LONGEST = 24
 """Maximum characters of a value in a table."""
 
@@ -62,9 +62,9 @@ def ago(seconds: float) -> str:
     return span(seconds).partition(" ")[0] + " " + span(seconds).split(" ")[1]
 
 
-def coloured_status(status: str) -> str:
+def colored_status(status: str) -> str:
     """Return a status with its terminal color."""
-    return click.style(status, fg=STATUS_COLOURS.get(status))
+    return click.style(status, fg=STATUS_COLORS.get(status))
 
 
 def table(

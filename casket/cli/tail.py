@@ -50,7 +50,7 @@ def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -
             click.echo(tables.table([_row(session) for session in running], list(_row(running[0]))))
         else:
             raise options.NothingFound(
-                f"no session is running in {runs.place}: `casket ls` shows all"
+                f"no session is running in {runs.location}: `casket ls` shows all"
             )
 
 
@@ -119,7 +119,7 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
     head = f"{clock} {record.get('session', '')[:8]} {record.get('model', '')}"
     match record["kind"]:
         case "session":
-            yield f"{head} {tables.coloured_status('running')} {_metrics(body['params'])}"
+            yield f"{head} {tables.colored_status('running')} {_metrics(body['params'])}"
         case "epoch":
             pace = _pace(runs, record)
             yield f"{head} epoch {body['epoch_num']} {_metrics(body['result'])}{pace}"
@@ -132,7 +132,7 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
             yield f"{head} artifact {body['name']}"
         case "end":
             error = f" {body['error']}" if body.get("error") else ""
-            yield f"{head} {tables.coloured_status(body['status'])}{error}"
+            yield f"{head} {tables.colored_status(body['status'])}{error}"
 
 
 def _pace(runs: Casket, record: Record) -> str:

@@ -14,7 +14,7 @@ from casket.imports import SOURCES, load
 from casket.imports.report import Report
 from casket.maintenance.merging import Counts, FileCarrier, add_missing
 from casket.stores.base import StoreOptions
-from casket.stores.location import Place, locate
+from casket.stores.location import Location
 from casket.writing.backend import Backend
 
 
@@ -73,10 +73,10 @@ def merge(files: tuple[str, ...], output: str) -> None:
     casket merge node1.json node2.json -o all.json
     casket merge runs.json -o runs.sqlite
     """
-    target = Backend(locate(output), StoreOptions())
+    target = Backend(Location.of(output), StoreOptions())
     counts = Counts()
     for file in files:
-        problems = _merge(locate(file), target, counts)
+        problems = _merge(Location.of(file), target, counts)
         for name, why in problems.items():
             click.echo(f"warning: file {name} was not copied: {why}", err=True)
     target.store.close()
@@ -86,12 +86,12 @@ def merge(files: tuple[str, ...], output: str) -> None:
         click.echo(f"skipped, because they were removed from the target: {counts.removed} records")
 
 
-def _merge(place: Place, target: Backend, counts: Counts) -> dict[str, str]:
+def _merge(location: Location, target: Backend, counts: Counts) -> dict[str, str]:
     """Merge a store into another; return the reasons of failed file copies by file name."""
-    carrier = FileCarrier(place.artifacts(), target.files)
-    with contextlib.closing(place.open(StoreOptions(), writing=False)) as store:
+    carrier = FileCarrier(location.artifacts(), target.files)
+    with contextlib.closing(location.open(StoreOptions(), writing=False)) as store:
         total = sum(1 for _ in store.records())
-        with options.progress_bar(Path(str(place)).name, total) as advance:
+        with options.progress_bar(Path(str(location)).name, total) as advance:
 
             def records() -> Iterator[Record]:
                 for _, record in store.records():

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from casket.errors import NotFound, UnstorableValue, missing
 from casket.format.records import new_id
-from casket.format.serializers import npy, serialise
+from casket.format.serializers import npy, serialize
 from casket.format.values import Encoder
 from casket.system import failures
 
@@ -53,15 +53,15 @@ class ArtifactFolder:
             UnstorableValue: the object cannot be serialized.
             StoreUnavailable: the file cannot be read, or its copy cannot be written.
         """
-        serialised = serialise(_checked_name(name), source)
-        with serialised.open() as stream:
-            kept = self._keep(stream, serialised.suffix)
-        media_type = mimetypes.guess_type(f"artifact{serialised.suffix}")[0]
+        serialized = serialize(_checked_name(name), source)
+        with serialized.open() as stream:
+            kept = self._keep(stream, serialized.suffix)
+        media_type = mimetypes.guess_type(f"artifact{serialized.suffix}")[0]
         return {
             "name": name,
             **kept,
             "media_type": media_type or "application/octet-stream",
-            "serializer": serialised.serializer,
+            "serializer": serialized.serializer,
         }
 
     def put_array(self, array: Any) -> dict[str, Any]:

@@ -111,8 +111,8 @@ class _Unfolding:
         yield start
         owner = {"model": _model_id(model), "session": session_id}
         writer, n, time = start["writer"], 1, start["time"]
-        for kind, body, moment in _entries(_as_dict("result", session)):
-            n, time = n + 1, moment or time
+        for kind, body, timestamp in _entries(_as_dict("result", session)):
+            n, time = n + 1, timestamp or time
             yield self._record(kind, body, time, writer, n, **owner)
         end = {"status": "completed", "of": writer}
         time = _ended(start["time"], _as_dict("meta", session), time)
@@ -198,10 +198,10 @@ def _as_dict(name: str, session: Nested) -> dict[str, Any]:
     return {} if value is None else {name: value}
 
 
-def _utc(moment: Any) -> str | None:
+def _utc(text: Any) -> str | None:
     """Return a time in UTC, assuming UTC where it has no zone; None if it cannot be parsed."""
     try:
-        parsed = datetime.fromisoformat(str(moment))
+        parsed = datetime.fromisoformat(str(text))
         parsed = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None

@@ -164,24 +164,24 @@ def utc_now() -> str:
     return utc(time.time())
 
 
-def utc(moment: float) -> str:
+def utc(seconds: float) -> str:
     """Return a Unix timestamp in UTC, in ISO 8601 format with microseconds."""
-    return _utc(moment).decode()
+    return _utc(seconds).decode()
 
 
-def _utc(moment: float) -> bytes:
+def _utc(seconds: float) -> bytes:
     """Return a Unix timestamp as ASCII.
 
     The text of the current second is cached: formatting it every time would account for a fifth
     of the cost of logging an epoch.
     """
     global _second
-    whole = int(moment)
+    whole = int(seconds)
     second, text = _second
     if second != whole:
         text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole)).encode()
         _second = (whole, text)
-    return b"%b%06dZ" % (text, (moment - whole) * 1e6)
+    return b"%b%06dZ" % (text, (seconds - whole) * 1e6)
 
 
 def claim_key(experiment: str, model: str, params: Any) -> str:

@@ -20,7 +20,7 @@ _PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
 _PLOTLY_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".eps"})
 
 
-class Serialised(NamedTuple):
+class Serialized(NamedTuple):
     """Serialized data, the suffix of its file, and the serializer used."""
 
     data: bytes | Path
@@ -43,7 +43,7 @@ class Serialised(NamedTuple):
             raise StoreUnavailable(str(self.data), advice, number) from error
 
 
-def serialise(name: str, source: Any) -> Serialised:
+def serialize(name: str, source: Any) -> Serialized:
     """Serialize an artifact.
 
     Args:
@@ -58,13 +58,13 @@ def serialise(name: str, source: Any) -> Serialised:
     if isinstance(source, (str, os.PathLike)):
         return _existing(name, suffix, Path(os.fsdecode(source)))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return Serialised(bytes(source), suffix)
+        return Serialized(bytes(source), suffix)
     try:
         return _rendered(name, suffix.lower(), source) or _pickled(suffix.lower(), source)
     except (CasketError, ImportError, MemoryError):
         raise
     except Exception as error:  # the object's own code may raise anything
-        hint = f"it cannot be serialised ({error}); give the path of a file, or bytes"
+        hint = f"it cannot be serialized ({error}); give the path of a file, or bytes"
         raise UnstorableValue(name, type(source).__name__, hint) from error
 
 
@@ -74,13 +74,13 @@ def _suffix(name: str) -> str:
     return suffix if re.fullmatch(r"\.\w{1,16}", suffix, re.ASCII) else ""
 
 
-def _existing(name: str, suffix: str, path: Path) -> Serialised:
+def _existing(name: str, suffix: str, path: Path) -> Serialized:
     if os.path.isdir(path):
         raise CasketError(f"artifact {name!r}: {path} is a folder; add its files, or an archive")
-    return Serialised(path, suffix or _suffix(path.name))
+    return Serialized(path, suffix or _suffix(path.name))
 
 
-def _rendered(name: str, suffix: str, source: Any) -> Serialised | None:
+def _rendered(name: str, suffix: str, source: Any) -> Serialized | None:
     """Return a figure, image or array in the format of the suffix; None for other objects."""
     package = type(source).__module__.partition(".")[0]
     if package == "matplotlib" and hasattr(source, "savefig"):
@@ -90,27 +90,27 @@ def _rendered(name: str, suffix: str, source: Any) -> Serialised | None:
     if package == "PIL" and hasattr(source, "save"):
         return _pillow(source, suffix)
     if package == "numpy" and suffix == ".npy":
-        return Serialised(npy(source), suffix)
+        return Serialized(npy(source), suffix)
     return None
 
 
-def _matplotlib(figure: Any, suffix: str) -> Serialised:
+def _matplotlib(figure: Any, suffix: str) -> Serialized:
     # In a name such as `lr_0.1`, the part after the dot is not a format.
     known = suffix[1:] in figure.canvas.get_supported_filetypes()
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix[1:] if known else "png", bbox_inches="tight")
-    return Serialised(buffer.getvalue(), suffix if known else ".png")
+    return Serialized(buffer.getvalue(), suffix if known else ".png")
 
 
-def _plotly(name: str, suffix: str, figure: Any) -> Serialised:
+def _plotly(name: str, suffix: str, figure: Any) -> Serialized:
     if suffix == ".json":
-        return Serialised(figure.to_json().encode(), suffix)
+        return Serialized(figure.to_json().encode(), suffix)
     if suffix in _PLOTLY_IMAGES:
         _require_kaleido(name)
-        return Serialised(figure.to_image(format=suffix[1:]), suffix)
+        return Serialized(figure.to_image(format=suffix[1:]), suffix)
     # With plotly.js embedded, the page also shows the figure offline.
     page = figure.to_html(include_plotlyjs=True).encode()
-    return Serialised(page, suffix if suffix == ".htm" else ".html")
+    return Serialized(page, suffix if suffix == ".htm" else ".html")
 
 
 def _require_kaleido(name: str) -> None:
@@ -123,13 +123,13 @@ def _require_kaleido(name: str) -> None:
         raise UnstorableValue(name, "a plotly figure as an image", hint) from error
 
 
-def _pillow(image: Any, suffix: str) -> Serialised:
+def _pillow(image: Any, suffix: str) -> Serialized:
     from PIL import Image
 
     known = Image.registered_extensions().get(suffix) in Image.SAVE
     buffer = io.BytesIO()
     image.save(buffer, format=Image.registered_extensions()[suffix] if known else "PNG")
-    return Serialised(buffer.getvalue(), suffix if known else ".png")
+    return Serialized(buffer.getvalue(), suffix if known else ".png")
 
 
 def npy(array: Any) -> bytes:
@@ -141,7 +141,7 @@ def npy(array: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _pickled(suffix: str, source: Any) -> Serialised:
+def _pickled(suffix: str, source: Any) -> Serialized:
     kept = suffix if suffix in _PICKLES else ""
     try:
         import joblib
@@ -150,7 +150,7 @@ def _pickled(suffix: str, source: Any) -> Serialised:
             raise
         import pickle
 
-        return Serialised(pickle.dumps(source), kept or ".pkl", "pickle")
+        return Serialized(pickle.dumps(source), kept or ".pkl", "pickle")
     buffer = io.BytesIO()
     joblib.dump(source, buffer)
-    return Serialised(buffer.getvalue(), kept or ".joblib", "joblib")
+    return Serialized(buffer.getvalue(), kept or ".joblib", "joblib")

@@ -185,10 +185,10 @@ class Encoder:
 
     def _datetime(self, value: datetime, path: str) -> Any:
         try:
-            moment = value.astimezone(UTC)
+            in_utc = value.astimezone(UTC)
         except (OverflowError, ValueError):
             raise UnstorableValue(path, f"the time {value}", "in UTC it is out of range") from None
-        return self._form("$date", moment.isoformat(timespec="microseconds")[:26] + "Z")
+        return self._form("$date", in_utc.isoformat(timespec="microseconds")[:26] + "Z")
 
     def _iso(self, value: date | time, _path: str) -> str:
         return value.isoformat()

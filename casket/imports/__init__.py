@@ -31,7 +31,7 @@ from casket.imports.report import Problem, Report
 from casket.imports.runs import Known, Names, Translator
 from casket.maintenance.merging import FileCarrier, add_missing
 from casket.stores.base import StoreOptions
-from casket.stores.location import Place, locate
+from casket.stores.location import Location
 from casket.writing.backend import Backend
 from casket.writing.experiment import Experiment
 
@@ -87,23 +87,25 @@ def load(
         StoreUnavailable: the store cannot be written. Records added before stay, and another call
             continues from there.
     """
-    place = Path(path).expanduser().resolve()
-    if not place.exists():
-        raise NotFound(str(place), "give the file or folder that the other tracker has written")
+    location = Path(path).expanduser().resolve()
+    if not location.exists():
+        raise NotFound(str(location), "give the file or folder that the other tracker has written")
     if source is not None and source not in {CASKET, *SOURCES}:
         raise BadLocation(f"source={source!r}: give one of {(CASKET, *SOURCES)}")
-    kind, *others = _recognize(place, [source] if source else [*SOURCES, CASKET])
-    report = Report(kind, str(place))
+    kind, *others = _recognize(location, [source] if source else [*SOURCES, CASKET])
+    report = Report(kind, str(location))
     for other in others:
-        report.problem(place, f"also holds {other} files; import them with source={other!r}")
+        report.problem(location, f"also holds {other} files; import them with source={other!r}")
     names = Names(to.id if isinstance(to, Experiment) and not experiment else experiment, model)
     if kind == CASKET and any(names):
-        raise BadLocation(f"{place} is a casket file: its runs keep their experiments and models")
+        raise BadLocation(
+            f"{location} is a casket file: its runs keep their experiments and models"
+        )
     with _opened(to) as target:
         if kind == CASKET:
-            _copy(place, target, report, artifacts, progress)
+            _copy(location, target, report, artifacts, progress)
         else:
-            _import(place, target, report, names, artifacts, progress)
+            _import(location, target, report, names, artifacts, progress)
     return report
 
 
@@ -126,13 +128,16 @@ def _recognize(path: Path, kinds: list[str]) -> list[str]:
 
 
 def _is_casket_file(path: Path) -> bool:
-    with contextlib.closing(_reading(locate(path))) as store, contextlib.suppress(NotACasketFile):
+    with (
+        contextlib.closing(_reading(Location.of(path))) as store,
+        contextlib.suppress(NotACasketFile),
+    ):
         return next(iter(store.records()), None) is not None
     return False
 
 
-def _reading(place: Place) -> Any:
-    return place.open(StoreOptions(), writing=False)
+def _reading(location: Location) -> Any:
+    return location.open(StoreOptions(), writing=False)
 
 
 @contextlib.contextmanager
@@ -140,7 +145,7 @@ def _opened(to: Target) -> Iterator[Backend]:
     if isinstance(to, Experiment):
         yield to.backend
         return
-    backend = Backend(locate(to), StoreOptions())
+    backend = Backend(Location.of(to), StoreOptions())
     try:
         yield backend
     finally:
@@ -151,8 +156,8 @@ def _copy(
     path: Path, target: Backend, report: Report, artifacts: bool, progress: Progress | None
 ) -> None:
     """Copy the records of a casket file."""
-    place = locate(path)
-    carrier = FileCarrier(place.artifacts(), target.files) if artifacts else None
+    location = Location.of(path)
+    carrier = FileCarrier(location.artifacts(), target.files) if artifacts else None
 
     def records() -> Iterator[Record]:
         for _, record in store.records():
@@ -161,7 +166,7 @@ def _copy(
                 report.runs += 1
                 _show_progress(report, progress)
 
-    with contextlib.closing(_reading(place)) as store:
+    with contextlib.closing(_reading(location)) as store:
         report.total = sum(1 for _ in store.records(kinds={"session"}))
         add_missing(target.store, records(), carry=carrier, counts=report.counts)
     for file, why in (carrier.problems if carrier else {}).items():

@@ -25,7 +25,7 @@ from casket.reading.fold import Fold
 from casket.reading.reader import Reader
 from casket.reading.views import SessionView, Status
 from casket.stores.base import StoreOptions
-from casket.stores.location import Place
+from casket.stores.location import Location
 
 YOUNG = timedelta(hours=1)
 """The minimum age for removing unreferenced or unused data while a session may be running."""
@@ -93,7 +93,7 @@ class Cleaner:
     within the last two seconds, the cleaner waits and reads the records appended in the meantime.
 
     Args:
-        place: the location of the store.
+        location: the location of the store.
 
     Raises:
         NotFound: the store does not exist.
@@ -101,10 +101,10 @@ class Cleaner:
         StoreUnavailable: the store cannot be read.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self._reading = place.open(StoreOptions(), writing=False)
-        self._folder = place.artifacts()
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._reading = location.open(StoreOptions(), writing=False)
+        self._folder = location.artifacts()
         self._reader = Reader(self._reading, lambda: Fold(self._folder))
         self._used: dict[Owner, str] = {}
         self._names: dict[str, dict[Owner, str]] = {}
@@ -295,7 +295,7 @@ class Cleaner:
         self.look()
         removal = self._narrowed(removal)
         if removal.sessions or removal.models or removal.experiments:
-            store = self.place.open(StoreOptions(), writing=True)
+            store = self.location.open(StoreOptions(), writing=True)
             try:
                 tombstone = deletion(
                     Writer(),
@@ -341,7 +341,7 @@ class Cleaner:
         time.sleep((SETTLING - min(youngest, SETTLING)).total_seconds())
 
 
-def compact(place: Place) -> None:
+def compact(location: Location) -> None:
     """Reduce the size of a store to a minimum; other processes may keep writing.
 
     A JSON file is rewritten with a record per line, and damaged parts are moved to `<file>.torn`.
@@ -349,33 +349,33 @@ def compact(place: Place) -> None:
     kept, too, because they prevent deleted data from reappearing when files are merged.
 
     Args:
-        place: the location of the store.
+        location: the location of the store.
 
     Raises:
         NotFound: the store does not exist.
         NotACasketFile: the file has another format.
         StoreUnavailable: the store cannot be changed.
     """
-    reading = place.open(StoreOptions(), writing=False)
+    reading = location.open(StoreOptions(), writing=False)
     next(reading.records(kinds={"experiment"}), None)
     reading.close()
-    store = place.open(StoreOptions(), writing=True)
+    store = location.open(StoreOptions(), writing=True)
     try:
         store.prune(deletion(Writer()))
     finally:
         store.close()
 
 
-def size_of_store(place: Place) -> int:
+def size_of_store(location: Location) -> int:
     """Return the size of a store on disk in bytes, without its artifacts."""
-    files = (place.path, place.path.with_name(f"{place.path.name}-wal"))
+    files = (location.path, location.path.with_name(f"{location.path.name}-wal"))
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-def rewritten(place: Place) -> int:
+def rewritten(location: Location) -> int:
     """Return the number of bytes written so far by a rewrite of a JSON file."""
     sizes = [0]
-    for path in place.path.parent.glob(f"{glob.escape(place.path.name)}.*.tmp"):
+    for path in location.path.parent.glob(f"{glob.escape(location.path.name)}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):  # it has just replaced the old file
             sizes.append(path.stat().st_size)
     return max(sizes)

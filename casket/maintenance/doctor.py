@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
 from casket.format.values import restore
-from casket.stores.inspection import Flaw
-from casket.stores.location import Place
+from casket.stores.inspection import Damage
+from casket.stores.location import Location
 
 READ = 1 << 20
 """The number of bytes of an artifact to read at a time."""
@@ -57,7 +57,7 @@ class Report(NamedTuple):
     """The result of an examination.
 
     Attributes:
-        place: the location of the store.
+        location: the location of the store.
         size: the size of the file in bytes.
         records: the number of intact records by kind.
         sessions: the number of sessions.
@@ -65,7 +65,7 @@ class Report(NamedTuple):
         findings: the damages and remarks.
     """
 
-    place: str
+    location: str
     size: int
     records: Counter[str]
     sessions: int
@@ -83,11 +83,11 @@ class Report(NamedTuple):
         return any(finding.is_repairable for finding in self.findings)
 
 
-def examine(place: Place, progress: Progress = lambda _: None) -> Report:
+def examine(location: Location, progress: Progress = lambda _: None) -> Report:
     """Examine every record and every artifact of a store, without changing anything.
 
     Args:
-        place: the location of the store.
+        location: the location of the store.
         progress: a callback that receives the number of bytes read since its last call.
 
     Raises:
@@ -97,19 +97,19 @@ def examine(place: Place, progress: Progress = lambda _: None) -> Report:
         BadLocation: the store is not a file.
     """
     examination = _Examination()
-    for part in place.inspection().parts():
-        examination.add(part.records, part.flaws)
+    for part in location.inspection().parts():
+        examination.add(part.records, part.damages)
         progress(part.size)
-    folder = place.artifacts().path
+    folder = location.artifacts().path
     findings = [
         *examination.of_bytes(),
         *examination.of_sessions(),
         *_of_artifacts(examination.files, folder, progress),
-        *_of_neighbours(place.path, folder, examination.files),
+        *_of_neighbors(location.path, folder, examination.files),
     ]
     return Report(
-        str(place),
-        place.path.stat().st_size,
+        str(location),
+        location.path.stat().st_size,
         examination.kinds,
         len(examination.sessions),
         len(examination.files),
@@ -117,7 +117,7 @@ def examine(place: Place, progress: Progress = lambda _: None) -> Report:
     )
 
 
-def repair(place: Place) -> Path:
+def repair(location: Location) -> Path:
     """Replace a file by a new file with every intact record.
 
     Returns:
@@ -127,8 +127,8 @@ def repair(place: Place) -> Path:
         StoreUnavailable: the file cannot be written; nothing was changed.
     """
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z"
-    kept = place.path.with_name(f"{place.path.name}.damaged-{now}")
-    place.inspection().repair(kept)
+    kept = location.path.with_name(f"{location.path.name}.damaged-{now}")
+    location.inspection().repair(kept)
     return kept
 
 
@@ -161,22 +161,22 @@ class _Examination:
         self._count: Counter[str] = Counter()
         self._copies = 0
         self._newer: Counter[str] = Counter()
-        self._flaws: list[tuple[Flaw, int]] = []
-        self._waiting: list[Flaw] = []
+        self._damages: list[tuple[Damage, int]] = []
+        self._waiting: list[Damage] = []
 
-    def add(self, records: list[tuple[int, Record]], flaws: list[Flaw]) -> None:
-        """Add the records and flaws of a part of the file."""
-        self._waiting += flaws
+    def add(self, records: list[tuple[int, Record]], damages: list[Damage]) -> None:
+        """Add the records and damages of a part of the file."""
+        self._waiting += damages
         for number, record in records:
             if self._waiting:
-                self._measure_flaws(number)
+                self._measure_damages(number)
             self._add(record)
 
-    def _measure_flaws(self, number: int) -> None:
-        """Count the missing numbers at each flaw, now that the next record is known."""
-        passed = [flaw for flaw in self._waiting if flaw.after < number]
-        self._flaws += [(flaw, number - flaw.after - 1) for flaw in passed]
-        self._waiting = [flaw for flaw in self._waiting if flaw.after >= number]
+    def _measure_damages(self, number: int) -> None:
+        """Count the missing numbers at each damage, now that the next record is known."""
+        passed = [damage for damage in self._waiting if damage.after < number]
+        self._damages += [(damage, number - damage.after - 1) for damage in passed]
+        self._waiting = [damage for damage in self._waiting if damage.after >= number]
 
     def _add(self, record: Record) -> None:
         kind, writer, session = record["kind"], record["writer"], record.get("session")
@@ -228,30 +228,30 @@ class _Examination:
 
     def of_bytes(self) -> list[Finding]:
         """Return the findings about ranges of bytes."""
-        flaws = [*self._flaws, *((flaw, 0) for flaw in self._waiting)]
-        return [self._of_flaw(flaw, missing) for flaw, missing in flaws]
+        damages = [*self._damages, *((damage, 0) for damage in self._waiting)]
+        return [self._of_damage(damage, missing) for damage, missing in damages]
 
-    def _of_flaw(self, flaw: Flaw, missing: int) -> Finding:
+    def _of_damage(self, damage: Damage, missing: int) -> Finding:
         sessions = tuple(
-            dict.fromkeys(match.decode(errors="replace") for match in _SESSION.findall(flaw.text))
+            dict.fromkeys(match.decode(errors="replace") for match in _SESSION.findall(damage.text))
         )
         return Finding(
-            f"bytes {flaw.start}-{flaw.stop}" if flaw.stop else f"record {flaw.number}",
-            flaw.problem,
-            self._cost(flaw, missing, sessions),
-            flaw.start if flaw.stop else None,
-            flaw.stop or None,
+            f"bytes {damage.start}-{damage.stop}" if damage.stop else f"record {damage.number}",
+            damage.problem,
+            self._cost(damage, missing, sessions),
+            damage.start if damage.stop else None,
+            damage.stop or None,
             sessions,
             is_repairable=True,
         )
 
     @staticmethod
-    def _cost(flaw: Flaw, missing: int, sessions: tuple[str, ...]) -> str:
+    def _cost(damage: Damage, missing: int, sessions: tuple[str, ...]) -> str:
         """Describe the lost data, as far as the text and the surrounding numbers reveal it."""
-        if not flaw.text:
+        if not damage.text:
             return "nothing"
-        kinds = Counter(kind.decode() for kind in _KIND.findall(flaw.text))
-        if flaw.number or missing == 1:
+        kinds = Counter(kind.decode() for kind in _KIND.findall(damage.text))
+        if damage.number or missing == 1:
             amount = "1 record"
         elif missing:
             amount = f"up to {missing} records"
@@ -336,7 +336,7 @@ def _problem_of(path: Path, kept: _Kept, progress: Progress) -> str | None:
     return None if digest.hexdigest() == kept.sha256 else "its hash differs: its content changed"
 
 
-def _of_neighbours(path: Path, folder: Path, files: dict[str, _Kept]) -> list[Finding]:
+def _of_neighbors(path: Path, folder: Path, files: dict[str, _Kept]) -> list[Finding]:
     """Return remarks about other files beside the store."""
     findings = []
     torn = path.with_name(f"{path.name}.torn")

@@ -43,25 +43,25 @@ class Casket:
     Args:
         store: the store.
         files: the artifact folder of the store.
-        place: the path or URL of the store, for display.
+        location: the path or URL of the store, for display.
         experiment: restrict all results to this experiment.
         model: restrict all results to this model.
 
     Attributes:
-        place: the path or URL of the store, for display.
+        location: the path or URL of the store, for display.
     """
 
     def __init__(
         self,
         store: Store,
         files: ArtifactFolder,
-        place: str,
+        location: str,
         experiment: str | None = None,
         model: str | None = None,
     ) -> None:
         self._store = store
         self._files = files
-        self.place = place
+        self.location = location
         self._experiment = experiment
         self._model = model
         self._reader = Reader(store, lambda: Fold(files))
@@ -86,7 +86,7 @@ class Casket:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<casket {self.place}>"
+        return f"<casket {self.location}>"
 
     def close(self) -> None:
         """Close the store; views stay readable."""
@@ -249,14 +249,14 @@ def open_to_read(url: str | os.PathLike[str]) -> Casket:
         BadLocation: `url` is not a valid location.
     """
     from casket.stores.base import StoreOptions
-    from casket.stores.location import locate
+    from casket.stores.location import Location
 
-    place = locate(url)
-    if place.kind == "memory":
+    location = Location.of(url)
+    if location.kind == "memory":
         raise BadLocation(
             ":memory: cannot be opened a second time; ask the experiment: exp.sessions()"
         )
-    return Casket(place.open(StoreOptions(), writing=False), place.artifacts(), str(place))
+    return Casket(location.open(StoreOptions(), writing=False), location.artifacts(), str(location))
 
 
 Condition = Callable[[SessionView], bool]

@@ -43,8 +43,8 @@ GONE = "it was moved or deleted meanwhile, and nothing was written"
 class Heads(Protocol):
     """Finds the records without which others would belong to nothing.
 
-    A store calls it, with its lock held, when the place turns out to hold another file than the
-    one this handle last read or wrote; reading the store meanwhile is allowed.
+    A store calls it, with its lock held, when the location turns out to hold another
+    file than the one this handle last read or wrote; reading the store meanwhile is allowed.
     """
 
     def __call__(self, records: Sequence[Record], /) -> Sequence[Record]:
@@ -60,7 +60,7 @@ class StoreOptions(NamedTuple):
 
     Attributes:
         create: whether an append creates a file of this machine that is missing.
-        heads: finds what to repeat if the place holds another file; None repeats nothing.
+        heads: finds the records to repeat if the location holds another file; None repeats none.
         writing: whether an append may create and change anything.
     """
 

@@ -101,7 +101,7 @@ class BlitzStore:
             last=seen if self._has_appended else None,
             heads=self._heads,
             read=self.records,
-            place=self._path,
+            location=self._path,
         )
 
     @property

@@ -18,7 +18,7 @@ from casket.format.records import FORMAT_VERSION, KINDS
 from casket.stores.base import Numbered
 
 
-class Flaw(NamedTuple):
+class Damage(NamedTuple):
     """A range of bytes that differs from the form written by the store.
 
     Attributes:
@@ -43,12 +43,12 @@ class Part(NamedTuple):
 
     Attributes:
         records: the intact records, as returned by the store.
-        flaws: the flaws of the part.
+        damages: the damages of the part.
         size: the number of bytes examined.
     """
 
     records: list[Numbered]
-    flaws: list[Flaw]
+    damages: list[Damage]
     size: int
 
 
@@ -112,7 +112,7 @@ _IN_BODY: dict[str, dict[str, type | tuple[type, ...]]] = {
 _NAMES = ("experiment", "model", "session")
 
 
-def fault_of(record: dict[str, Any]) -> str | None:
+def problem_of(record: dict[str, Any]) -> str | None:
     """Return the problem of a record; None if it is valid or written by a newer casket."""
     for name, kind in (("kind", str), ("v", int), ("writer", str), ("n", int), ("time", str)):
         if type(record.get(name)) is not kind:
@@ -128,7 +128,7 @@ def fault_of(record: dict[str, Any]) -> str | None:
     missing = [name for name in _needed(kind) if name not in record]
     if missing:
         return f"its {missing[0]!r} is missing"
-    return _fault_of_time(record["time"]) or _fault_of_body(kind, body)
+    return _problem_of_time(record["time"]) or _problem_of_body(kind, body)
 
 
 def _needed(kind: str) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def _needed(kind: str) -> tuple[str, ...]:
     return {"experiment": _NAMES[:1], "model": _NAMES[:2]}.get(kind, _NAMES[2:])
 
 
-def _fault_of_time(time: str) -> str | None:
+def _problem_of_time(time: str) -> str | None:
     try:
         is_zoned = datetime.fromisoformat(time).tzinfo is not None
     except ValueError:
@@ -145,7 +145,7 @@ def _fault_of_time(time: str) -> str | None:
     return None if is_zoned else f"its 'time' is {time!r}"
 
 
-def _fault_of_body(kind: str, body: dict[str, Any]) -> str | None:
+def _problem_of_body(kind: str, body: dict[str, Any]) -> str | None:
     for name, types in _IN_BODY.get(kind, {}).items():
         if name not in body:
             return f"its {name!r} is missing"

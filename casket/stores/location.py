@@ -1,6 +1,6 @@
 """From what the user typed to the store that is meant.
 
-An existing file is recognised by what it holds, a new one by its name, a store elsewhere by the
+An existing file is recognized by what it holds, a new one by its name, a store elsewhere by the
 scheme of its URL: `register_store`, and the entry points of the group `casket.stores`.
 """
 
@@ -136,7 +136,7 @@ def _registered(scheme: str) -> Registered | None:
     return _stores.get(scheme)
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a store is.
 
     Shown, the URL has `***` for its password; pickled, it has none.
@@ -152,6 +152,37 @@ class Place(NamedTuple):
     path: Path
     url: str = ""
 
+    @classmethod
+    def of(cls, url: str | os.PathLike[str]) -> Location:
+        """Return the location to which a path or URL refers.
+
+        Raises:
+            BadLocation: the path or URL has none of the accepted forms.
+        """
+        text = os.fspath(url)
+        if not isinstance(text, str) or not text.strip():
+            raise BadLocation(f"{url!r} names no location: {_FORMS}")
+        if text == ":memory:":
+            return cls("memory", Path())
+        if text.startswith(_SQLITE_SCHEME):
+            return cls("sqlite", _local(text[len(_SQLITE_SCHEME) :]))
+        if text.startswith(_BLITZ_SCHEME):
+            folder = _local(text[len(_BLITZ_SCHEME) :])
+            return cls("blitz", folder.with_name(f"{folder.name}.files"), f"blitz:{folder}")
+        scheme = text.partition("://")[0]
+        if text.startswith("sftp://") or (isinstance(url, str) and _is_on_another_machine(url)):
+            from casket.stores.sftp.address import SftpLocation
+
+            return _elsewhere("sftp", str(SftpLocation.of(text)))
+        if "://" in text:
+            if scheme in _WITHOUT_URL or _registered(scheme) is None:
+                raise BadLocation(_unknown(redact(text)))
+            from casket.stores import urls
+
+            return _elsewhere(scheme, urls.checked(text))
+        path = _local(text)
+        return cls(_kind_of(path), path)
+
     def __str__(self) -> str:
         if self.url:
             from casket.stores import urls  # of which a file of this machine has no need
@@ -160,9 +191,8 @@ class Place(NamedTuple):
         return ":memory:" if self.kind == "memory" else str(self.path)
 
     def __repr__(self) -> str:
-        return (
-            f"Place(kind={self.kind!r}, path={self.path!r}, url={str(self) if self.url else ''!r})"
-        )
+        url = str(self) if self.url else ""
+        return f"Location(kind={self.kind!r}, path={self.path!r}, url={url!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         from casket.stores import urls
@@ -170,10 +200,10 @@ class Place(NamedTuple):
         url = urls.without_password(self.url)
         return _received, (self.kind, self.path, url, _registered(self.kind))
 
-    def __copy__(self) -> Place:
+    def __copy__(self) -> Location:
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Place:
+    def __deepcopy__(self, memo: dict[int, object]) -> Location:
         return self
 
     def open(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
@@ -243,41 +273,10 @@ class Place(NamedTuple):
         return ArtifactFolder(self.path.with_name(f"{self.path.name}.files"))
 
 
-def locate(url: str | os.PathLike[str]) -> Place:
-    """Find out which store a path or URL means.
-
-    Raises:
-        BadLocation: it means none.
-    """
-    text = os.fspath(url)
-    if not isinstance(text, str) or not text.strip():
-        raise BadLocation(f"{url!r} names no place: {_FORMS}")
-    if text == ":memory:":
-        return Place("memory", Path())
-    if text.startswith(_SQLITE_SCHEME):
-        return Place("sqlite", _local(text[len(_SQLITE_SCHEME) :]))
-    if text.startswith(_BLITZ_SCHEME):
-        folder = _local(text[len(_BLITZ_SCHEME) :])
-        return Place("blitz", folder.with_name(f"{folder.name}.files"), f"blitz:{folder}")
-    scheme = text.partition("://")[0]
-    if text.startswith("sftp://") or (isinstance(url, str) and _is_on_another_machine(url)):
-        from casket.stores.sftp.address import Address
-
-        return _elsewhere("sftp", str(Address.read(text)))
-    if "://" in text:
-        if scheme in _WITHOUT_URL or _registered(scheme) is None:
-            raise BadLocation(_unknown(redact(text)))
-        from casket.stores import urls
-
-        return _elsewhere(scheme, urls.checked(text))
-    path = _local(text)
-    return Place(_kind_of(path), path)
-
-
-def _received(kind: str, path: Path, url: str, registered: Registered) -> Place:
-    """Return a place that was pickled where its store may have been registered by a script."""
+def _received(kind: str, path: Path, url: str, registered: Registered) -> Location:
+    """Return a location that was pickled where its store may have been registered by a script."""
     _stores.setdefault(kind, registered)
-    return Place(kind, path, url)
+    return Location(kind, path, url)
 
 
 def _unknown(shown: str) -> str:
@@ -293,15 +292,15 @@ def _is_on_another_machine(text: str) -> bool:
     return _ON_ANOTHER_MACHINE.match(text) is not None and not _local(text).exists()
 
 
-def _elsewhere(kind: str, url: str) -> Place:
-    """Return the place of a store elsewhere, with a folder of this machine for its artifacts."""
+def _elsewhere(kind: str, url: str) -> Location:
+    """Return the location of a store elsewhere, with a folder of this machine for its artifacts."""
     import hashlib  # loads OpenSSL: not for an import
 
     from casket.stores import urls
 
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     name = hashlib.sha256(urls.without_password(url).encode()).hexdigest()[:32]
-    return Place(kind, _local(data) / "casket" / "artifacts" / name, url)
+    return Location(kind, _local(data) / "casket" / "artifacts" / name, url)
 
 
 def _local(text: str) -> Path:

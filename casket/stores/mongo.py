@@ -173,7 +173,7 @@ class MongoStore:
             last=last,
             heads=self._heads,
             read=self.records,
-            place=self._shown,
+            location=self._shown,
         )
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
@@ -548,7 +548,7 @@ def _client(url: str, shown: str) -> pymongo.MongoClient[_Document]:
 
 
 def _failure(shown: str, error: errors.PyMongoError) -> StoreUnavailable:
-    """Return the error that names the place and what to do."""
+    """Return the error that names the location and how to continue."""
     said = f"MongoDB says: {str(error).partition(', full error')[0].partition(', Timeout:')[0]}"
     code = error.code if isinstance(error, errors.OperationFailure) else None
     if code in _PERMANENT:

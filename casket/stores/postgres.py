@@ -220,7 +220,7 @@ class PostgresStore:
             last=self._appended,
             heads=self._heads,
             read=self.records,
-            place=self._shown,
+            location=self._shown,
         )
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
@@ -462,7 +462,7 @@ def _parameters(url: str, shown: str) -> dict[str, Any]:
 
 
 def _failure(shown: str, error: psycopg.Error | TimeoutError) -> StoreUnavailable:
-    """Return the error that names the place and what to do."""
+    """Return the error that names the location and how to continue."""
     if isinstance(error, TimeoutError):
         return StoreUnavailable(shown, "the server said nothing in time", errno.ETIMEDOUT)
     said = f"PostgreSQL says: {' '.join(str(error).split())}"

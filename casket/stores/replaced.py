@@ -23,7 +23,7 @@ def completed(
     last: Record | None,
     heads: base.Heads | None,
     read: Read,
-    place: object,
+    location: object,
 ) -> list[Record]:
     """Return `records` preceded by all records that the store lacks; warn if any are missing.
 
@@ -33,7 +33,7 @@ def completed(
         last: the last record appended by this handle.
         heads: the user's hook.
         read: the method `records` of the store in its current state.
-        place: the path or URL of the store, for the warning.
+        location: the path or URL of the store, for the warning.
     """
     candidates = [*doubtful, *([last] if last else [])]
     lacking = _lacking(candidates, read)
@@ -44,7 +44,7 @@ def completed(
     if lacking or missing:
         repeated = ", with the experiment, model and session repeated" if missing else ""
         base.warn(
-            f"{place}: it no longer holds what this process has logged (it was moved, deleted, "
+            f"{location}: it no longer holds what this process has logged (it was moved, deleted, "
             f"replaced or emptied); logging goes on in what is there now{repeated}, and what was "
             "logged before is only where it was moved to"
         )

@@ -23,17 +23,17 @@ _LONGEST = 200
 _LOCKS = Path("/proc/locks")
 
 
-def warn_waiting(place: object, holder: str, seconds: float) -> None:
+def warn_waiting(location: object, holder: str, seconds: float) -> None:
     """Warn that this process is waiting for a lock.
 
     Args:
-        place: the path or URL of the store.
+        location: the path or URL of the store.
         holder: a description of the lock's holder.
         seconds: the duration of the wait so far.
     """
     base.warn(
-        f"{place}: waiting for its lock for {seconds:.0f} s, which is held by {holder}; nothing is "
-        "logged until it is released"
+        f"{location}: waiting for its lock for {seconds:.0f} s, which is held by {holder}; nothing "
+        "is logged until it is released"
     )
 
 

@@ -10,7 +10,7 @@ from casket.errors import CasketError
 from casket.format.records import Kind, Record, Writer, covers, utc_now
 from casket.format.values import Encoder
 from casket.stores import base
-from casket.stores.location import Place
+from casket.stores.location import Location
 
 Owner = tuple[str, str | None, str | None]
 """The ids of an experiment, of its model or None, and of its session or None."""
@@ -22,22 +22,24 @@ class Backend:
     A pickled backend reopens the store when it is unpickled. A copy is the same object.
 
     Args:
-        place: the location of the store.
+        location: the location of the store.
         options: the options for opening the store.
     """
 
-    def __init__(self, place: Place, options: base.StoreOptions) -> None:
-        self.place = place
+    def __init__(self, location: Location, options: base.StoreOptions) -> None:
+        self.location = location
         self.options = options
-        self.store = place.open(options._replace(heads=_weak(self.missing_heads, [])), writing=True)
-        self.files = place.artifacts()
+        self.store = location.open(
+            options._replace(heads=_weak(self.missing_heads, [])), writing=True
+        )
+        self.files = location.artifacts()
         self.writer = Writer()
         self._heads: dict[Owner, tuple[str, Callable[[], Record | None]]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.place.kind == "memory":
+        if self.location.kind == "memory":
             raise CasketError("a store in memory cannot be sent to another process; use a file")
-        return Backend, (self.place, self.options)
+        return Backend, (self.location, self.options)
 
     def __copy__(self) -> Backend:
         return self

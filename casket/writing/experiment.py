@@ -16,8 +16,8 @@ from casket.errors import (
 )
 from casket.format.records import Record, claim_key, covering, new_id
 from casket.format.values import Encoder, restore
-from casket.stores import location as locate
 from casket.stores.base import Claimed, Offline, StoreOptions, Sync
+from casket.stores.location import Location
 from casket.writing.backend import Backend
 from casket.writing.session import Session
 
@@ -61,7 +61,7 @@ class Experiment:
     ) -> None:
         """Create a handle without writing to the store; see `use` for the arguments."""
         options = StoreOptions(sync, flush_timeout, offline).checked()
-        self.backend = Backend(locate.locate(path), options)
+        self.backend = Backend(Location.of(path), options)
         self._exp_id = exp_id
         self._given_tags = _tags(tags)
         self._given_facts = facts
@@ -134,8 +134,8 @@ class Experiment:
         try:
             experiment._create()
         except Claimed:
-            place = str(experiment.backend.place)
-            raise ExistingExperimentError(experiment.id, place) from None
+            location = str(experiment.backend.location)
+            raise ExistingExperimentError(experiment.id, location) from None
         return experiment
 
     def get_id(self) -> str | None:
@@ -148,7 +148,7 @@ class Experiment:
         return self.id
 
     def __repr__(self) -> str:
-        return f"<experiment {self.id!r} in {self.backend.place}>"
+        return f"<experiment {self.id!r} in {self.backend.location}>"
 
     def model(self, model_id: str, model_config: Mapping[str, Any] | None = None) -> Model:
         """Return the model with this id, adding it to the experiment if it does not exist.
@@ -219,7 +219,7 @@ class Experiment:
         from casket.reading.casket import Casket
 
         backend = self.backend
-        return Casket(backend.store, backend.files, str(backend.place), self.id, model)
+        return Casket(backend.store, backend.files, str(backend.location), self.id, model)
 
     def _read_heads(self) -> Fold:
         """Return a fold of the experiment and its models, without reading sessions."""
@@ -341,8 +341,8 @@ class Model:
             if start["model"] == self.id and start["session"].startswith(session_id)
         }
         if len(matching) != 1:
-            place = str(self.backend.place)
-            raise NoSuchSession(session_id, f"model {self.id!r} in {place}", sorted(matching))
+            location = str(self.backend.location)
+            raise NoSuchSession(session_id, f"model {self.id!r} in {location}", sorted(matching))
         return Session.resumed(self, *matching.values())
 
     def resume_last(self, params: Mapping[str, Any] | None = None) -> Session:

@@ -409,7 +409,7 @@ class Session:
         state = (holder.session, len(holder.life))
         if refused.count(state) > 1:
             raise CasketError(
-                f"{self._backend.place}: session {claimed.session} holds these params, but its "
+                f"{self._backend.location}: session {claimed.session} holds these params, but its "
                 "records do not show why; `casket doctor` examines the file"
             )
         refused.append(state)

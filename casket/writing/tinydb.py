@@ -38,7 +38,7 @@ class RecordStorage(Storage):
             CasketError: always.
         """
         raise CasketError(
-            f"exp.db reads {self._backend.place} only: log through a session, remove with "
+            f"exp.db reads {self._backend.location} only: log through a session, remove with "
             "`casket rm`; tinydb.TinyDB(path) opens the file itself, while nothing else writes"
         )
 

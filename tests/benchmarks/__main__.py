@@ -112,7 +112,7 @@ class Nowhere:
         """Nothing is held."""
 
 
-def journalling(folder: Path) -> list[Figure]:
+def journaling(folder: Path) -> list[Figure]:
     """Logging to a remote store, which is to its journal, against logging to a local file."""
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
     local = Experiment.use(folder / "local.json", exp_id="bench").model("m")
@@ -319,7 +319,7 @@ def of_module(module: str, function: str) -> Callable[[Path], list[Figure]]:
 
 BENCHMARKS = {
     "writing": writing,
-    "journal": journalling,
+    "journal": journaling,
     "growth": growth,
     "cold-start": cold_start,
     "starts": of_module("tests.benchmarks.starts", "starting"),

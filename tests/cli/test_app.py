@@ -171,7 +171,7 @@ def test_a_warning_is_one_line_on_the_error_stream(run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_colours_are_for_terminals_and_no_color_is_respected(run, terminal, filled):
+def test_colors_are_for_terminals_and_no_color_is_respected(run, terminal, filled):
     assert "\x1b[" not in run("ls", filled)
     assert "\x1b[32mcompleted" in terminal("ls", filled)[1]
     assert "\x1b[" not in terminal("ls", filled, NO_COLOR="1")[1]

@@ -62,7 +62,7 @@ def test_columns_go_from_the_right_until_the_rest_fits_but_some_stay(in_terminal
     assert hint.startswith("(no room for loss: ")
 
 
-def test_colours_take_no_room(in_terminal):
+def test_colors_take_no_room(in_terminal):
     row = {"id": "a1", "status": click.style("failed", fg="red")}
     with in_terminal(14):
         assert "status" in tables.table([row], ["id", "status"])

@@ -27,7 +27,7 @@ def interrupted(path: str) -> None:
         with suppress(KeyboardInterrupt):
             signal.signal(signal.SIGALRM, _interrupt)
             _ring_soon()
-            for _ in range(1_000):  # an interrupt may be swallowed by a finaliser
+            for _ in range(1_000):  # an interrupt may be swallowed by a finalizer
                 epoch += 1
                 session.add_epoch(epoch, {"loss": 1.0})
                 acknowledged.append(epoch)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import casket
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from tests.crash.crew import Crew, acknowledged, context
 from tests.crash.scripts import run_python
 from tests.crash.workers import (
@@ -109,7 +109,7 @@ def test_processes_that_continue_one_session_at_once_keep_all_their_records(
     crew.finish()
     (session,) = casket.open(runs).sessions()
     assert session.status == "completed"
-    stored = locate(runs).open(StoreOptions(), writing=False).records(kinds={"epoch"})
+    stored = Location.of(runs).open(StoreOptions(), writing=False).records(kinds={"epoch"})
     writers = [record["body"]["result"]["of"] for _, record in stored]
     assert sum(one != next_one for one, next_one in pairwise(writers)) > 2 * TOGETHER, "in turn"
     shown = [epoch["of"] for epoch in session.epochs]

@@ -596,7 +596,7 @@ def test_a_file_that_goes_away_before_a_note_is_written_is_not_made_anew(
     path = filled(tmp_path / name, 1)
     client = ask(path, edit=True)
     address = f"/api/session/{only_key(client)}/annotate"
-    monkeypatch.setattr(WatchedFile, "obstacle", property(lambda file: file.place.path.unlink()))
+    monkeypatch.setattr(WatchedFile, "obstacle", property(lambda file: file.location.path.unlink()))
     response = client.post(address, json={"note": "too late"})
     assert refusal(response) == (503, "session")
     assert f"{path} does not exist: it was moved or deleted" in response.json()["error"]

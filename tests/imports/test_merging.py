@@ -17,7 +17,7 @@ from casket.format.records import Writer, deletion
 from casket.maintenance import merging
 from casket.maintenance.merging import Counts, FileCarrier, add_missing
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from tests.conftest import ROOT
 
 FIRST, SECOND, THIRD = "first.json", "second.sqlite", "third.json"
@@ -55,7 +55,7 @@ def stores(tmp_path):
 
 
 def opened(path, writing=True):
-    return locate(path).open(StoreOptions(), writing=writing)
+    return Location.of(path).open(StoreOptions(), writing=writing)
 
 
 def records(path):
@@ -63,7 +63,7 @@ def records(path):
 
 
 def merge(source, target):
-    carry = FileCarrier(locate(source).artifacts(), locate(target).artifacts())
+    carry = FileCarrier(Location.of(source).artifacts(), Location.of(target).artifacts())
     counts = add_missing(opened(target), records(source), carry=carry)
     assert not carry.problems
     return counts
@@ -312,7 +312,7 @@ def test_the_first_caskets_file_takes_records_and_gives_them(stores, tmp_path, t
 
 
 def test_a_file_that_is_gone_or_damaged_is_named(stores, tmp_path):
-    source = locate(stores[0]).artifacts()
+    source = Location.of(stores[0]).artifacts()
     text, array = sorted(source.path.iterdir(), key=lambda path: path.suffix, reverse=True)
     text.write_bytes(b"something else")
     array.unlink()
@@ -325,9 +325,9 @@ def test_a_file_that_is_gone_or_damaged_is_named(stores, tmp_path):
 
 
 def test_a_file_comes_later_if_it_is_there_later(stores, target):
-    files = locate(stores[0]).artifacts().path
+    files = Location.of(stores[0]).artifacts().path
     aside = files.rename(files.with_name("aside"))
-    carry = FileCarrier(locate(stores[0]).artifacts(), locate(target).artifacts())
+    carry = FileCarrier(Location.of(stores[0]).artifacts(), Location.of(target).artifacts())
     add_missing(opened(target), records(stores[0]), carry=carry)
     assert len(carry.problems) == 2
     aside.rename(files)

@@ -533,7 +533,7 @@ def test_a_model_that_is_there_keeps_its_config(data, target):
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_every_source_is_recognised_as_what_it_is(name, data, target):
+def test_every_source_is_recognized_as_what_it_is(name, data, target):
     assert load(data / PLACES[name], target).source == name.split()[0]
 
 

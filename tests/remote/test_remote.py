@@ -246,7 +246,7 @@ def test_the_secret_is_nowhere(url, tmp_path, capfd, caplog):
     model = experiment.model("net")
     with model.session({"seed": 1}) as session:
         session.add_epoch(0, {"loss": 1.0})
-        shown = [repr(experiment), repr(model), repr(session), str(experiment.backend.place)]
+        shown = [repr(experiment), repr(model), repr(session), str(experiment.backend.location)]
         with casket.open(url) as runs:
             shown += [repr(runs), repr(runs.sessions()[0].meta)]
     assert not [text for text in shown if SECRET in text]

@@ -22,7 +22,7 @@ from casket import Experiment
 from casket.errors import NotFound, StoreRefused, StoreUnavailable
 from casket.format.records import Record, Writer, deletion
 from casket.stores.base import Claimed, Store, StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.testing import Reopen, Wait, end, in_processes, is_ascending, record, records, start
 from tests.services.proxy import Proxy
 from tests.stores.files import stored
@@ -42,7 +42,7 @@ class Server(Protocol):
 
 def opened(url: str, *, writing: bool = True) -> Store:
     """Open what a URL means, without the journal that `Experiment.use` puts before it."""
-    return locate(url).direct(StoreOptions(), writing=writing)
+    return Location.of(url).direct(StoreOptions(), writing=writing)
 
 
 @contextmanager
@@ -339,7 +339,7 @@ class ServerTests:
     ) -> None:
         assert SECRET in with_password
         caplog.set_level(logging.DEBUG)
-        place = locate(with_password)
+        place = Location.of(with_password)
         store = opened(with_password)
         with closing(store), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -353,7 +353,7 @@ class ServerTests:
     def test_a_password_may_come_from_the_environment(
         self, with_password: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        place = pickle.loads(pickle.dumps(locate(with_password)))
+        place = pickle.loads(pickle.dumps(Location.of(with_password)))
         monkeypatch.setenv("CASKET_PASSWORD", SECRET)
         with closing(opened(place.url)) as store:
             store.append([record()])

@@ -20,7 +20,7 @@ LEASE = 1.5
 class Hasty(SftpStore):
     """A store whose holders count as dead soon."""
 
-    lease = LEASE
+    lease_duration = LEASE
 
 
 class Brisk(SftpStore):

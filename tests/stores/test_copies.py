@@ -180,10 +180,10 @@ def test_doctor_numbers_what_is_torn_in_a_copy_and_repairs_it(
         path.write_bytes(copy)
         inspection = JsonInspection(path)
         parts = list(inspection.parts())
-        flaws = [flaw for part in parts for flaw in part.flaws]
+        damages = [damage for part in parts for damage in part.damages]
         assert [one for part in parts for one in part.records] == list(enumerate(expected, 1))
-        assert bool(flaws) == (copy not in found), copy
-        assert not any(flaw.text for flaw in flaws), "something is said to be lost"
+        assert bool(damages) == (copy not in found), copy
+        assert not any(damage.text for damage in damages), "something is said to be lost"
         inspection.repair(kept)
         assert kept.read_bytes() == copy
         assert records_in(path) == expected
@@ -209,8 +209,8 @@ def test_braces_alone_between_records_cost_nothing_and_are_named(path: Path) -> 
         JsonStore(path).append([one_record])
     path.write_bytes(path.read_bytes().replace(b",\n", b",\n}}\n"))
     assert stored(JsonStore(path, StoreOptions(writing=False))) == appended
-    [flaw] = [flaw for part in JsonInspection(path).parts() for flaw in part.flaws]
-    assert "end of the document" in flaw.problem
+    [damage] = [damage for part in JsonInspection(path).parts() for damage in part.damages]
+    assert "end of the document" in damage.problem
     JsonStore(path).append([record()])
     assert records_in(path)[:2] == appended
 

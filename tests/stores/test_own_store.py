@@ -16,6 +16,7 @@ import pytest
 import casket
 from casket import BadLocation, MissingDependency
 from casket.stores import StoreOptions, location
+from casket.stores.location import Location
 from casket.testing import StoreContract
 from tests.waiting import PATIENCE
 
@@ -112,7 +113,7 @@ with exp.model("net").session({"lr": 0.1}) as session:
 assert pickle.loads(pickle.dumps(exp)).model("net").sessions()[0].params == {"lr": 0.1}
 with casket.open(sys.argv[1]) as runs:
     [session] = runs.sessions()
-    print(runs.place, session.status, session.last["loss"], session.artifacts["note.txt"].path)
+    print(runs.location, session.status, session.last["loss"], session.artifacts["note.txt"].path)
 """
 
 
@@ -122,8 +123,8 @@ def test_an_installed_store_is_used_by_its_url_everywhere(
     url = f"folder://{tmp_path}/runs"
     logged = run("-c", LOGGING, url)
     assert logged.returncode == 0, logged.stderr
-    place, status, loss, artifact = logged.stdout.split()
-    assert (place, status, loss) == (url, "completed", "0.5")
+    location, status, loss, artifact = logged.stdout.split()
+    assert (location, status, loss) == (url, "completed", "0.5")
     assert artifact.startswith(f"{tmp_path}/data/casket/artifacts/")
     listed = run("-m", "casket.cli.app", "ls", url)
     assert listed.returncode == 0, listed.stderr
@@ -182,13 +183,13 @@ def test_a_registered_class_is_called_with_url_and_options(
     write_module(tmp_path, "own_kept", KEPT, monkeypatch)
     casket.register_store("kept", "own_kept:Kept")
     url = f"kept://me:{SECRET}@host/runs"
-    place = location.locate(url)
-    store = place.open(StoreOptions(sync="always"), writing=False)
+    location = Location.of(url)
+    store = location.open(StoreOptions(sync="always"), writing=False)
     assert (store.url, store.options.sync, store.options.writing) == (url, "always", False)  # type: ignore[attr-defined]
-    assert place.artifacts().path == Path("/somewhere/else")
-    assert str(place) == "kept://me:***@host/runs"
-    assert SECRET not in repr(place)
-    assert SECRET.encode() not in pickle.dumps(place)
+    assert location.artifacts().path == Path("/somewhere/else")
+    assert str(location) == "kept://me:***@host/runs"
+    assert SECRET not in repr(location)
+    assert SECRET.encode() not in pickle.dumps(location)
 
 
 def test_a_store_that_drops_copies_gets_a_journal(
@@ -201,9 +202,9 @@ def test_a_store_that_drops_copies_gets_a_journal(
     casket.register_store("far", "own_remote:Remote")
     casket.register_store("near", "own_remote:Kept")
     options = StoreOptions()
-    assert isinstance(location.locate("far://host/runs").open(options, writing=True), Spool)
-    assert not isinstance(location.locate("far://host/runs").open(options, writing=False), Spool)
-    assert not isinstance(location.locate("near://host/runs").open(options, writing=True), Spool)
+    assert isinstance(Location.of("far://host/runs").open(options, writing=True), Spool)
+    assert not isinstance(Location.of("far://host/runs").open(options, writing=False), Spool)
+    assert not isinstance(Location.of("near://host/runs").open(options, writing=True), Spool)
 
 
 def test_a_place_can_be_sent_where_its_store_is_not_registered(
@@ -211,7 +212,7 @@ def test_a_place_can_be_sent_where_its_store_is_not_registered(
 ) -> None:
     write_module(tmp_path, "own_sent", KEPT, monkeypatch)
     casket.register_store("sent", "own_sent:Kept")
-    sent = pickle.dumps(location.locate("sent://host/runs"))
+    sent = pickle.dumps(Location.of("sent://host/runs"))
     del location._stores["sent"]
     place = pickle.loads(sent)
     assert place.open(StoreOptions(), writing=True).url == "sent://host/runs"
@@ -267,4 +268,4 @@ def test_a_scheme_that_is_registered_again_means_the_new_class() -> None:
 def test_a_url_that_may_be_read_in_two_ways_is_refused(url: str) -> None:
     casket.register_store("mystore", "own:Store")
     with pytest.raises(BadLocation, match="cannot be read"):
-        location.locate(url)
+        Location.of(url)

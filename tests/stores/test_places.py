@@ -22,7 +22,7 @@ from casket.errors import CasketError, NotACasketFile, NotFound, StoreUnavailabl
 from casket.format.records import Writer, deletion
 from casket.stores.base import Store, StoreOptions
 from casket.stores.jsonfile.store import JsonStore
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.stores.sqlite import store as sqlite
 from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record, records
@@ -62,7 +62,7 @@ def folder(path: Path) -> Path:
 
 def handle(path: Path | str, *, writing: bool) -> Store:
     """Open what is there, or would be by its name, as `Experiment.use` and `casket.open` do."""
-    return locate(path).open(StoreOptions(), writing=writing)
+    return Location.of(path).open(StoreOptions(), writing=writing)
 
 
 def read(path: Path | str) -> list[Any]:
@@ -78,10 +78,10 @@ def append(path: Path | str) -> None:
 LEAVE_RUNNING = """
 import os, signal, sys
 from pathlib import Path
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.stores.base import StoreOptions
 from casket.testing import records
-store = locate(sys.argv[1]).open(StoreOptions(), writing=True)
+store = Location.of(sys.argv[1]).open(StoreOptions(), writing=True)
 store.append(records(3))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -265,7 +265,7 @@ def test_an_empty_database_is_taken_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", STORES)
 @pytest.mark.parametrize("named", ["runs.json", "runs.sqlite", "runs.db", "runs", "runs.txt"])
-def test_a_casket_file_is_recognised_whatever_its_name(
+def test_a_casket_file_is_recognized_whatever_its_name(
     made: str, named: str, tmp_path: Path
 ) -> None:
     with closing(STORES[made](tmp_path / made)) as store:
@@ -522,13 +522,14 @@ AS_NOBODY = """
 import json, sys
 from pathlib import Path
 from casket.errors import CasketError
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.stores.base import StoreOptions
 from casket.testing import record
 said = {}
+place = Location.of(sys.argv[1])
 for name, work in {
-    "read": lambda: len(list(locate(sys.argv[1]).open(StoreOptions(), writing=False).records())),
-    "append": lambda: locate(sys.argv[1]).open(StoreOptions(), writing=True).append([record()]),
+    "read": lambda: len(list(place.open(StoreOptions(), writing=False).records())),
+    "append": lambda: place.open(StoreOptions(), writing=True).append([record()]),
 }.items():
     try:
         said[name] = work()

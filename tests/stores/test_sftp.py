@@ -44,7 +44,7 @@ from casket.sftp_storage import SFTPStorage
 from casket.stores import waiting
 from casket.stores.base import Claimed, StoreOptions
 from casket.stores.jsonfile.files import FilePort
-from casket.stores.location import locate
+from casket.stores.location import Location
 from casket.stores.remote.spool import Spool
 from casket.stores.sftp import ssh
 from casket.stores.sftp import wire as sftpwire
@@ -200,8 +200,8 @@ def test_the_lock_lies_beside_the_file_and_is_free_afterwards(url: str, path: Pa
     with closing(SftpStore(url)) as store:
         store.append([record()])
         store.prune(deletion(Writer(), sessions=["s"]))
-        [baton] = Path(f"{path}.lock").iterdir()
-        assert baton.name.startswith("free-")
+        [lease] = Path(f"{path}.lock").iterdir()
+        assert lease.name.startswith("free-")
     assert {p.name for p in path.parent.glob(f"{path.name}*")} == {path.name, f"{path.name}.lock"}
 
 
@@ -271,8 +271,8 @@ def test_the_lock_of_a_killed_client_is_taken_over(
     sender.close()
     acknowledged = [receive(receiver) for _ in range(2)]
     process.join()
-    [baton] = Path(f"{path}.lock").iterdir()
-    assert baton.name.startswith("held-")
+    [lease] = Path(f"{path}.lock").iterdir()
+    assert lease.name.startswith("held-")
     begun = time.monotonic()
     with closing(Hasty(url)) as store:
         number = store.append([record(session="after")])
@@ -719,14 +719,14 @@ def test_a_path_may_begin_at_home(server: Sshd, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_locations_on_another_machine(text: str, url: str) -> None:
-    place = locate(text)
+    place = Location.of(text)
     assert (place.kind, place.url, str(place)) == ("sftp", url, url)
-    assert locate(url) == place == pickle.loads(pickle.dumps(place))
+    assert Location.of(url) == place == pickle.loads(pickle.dumps(place))
 
 
 @pytest.mark.parametrize("text", ["C:\\me@host:runs.json", "host:runs.json", "./me@host:runs.json"])
 def test_locations_on_this_machine(text: str) -> None:
-    assert locate(text).kind == "json"
+    assert Location.of(text).kind == "json"
 
 
 def test_a_file_that_exists_is_on_this_machine(
@@ -734,7 +734,7 @@ def test_a_file_that_exists_is_on_this_machine(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("me@host:runs.json").write_text("")
-    assert locate("me@host:runs.json").kind == "json"
+    assert Location.of("me@host:runs.json").kind == "json"
 
 
 @pytest.mark.parametrize(
@@ -742,14 +742,14 @@ def test_a_file_that_exists_is_on_this_machine(
 )
 def test_a_location_with_a_password_is_refused(text: str) -> None:
     with pytest.raises(BadLocation, match=r"takes no password.*CASKET_PASSWORD") as refused:
-        locate(text)
+        Location.of(text)
     assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize("text", ["me@host:", "me@host:folder/", "sftp://host/", "sftp:///x.json"])
 def test_a_location_without_a_file_is_refused(text: str) -> None:
     with pytest.raises(BadLocation, match=r"user@host:runs\.json"):
-        locate(text)
+        Location.of(text)
 
 
 def test_without_the_driver_the_extra_is_named(run_python: Callable[..., str]) -> None:
@@ -923,7 +923,7 @@ def test_a_journal_before_the_file_repeats_the_heads_too(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     repeating = heads.Repeating()
-    store = locate(url).open(StoreOptions(heads=repeating), writing=True)
+    store = Location.of(url).open(StoreOptions(heads=repeating), writing=True)
     repeating.store = store
     with closing(store), warnings.catch_warnings():
         warnings.simplefilter("ignore", CasketWarning)

@@ -176,7 +176,7 @@ class Routes:
                 pass  # release the lock, so that the reader can continue during the write
             if (obstacle := file.obstacle) is not None:
                 raise RequestError(obstacle, "session", 503)
-            backend = Backend(file.place, OPTIONS)
+            backend = Backend(file.location, OPTIONS)
             try:
                 annotate(backend, session, **change._asdict())
             except NotFound as error:

@@ -15,7 +15,7 @@ from casket.reading.fold import Fold
 from casket.reading.reader import Reader
 from casket.reading.views import SessionView
 from casket.stores.base import Store, StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 
 Looks = dict[str, tuple[int, int, int]]
 """Inode, size and modification time of a file and of a database's log beside it."""
@@ -38,7 +38,7 @@ class WatchedFile:
 
     Attributes:
         name: a short name.
-        place: its location.
+        location: its location.
         state: `reading`, `ready`, `broken` (never read) or `lost` (read before).
         error: the reason it cannot be read, with advice; None if it can.
         lock: held while records are added.
@@ -49,9 +49,9 @@ class WatchedFile:
 
     def __init__(self, url: str, index: int) -> None:
         self._url = url
-        self.place = locate(url)
+        self.location = Location.of(url)
         self.index = index
-        self.name = str(self.place) if self.place.url else self.place.path.name
+        self.name = str(self.location) if self.location.url else self.location.path.name
         self.state: State = "reading"
         self.error: str | None = None
         self.lock = threading.Lock()
@@ -65,12 +65,12 @@ class WatchedFile:
         self._seen: Looks | None = None
 
     def _new_fold(self) -> Fold:
-        return Fold(ShownFolder(self.place.artifacts().path))
+        return Fold(ShownFolder(self.location.artifacts().path))
 
     @property
     def is_local(self) -> bool:
         """Whether it is a local file, so that checks for changes are cheap."""
-        return not self.place.url
+        return not self.location.url
 
     @property
     def sessions(self) -> dict[str, SessionView]:
@@ -86,7 +86,7 @@ class WatchedFile:
         """Return the description of the file on the page."""
         return {
             "name": self.name,
-            "place": str(self.place),
+            "place": str(self.location),
             "state": self.state,
             "error": self.error,
         }
@@ -116,8 +116,8 @@ class WatchedFile:
 
     def _opened(self) -> Reader:
         # Located again, because the kind of store depends on the content of the file.
-        self.place = locate(self._url)
-        self._store = self.place.open(StoreOptions(), writing=False)
+        self.location = Location.of(self._url)
+        self._store = self.location.open(StoreOptions(), writing=False)
         reader = self._reader = Reader(self._store, self._new_fold, lock=self.lock)
         if not self.sessions:
             self._fold = reader.fold
@@ -137,10 +137,10 @@ class WatchedFile:
         if not self.is_local:
             return None
         try:
-            return dict(_looks(self.place.path))
+            return dict(_looks(self.location.path))
         except FileNotFoundError:
             advice = "it is shown here as soon as it is there"
-            raise NotFound(str(self.place), advice) from None
+            raise NotFound(str(self.location), advice) from None
 
     def note(self, sessions: Iterable[str]) -> None:
         """Mark sessions as changed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from casket.errors import NotACasketFile, NotFound
-from casket.stores.inspection import Flaw, Part, copied, fault_of
+from casket.stores.inspection import Damage, Part, copied, problem_of
 from casket.stores.jsonfile import layout, scan
 from casket.stores.jsonfile.files import FilePort, LocalFile, opened
 from casket.stores.jsonfile.salvage import salvage
@@ -23,10 +23,10 @@ _LIKE_A_RECORD = frozenset({"writer", "n", "v"})
 
 
 class _Piece(NamedTuple):
-    """The content of a range of lines: unchanged documents, and flaws."""
+    """The content of a range of lines: unchanged documents, and damages."""
 
     documents: list[layout.Document]
-    flaws: list[Flaw]
+    damages: list[Damage]
     size: int
 
 
@@ -50,7 +50,7 @@ class JsonInspection:
                         for number, document in piece.documents
                         for record in _records(document)
                     ]
-                    yield Part(records, piece.flaws, piece.size)
+                    yield Part(records, piece.damages, piece.size)
         except FileNotFoundError:
             raise NotFound(str(self._path)) from None
         except OSError as error:
@@ -101,15 +101,15 @@ class JsonInspection:
             return
         else:
             pieces = self._without_head(file)
-        has_documents = has_flaws = has_records = False
+        has_documents = has_damages = has_records = False
         for piece in pieces:
             has_documents = has_documents or bool(piece.documents)
-            has_flaws = has_flaws or bool(piece.flaws)
+            has_damages = has_damages or bool(piece.damages)
             has_records = has_records or any(
                 layout.is_casket_document(one) for _, one in piece.documents
             )
             yield piece
-        if has_documents or (has_flaws and extent is None):
+        if has_documents or (has_damages and extent is None):
             self._require(has_records)
 
     def _require(self, has_records: bool) -> None:
@@ -123,7 +123,7 @@ class JsonInspection:
         first = scan.first_line(file)
         extent = scan.extent_after(file, len(first))
         if other is None and extent.last:
-            piece = _salvaged(file, Flaw(0, len(first), "the first line is damaged"))
+            piece = _salvaged(file, Damage(0, len(first), "the first line is damaged"))
             yield piece
             last = piece.documents[-1][0] if piece.documents else 0
             yield from self._lines(file, extent, last)
@@ -132,7 +132,7 @@ class JsonInspection:
         if other is not None:
             yield _checked(other.documents, size)
             return
-        yield _salvaged(file, Flaw(0, size, "it is no valid JSON"))
+        yield _salvaged(file, Damage(0, size, "it is no valid JSON"))
 
     def _lines(self, file: FilePort, extent: scan.Extent, last: int = 0) -> Iterator[_Piece]:
         """Yield the content of a file with a record per line."""
@@ -163,7 +163,7 @@ def _fast(block: bytes, at: int, last: int, is_end: bool) -> _Piece | None:
     parsed = layout.parse_block(block, at)
     if not (parsed.is_sound and (is_end or block.endswith(layout.NEXT))):
         return None
-    if parsed.documents[0][0] <= last or any(map(_fault, parsed.documents)):
+    if parsed.documents[0][0] <= last or any(map(_problem_of_document, parsed.documents)):
         return None
     return _Piece(parsed.documents, [], len(block))
 
@@ -171,7 +171,7 @@ def _fast(block: bytes, at: int, last: int, is_end: bool) -> _Piece | None:
 def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Piece:
     """Return the content of lines, examined individually."""
     documents: list[layout.Document] = []
-    flaws: list[Flaw] = []
+    damages: list[Damage] = []
     lines = block.splitlines(keepends=True)
     start = at
     for i, line in enumerate(lines, 1):
@@ -179,30 +179,32 @@ def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Pi
         document = layout.parse_line(line.rstrip(b"\n"))
         covered = None if document else layout.parse_covered(line.rstrip(b"\n"))
         document = (last + 1, covered) if covered else document
-        problem = _problem(document, line, last, is_end and i == len(lines))
+        problem = _problem_of_line(document, line, last, is_end and i == len(lines))
         if covered:
             problem = "the end of an earlier document covers its number: the file is a copy of one "
             problem += "that was being written"
-        if document is not None and not _fault(document):
+        if document is not None and not _problem_of_document(document):
             documents.append(document)
             if problem:
-                flaws.append(Flaw(start, stop, problem, last))
+                damages.append(Damage(start, stop, problem, last))
             last = document[0]
         elif layout.is_closing(line):
-            flaws.append(Flaw(start, stop, "the end of the document stands before it", last))
+            damages.append(Damage(start, stop, "the end of the document stands before it", last))
         elif line.strip():
-            _add(flaws, Flaw(start, stop, problem, last, line))
+            _add(damages, Damage(start, stop, problem, last, line))
         start = stop
-    return _all_salvaged(file, documents, flaws, len(block))
+    return _all_salvaged(file, documents, damages, len(block))
 
 
-def _problem(document: layout.Document | None, line: bytes, last: int, is_last: bool) -> str:
+def _problem_of_line(
+    document: layout.Document | None, line: bytes, last: int, is_last: bool
+) -> str:
     """Return the problem of a line, or an empty text."""
     if document is None:
         return "it holds no whole record"
-    fault = _fault(document)
-    if fault:
-        return f"it is no record: {fault}"
+    problem = _problem_of_document(document)
+    if problem:
+        return f"it is no record: {problem}"
     if document[0] <= last:
         return f"record {document[0]} comes after record {last}"
     if not is_last and not line.endswith(b"}" + layout.NEXT):
@@ -210,87 +212,91 @@ def _problem(document: layout.Document | None, line: bytes, last: int, is_last: 
     return ""
 
 
-def _add(flaws: list[Flaw], flaw: Flaw) -> None:
-    """Add a flaw, merging it with the preceding flaw if they are adjacent and alike."""
-    before = flaws[-1] if flaws else None
-    if before and before.text and before.stop == flaw.start and before.problem == flaw.problem:
-        flaws[-1] = before._replace(stop=flaw.stop, text=before.text + flaw.text)
+def _add(damages: list[Damage], damage: Damage) -> None:
+    """Add a damage, merging it with the preceding damage if they are adjacent and alike."""
+    before = damages[-1] if damages else None
+    if before and before.text and before.stop == damage.start and before.problem == damage.problem:
+        damages[-1] = before._replace(stop=damage.stop, text=before.text + damage.text)
     else:
-        flaws.append(flaw)
+        damages.append(damage)
 
 
 def _end(file: FilePort, extent: scan.Extent, whole: scan.Extent, last: int) -> _Piece:
-    """Return the flaws after the last complete record."""
+    """Return the damages after the last complete record."""
     size = file.size()
     damage = extent.damage_at_end()
     if extent.is_cut:
         text = file.read_at(whole.stop, size - whole.stop)
         problem = "an append of several records was interrupted; readers see none of them"
-        return _Piece([], [Flaw(whole.stop, size, problem, last, text)], size - whole.stop)
+        return _Piece([], [Damage(whole.stop, size, problem, last, text)], size - whole.stop)
     if damage is not None:
         is_closed = layout.is_closed(extent.rest)
         problem = "it holds no whole record" if is_closed else "an append was interrupted"
         text = file.read_at(damage.start, damage.stop - damage.start)
-        return _all_salvaged(file, [], [Flaw(*damage, problem, last, text)], size - extent.stop)
+        return _all_salvaged(file, [], [Damage(*damage, problem, last, text)], size - extent.stop)
     if layout.is_closed(extent.rest):
         return _Piece([], [], size - extent.stop)
     problem = "the closing braces are missing, so it is no valid JSON: an append was interrupted"
-    return _Piece([], [Flaw(extent.stop, size, problem, last)], size - extent.stop)
+    return _Piece([], [Damage(extent.stop, size, problem, last)], size - extent.stop)
 
 
-def _salvaged(file: FilePort, flaw: Flaw) -> _Piece:
-    """Return the recoverable documents in a range of bytes, and the flaws."""
-    text = file.read_at(flaw.start, flaw.stop - flaw.start)
-    piece = _all_salvaged(file, [], [flaw._replace(text=text)], len(text))
-    if not piece.flaws:  # all that is lost is punctuation
-        return piece._replace(flaws=[flaw])
+def _salvaged(file: FilePort, damage: Damage) -> _Piece:
+    """Return the recoverable documents in a range of bytes, and the damages."""
+    text = file.read_at(damage.start, damage.stop - damage.start)
+    piece = _all_salvaged(file, [], [damage._replace(text=text)], len(text))
+    if not piece.damages:  # all that is lost is punctuation
+        return piece._replace(damages=[damage])
     return piece
 
 
 def _all_salvaged(
-    file: FilePort, documents: list[layout.Document], flaws: list[Flaw], size: int
+    file: FilePort, documents: list[layout.Document], damages: list[Damage], size: int
 ) -> _Piece:
-    """Add the documents recovered from damaged ranges to `documents`, and update the flaws."""
+    """Add the documents recovered from damaged ranges to `documents`, and update the damages."""
     remaining = []
-    for flaw in flaws:
-        salvaged = salvage(flaw.text, flaw.start) if flaw.text else None
-        whole = [one for one in salvaged.documents if not _fault(one)] if salvaged else []
+    for damage in damages:
+        salvaged = salvage(damage.text, damage.start) if damage.text else None
+        whole = (
+            [one for one in salvaged.documents if not _problem_of_document(one)] if salvaged else []
+        )
         if not salvaged or not whole:
-            remaining.append(flaw)
+            remaining.append(damage)
             continue
         documents += whole
         remaining += [
-            flaw._replace(start=start, stop=stop, text=file.read_at(start, stop - start))
+            damage._replace(start=start, stop=stop, text=file.read_at(start, stop - start))
             for start, stop in salvaged.lost
-        ] or [flaw._replace(problem="what separates its records is damaged", text=b"")]
+        ] or [damage._replace(problem="what separates its records is damaged", text=b"")]
     documents.sort(key=lambda one: one[0])
     return _Piece(documents, remaining, size)
 
 
 def _checked(documents: Sequence[layout.Document], size: int) -> _Piece:
     """Check the documents of a valid file in a different layout."""
-    whole, flaws = [], []
+    whole, damages = [], []
     for one in documents:
-        fault = _fault(one)
-        if fault:
-            flaws.append(Flaw(0, size, f"document {one[0]} is no record: {fault}", one[0] - 1))
+        problem = _problem_of_document(one)
+        if problem:
+            damages.append(
+                Damage(0, size, f"document {one[0]} is no record: {problem}", one[0] - 1)
+            )
         else:
             whole.append(one)
-    return _Piece(whole, flaws, size)
+    return _Piece(whole, damages, size)
 
 
-def _fault(numbered: layout.Document) -> str | None:
+def _problem_of_document(numbered: layout.Document) -> str | None:
     """Return the problem of a document; None if it is valid or not a document of casket."""
     document = numbered[1]
     if layout.is_record(document):
-        return fault_of(document)
+        return problem_of(document)
     if layout.is_nested(document):
         try:
             unfolded(dict(document))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return f"it cannot be read ({type(error).__name__}: {error})"
         return None
-    return fault_of(document) if document.keys() & _LIKE_A_RECORD else None
+    return problem_of(document) if document.keys() & _LIKE_A_RECORD else None
 
 
 def _records(document: dict[str, Any]) -> list[Any]:

@@ -198,14 +198,14 @@ def is_first_line(text: bytes) -> bool:
     return text.startswith(b"{") and text.endswith(HEAD[1:])
 
 
-def matching_lines(block: bytes, needles: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and text of each line that contains any of `needles`, without parsing."""
+def matching_lines(block: bytes, patterns: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and text of each line that contains any of `patterns`, without parsing."""
     starts = set()
-    for needle in needles:
-        at = block.find(needle)
+    for pattern in patterns:
+        at = block.find(pattern)
         while at >= 0:
             starts.add(block.rfind(b"\n", 0, at) + 1)
-            at = block.find(needle, at + len(needle))
+            at = block.find(pattern, at + len(pattern))
     for start in sorted(starts):
         stop = block.find(b"\n", start)
         yield start, block[start : stop if stop >= 0 else len(block)]

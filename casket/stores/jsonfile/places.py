@@ -37,11 +37,11 @@ _SPACED = b'": '
 _LONGEST_NUMBER = 48
 """Maximum number of bytes before the document of a line."""
 
-_NEEDLES = [
+_PATTERNS = [
     *(
-        needle % kind.encode()
+        pattern % kind.encode()
         for kind in base.HEADS
-        for needle in (b'"kind":"%b"', b'"kind": "%b"')
+        for pattern in (b'"kind":"%b"', b'"kind": "%b"')
     ),
     b'"claim":',
     b'"models":[',
@@ -158,7 +158,7 @@ class Places:
 
     def _note_matching(self, block: bytes, start: int) -> None:
         """Index the lines that may contain a head, marked or not, whoever wrote them."""
-        for begin, line in layout.matching_lines(block, _NEEDLES):
+        for begin, line in layout.matching_lines(block, _PATTERNS):
             at = line.find(_KIND, 0, _LONGEST_NUMBER)
             if at < 0 or _SPACED in line[at:]:
                 self._others.append(start + begin)

@@ -216,7 +216,7 @@ def _whole_lines(file: FilePort, extent: Extent) -> Iterator[tuple[int, layout.D
             at += len(text)
 
 
-class Needles(NamedTuple):
+class Patterns(NamedTuple):
     """Search patterns for lines: a line matches any of `own` or `foreign`, and all of `all_of`.
 
     The `foreign` patterns match lines that casket did not write. Only the first block of a file
@@ -228,7 +228,7 @@ class Needles(NamedTuple):
     all_of: list[bytes]
 
 
-def needles(filters: base.Filters) -> Needles | None:
+def patterns(filters: base.Filters) -> Patterns | None:
     """Return the search patterns for filters, or None if every line has to be parsed.
 
     Lines edited by hand may have spaces after colons, or a different order of keys.
@@ -236,12 +236,12 @@ def needles(filters: base.Filters) -> Needles | None:
     _, session, claim, kinds, _ = filters
     of_session = [orjson.dumps(session)] if session is not None else []
     if claim is not None:
-        return Needles([orjson.dumps(claim)], [_NESTED], of_session)
+        return Patterns([orjson.dumps(claim)], [_NESTED], of_session)
     if kinds is not None and filters.are_for_heads:
         own = [b'"kind":"%b"' % kind.encode() for kind in kinds]
         spaced = [b'"kind": "%b"' % kind.encode() for kind in kinds]
-        return Needles(own, [*spaced, _NESTED], of_session)
-    return Needles(of_session, [_NESTED], []) if of_session else None
+        return Patterns(own, [*spaced, _NESTED], of_session)
+    return Patterns(of_session, [_NESTED], []) if of_session else None
 
 
 _NESTED = b'"models":['
@@ -249,14 +249,14 @@ _NESTED = b'"models":['
 
 
 def found(
-    file: FilePort, extent: Extent, needles: Needles
+    file: FilePort, extent: Extent, patterns: Patterns
 ) -> Iterator[layout.Document | layout.Damage]:
     """Yield the documents on matching lines, and a damage for each incomplete matching line."""
     for at, block in blocks(file, extent.start + 1, extent.stop, SEARCHED):
         may_be_foreign = extent.stop <= EDITED or at == extent.start + 1
-        any_of = needles.own + needles.foreign if may_be_foreign else needles.own
+        any_of = patterns.own + patterns.foreign if may_be_foreign else patterns.own
         for start, text in layout.matching_lines(block, any_of):
-            is_candidate = _NESTED in text or all(needle in text for needle in needles.all_of)
+            is_candidate = _NESTED in text or all(pattern in text for pattern in patterns.all_of)
             if is_candidate or not text.endswith((b"}", b"},")):
                 stop = at + start + len(text)
                 yield layout.parse_line(text) or layout.Damage(at + start, stop)

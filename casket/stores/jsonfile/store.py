@@ -316,7 +316,7 @@ class JsonStore:
                 last=known[-1] if known else None,
                 heads=self._heads,
                 read=self.records,
-                place=self._path,
+                location=self._path,
             )
             if repeated:
                 self._write(file, repeated)
@@ -574,14 +574,14 @@ class JsonStore:
         self, file: FilePort, extent: scan.Extent, filters: base.Filters
     ) -> Iterator[layout.Document]:
         """Yield the documents that may fit, by the quickest way there is to them."""
-        needles = scan.needles(filters)
-        if needles is None:
+        patterns = scan.patterns(filters)
+        if patterns is None:
             return self._lines(file, extent, filters.after)
         found = None
         if not extent.is_cut and (filters.claim is not None or filters.are_for_heads):
             found = self._places.of(file, extent, filters)
         if found is None:
-            return self._matching_lines(file, extent, scan.found(file, extent, needles))
+            return self._matching_lines(file, extent, scan.found(file, extent, patterns))
         return self._matching_lines(file, extent, places.documents(file, found))
 
     def _other_documents(self, file: FilePort) -> list[layout.Document]:

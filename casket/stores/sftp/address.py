@@ -13,8 +13,8 @@ SCHEME = "sftp://"
 _SHORT_FORM = re.compile(r"(?P<user>[^@/\\]+)@(?P<host>\[[^\]/@]+\]|[^:/\\@\[\]]+):(?P<path>.*)")
 
 
-class Address(NamedTuple):
-    """The address of a file on another machine.
+class SftpLocation(NamedTuple):
+    """The location of a file on another machine.
 
     Attributes:
         user: the user name; None for the default of the user's configuration.
@@ -36,7 +36,7 @@ class Address(NamedTuple):
         return f"{SCHEME}{user}{host}{port}{quote(path, safe='/~')}"
 
     @classmethod
-    def read(cls, url: str) -> Address:
+    def of(cls, url: str) -> SftpLocation:
         """Parse `user@host:path` or `sftp://user@host:port/path`.
 
         Raises:
@@ -59,7 +59,7 @@ _USE_A_KEY = (
 )
 
 
-def _of_url(url: str) -> Address:
+def _of_url(url: str) -> SftpLocation:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -73,7 +73,7 @@ def _of_url(url: str) -> Address:
     at = parts.netloc.lower().rindex(host)
     host = parts.netloc[at : at + len(host)]
     path = _from_home(unquote(parts.path.removeprefix("/~/")))
-    return Address(unquote(parts.username) if parts.username else None, host, port, path)
+    return SftpLocation(unquote(parts.username) if parts.username else None, host, port, path)
 
 
 def _from_home(path: str) -> str:

@@ -1,21 +1,21 @@
 """A remote lock built on atomic renames, since SFTP has no locks.
 
-Beside the file `runs.json`, a folder `runs.json.lock` contains an empty file, the baton. Its name
-identifies the holder: `free-<generation>` or `held-<holder>-<count>`. Renaming the baton acquires
+Beside the file `runs.json`, a folder `runs.json.lock` contains an empty file, the lease. Its name
+identifies the holder: `free-<generation>` or `held-<holder>-<count>`. Renaming the lease acquires
 it, releases it, or takes it from a dead holder. Since the old name exists only once, only a single
 client succeeds, and the others receive an error.
 
-- A holder renews its lease by renaming the baton at intervals. A client that waits considers a
-  holder dead after `LEASE` seconds without renewal, measured by the client's own clock. A wrong
+- A holder renews the lease by renaming it at intervals. A client that waits considers a
+  holder dead after `DURATION` seconds without renewal, measured by the client's own clock. A wrong
   decision costs a repeated write, never a record: the writes of a holder are valid only if it
-  could still release the baton afterwards.
-- Requests of a dead holder may still be in transit. A client that takes the baton from a holder
+  could still release the lease afterwards.
+- Requests of a dead holder may still be in transit. A client that takes the lease from a holder
   therefore continues in a copy of the file: late requests write to the old file, which has no
   readers. A file that was about to replace the old file is removed first.
 - The generation changes whenever the file is replaced, so that no client continues in a replaced
   file.
 
-Limitations: casket on the remote machine itself, given the bare path, ignores the baton, and so do
+Limitations: casket on the remote machine itself, given the bare path, ignores the lease, and so do
 editors. Use `user@localhost:` there too, or only read.
 """
 
@@ -31,35 +31,35 @@ from casket.stores import waiting
 from casket.stores.sftp import wire as sftpwire
 from casket.stores.sftp.wire import Answer, Request, Session
 
-LEASE = 15.0
+DURATION = 15.0
 """Seconds after which a silent holder is considered dead; longer than a request may take."""
 
 PATIENCE = 60.0
-"""Maximum number of seconds to wait for the baton."""
+"""Maximum number of seconds to wait for the lease."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
-"""Seconds between attempts to acquire a baton that others hold."""
+"""Seconds between attempts to acquire a lease that others hold."""
 
 _FREE, _HELD, _NEW = "free-", "held-", "new-"
 
 
 class Lost(Exception):
-    """Another client took the baton; writes made since then are invalid."""
+    """Another client took the lease; writes made since then are invalid."""
 
 
-class Baton:
+class Lease:
     """The lock of a file, as seen by a handle on the file; it outlives connections.
 
     Args:
-        lease: seconds after which a silent holder is considered dead.
+        duration: seconds after which a silent holder is considered dead.
 
     Attributes:
         generation: the generation of the file, which changes with each replacement; empty if not
             known yet.
     """
 
-    def __init__(self, lease: float = LEASE) -> None:
-        self._lease = lease
+    def __init__(self, duration: float = DURATION) -> None:
+        self._duration = duration
         self._holder = new_id()
         self._count = 0
         self._held = ""
@@ -68,32 +68,32 @@ class Baton:
         self.generation = ""
 
     def is_held(self) -> bool:
-        """Return whether this handle holds the baton, to its knowledge."""
+        """Return whether this handle holds the lease, to its knowledge."""
         return bool(self._held)
 
     def forget(self) -> None:
-        """Consider the baton not held, because the connection broke."""
+        """Consider the lease not held, because the connection broke."""
         self._held = ""
 
     def look(self, session: Session, path: str) -> str:
-        """Read the generation of the file before it is opened; create a baton if there is none.
+        """Read the generation of the file before it is opened; create a lease if there is none.
 
-        The generation is unknown while others hold the baton.
+        The generation is unknown while others hold the lease.
 
         Returns:
-            The name of the baton.
+            The name of the lease.
         """
         names = _names(session, path)
         if not names:
             self._lay(session, path)
             names = _names(session, path)
-        batons = [name for name in names if name.startswith((_FREE, _HELD))]
-        name = batons[0] if batons else ""
+        leases = [name for name in names if name.startswith((_FREE, _HELD))]
+        name = leases[0] if leases else ""
         self.generation = name.removeprefix(_FREE) if name.startswith(_FREE) else ""
         return name
 
-    def take(self, session: Session, path: str, *more: Request) -> tuple[bool, list[Answer]]:
-        """Try to acquire the baton if the generation of the file is unchanged.
+    def acquire(self, session: Session, path: str, *more: Request) -> tuple[bool, list[Answer]]:
+        """Try to acquire the lease if the generation of the file is unchanged.
 
         Args:
             session: the session to use.
@@ -101,7 +101,7 @@ class Baton:
             more: further requests to send together with the rename, after it.
 
         Returns:
-            Whether the baton was acquired, and the responses to the further requests.
+            Whether the lease was acquired, and the responses to the further requests.
         """
         name = self._next()
         free = f"{_FREE}{self.generation}"
@@ -111,8 +111,8 @@ class Baton:
         self._holds(name)
         return True, answers
 
-    def take_away(self, session: Session, path: str, name: str) -> bool:
-        """Take the baton from a dead holder or from a broken connection of this handle.
+    def take_over(self, session: Session, path: str, name: str) -> bool:
+        """Take over the lease of a dead holder or of a broken connection of this handle.
 
         Args:
             session: the session to use.
@@ -120,7 +120,7 @@ class Baton:
             name: the name returned by `look`.
 
         Returns:
-            Whether the baton was acquired. If so, the holder's replacement files are removed, but
+            Whether the lease was acquired. If so, the holder's replacement files are removed, but
             its requests may still arrive: continue in a copy of the file.
         """
         if not name.startswith(_HELD) or not self._is_dead(name):
@@ -133,11 +133,11 @@ class Baton:
         self._remove_new(session, path)
         return True
 
-    def wait(self, look: Callable[[], bool], place: str) -> None:
+    def wait(self, look: Callable[[], bool], location: str) -> None:
         """Call `look` until it succeeds, with a warning if that takes long.
 
         Raises:
-            OSError: others held the baton throughout.
+            OSError: others held the lease throughout.
         """
         pause, begun, has_warned = FIRST_PAUSE, time.monotonic(), False
         while not look():
@@ -147,9 +147,9 @@ class Baton:
             if waited > waiting.NOTICE and not has_warned:
                 has_warned = True
                 waiting.warn_waiting(
-                    place,
+                    location,
                     f"another client (its lock is {self._watched[0] or 'changing hands'}; one that "
-                    f"is silent loses it after {self._lease:.0f} s)",
+                    f"is silent loses it after {self._duration:.0f} s)",
                     waited,
                 )
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -159,18 +159,18 @@ class Baton:
         """Renew the lease if the last renewal is old or a renewal `is_due`.
 
         Raises:
-            Lost: another client has taken the baton.
+            Lost: another client has taken the lease.
         """
-        if is_due or not self._held or time.monotonic() - self._renewed > self._lease / 4:
+        if is_due or not self._held or time.monotonic() - self._renewed > self._duration / 4:
             name = self._next()
             self._hand_on(session, path, name)
             self._holds(name)
 
     def give_up(self, session: Session, path: str, generation: str) -> None:
-        """Release the baton and publish the generation of the current file.
+        """Release the lease and publish the generation of the current file.
 
         Raises:
-            Lost: another client has taken the baton.
+            Lost: another client has taken the lease.
         """
         self._hand_on(session, path, f"{_FREE}{generation}")
         self._held, self.generation = "", generation
@@ -201,7 +201,7 @@ class Baton:
         if name != watched:
             self._watched = (name, time.monotonic())
             return False
-        return time.monotonic() - since > self._lease
+        return time.monotonic() - since > self._duration
 
     def _remove_new(self, session: Session, path: str) -> None:
         folder = folder_of(path)
@@ -209,7 +209,7 @@ class Baton:
         session.ask(*[sftpwire.remove(f"{folder}/{name}") for name in leftovers])
 
     def _lay(self, session: Session, path: str) -> None:
-        """Create the folder with a baton atomically, unless another client was faster."""
+        """Create the folder with a lease atomically, unless another client was faster."""
         folder = folder_of(path)
         self._count += 1
         own = f"{folder}.{self._holder}-{self._count}"
@@ -224,7 +224,7 @@ class Baton:
 
 
 def folder_of(path: str) -> str:
-    """Return the folder that contains the baton of a file."""
+    """Return the folder that contains the lease of a file."""
     return f"{path}.lock"
 
 
@@ -234,7 +234,7 @@ def _renamed(path: str, old: str, new: str) -> Request:
 
 
 def _names(session: Session, path: str) -> list[str]:
-    """Return the names in the folder of the baton; none if the folder does not exist."""
+    """Return the names in the folder of the lease; none if the folder does not exist."""
     try:
         return session.names(folder_of(path))
     except FileNotFoundError:

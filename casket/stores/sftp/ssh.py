@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from casket.errors import StoreRefused, StoreUnavailable, missing
 from casket.stores.remote import repeats as databases
 from casket.stores.sftp import wire as sftpwire
-from casket.stores.sftp.address import Address
+from casket.stores.sftp.address import SftpLocation
 
 try:
     import paramiko
@@ -69,7 +69,7 @@ class Connection:
         StoreRefused: the host key is not known, or the login was rejected.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: SftpLocation) -> None:
         self._address = address
         self._pid = os.getpid()
         self._is_closing = False
@@ -163,11 +163,11 @@ class Connection:
             raise
 
     def _reached(self, target: _Target, through: paramiko.Transport | None) -> paramiko.Transport:
-        place = str(self._address)
+        location = str(self._address)
         try:
-            transport = paramiko.Transport(_dialled(target, through))
+            transport = paramiko.Transport(_dialed(target, through))
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise _unreachable(place, target, error) from None
+            raise _unreachable(location, target, error) from None
         try:
             # Shorter than the timeout below, so that the error names the missing banner.
             transport.banner_timeout = TIMEOUT * 0.9
@@ -175,13 +175,13 @@ class Connection:
             known = _known_keys(target)
             _prefer(transport, known)
             transport.start_client(timeout=TIMEOUT)
-            _verify(place, target, known, transport.get_remote_server_key())
-            _Login(place, target, transport).log_in()
+            _verify(location, target, known, transport.get_remote_server_key())
+            _Login(location, target, transport).log_in()
         except (OSError, EOFError, paramiko.SSHException) as error:
             transport.close()
             if isinstance(error, StoreUnavailable):
                 raise
-            raise _unreachable(place, target, error) from None
+            raise _unreachable(location, target, error) from None
         except BaseException:
             transport.close()
             raise
@@ -190,7 +190,7 @@ class Connection:
         return transport
 
     def _opened(self, transport: paramiko.Transport) -> sftpwire.Session:
-        place = str(self._address)
+        location = str(self._address)
         try:
             channel = transport.open_session(window_size=1 << 22, timeout=TIMEOUT)
             channel.settimeout(TIMEOUT)
@@ -199,10 +199,10 @@ class Connection:
         except (OSError, EOFError, paramiko.SSHException) as error:
             if transport.is_active() and isinstance(error, paramiko.ChannelException):
                 advice = f"it opens no SFTP session ({error}); ask its administrator for SFTP"
-                raise StoreUnavailable(place, advice, errno.ECONNREFUSED) from None
+                raise StoreUnavailable(location, advice, errno.ECONNREFUSED) from None
             self._drop()
             advice = f"the connection broke before files could be reached ({_words(error)})"
-            raise StoreUnavailable(place, advice, errno.ECONNRESET) from None
+            raise StoreUnavailable(location, advice, errno.ECONNRESET) from None
         self._channels.append(channel)
         self._sessions.append(session)
         return session
@@ -261,8 +261,8 @@ def _configured(host: str) -> paramiko.SSHConfigDict:
 
 
 def _target_of_jump(jump: str) -> _Target:
-    user, _, place = jump.strip().removeprefix("ssh://").rpartition("@")
-    host, _, port = place.partition(":")
+    user, _, location = jump.strip().removeprefix("ssh://").rpartition("@")
+    host, _, port = location.partition(":")
     return _target(host, user or None, int(port) if port.isdecimal() else None)
 
 
@@ -274,7 +274,7 @@ def _default_keys() -> list[Path]:
 # Connecting to a host and verifying its key
 
 
-def _dialled(
+def _dialed(
     target: _Target, through: paramiko.Transport | None
 ) -> socket.socket | paramiko.Channel:
     if through is None:
@@ -285,25 +285,25 @@ def _dialled(
     return through.open_channel("direct-tcpip", there, ("127.0.0.1", 0), timeout=CONNECTING)
 
 
-def _unreachable(place: str, target: _Target, error: Exception) -> StoreUnavailable:
+def _unreachable(location: str, target: _Target, error: Exception) -> StoreUnavailable:
     number = getattr(error, "errno", None) or 0
     if isinstance(error, socket.gaierror):
         advice = f"nobody knows the host name {target.host}; correct it, or look at the network"
-        return StoreUnavailable(place, advice, errno.EHOSTUNREACH)
+        return StoreUnavailable(location, advice, errno.EHOSTUNREACH)
     if number == errno.ECONNREFUSED:
         advice = f"no SSH server answers on port {target.port} of {target.host}; start it"
-        return StoreUnavailable(place, advice, number)
+        return StoreUnavailable(location, advice, number)
     if isinstance(error, TimeoutError) or any(word in str(error) for word in _IN_TIMEOUTS):
         advice = f"{target.host}:{target.port} does not answer"
-        return StoreUnavailable(place, advice, errno.ETIMEDOUT)
+        return StoreUnavailable(location, advice, errno.ETIMEDOUT)
     if "banner" in str(error):
         advice = f"{target.host}:{target.port} does not answer as an SSH server does"
-        return StoreUnavailable(place, advice, errno.EPROTO)
+        return StoreUnavailable(location, advice, errno.EPROTO)
     if isinstance(error, IncompatiblePeer):
         advice = f"{target.host} and paramiko know no common cipher ({error})"
-        return StoreRefused(place, advice, errno.EPROTONOSUPPORT)
+        return StoreRefused(location, advice, errno.EPROTONOSUPPORT)
     advice = f"no connection to {target.host}:{target.port} ({_words(error)})"
-    return StoreUnavailable(place, advice, number or errno.ECONNRESET)
+    return StoreUnavailable(location, advice, number or errno.ECONNRESET)
 
 
 # Texts of paramiko's timeout errors, which have no class of their own.
@@ -333,7 +333,7 @@ def _prefer(transport: paramiko.Transport, known: dict[str, paramiko.PKey]) -> N
 
 
 def _verify(
-    place: str, target: _Target, known: dict[str, paramiko.PKey], key: paramiko.PKey
+    location: str, target: _Target, known: dict[str, paramiko.PKey], key: paramiko.PKey
 ) -> None:
     ours = known.get(key.get_name())
     if ours is not None and ours.asbytes() == key.asbytes():
@@ -352,14 +352,14 @@ def _verify(
             f"be in between. If its owner says that it is the right one, accept it: "
             f"ssh-keygen -R '{target.known_as}' -f {file} && {accept}"
         )
-    raise StoreRefused(place, advice, errno.EACCES)
+    raise StoreRefused(location, advice, errno.EACCES)
 
 
 class _Login:
     """Login with the user's keys, agent or password."""
 
-    def __init__(self, place: str, target: _Target, transport: paramiko.Transport) -> None:
-        self._place = place
+    def __init__(self, location: str, target: _Target, transport: paramiko.Transport) -> None:
+        self._location = location
         self._target = target
         self._transport = transport
 
@@ -382,7 +382,7 @@ class _Login:
                 f"{self._target} takes none of {tried} keys{with_password}; install one "
                 f"(ssh-copy-id), name it in ~/.ssh/config, or set CASKET_PASSWORD"
             )
-            raise StoreRefused(self._place, advice, errno.EACCES)
+            raise StoreRefused(self._location, advice, errno.EACCES)
 
     def _keys(self) -> Iterator[paramiko.PKey]:
         for path in self._target.keys:

@@ -27,8 +27,8 @@ from casket.stores.jsonfile.store import PROBED, JsonStore
 from casket.stores.remote import repeats as databases
 from casket.stores.sftp import lock as sftplock
 from casket.stores.sftp import wire as sftpwire
-from casket.stores.sftp.address import Address
-from casket.stores.sftp.lock import Baton, Lost
+from casket.stores.sftp.address import SftpLocation
+from casket.stores.sftp.lock import Lease, Lost
 from casket.stores.sftp.ssh import Connection
 
 NEAR_END, BEYOND = PROBED + 64, 4096
@@ -75,7 +75,7 @@ class SftpFile:
     Args:
         connection: to that machine.
         address: the file.
-        baton: its lock; None to read only.
+        lease: its lock; None to read only.
         locked: the same file, whose lock this thread holds and has to keep while it reads.
 
     Raises:
@@ -86,14 +86,14 @@ class SftpFile:
     def __init__(
         self,
         connection: Connection,
-        address: Address,
-        baton: Baton | None,
+        address: SftpLocation,
+        lease: Lease | None,
         locked: SftpFile | None = None,
     ) -> None:
-        self._place = str(address)
+        self._location = str(address)
         self._locked = locked
         self._connection = connection
-        self._baton = baton
+        self._lease = lease
         self._handle = b""
         self._generation = ""
         self._is_open = True
@@ -112,23 +112,23 @@ class SftpFile:
             raise
 
     def _begin(self) -> None:
-        if self._baton is None:
+        if self._lease is None:
             self._handle = self._session.open(self._path, sftpwire.READ)
             return
         if sftpwire.POSIX_RENAME not in self._session.offers:
             advice = f"its server is read only, or lacks {sftpwire.POSIX_RENAME} to write with"
-            raise StoreRefused(self._place, advice, errno.EOPNOTSUPP)
+            raise StoreRefused(self._location, advice, errno.EOPNOTSUPP)
         self._path = self.name = self._session.full_path(self._path)
-        self._baton.look(self._session, self._path)
+        self._lease.look(self._session, self._path)
         self._open()
 
     def _open(self) -> None:
-        """Open what the path names now, after the baton told its generation."""
+        """Open what the path names now, of the generation that the lease names."""
         if self._handle:
             self._session.ask(sftpwire.close(self._handle))
         flags = sftpwire.READ | sftpwire.WRITE | sftpwire.CREATE
         self._handle = self._session.open(self._path, flags)
-        self._generation = self._held_baton.generation
+        self._generation = self._held_lease.generation
         self._buffer = _NOTHING
 
     def size(self) -> int:
@@ -151,8 +151,8 @@ class SftpFile:
 
     def keep_lock(self) -> None:
         """Show that the holder of the lock lives, if it is held and that is due."""
-        if self._baton is not None and self._baton.is_held():
-            self._baton.renew(self._session, self._path)
+        if self._lease is not None and self._lease.is_held():
+            self._lease.renew(self._session, self._path)
 
     def _read(self, offset: int, length: int) -> _Buffer:
         """Read on from what was read before, more each time; or only what is asked for."""
@@ -167,7 +167,7 @@ class SftpFile:
     def write_at(self, offset: int, data: bytes) -> None:
         self._buffer = _NOTHING
         with self._told():
-            self._held_baton.renew(self._session, self._path)
+            self._held_lease.renew(self._session, self._path)
             try:
                 self._session.write(self._handle, offset, data)
             except OSError as error:
@@ -178,17 +178,17 @@ class SftpFile:
     def truncate(self, size: int) -> None:
         self._buffer = _NOTHING
         with self._told():
-            self._held_baton.renew(self._session, self._path)
+            self._held_lease.renew(self._session, self._path)
             self._session.do(sftpwire.set_size(self._handle, size))
         self._size = self._end = size
 
     def lock(self) -> None:
         with self._told():
-            self._held_baton.wait(self._is_taken, self._place)
+            self._held_lease.wait(self._is_taken, self._location)
 
     def unlock(self) -> None:
         with self._told():
-            self._held_baton.give_up(self._session, self._path, self._generation)
+            self._held_lease.give_up(self._session, self._path, self._generation)
         self._size = None
 
     def is_current(self) -> bool:
@@ -205,7 +205,7 @@ class SftpFile:
         def write(handle: bytes) -> None:
             at = 0
             for part in _gathered(parts, self._session.longest):
-                self._held_baton.renew(self._session, self._path)
+                self._held_lease.renew(self._session, self._path)
                 self._session.write(handle, at, part)
                 at += len(part)
 
@@ -230,32 +230,32 @@ class SftpFile:
         # What was written has been confirmed, or an error said that it was not; and a lock that
         # cannot be given up is taken over by whoever needs it.
         with contextlib.suppress(OSError, Lost):
-            if self._baton is not None and self._baton.is_held():
-                self._baton.give_up(self._session, self._path, self._generation)
+            if self._lease is not None and self._lease.is_held():
+                self._lease.give_up(self._session, self._path, self._generation)
         with contextlib.suppress(OSError):
             if self._handle:
                 self._session.ask(sftpwire.close(self._handle))
-        if self._baton is not None:
-            self._baton.forget()
+        if self._lease is not None:
+            self._lease.forget()
         self._connection.give_back(self._session)
 
     @property
-    def _held_baton(self) -> Baton:
-        if self._baton is None:
+    def _held_lease(self) -> Lease:
+        if self._lease is None:
             raise OSError(errno.EBADF, "the file was opened to read")
-        return self._baton
+        return self._lease
 
     def _is_taken(self) -> bool:
         """Try to take the lock, and look at the file along with it."""
-        baton = self._held_baton
-        if self._generation and self._generation == baton.generation and self._takes():
+        lease = self._held_lease
+        if self._generation and self._generation == lease.generation and self._takes():
             return True
-        name = baton.look(self._session, self._path)
-        if baton.generation:
-            if self._generation != baton.generation:
+        name = lease.look(self._session, self._path)
+        if lease.generation:
+            if self._generation != lease.generation:
                 self._open()
             return self._takes()
-        if baton.take_away(self._session, self._path, name):
+        if lease.take_over(self._session, self._path, name):
             self._go_on_in_a_copy()
             return True
         return False
@@ -265,7 +265,7 @@ class SftpFile:
         length = self._end + BEYOND - start
         end = sftpwire.read(self._handle, start, length)
         requests = (*self._whether_current(), end)
-        is_taken, answers = self._held_baton.take(self._session, self._path, *requests)
+        is_taken, answers = self._held_lease.acquire(self._session, self._path, *requests)
         if is_taken:
             *stats, last = answers
             self._was_current = _are_one(stats)
@@ -288,7 +288,7 @@ class SftpFile:
         is_offered = sftpwire.COPY in self._session.offers
         step = COPIED if is_offered else self._session.longest
         for at in range(0, size, step):
-            self._held_baton.renew(self._session, self._path)
+            self._held_lease.renew(self._session, self._path)
             length = min(step, size - at)
             if is_offered:
                 self._session.do(sftpwire.copy(self._handle, at, length, handle))
@@ -298,14 +298,14 @@ class SftpFile:
 
     def _replace(self, write: Callable[[bytes], None]) -> None:
         """Put a new file in place of this one, and go on in it."""
-        baton, session = self._held_baton, self._session
-        new = baton.new_file(self._path)
+        lease, session = self._held_lease, self._session
+        new = lease.new_file(self._path)
         handle = session.open(
             new, sftpwire.READ | sftpwire.WRITE | sftpwire.CREATE | sftpwire.EXCLUSIVE
         )
         try:
             # Whoever takes the lock away from now on finds the new file, and removes it.
-            baton.renew(session, self._path, is_due=True)
+            lease.renew(session, self._path, is_due=True)
             old = sftpwire.stat(session.do(sftpwire.stat_of_handle(self._handle)))
             write(handle)
             # An owner can be given by root only; that of the folder's group may do.
@@ -334,7 +334,7 @@ class SftpFile:
         """Return the error for a refused write; the protocol has none for a full disk."""
         if error.errno == errno.EIO and not self._session.has_room(self._path):
             advice = "no record was lost; make room, then go on"
-            return StoreFull(self._place, advice, errno.ENOSPC)
+            return StoreFull(self._location, advice, errno.ENOSPC)
         return error
 
     @contextlib.contextmanager
@@ -345,29 +345,29 @@ class SftpFile:
         except StoreUnavailable:
             raise
         except FileNotFoundError:
-            if self._baton is None:
+            if self._lease is None:
                 raise
             advice = "its folder does not exist; create it first, or correct the path"
-            raise StoreRefused(self._place, advice, errno.ENOENT) from None
+            raise StoreRefused(self._location, advice, errno.ENOENT) from None
         except sftpwire.BrokenChannel as error:
             self._connection.drop()
             advice = f"{error}; whether the last records arrived is not known yet"
-            raise StoreUnavailable(self._place, advice, errno.ECONNRESET) from None
+            raise StoreUnavailable(self._location, advice, errno.ECONNRESET) from None
         except Lost:
             advice = "others took over its lock, as this process was silent for too long; try again"
-            raise StoreUnavailable(self._place, advice, errno.EBUSY) from None
+            raise StoreUnavailable(self._location, advice, errno.EBUSY) from None
         except PermissionError:
             advice = f"no permission for it, or for its folder, as {self._path}; ask its owner"
-            raise StoreRefused(self._place, advice, errno.EACCES) from None
+            raise StoreRefused(self._location, advice, errno.EACCES) from None
         except OSError as error:
             raise self._refused(error) from None
 
     def _refused(self, error: OSError) -> StoreUnavailable:
         if error.errno == errno.EBUSY:
             advice = f"others held its lock all the time (it is {self._path}.lock)"
-            return StoreUnavailable(self._place, advice, errno.EBUSY)
+            return StoreUnavailable(self._location, advice, errno.EBUSY)
         advice = f"the server says: {error.strerror}"
-        return StoreUnavailable(self._place, advice, error.errno or errno.EIO)
+        return StoreUnavailable(self._location, advice, error.errno or errno.EIO)
 
 
 class SftpStore(JsonStore):
@@ -379,11 +379,11 @@ class SftpStore(JsonStore):
     """
 
     drops_copies = True
-    lease = sftplock.LEASE
+    lease_duration = sftplock.DURATION
     """Seconds after which a writer that is silent counts as dead."""
 
     def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
-        self._address = Address.read(url)
+        self._address = SftpLocation.of(url)
         self._connection = Connection(self._address)
         self._repeats, self._claims = _Repeats(), _Claims()
         super().__init__(str(self._address), options._replace(create=True))
@@ -394,7 +394,7 @@ class SftpStore(JsonStore):
         self._connection.leave()
         super().after_fork()
         self._connection = Connection(self._address)
-        self._baton = Baton(self.lease)
+        self._lease = Lease(self.lease_duration)
         self._appending = 0  # the thread that does
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
@@ -424,7 +424,7 @@ class SftpStore(JsonStore):
 
     def _open(self, *, writing: bool) -> FilePort:
         if writing:
-            return SftpFile(self._connection, self._address, self._baton)
+            return SftpFile(self._connection, self._address, self._lease)
         locked = self._file if self._appending == threading.get_ident() else None
         assert locked is None or isinstance(locked, SftpFile)  # noqa: S101 - for the type checker
         return SftpFile(self._connection, self._address, None, locked)
@@ -518,7 +518,7 @@ class _Repeats:
         extent = scan.find_extent(file) if self._writers else None
         if extent is None:
             return
-        wanted = scan.Needles([orjson.dumps(writer) for writer in self._writers], [], [])
+        wanted = scan.Patterns([orjson.dumps(writer) for writer in self._writers], [], [])
         for number, document in _shown(file, _rest(file, extent, self._since), wanted):
             if layout.is_record(document):
                 identity = databases.column(document["writer"]), document["n"]
@@ -567,16 +567,18 @@ class _Claims:
                 yield number, record
 
 
-_CLAIMING = scan.Needles(
+_CLAIMING = scan.Patterns(
     [b'"claim":', b'"kind":"session"', b'"kind":"end"'],
     [b'"claim" :', b'"kind": "session"', b'"kind": "end"', b'"models":'],
     [],
 )
 
 
-def _shown(file: FilePort, extent: scan.Extent, needles: scan.Needles) -> Iterator[layout.Document]:
+def _shown(
+    file: FilePort, extent: scan.Extent, patterns: scan.Patterns
+) -> Iterator[layout.Document]:
     """Yield the documents on matching lines that belong to whole appends."""
-    for found in scan.found(file, extent, needles):
+    for found in scan.found(file, extent, patterns):
         if not isinstance(found, layout.Damage) and extent.shows(found):
             yield found
 

@@ -16,7 +16,7 @@ import orjson
 from casket.errors import NotACasketFile, NotFound, StoreUnavailable
 from casket.format.records import Record, covering
 from casket.stores.base import StoreOptions
-from casket.stores.inspection import Flaw, Part, copied, fault_of
+from casket.stores.inspection import Damage, Part, copied, problem_of
 from casket.stores.sqlite.pages import Fault, Pages, Row, Survey, rows, survey
 from casket.stores.sqlite.store import SqliteStore, is_open_here
 from casket.system import failures
@@ -57,7 +57,7 @@ class SqliteInspection:
         problems = store.problems() or _problem_of_reading(store)
         if not problems:
             for part in _parts(store.texts()):
-                yield part._replace(flaws=self._located(part.flaws)) if part.flaws else part
+                yield part._replace(damages=self._located(part.damages)) if part.damages else part
             return
         try:
             yield from self._damaged(problems)
@@ -102,12 +102,12 @@ class SqliteInspection:
             advice = "others have it open: end them, then repair it; nothing was changed"
             raise StoreUnavailable(str(self._path), advice, errno.EBUSY)
 
-    def _located(self, flaws: list[Flaw]) -> list[Flaw]:
-        """Return the flaws with the byte ranges of rows in sound pages filled in."""
+    def _located(self, damages: list[Damage]) -> list[Damage]:
+        """Return the damages with the byte ranges of rows in sound pages filled in."""
         pages = Pages(self._path)
         try:
             overview = survey(pages)
-            return [_where(pages, overview, flaw) for flaw in flaws]
+            return [_where(pages, overview, damage) for damage in damages]
         finally:
             pages.close()
 
@@ -117,16 +117,16 @@ class SqliteInspection:
         count = 0
         try:
             overview = survey(pages)
-            flaws = [_flaw(pages, overview, fault) for fault in overview.faults]
-            if not flaws:  # perhaps only an index is damaged, so that no row is lost
-                flaws = [Flaw(0, pages.length, problem) for problem in problems]
+            damages = [_damage(pages, overview, fault) for fault in overview.faults]
+            if not damages:  # perhaps only an index is damaged, so that no row is lost
+                damages = [Damage(0, pages.length, problem) for problem in problems]
             deleted = _Tombstones(rows(pages, overview))
             for part in _parts(rows(pages, overview)):
                 there = [one for one in part.records if not deleted.cover(*one)]
                 count += len(there)
-                flaws += [_where(pages, overview, flaw) for flaw in part.flaws]
-                yield Part(there, flaws, part.size)
-                flaws = []
+                damages += [_where(pages, overview, damage) for damage in part.damages]
+                yield Part(there, damages, part.size)
+                damages = []
         finally:
             pages.close()
         if not count and not pages.are_caskets:
@@ -157,20 +157,20 @@ def _problem_of_reading(store: SqliteStore) -> list[str]:
     return []
 
 
-def _flaw(pages: Pages, overview: Survey, fault: Fault) -> Flaw:
+def _damage(pages: Pages, overview: Survey, fault: Fault) -> Damage:
     before = [last for _, last, page in overview.leaves if pages.range_of(page)[0] < fault.start]
     stop = min(fault.stop, fault.start + MOST_SHOWN)
     text = pages.text(fault.start, stop) or b"\0"
-    return Flaw(*fault, after=max(before, default=0), text=text)
+    return Damage(*fault, after=max(before, default=0), text=text)
 
 
-def _where(pages: Pages, overview: Survey, flaw: Flaw) -> Flaw:
+def _where(pages: Pages, overview: Survey, damage: Damage) -> Damage:
     for first, last, page in overview.leaves:
         start, stop = pages.range_of(page)
-        at = pages.text(start, stop).find(flaw.text[:_ENOUGH])
-        if first <= flaw.number <= last and at >= 0:
-            return flaw._replace(start=start + at, stop=min(start + at + len(flaw.text), stop))
-    return flaw
+        at = pages.text(start, stop).find(damage.text[:_ENOUGH])
+        if first <= damage.number <= last and at >= 0:
+            return damage._replace(start=start + at, stop=min(start + at + len(damage.text), stop))
+    return damage
 
 
 def _is_locked(path: Path) -> bool:
@@ -190,20 +190,20 @@ def _is_locked(path: Path) -> bool:
 def _parts(stored: Iterator[Row]) -> Iterator[Part]:
     """Yield the records of rows in batches."""
     records: list[tuple[int, Record]] = []
-    flaws: list[Flaw] = []
+    damages: list[Damage] = []
     last = size = 0
     for number, text in stored:
         parsed = _parsed(text)
         if parsed.record is None:
             problem = f"row {number}: {parsed.problem}"
-            flaws.append(Flaw(0, 0, problem, last, text, number))
+            damages.append(Damage(0, 0, problem, last, text, number))
         else:
             records.append((number, parsed.record))
         last, size = number, size + len(text)
         if len(records) >= TOGETHER:
-            yield Part(records, flaws, size)
-            records, flaws, size = [], [], 0
-    yield Part(records, flaws, size)
+            yield Part(records, damages, size)
+            records, damages, size = [], [], 0
+    yield Part(records, damages, size)
 
 
 class _Parsed(NamedTuple):
@@ -216,5 +216,5 @@ def _parsed(text: bytes) -> _Parsed:
         record: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         return _Parsed(None, f"it holds no whole record ({error})")
-    fault = fault_of(record) if isinstance(record, dict) else "it is no object"
+    fault = problem_of(record) if isinstance(record, dict) else "it is no object"
     return _Parsed(None, f"it is no record: {fault}") if fault else _Parsed(record)

@@ -331,7 +331,7 @@ class SqliteStore:
             last=orjson.loads(known[1]) if known and self._has_appended else None,
             heads=self._heads,
             read=self.records,
-            place=self._path,
+            location=self._path,
         )
 
     def _persist(self, connection: sqlite3.Connection, action: Callable[[], T]) -> T:
