@@ -295,7 +295,7 @@ class Recorder:
             raise TypeError(f"model is a {type(model).__name__}: give a casket Model, or a URL")
         if not self.is_logging:
             return None
-        return Experiment.use(model, exp_id=exp_id).model(model_id or "model")
+        return Experiment.use(model, exp_id=exp_id).model("model" if model_id is None else model_id)
 
     def _current(self) -> Session | None:
         """Return the session, opening it now if the store failed at the start."""

@@ -88,6 +88,61 @@ def test_an_overridden_get_id_wins(url):
     assert Mine.use(url, exp_id="other").id == "test_experiment.py"
 
 
+@pytest.mark.parametrize(("given", "expected"), [(0, "0"), (False, "False"), (7, "7"), ("0", "0")])
+@pytest.mark.parametrize("overrides", [False, True])
+def test_every_id_but_none_is_an_id(file_url, given, expected, overrides):
+    class Mine(E):
+        def get_id(self):
+            return given
+
+    for make in (E.new, E.use):
+        exp = Mine.use(file_url) if overrides else make(file_url, exp_id=given)
+        assert exp.id == expected
+        exp.model("m").add_result({"acc": 0.5})
+        exp.close()
+    with casket.open(file_url) as runs:
+        assert [view.id for view in runs.experiments] == [expected]
+        assert len(runs.sessions(experiment=expected)) == 2
+
+
+def test_a_get_id_that_returns_none_leaves_the_given_id(url):
+    class Mine(E):
+        def get_id(self):
+            return None
+
+    assert Mine.use(url, exp_id=0).id == "0"
+    assert len(Mine.use(url).id) == 16
+
+
+@pytest.mark.parametrize("overrides", [False, True])
+def test_an_empty_id_is_refused_by_name(tmp_path, overrides):
+    class Mine(E):
+        def get_id(self):
+            return ""
+
+    for name in ("runs.json", "runs.sqlite"):
+        with pytest.raises(casket.UnstorableValue, match="exp_id"):
+            (Mine.use(tmp_path / name) if overrides else E.use(tmp_path / name, exp_id=""))
+        assert not (tmp_path / name).exists()
+
+
+def test_a_held_tinydb_answers_from_what_is_stored_now(file_url):
+    exp = E.use(file_url, exp_id="x")
+    database, epochs = exp.db, where("kind") == "epoch"
+    losses = where("body").result.loss
+    with exp.model("m").session() as session:
+        assert database.search(epochs) == []
+        session.add_epoch(1, {"loss": float("nan")})
+        session.add_epoch(2, {"loss": 0.5})
+        session.add_epoch(3, {"loss": float("-inf"), "at": [float("nan")]})
+        assert len(database.search(epochs)) == 3
+        low = database.search(losses < 0.7)
+        assert [record["body"]["epoch_num"] for record in low] == [2, 3]
+        session.add_epoch(4, {"loss": 0.6})
+        assert len(database.search(epochs)) == database.count(epochs) == 4
+        assert len(database.table("_default").search(losses < 0.7)) == 3
+
+
 def test_tags_are_added_and_removed(url):
     exp = E.use(url, exp_id="x", tags="single")
     exp.add_tag("b")

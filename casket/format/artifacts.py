@@ -11,7 +11,6 @@ import errno
 import io
 import mimetypes
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,7 +19,7 @@ from casket.errors import NotFound, UnstorableValue, missing
 from casket.format.records import new_id
 from casket.format.serializers import npy, serialize
 from casket.format.values import Encoder
-from casket.system import failures
+from casket.system import durability, failures
 
 COPIED = 1 << 20
 """Bytes copied and hashed at a time."""
@@ -97,13 +96,13 @@ class ArtifactFolder:
         try:
             if not self.path.is_dir():
                 self.path.mkdir(parents=True, exist_ok=True)
-                _sync_names(self.path.parent)
+                durability.sync_folder(self.path.parent)
             with self._temporary() as temporary:
                 digest, size = _copy(stream, temporary)
                 file = f"{digest}{suffix}"
                 if not _is_renewed(self.path / file):
                     os.replace(temporary, self.path / file)
-                    _sync_names(self.path)
+                    durability.sync_folder(self.path)
         except OSError as error:
             raise failures.unavailable(
                 self.path, error.errno or errno.EIO, "it was not kept"
@@ -204,14 +203,3 @@ def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
         file.flush()
         os.fsync(file.fileno())
         return digest.hexdigest(), file.tell()
-
-
-def _sync_names(folder: Path) -> None:
-    """Sync a folder, so that new names in it survive a power loss, where supported."""
-    if sys.platform == "win32":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -8,7 +8,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
-from types import TracebackType
 from typing import TYPE_CHECKING, get_args
 
 from casket.errors import BadLocation
@@ -77,12 +76,7 @@ class Casket:
     def __enter__(self) -> Casket:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

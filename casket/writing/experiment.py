@@ -16,7 +16,7 @@ from casket.errors import (
 )
 from casket.format.records import Record, claim_key, covering, new_id
 from casket.format.values import Encoder, restore
-from casket.stores.base import Claimed, Offline, StoreOptions, Sync
+from casket.stores.base import DEFAULTS, Claimed, Offline, StoreOptions, Sync
 from casket.stores.location import Location
 from casket.writing.backend import Backend
 from casket.writing.session import Session
@@ -51,28 +51,28 @@ class Experiment:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        exp_id: str | None = None,
+        exp_id: str | int | None = None,
         tags: Iterable[str] = (),
         *,
-        sync: Sync = "session",
-        flush_timeout: float = 30.0,
-        offline: Offline = "refuse",
+        _options: StoreOptions = DEFAULTS,
         **facts: Any,
     ) -> None:
-        """Create a handle without writing to the store; see `use` for the arguments."""
-        options = StoreOptions(sync, flush_timeout, offline).checked()
-        self.backend = Backend(Location.of(path), options)
+        """Create a handle without writing to the store; see `use` for the arguments.
+
+        `use` and `new` pass the options of the store as `_options`.
+        """
+        self.backend = Backend(Location.of(path), _options.checked())
         self._exp_id = exp_id
         self._given_tags = _tags(tags)
         self._given_facts = facts
-        self.id = str(self.get_id() or new_id())
+        self.id = self._chosen_id()
         self.backend.remember((self.id, None, None), self._record)
 
     @classmethod
     def use(
         cls,
         path: str | os.PathLike[str],
-        exp_id: str | None = None,
+        exp_id: str | int | None = None,
         tags: Iterable[str] = (),
         *,
         sync: Sync = "session",
@@ -84,8 +84,8 @@ class Experiment:
 
         Args:
             path: the path or URL of the store. A missing file is created, a missing folder is not.
-            exp_id: the id of the experiment. If it is None, and `get_id` is not overridden, a
-                random id is generated.
+            exp_id: the id of the experiment, used as text. If it is None, and `get_id` is not
+                overridden, a random id is generated.
             tags: tags to add to the experiment.
             sync: when to sync the file to disk, as protection against power loss: `"session"`
                 syncs at the end of a session and at most once a second before, `"always"` after
@@ -100,10 +100,10 @@ class Experiment:
             BadLocation: `path` is not a valid location, or an option has an invalid value.
             NotACasketFile: the file has another format; it was not changed.
             StoreUnavailable: the file cannot be written.
-            UnstorableValue: a fact cannot be stored.
+            UnstorableValue: a fact cannot be stored, or the id is empty.
         """
-        options: Any = {"sync": sync, "flush_timeout": flush_timeout, "offline": offline}
-        experiment = cls(path, exp_id, tags, **options, **facts)
+        options = StoreOptions(sync, flush_timeout, offline)
+        experiment = cls(path, exp_id, tags, _options=options, **facts)
         try:
             experiment._create()
         except Claimed:
@@ -114,7 +114,7 @@ class Experiment:
     def new(
         cls,
         path: str | os.PathLike[str],
-        exp_id: str | None = None,
+        exp_id: str | int | None = None,
         tags: Iterable[str] = (),
         *,
         sync: Sync = "session",
@@ -129,8 +129,8 @@ class Experiment:
         Raises:
             ExistingExperimentError: an experiment with this id exists.
         """
-        options: Any = {"sync": sync, "flush_timeout": flush_timeout, "offline": offline}
-        experiment = cls(path, exp_id, tags, **options, **facts)
+        options = StoreOptions(sync, flush_timeout, offline)
+        experiment = cls(path, exp_id, tags, _options=options, **facts)
         try:
             experiment._create()
         except Claimed:
@@ -138,7 +138,7 @@ class Experiment:
             raise ExistingExperimentError(experiment.id, location) from None
         return experiment
 
-    def get_id(self) -> str | None:
+    def get_id(self) -> str | int | None:
         """Return the id of the experiment; override it to provide an id other than `exp_id`."""
         return self._exp_id
 
@@ -232,6 +232,18 @@ class Experiment:
         fold.add(record for _, record in numbered if "session" not in record)
         return fold
 
+    def _chosen_id(self) -> str:
+        """Return the id of `get_id`, else `exp_id`, else a random id.
+
+        Raises:
+            UnstorableValue: the id is empty.
+        """
+        given = (one for one in (self.get_id(), self._exp_id) if one is not None)
+        chosen = str(next(given, new_id()))
+        if not chosen:
+            raise UnstorableValue("exp_id", "an empty text", "give an id, or None for a random one")
+        return chosen
+
     def _create(self) -> None:
         record = self._record()
         self.backend.store.append([record], claim=record["claim"])
@@ -248,12 +260,12 @@ class Experiment:
         """Add the tags and facts of this handle that the experiment lacks."""
         if not self._given_tags and not self._given_facts:
             return
-        facts, extended = self.backend.encode(self._given_facts, "facts")
+        facts, _ = self.backend.encode(self._given_facts, "facts")
         view = self._read_heads().experiments.get(self.id)
         if view and set(self._given_tags) <= set(view.tags) and view.has_facts(facts):
             return
-        body = {"tags": list(self._given_tags), "facts": facts}
-        record = self.backend.record("experiment", body, extended=extended, experiment=self.id)
+        record = self._record()
+        del record["claim"]
         self.backend.store.append([record])
 
     def _retag(self, **change: tuple[str, ...]) -> None:

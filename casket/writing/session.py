@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain, count
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import orjson
@@ -195,12 +194,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         if exc is None:
             self.end()
             return

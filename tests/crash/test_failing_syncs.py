@@ -134,15 +134,15 @@ from casket.format.records import Writer, deletion
 from casket.stores.jsonfile.store import JsonStore
 from casket.testing import record
 from tests.crash.faults import refuse
-import casket.stores.jsonfile.files as files
+from casket.system import durability
 warnings.simplefilter("ignore")
 store = JsonStore(Path("runs.json"))
 store.append([record(session="gone"), record(session="kept")])
-synced = files._sync_folder
+synced = durability.sync_folder
 def fail_from_now_on(folder):
     refuse("fsync")
     synced(folder)
-files._sync_folder = fail_from_now_on
+durability.sync_folder = fail_from_now_on
 store.prune(deletion(Writer(), sessions=["gone"]))
 store.append([record(session="after")])
 """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from casket.stores import base, waiting
+from casket.system import durability
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
 """Seconds between attempts to acquire a lock held by others, usually for microseconds."""
@@ -129,7 +130,7 @@ class LocalFile:
     def sync(self) -> None:
         _fdatasync(self._fd)
         if self._created:
-            _sync_folder(os.path.dirname(self.name))
+            durability.sync_folder(os.path.dirname(self.name))
             self._created = False
 
     def replace(self, parts: Iterable[bytes]) -> None:
@@ -148,7 +149,7 @@ class LocalFile:
                 os.unlink(temporary)
             raise
         try:
-            _sync_folder(os.path.dirname(self.name))
+            durability.sync_folder(os.path.dirname(self.name))
         except OSError as error:
             base.warn_unsynced(self.name, error)
 
@@ -208,17 +209,6 @@ def _give(path: str, to: os.stat_result) -> None:
         with contextlib.suppress(PermissionError):
             os.chown(path, to.st_uid, to.st_gid)
     os.chmod(path, to.st_mode & 0o7777)
-
-
-def _sync_folder(folder: str) -> None:
-    """Sync a folder, so that a new name in it survives a power loss, where supported."""
-    if sys.platform == "win32":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
