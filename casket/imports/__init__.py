@@ -44,6 +44,7 @@ SOURCES = {
     "mlflow": "casket.imports.mlflow",
     "sacred": "casket.imports.sacred",
     "trackio": "casket.imports.trackio",
+    "wandb": "casket.imports.wandb",
     "lightning": "casket.imports.lightning_csv",
     "keras": "casket.imports.keras_csv",
     "tensorboard": "casket.imports.tensorboard",

@@ -6,7 +6,7 @@ It is run by hand, not by the tests, in an environment of its own:
     /tmp/fixtures-venv/bin/pip install mlflow-skinny==3.17.2 sqlalchemy==2.1.9 alembic sqlparse \
         tensorboard==2.21.0 tensorboardX==2.6.5 sacred==0.8.7 'setuptools<81' trackio==0.43.0 \
         torch==2.13.0 lightning==2.6.6 keras==3.15.1 wandb==0.31.0
-    /tmp/fixtures-venv/bin/pip install --no-deps --target /tmp/wandb-reader \\
+    /tmp/fixtures-venv/bin/pip install --no-deps --target /tmp/wandb-reader \
         wandb==0.21.4 'protobuf<7' sentry-sdk
     export WANDB_READER=/tmp/wandb-reader   # versions up to 0.21 read `.wandb` files in Python
     /tmp/fixtures-venv/bin/python tests/imports/make_fixtures.py [mlflow sacred ...]

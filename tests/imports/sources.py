@@ -15,6 +15,7 @@ PLACES = {
     "lightning": "lightning",
     "keras": "keras/training.csv",
     "tensorboard": "tensorboard",
+    "wandb": "wandb",
 }
 
 

@@ -626,8 +626,8 @@ def test_what_is_not_there_is_named(tmp_path, target):
 
 
 def test_an_unknown_kind_of_source_is_refused(data, target):
-    with pytest.raises(casket.BadLocation, match="wandb"):
-        load(data, target, source="wandb")
+    with pytest.raises(casket.BadLocation, match="clearml"):
+        load(data, target, source="clearml")
 
 
 def test_without_yaml_the_extra_is_named(data, target, run_python):
@@ -648,7 +648,16 @@ def test_without_yaml_the_extra_is_named(data, target, run_python):
 
 
 def test_no_source_needs_the_tool_that_wrote_it(data, target, run_python):
-    tools = ("mlflow", "tensorboard", "tensorboardX", "google", "sacred", "trackio", "lightning")
+    tools = (
+        "wandb",
+        "mlflow",
+        "tensorboard",
+        "tensorboardX",
+        "google",
+        "sacred",
+        "trackio",
+        "lightning",
+    )
     code = "import sys; from casket.imports import load; print(load(*sys.argv[1:]).runs)"
     for name, place in PLACES.items():
         without = (*tools, "keras", "torch", "numpy", "pandas")
