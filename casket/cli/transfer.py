@@ -40,8 +40,7 @@ def import_(
 ) -> None:
     """Import the runs of another tracker; importing again adds only new runs.
 
-    SOURCE is an MLflow database or folder (mlflow.db, mlruns/), TensorBoard event files, a folder
-    of Trackio or Sacred, a CSV log of Lightning or Keras, or a file of the first casket.
+    SOURCE is a file or folder written by one of the trackers that --source lists.
 
     \b
     casket import mlruns runs.json
