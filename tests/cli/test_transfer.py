@@ -117,4 +117,4 @@ def test_an_import_shows_how_far_it_is_in_a_terminal(terminal, tmp_path):
     code, shown = terminal("import", DATA / "lightning", tmp_path / "runs.json")
     assert code == 0
     assert re.search(r"reading runs of lightning.*100%", shown, re.DOTALL)
-    assert "3 runs read" in shown
+    assert "4 runs read" in shown
