@@ -62,6 +62,10 @@ COMMANDS = {
         "casket.cli.doctor:doctor",
         "Check the records, the artifacts and the structure of a file.",
     ),
+    "backup": (
+        "casket.cli.backup:backup",
+        "Copy a file with its artifacts while processes write to it.",
+    ),
     "sync": ("casket.cli.sync:sync", "Ship pending records from the journals of remote stores."),
     "dashboard": (
         "casket.cli.dashboard:dashboard",

@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 
 class Inspection(Protocol):
-    """Inspection and repair of a store's file."""
+    """Inspection, repair and copies of a store's file."""
 
     def parts(self) -> Iterator[Part]:
         """Yield the content of the file, part by part, in order.
@@ -73,6 +73,14 @@ class Inspection(Protocol):
         Raises:
             StoreUnavailable: the file cannot be written, or is open in other processes that
                 cannot be notified; nothing was changed.
+        """
+
+    def copy(self, target: Path) -> None:
+        """Copy the file as it stands at one moment, damaged or not, into a new file.
+
+        Raises:
+            StoreUnavailable: the file cannot be read.
+            OSError: the target cannot be written.
         """
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,10 +74,16 @@ class JsonInspection:
         finally:
             file.close()
 
-    def _locked(self) -> LocalFile:
+    def copy(self, target: Path) -> None:
+        """Copy the file while no process writes to it; see `Inspection`."""
+        file = self._locked(writing=os.access(self._path, os.W_OK))
+        with closing(file), copied(Path(file.name), target):
+            pass
+
+    def _locked(self, *, writing: bool = True) -> LocalFile:
         while True:
             try:
-                file = LocalFile(self._path, writing=True)
+                file = LocalFile(self._path, writing=writing, create=False)
                 file.lock()
             except OSError as error:
                 raise failures.unavailable(

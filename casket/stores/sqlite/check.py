@@ -88,6 +88,12 @@ class SqliteInspection:
         finally:
             new.unlink(missing_ok=True)
 
+    def copy(self, target: Path) -> None:
+        """Copy the database with SQLite's backup function; see `Inspection`."""
+        with contextlib.closing(SqliteStore(self._path, StoreOptions(writing=False))) as store:
+            store.copy_to(target)
+        shutil.copymode(self._path, target)
+
     def _write(self, new: Path) -> None:
         new.unlink(missing_ok=True)
         store = SqliteStore(new, StoreOptions(sync="always"))

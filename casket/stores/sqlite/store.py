@@ -158,6 +158,19 @@ class SqliteStore:
             return [str(error)]
         return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
 
+    def copy_to(self, target: Path) -> None:
+        """Copy the database as it stands at one moment into a new file, without its log."""
+        is_copied = False
+        while not is_copied:
+            with contextlib.suppress(_Disturbed), _inside.lock:
+                state = _State.of(self._path)
+                with _reading(self._path, state) as connection:
+                    self._is_ready(connection)
+                    with contextlib.closing(sqlite3.connect(target)) as copy:
+                        connection.backup(copy)
+                state.check(self._path)
+                is_copied = True
+
     def write(self, rows: Iterable[tuple[int, Record]]) -> None:
         """Write records with their numbers into a database that is empty."""
         with _inside.lock:
