@@ -28,6 +28,7 @@ from casket.errors import (
     StoreRefused,
     StoreUnavailable,
     UnstorableValue,
+    UntrustedArtifact,
 )
 from casket.stores.location import register_store
 from casket.writing.experiment import Experiment, Model
@@ -63,6 +64,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "UnstorableValue",
+    "UntrustedArtifact",
     "open",
     "register_store",
 ]

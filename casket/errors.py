@@ -27,6 +27,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "UnstorableValue",
+    "UntrustedArtifact",
 ]
 
 
@@ -140,6 +141,18 @@ class StoreRefused(StoreUnavailable):
     @staticmethod
     def sentence(location: str, advice: str, number: int) -> str:  # noqa: ARG004 - as its base has it
         return f"{location}: {advice}"
+
+
+class UntrustedArtifact(CasketError, ValueError):
+    """A pickle was not written by this machine; unpickling it could run any code."""
+
+    @staticmethod
+    def sentence(path: str, name: str) -> str:
+        return (
+            f"{path}: artifact {name!r} is a pickle that was not written by this user on this "
+            "machine, and loading a pickle can run any code: use load(trusted=True) if you trust "
+            "its source"
+        )
 
 
 class NoSuchSession(CasketError, KeyError):

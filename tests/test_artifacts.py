@@ -2,19 +2,26 @@
 
 import hashlib
 import io
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import casket
 from casket import CasketError, Experiment, StoreUnavailable, UnstorableValue
+from casket.cli.app import app
+from casket.format.artifacts import ArtifactFolder
+from casket.maintenance.merging import FileCarrier
+from casket.system import origin
 from tests.waiting import eventually
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -526,3 +533,149 @@ def test_a_forged_record_reads_no_file_elsewhere(tmp_path):
     (tmp_path / "runs.json").write_text(text.replace(file.name, "../secret.txt"))
     with casket.open(tmp_path / "runs.json") as runs, pytest.raises(casket.NotFound):
         runs.sessions()[0].artifacts["a.txt"].load()
+
+
+# What others put into the folder.
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A session with an artifact and a large array; their folder, and a file elsewhere."""
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    with model.session() as session:
+        session.add_artifact("a.txt", b"kept")
+        session.add_result({"array": np.zeros(100_000)})
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    return model, tmp_path / "runs.json.files", secret
+
+
+def by_link(path, secret):
+    path.symlink_to(secret)
+
+
+def by_pipe(path, secret):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("replace", [by_link, by_pipe])
+def test_what_replaces_a_stored_file_is_never_opened(stored, tmp_path, replace):
+    model, folder, secret = stored
+    for path in list(folder.iterdir()):
+        path.unlink()
+        replace(path, secret)
+    (view,) = model.sessions()
+    with pytest.raises(casket.NotFound, match="put the stored file there again"):
+        _ = view.artifacts["a.txt"].path
+    with pytest.raises(casket.NotFound):
+        view.artifacts["a.txt"].load()
+    with pytest.raises(casket.NotFound):
+        view.results()
+    carry = FileCarrier(model.backend.files, ArtifactFolder(tmp_path / "merged.files"))
+    for _, record in model.backend.store.records():
+        carry(record)
+    assert sorted(carry.problems) == sorted(path.name for path in folder.iterdir())
+    assert not (tmp_path / "merged.files").exists()
+    diagnosis = CliRunner().invoke(app, ["doctor", str(tmp_path / "runs.json")])
+    assert diagnosis.exit_code == 1
+    assert diagnosis.output.count("not followed" if replace is by_link else "missing") >= 2
+
+
+def test_changed_content_is_not_loaded(stored):
+    model, folder, _ = stored
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    (view,) = model.sessions()
+    with pytest.raises(casket.StoreUnavailable, match="has changed"):
+        view.artifacts["a.txt"].load()
+    with pytest.raises(casket.StoreUnavailable, match="has changed"):
+        view.results()
+
+
+def test_a_link_of_the_name_of_an_artifact_is_replaced_by_its_content(stored):
+    model, folder, secret = stored
+    path = next(path for path in folder.iterdir() if path.suffix == ".txt")
+    path.unlink()
+    secret.write_text("kept")
+    path.symlink_to(secret)
+    with model.session({"again": 1}) as session:
+        session.add_artifact("a.txt", b"kept")
+    assert not path.is_symlink()
+    assert path.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_content_that_is_stored_is_hashed_and_not_copied(tmp_path, size):
+    folder = ArtifactFolder(tmp_path / "files")
+    source = tmp_path / "weights.bin"
+    source.write_bytes(bytes(size))
+    first = folder.put("a.bin", source)
+    before = folder.path.stat().st_mtime_ns
+    assert folder.put("b.bin", source)["file"] == first["file"]
+    assert folder.put("b.bin", bytes(size))["file"] == first["file"]
+    # A copy would have created a temporary file.
+    assert folder.path.stat().st_mtime_ns == before
+    assert folder.put("b.bin", b"x" * size)["file"] != first["file"]
+
+
+# Pickles of others.
+
+
+@pytest.mark.parametrize("name", ["model.joblib", "model.pkl", "model"])
+def test_a_pickle_of_another_machine_is_loaded_on_request_only(
+    file_url, tmp_path, monkeypatch, name
+):
+    model = Experiment.use(file_url, exp_id="exp").model("net")
+    with model.session() as session:
+        session.add_artifact(name, {"weights": [1, 2]})
+        session.add_artifact("a.npy", np.arange(3))
+        session.add_artifact("a.txt", b"text")
+    assert model.sessions()[0].artifacts[name].load() == {"weights": [1, 2]}
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "of another machine"))
+    artifacts = model.sessions()[0].artifacts
+    with pytest.raises(casket.UntrustedArtifact, match=r"load\(trusted=True\)") as refused:
+        artifacts[name].load()
+    assert str(artifacts[name].path) in str(refused.value)
+    assert isinstance(refused.value, ValueError)
+    assert artifacts[name].load(trusted=True) == {"weights": [1, 2]}
+    assert artifacts["a.npy"].load().tolist() == [0, 1, 2]
+    assert artifacts["a.txt"].load() == b"text"
+
+
+def test_a_signature_holds_for_its_own_content_only(tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    with model.session() as session:
+        session.add_artifact("mine", {"weights": [1, 2]})
+    touched = tmp_path / "touched"
+    trap = pickle.dumps(Marker(touched))
+    digest = hashlib.sha256(trap).hexdigest()
+    text = (tmp_path / "runs.json").read_text()
+    (file,) = (tmp_path / "runs.json.files").iterdir()
+    (file.parent / f"{digest}{file.suffix}").write_bytes(trap)
+    (tmp_path / "runs.json").write_text(text.replace(file.stem, digest))
+    with casket.open(tmp_path / "runs.json") as runs, pytest.raises(casket.UntrustedArtifact):
+        runs.sessions()[0].artifacts["mine"].load()
+    assert not touched.exists()
+
+
+def test_the_key_of_a_user_is_made_once_and_for_them_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        signatures = set(pool.map(origin.sign, ["0" * 64] * 32))
+    assert len(signatures) == 1
+    assert [path.name for path in (tmp_path / "casket").iterdir()] == ["key"]
+    assert (tmp_path / "casket" / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_place_for_the_key_pickles_are_stored_and_nothing_is_trusted(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    with model.session() as session:
+        session.add_artifact("model", {"weights": [1, 2]})
+    artifact = model.sessions()[0].artifacts["model"]
+    with pytest.raises(casket.UntrustedArtifact):
+        artifact.load()
+    assert artifact.load(trusted=True) == {"weights": [1, 2]}

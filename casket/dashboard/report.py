@@ -15,8 +15,8 @@ from casket.dashboard import page
 from casket.dashboard.answers import contents, curves, details, heatmap, overview
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
-from casket.dashboard.answers.stored import open_stored
 from casket.format.artifacts import Artifact
+from casket.format.stored import open_stored
 from casket.reading.metrics import facts_of
 from casket.reading.summary import facts
 from casket.reading.views import ExperimentView, SessionView

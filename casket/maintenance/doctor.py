@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
+from casket.format.stored import open_stored
 from casket.format.values import restore
 from casket.stores.inspection import Damage
 from casket.stores.location import Location
@@ -321,8 +323,8 @@ def _of_artifacts(files: dict[str, _Kept], folder: Path, progress: Progress) -> 
 
 def _problem_of(path: Path, kept: _Kept, progress: Progress) -> str | None:
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_stored(path.parent, path.name) as file:
+            size = os.fstat(file.fileno()).st_size
             if size != kept.size:
                 return f"it has {size} bytes, not {kept.size}"
             digest = hashlib.sha256()
@@ -330,7 +332,7 @@ def _problem_of(path: Path, kept: _Kept, progress: Progress) -> str | None:
                 digest.update(chunk)
                 progress(len(chunk))
     except FileNotFoundError:
-        return "it is missing"
+        return "it is a link, which is not followed" if path.is_symlink() else "it is missing"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     return None if digest.hexdigest() == kept.sha256 else "its hash differs: its content changed"

@@ -22,11 +22,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from casket.errors import CasketError
+from casket.errors import NotFound
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record, Seen, covers
+from casket.format.stored import open_stored
 from casket.format.values import restore
 from casket.stores.base import Store
 
@@ -102,21 +104,29 @@ class FileCarrier:
             StoreUnavailable: the target cannot be written.
         """
         for file in files_of(record):
-            if not (self._target.path / file).exists():
+            try:
+                self._target.find(file)
+            except NotFound:
                 self._copy(file)
 
     def _copy(self, file: str) -> None:
         try:
-            path = self._source.find(file)
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except (CasketError, OSError) as error:
+            stream = open_stored(self._source.path, file)
+        except NotFound as error:
             self.problems[file] = str(error)
             return
-        if file.startswith(digest):
-            self._target.put(file, path)
-        else:
-            self.problems[file] = f"{path} is damaged: its hash is {digest}"
+        with stream:
+            try:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+            except OSError as error:
+                self.problems[file] = str(error)
+                return
+            if file.startswith(digest):
+                stream.seek(0)
+                self._target.keep(stream, Path(file).suffix)
+            else:
+                path = self._source.path / Path(file).name
+                self.problems[file] = f"{path} is damaged: its hash is {digest}"
 
 
 def files_of(record: Record) -> list[str]:

@@ -2,8 +2,8 @@
 
 Usage: python -m tests.benchmarks [NAME...]
 
-Names: writing journal growth cold-start starts import reading command-line memory sklearn keras
-lightning dashboard watched
+Names: writing artifacts journal growth cold-start starts import reading command-line memory sklearn
+keras lightning dashboard watched
 """
 
 import json
@@ -99,6 +99,24 @@ def writing(folder: Path) -> list[Figure]:
         return Figure(name, cost / floor, limit, "x", detail)
 
     return [figure("json", METRICS, 5), figure("json", TWENTY, 4), figure("sqlite", METRICS, 1.5)]
+
+
+def artifacts(folder: Path) -> list[Figure]:
+    """The same artifact put again, against putting it for the first time."""
+    session = Experiment.use(folder / "artifacts.json", exp_id="bench").model("m").session()
+    figures = []
+    for name, size in (("1 kB", 1_000), ("32 MB", 32 << 20)):
+        contents = [os.urandom(size) for _ in range(7)]
+
+        def put(i: int, contents: list[bytes] = contents) -> None:
+            session.add_artifact("model.bin", contents[i])
+
+        first, again = ([microseconds(lambda _, i=i: put(i), 1) for i in range(7)] for _ in "12")
+        floor, cost = statistics.median(first), statistics.median(again)
+        detail = f"{cost / 1e3:.1f} ms, first {floor / 1e3:.1f} ms"
+        figures.append(Figure(f"artifact of {name} put again", cost / floor, 1, "x", detail))
+    session.end()
+    return figures
 
 
 class Nowhere:
@@ -319,6 +337,7 @@ def of_module(module: str, function: str) -> Callable[[Path], list[Figure]]:
 
 BENCHMARKS = {
     "writing": writing,
+    "artifacts": artifacts,
     "journal": journaling,
     "growth": growth,
     "cold-start": cold_start,

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from casket.dashboard.answers.stored import open_stored
 from casket.format.artifacts import Artifact, ArtifactFolder
+from casket.format.stored import open_stored
 from casket.reading.summary import as_json
 
 LONGEST_TEXT = 500

@@ -13,9 +13,9 @@ from starlette.responses import FileResponse, Response
 
 from casket.dashboard.answers import contents
 from casket.dashboard.answers.requests import RequestError
-from casket.dashboard.answers.stored import open_stored
 from casket.dashboard.http.access import NOTHING_RUNS
 from casket.format.artifacts import Artifact
+from casket.format.stored import open_stored
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
 
