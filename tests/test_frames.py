@@ -43,10 +43,10 @@ def exp(url):
 def table(request, exp):
     """Read a table of the store as columns of plain values, through pandas or polars."""
 
-    def read(name):
+    def read(name, **options):
         if request.param == "polars":
-            return exp.to_polars(name).to_dict(as_series=False)
-        frame = exp.to_pandas(name)
+            return exp.to_polars(name, **options).to_dict(as_series=False)
+        frame = exp.to_pandas(name, **options)
         return {
             column: [None if is_missing(value) else value for value in frame[column].tolist()]
             for column in frame.columns
@@ -175,7 +175,7 @@ def test_a_metric_that_comes_later_in_a_session_is_there(exp, table):
     assert columns["acc"] == [None, 0.9, 0.8, None, 0.7, None, None, None]
 
 
-def test_a_metric_called_as_another_column_is_called_result(exp, table):
+def test_a_metric_called_as_another_column_gets_a_prefix(exp, table):
     clash = {
         "session": "s",
         "timestamp": 5,
@@ -193,17 +193,44 @@ def test_a_metric_called_as_another_column_is_called_result(exp, table):
         session.add_result(clash)
     columns = table("epochs")
     assert columns["epoch_num"] == [1, 2]
-    assert columns["result.epoch_num"] == [9, 9]
-    assert columns["result.timestamp"] == [5, 5]
+    assert columns["metric.epoch_num"] == [9, 9]
+    assert columns["metric.timestamp"] == [5, 5]
     assert columns["params.lr"] == [0.5, None]
-    assert columns["result.params.lr"] == [1, 1]
-    assert columns["result.result.session"] == ["s", "s"]
+    assert columns["metric.params.lr"] == [1, 1]
+    assert columns["metric.session"] == ["s", "s"]
     assert columns["result.session"] == ["t", "t"]
     assert columns["started"] == ["never", "never"]
     assert columns["index"] == [8, 8]
     assert columns["timestamp"][0] < datetime.now(UTC)
-    assert table("results")["result.index"] == [8]
+    assert table("results")["metric.index"] == [8]
     assert {len(values) for values in columns.values()} == {2}
+
+
+def test_frames_of_the_latest_have_a_row_per_number_with_the_latest_of_each_metric(exp, table):
+    with exp.model("net").session({"lr": 0.5}) as session:
+        session.add_epoch(1, {"loss": 0.9})
+        session.add_epoch(1, {"val": {"loss": 0.8}})
+        session.add_epoch(2, {"loss": 0.7})
+        session.add_epoch(2, {"loss": 0.6, "note": "again"})
+        for epoch in (2, 1):
+            for batch in (1, 0):
+                session.add_batch(batch, {"loss": epoch + batch / 10}, epoch=epoch)
+        session.add_result({"acc": 0.1})
+        session.add_result({"acc": 0.2})
+    epochs, batches = table("epochs", latest=True), table("batches", latest=True)
+    assert epochs["epoch_num"] == [1, 2]
+    assert epochs["loss"] == [0.9, 0.6]
+    assert epochs["val.loss"] == [0.8, None]
+    assert epochs["note"] == [None, "again"]
+    assert epochs["params.lr"] == [0.5, 0.5]
+    assert list(zip(batches["epoch"], batches["batch_num"], batches["loss"], strict=True)) == [
+        (1, 0, 1.0),
+        (1, 1, 1.1),
+        (2, 0, 2.0),
+        (2, 1, 2.1),
+    ]
+    assert table("results", latest=True)["acc"] == [0.1, 0.2]
+    assert len(table("epochs")["loss"]) == 4
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -116,12 +116,23 @@ def test_epochs_are_dicts_with_their_number_and_time(exp):
     with exp.model("net").session() as session:
         session.add_epoch(1, {"loss": 0.5}, timestamp=True)
         session.add_epoch(2, {"loss": 0.4}, timestamp=False)
-        session.add_epoch(3, {"loss": 0.3, "timestamp": "mine"})
-    first, second, third = exp.sessions()[0].epochs
+        session.add_epoch(3, {"loss": 0.3, "timestamp": "mine", "epoch_num": 9, "epoch": 8})
+        session.add_batch(4, {"batch_num": 7, "epoch": 6, "timestamp": 5}, epoch=3, timestamp=False)
+    [view] = exp.sessions()
+    first, second, third = view.epochs
     assert list(first) == ["epoch_num", "loss", "timestamp"]
     assert datetime.fromisoformat(first["timestamp"]) <= datetime.now(UTC)
     assert second == {"epoch_num": 2, "loss": 0.4}
-    assert third["timestamp"] == "mine"
+    assert datetime.fromisoformat(third.pop("timestamp")) <= datetime.now(UTC)
+    assert third == {
+        "epoch_num": 3,
+        "loss": 0.3,
+        "epoch": 8,
+        "metric.epoch_num": 9,
+        "metric.timestamp": "mine",
+    }
+    own = {"metric.batch_num": 7, "metric.epoch": 6, "metric.timestamp": 5}
+    assert view.batches == [{"batch_num": 4, "epoch": 3, **own}]
 
 
 def test_batches_are_dicts_with_their_number_their_epoch_and_time(exp):
@@ -179,6 +190,38 @@ def test_epochs_keep_the_order_they_were_logged_in_and_those_logged_again(exp):
         (3, 0.35),
     ]
     assert exp.sessions()[0].epochs == epochs
+
+
+def test_the_latest_of_an_epoch_has_the_latest_of_each_metric(exp):
+    with exp.model("net").session() as session:
+        session.add_epoch(1, {"loss": 0.5, "val": {"loss": 0.7}})
+        session.add_epoch(1, {"val": {"acc": 0.9}})
+        session.add_epoch(1, {"loss": 0.4, "lr": None})
+        session.add_epoch(1, {"loss": None, "lr": 0.1}, timestamp=False)
+    [view] = exp.sessions()
+    [latest] = view.epochs.latest
+    time = view.epochs[2]["timestamp"]
+    assert latest == {
+        "epoch_num": 1,
+        "loss": 0.4,
+        "val": {"loss": 0.7, "acc": 0.9},
+        "lr": 0.1,
+        "timestamp": time,
+    }
+    assert view.epochs[0]["val"] == {"loss": 0.7}
+
+
+def test_the_latest_of_batches_keeps_each_epoch_and_goes_by_epoch_and_number(exp):
+    with exp.model("net").session() as session:
+        for epoch, number, loss in [(2, 0, 5), (1, 1, 2), (1, 0, 1), (None, 0, 0), (1, 1, 3)]:
+            session.add_batch(number, {"loss": loss}, epoch=epoch)
+    latest = exp.sessions()[0].batches.latest
+    assert [(row["epoch"], row["batch_num"], row["loss"]) for row in latest] == [
+        (None, 0, 0),
+        (1, 0, 1),
+        (1, 1, 3),
+        (2, 0, 5),
+    ]
 
 
 def test_the_latest_of_batches_goes_by_their_number(exp):

@@ -133,7 +133,7 @@ def test_records_taken_together_add_up_to_the_same_as_one_by_one(make, seed, at_
         together.add(records[start : start + at_once])
     assert exactly(together.rows()) == exactly(alone.rows())
     assert exactly(together.results()) == exactly(alone.results())
-    assert exactly(together.table()) == exactly(alone.table())
+    assert exactly(together.table().values) == exactly(alone.table().values)
     assert together.metrics() == alone.metrics()
     assert exactly(together.seconds()) == exactly(alone.seconds())
 
@@ -157,7 +157,7 @@ def test_the_values_of_each_name_are_those_in_the_results(make, seed, logged):
         logged.add([record(number, result)])
     flat = [flatten(result) for result in results]
     names = dict.fromkeys(name for result in flat for name in result)
-    table = logged.table()
+    table = logged.table().values
     assert list(table) == list(names)
     for name in names:
         expected = [result.get(name) for result in flat]
@@ -289,7 +289,7 @@ def test_an_array_in_a_file_is_not_loaded_to_learn_the_metrics_beside_it(memory,
         session.add_result({"acc": 0.5, "y": np.arange(100_000)})
         session.add_result({"acc": 0.7, "y": [1, 2]})
     results = memory.experiment.sessions()[0].logged("result")
-    assert list(results.table()["y"][0]) == list(range(100_000))
+    assert list(results.table().values["y"][0]) == list(range(100_000))
     assert results.metrics() == ["acc"]
     assert list(results.values("acc")) == [0.5, 0.7]
     assert results.values("y") == [None, [1, 2]]
@@ -321,7 +321,7 @@ def test_a_reader_sees_whole_records_only_while_another_thread_adds_more(files):
                 logged.add_latest(found)
                 assert found.get("loss", -1.0) >= seen - 1
                 assert set(logged.metrics()) <= {"loss", "acc", "test.acc"}
-                assert all(len(column) >= seen for column in logged.table().values())
+                assert all(len(column) >= seen for column in logged.table().values.values())
             except Exception as error:  # noqa: BLE001 - shown by the test's own thread
                 wrong.append(error)
                 return

@@ -13,6 +13,7 @@ import plotille  # type: ignore[import-untyped]  # has no types
 
 from casket.cli import options, tables
 from casket.cli.wording import size
+from casket.reading.latest import over_epochs
 from casket.reading.metrics import better
 from casket.reading.query import Names
 from casket.reading.rows import Rows, flatten, is_number
@@ -135,10 +136,16 @@ Points = list[tuple[float, float]]
 def _points(rows: Rows, number: str) -> dict[str, Points]:
     """Return the finite points of each metric with at least two of them."""
     curves: dict[str, Points] = {}
-    for row in rows:
+    numbers = [row[number] for row in rows]
+    steps = (
+        over_epochs(numbers, [row.get("epoch") for row in rows])
+        if number == "batch_num"
+        else numbers
+    )
+    for step, row in zip(steps, rows, strict=True):
         for name, value in flatten(row).items():
             if is_number(value) and math.isfinite(value) and name not in {number, "epoch"}:
-                curves.setdefault(name, []).append((row[number], value))
+                curves.setdefault(name, []).append((step, value))
     return {name: points for name, points in curves.items() if len(points) > 1}
 
 

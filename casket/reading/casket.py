@@ -155,32 +155,35 @@ class Casket:
         self._refresh()
         return self._fold.sessions.get(session_id)
 
-    def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
+    def to_pandas(self, table: Table = "sessions", *, latest: bool = False) -> pd.DataFrame:
         """Return a pandas DataFrame with flat columns: `params.lr`, `meta.commit`, metrics by name.
 
         Args:
             table: the entities to return as rows: `"sessions"` (with `last.` metrics),
                 `"epochs"`, `"batches"` or `"results"` (each with its session and its params).
+            latest: return a row per epoch or batch with the latest value of each metric, instead
+                of a row per call.
 
         Raises:
             MissingDependency: pandas is not installed.
         """
         from casket.reading import frames
 
-        return frames.to_pandas(self.sessions(), table)
+        return frames.to_pandas(self.sessions(), table, latest=latest)
 
-    def to_polars(self, table: Table = "sessions") -> pl.DataFrame:
+    def to_polars(self, table: Table = "sessions", *, latest: bool = False) -> pl.DataFrame:
         """Return a polars DataFrame with the columns of `to_pandas`.
 
         Args:
             table: the entities to return as rows, as for `to_pandas`.
+            latest: return a row per epoch or batch, as for `to_pandas`.
 
         Raises:
             MissingDependency: polars is not installed.
         """
         from casket.reading import frames
 
-        return frames.to_polars(self.sessions(), table)
+        return frames.to_polars(self.sessions(), table, latest=latest)
 
     def follow(self, poll: float = 0.2, timeout: float | None = None) -> Iterator[Record]:
         """Yield new records as they are appended.

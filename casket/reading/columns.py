@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
-from datetime import UTC, datetime
-from typing import Any, cast, overload
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from struct import Struct
+from typing import Any, overload
 
 Column = MutableSequence[Any]
 Shape = tuple[Any, ...]
@@ -136,16 +138,24 @@ def _nested(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
 
 
 class Times(Sequence[str | None]):
-    """The times of records, as text or None."""
+    """The times of records, as text or None.
 
-    def __init__(self) -> None:
-        # Times in casket's own format; a `str` each would need three times as much memory.
-        self._texts = bytearray()
+    Args:
+        texts: the first times.
+
+    Attributes:
+        microseconds: the times in microseconds since 1970, or `NO_TIME`.
+    """
+
+    def __init__(self, texts: Sequence[str | None] = ()) -> None:
+        # A `str` each would need ten times as much memory.
+        self.microseconds = array("q")
+        # Texts that are not in casket's own format.
         self._others: dict[int, str] = {}
-        self._seconds = array("d")
+        self.extend(texts)
 
     def __len__(self) -> int:
-        return len(self._texts) // _LENGTH
+        return len(self.microseconds)
 
     @overload
     def __getitem__(self, index: int) -> str | None: ...
@@ -162,44 +172,99 @@ class Times(Sequence[str | None]):
 
     def append(self, text: str | None) -> None:
         """Add a time."""
-        is_usual = type(text) is str and len(text) == _LENGTH and text.isascii()
-        encoded = text.encode() if text and is_usual else _BLANK
-        if text is not None and encoded == _BLANK:
+        if text is None:
+            self.microseconds.append(NO_TIME)
+            return
+        try:
+            self.microseconds += _microseconds([text])
+        except _OTHER:
             self._others[len(self)] = text
-        self._texts += encoded
+            self.microseconds.append(_parsed(text))
 
     def extend(self, texts: Sequence[str | None]) -> None:
         """Add times, with a fast path if all have casket's own format."""
-        if set(map(type, texts)) == {str}:
-            known = cast("Sequence[str]", texts)
-            joined = "".join(known)
-            if joined.isascii() and set(map(len, known)) == {_LENGTH}:
-                self._texts += joined.encode()
-                return
-        for text in texts:
-            self.append(text)
+        if isinstance(texts, Times):
+            self._others |= {len(self) + i: text for i, text in texts._others.items()}
+            self.microseconds += texts.microseconds
+            return
+        try:
+            self.microseconds += _microseconds(texts)
+        except _OTHER:
+            for text in texts:
+                self.append(text)
+
+    def picked(self, positions: Sequence[int]) -> Times:
+        """Return the times at the given positions."""
+        other = Times()
+        other.microseconds.extend([self.microseconds[i] for i in positions])
+        if self._others:
+            chosen = enumerate(positions)
+            other._others = {new: self._others[i] for new, i in chosen if i in self._others}
+        return other
 
     def seconds(self) -> array[float]:
-        """Return the times in seconds since the epoch, with NaN for None and invalid times."""
-        known = self._seconds
-        if len(known) < len(self):
-            # A new array, because another thread may be using the current array.
-            self._seconds = known = known + array("d", map(_seconds, self[len(known) :]))
-        return known
+        """Return the times in seconds since 1970, with NaN for None and invalid times."""
+        return array(
+            "d", [math.nan if each == NO_TIME else each / 1e6 for each in self.microseconds]
+        )
 
     def _text(self, i: int) -> str | None:
-        text = self._texts[i * _LENGTH : (i + 1) * _LENGTH]
-        return self._others.get(i) if text == _BLANK else text.decode()
+        if i in self._others:
+            return self._others[i]
+        microseconds = self.microseconds[i]
+        if microseconds == NO_TIME:
+            return None
+        return "%s.%06dZ" % (_text_of(microseconds // 10**6), microseconds % 10**6)  # noqa: UP031
 
 
-_LENGTH = len("2026-11-23T08:57:10.123456Z")
-_BLANK = b"\xff" * _LENGTH
-"""A byte string that is not the encoding of any text."""
+NO_TIME = -(2**63)
+"""No time among microseconds, as in NumPy's `datetime64`."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OTHER = (TypeError, ValueError)
 
 
-def _seconds(text: str | None) -> float:
+def _microseconds(texts: Sequence[Any]) -> array[int]:
+    """Return times in casket's own format in microseconds since 1970.
+
+    Raises:
+        TypeError, ValueError: a time has another format.
+    """
+    joined = "".join(texts).encode("ascii")
+    count = len(texts)
+    is_own = joined[_FIELDS.size - 1 :: _FIELDS.size] == b"Z" * count
+    has_others = joined.translate(None, b"0123456789-T:.Z") or joined.count(b"-") != 2 * count
+    if not is_own or has_others or set(map(len, texts)) != {_FIELDS.size}:
+        raise ValueError
+    started = _Seconds()
+    return array("q", [started[second] + int(part) for second, part in _FIELDS.iter_unpack(joined)])
+
+
+_FIELDS = Struct("20s6sx")
+"""The second and the microseconds of `2026-11-23T08:57:10.123456Z`."""
+
+
+class _Seconds(dict[bytes, int]):
+    """The time of each second, such as `2026-11-23T08:57:10.`, in microseconds since 1970."""
+
+    def __missing__(self, text: bytes) -> int:
+        time = datetime.fromisoformat(f"{text[:-1].decode()}+00:00")
+        seconds = (time - _EPOCH) // timedelta(seconds=1)
+        if f"{_text_of(seconds)}.".encode() != text:  # ISO 8601 has other forms
+            raise ValueError
+        self[text] = seconds * 10**6
+        return self[text]
+
+
+@lru_cache(maxsize=64)
+def _text_of(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+
+
+def _parsed(text: Any) -> int:
     try:
-        timestamp = datetime.fromisoformat(text or "")
-    except (TypeError, ValueError):  # no time, or edited by hand
-        return math.nan
-    return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
+        time = datetime.fromisoformat(text)
+        aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+        return (aware - _EPOCH) // timedelta(microseconds=1)
+    except _OTHER:  # edited by hand
+        return NO_TIME

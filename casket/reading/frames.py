@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from casket.errors import BadLocation, missing
+from casket.reading.columns import NO_TIME, Column, Times
+from casket.reading.latest import Table as LogTable
+from casket.reading.latest import free_name
 from casket.reading.rows import NUMBERS, Kind, flatten
 from casket.reading.views import SessionView
 
@@ -16,31 +20,34 @@ if TYPE_CHECKING:
     import polars as pl
 
 Table = Literal["sessions", "epochs", "batches", "results"]
-Columns = dict[str, list[Any]]
+Columns = dict[str, Sequence[Any]]
 
 
 class Parts(NamedTuple):
-    """A table split into columns per session and columns per row.
+    """A table split into columns per session and columns per row; times are `Times`.
 
     Attributes:
         owners: the columns that are constant within a session, with a value per session.
         counts: the number of rows of each session.
         rows: the other columns, with a value per row.
-        times: the names of the columns with times, as text or None.
     """
 
     owners: Columns
     counts: list[int]
     rows: Columns
-    times: tuple[str, ...]
 
     def positions(self) -> list[int]:
         """Return the position of the session in `owners` for each row."""
         return [i for i, count in enumerate(self.counts) for _ in range(count)]
 
 
-def parts(sessions: Iterable[SessionView], table: Table) -> Parts:
+def parts(sessions: Iterable[SessionView], table: Table, *, latest: bool = False) -> Parts:
     """Return a table of sessions, split into parts.
+
+    Args:
+        sessions: the sessions.
+        table: the entities to return as rows.
+        latest: return a row per epoch or batch, with the latest value of each metric.
 
     Raises:
         BadLocation: `table` is not a valid table.
@@ -49,48 +56,56 @@ def parts(sessions: Iterable[SessionView], table: Table) -> Parts:
         raise BadLocation(f"table={table!r}: give one of {get_args(Table)}")
     if table == "sessions":
         return _session_parts(list(sessions))
-    return _logged_parts(list(sessions), _LOGGED[table])
+    return _logged_parts(list(sessions), _LOGGED[table], latest=latest)
 
 
-def to_pandas(sessions: Iterable[SessionView], table: Table) -> pd.DataFrame:
-    """Return a table as a pandas DataFrame."""
+def to_pandas(
+    sessions: Iterable[SessionView], table: Table, *, latest: bool = False
+) -> pd.DataFrame:
+    """Return a table as a pandas DataFrame; see `parts`."""
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
         raise missing(error, "pandas", "pandas") from error
-    made = parts(sessions, table)
-    shared = pd.DataFrame(made.owners).take(made.positions()).reset_index(drop=True)
-    frame = pd.concat([shared, pd.DataFrame(made.rows)], axis=1)
-    for name in made.times:
-        timestamps = pd.to_datetime(frame[name], utc=True, format="ISO8601")
-        frame[name] = timestamps.dt.as_unit("us")
-    return frame
+    made = parts(sessions, table, latest=latest)
+    owners, rows = (
+        pd.DataFrame({name: _pandas_values(values) for name, values in columns.items()})
+        for columns in (made.owners, made.rows)
+    )
+    shared = owners.take(made.positions()).reset_index(drop=True)
+    return pd.concat([shared, rows], axis=1)
 
 
-def to_polars(sessions: Iterable[SessionView], table: Table) -> pl.DataFrame:
-    """Return a table as a polars DataFrame."""
+def _pandas_values(values: Sequence[Any]) -> Any:
+    if not isinstance(values, Times):
+        return values
+    import numpy as np
+    import pandas as pd
+
+    return pd.Series(np.array(values.microseconds).view("M8[us]")).dt.tz_localize("UTC")
+
+
+def to_polars(
+    sessions: Iterable[SessionView], table: Table, *, latest: bool = False
+) -> pl.DataFrame:
+    """Return a table as a polars DataFrame; see `parts`."""
     try:
         import polars as pl
     except ModuleNotFoundError as error:
         raise missing(error, "polars", "polars") from error
-    made = parts(sessions, table)
+    made = parts(sessions, table, latest=latest)
     positions = made.positions()
     shared = [_series(name, values).gather(positions) for name, values in made.owners.items()]
-    others = [_series(name, values) for name, values in made.rows.items()]
-    frame = pl.DataFrame([*shared, *others])
-    return frame.with_columns(
-        pl.col(name)
-        .cast(pl.String)
-        .str.to_datetime(_FORMAT, time_unit="us")
-        .dt.replace_time_zone("UTC")
-        for name in made.times
-    )
+    return pl.DataFrame([*shared, *(_series(*column) for column in made.rows.items())])
 
 
-def _series(name: str, values: list[Any]) -> pl.Series:
+def _series(name: str, values: Sequence[Any]) -> pl.Series:
     """Return values as a polars Series, converted to text if they have no common type."""
     import polars as pl
 
+    if isinstance(values, Times):
+        microseconds = [None if each == NO_TIME else each for each in values.microseconds]
+        return pl.Series(name, microseconds, pl.Int64).cast(pl.Datetime("us", "UTC"))
     kinds = _kinds(values)
     if kinds == {int, float}:
         return pl.Series(name, [None if value is None else float(value) for value in values])
@@ -130,8 +145,10 @@ def _leaves(values: Iterable[Any]) -> Iterator[Any]:
 
 def _session_parts(sessions: list[SessionView]) -> Parts:
     own = ("id", "experiment", "model", "status", "started", "ended", "duration", "tags", "error")
-    rows = [_session_row(session) for session in sessions]
-    return Parts(_table(rows, own), [1] * len(rows), {}, ("started", "ended"))
+    columns = _table([_session_row(session) for session in sessions], own)
+    for name in ("started", "ended"):
+        columns[name] = Times(columns[name])
+    return Parts(columns, [1] * len(sessions), {})
 
 
 def _session_row(session: SessionView) -> dict[str, Any]:
@@ -157,8 +174,6 @@ def _text(timestamp: datetime) -> str:
     return timestamp.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
-_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
-
 _LOGGED: dict[str, Kind] = {
     "epochs": "epoch",
     "batches": "batch",
@@ -168,9 +183,9 @@ _LOGGED: dict[str, Kind] = {
 _OWNER = ("session", "experiment", "model")
 
 
-def _logged_parts(sessions: list[SessionView], kind: Kind) -> Parts:
+def _logged_parts(sessions: list[SessionView], kind: Kind, *, latest: bool) -> Parts:
     """Return a row per record of a kind: its session, params, numbers, metrics and time."""
-    holding = [(session, session.logged(kind)) for session in sessions if session.logged(kind)]
+    logs = [(session, session.logged(kind)) for session in sessions if session.logged(kind)]
     owners = [
         {
             "session": session.id,
@@ -178,51 +193,57 @@ def _logged_parts(sessions: list[SessionView], kind: Kind) -> Parts:
             "model": session.model,
             **flatten(session.params, "params."),
         }
-        for session, _ in holding
+        for session, _ in logs
     ]
-    numbers: Columns = {name: [] for name in NUMBERS[kind]}
-    times: list[str | None] = []
-    metrics = _Growing({*_OWNER, *numbers, "timestamp"})
-    counts = [len(logged) for _, logged in holding]
-    for (_, logged), count in zip(holding, counts, strict=True):
-        for name, column in numbers.items():
-            column += logged.numbers[name][:count]
-        times += islice(logged.times, count)
-        metrics.add(logged.table(), count)
-    rows = {**numbers, **metrics.columns, "timestamp": times}
-    return Parts(_table(owners, _OWNER), counts, rows, ("timestamp",))
+    rows = _Growing(NUMBERS[kind], {*_OWNER, *chain.from_iterable(owners)})
+    is_latest = latest and kind != "result"
+    tables = (logged.table() for _, logged in logs)
+    counts = [rows.add(table.latest() if is_latest else table) for table in tables]
+    return Parts(_table(owners, _OWNER), counts, rows.columns)
 
 
 class _Growing:
-    """Columns of metrics, filled in blocks of results whose names may differ.
+    """Columns of epochs, batches or results, filled session by session.
 
     Args:
-        taken: the names of other columns. A metric with such a name, or with the name of a param
-            column, is renamed to `result.name`.
+        numbers: the names of the numbers.
+        taken: the names of the columns of sessions.
     """
 
-    def __init__(self, taken: set[str]) -> None:
-        self.columns: Columns = {}
+    def __init__(self, numbers: Iterable[str], taken: Collection[str]) -> None:
         self._taken = taken
-        self._length = 0
+        self._columns: dict[str, Column] = {name: [] for name in numbers}
+        self._times = Times()
 
-    def add(self, block: Mapping[str, Sequence[Any]], count: int) -> None:
-        """Add the first results of a session, by flat name."""
-        for name, values in block.items():
-            free = self._free(name, block)
-            column = self.columns.setdefault(free, [])
-            column += [None] * (self._length - len(column))
-            column += values[:count]
-        self._length += count
-        for column in self.columns.values():
-            column += [None] * (self._length - len(column))
+    @property
+    def columns(self) -> Columns:
+        """The columns, with the time last."""
+        return {**self._columns, "timestamp": self._times}
 
-    def _free(self, name: str, block: Mapping[str, Any]) -> str:
-        if name in self._taken or name.startswith("params."):
-            name = f"result.{name}"
-            while name in block:
-                name = f"result.{name}"
-        return name
+    def add(self, table: LogTable) -> int:
+        """Add the records of a session and return their number."""
+        before, count = len(self._times), len(table.times)
+        renamed = {free_name(name, self._taken, table.values): name for name in table.values}
+        block = {**table.numbers, **{new: table.values[name] for new, name in renamed.items()}}
+        for name in dict.fromkeys([*self._columns, *block]):
+            column = self._columns.get(name, [None] * before)
+            self._columns[name] = _extended(column, block.get(name, [None] * count))
+        self._times.extend(table.times)
+        return count
+
+
+def _extended(column: Column, values: Sequence[Any]) -> Column:
+    """Return a column with more values; it stays an array as long as all have its type."""
+    if not column:
+        return cast("Column", values)
+    if isinstance(column, array) and not _is_like(values, column):
+        return [*column, *values]
+    column += values
+    return column
+
+
+def _is_like(values: Sequence[Any], column: array[Any]) -> bool:
+    return isinstance(values, array) and values.typecode == column.typecode
 
 
 def _table(rows: list[dict[str, Any]], first: tuple[str, ...] = ()) -> Columns:

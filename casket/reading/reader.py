@@ -73,7 +73,9 @@ class Reader:
             with self._lock:
                 new = self.fold.add(record for _, record in chunk)
             self._mark = self._mark_of(chunk)
-            yield [record for record in new if not any(fold.has(record) for fold in self._earlier)]
+            if self._earlier:
+                new = [each for each in new if not any(fold.has(each) for fold in self._earlier)]
+            yield new
 
     def _following(self) -> Iterator[Numbered]:
         """Return the records after the mark, or all records if the file has been replaced."""

@@ -14,6 +14,7 @@ from casket.errors import BadLocation, CasketWarning
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record, is_counted
 from casket.reading.columns import Column, Columns, Shape, Times, by_path, shape_of
+from casket.reading.latest import Key, Table, free_name, key_of, updated
 from casket.reading.lazydict import LazyDict
 
 Kind = Literal["epoch", "batch", "result"]
@@ -32,20 +33,26 @@ class Rows(list[dict[str, Any]]):
 
     Args:
         rows: the rows.
-        number: the key of the number of a row, such as `epoch_num`; empty if rows have no number.
+        numbers: the keys of the numbers of a row, such as `epoch_num`; empty for results.
     """
 
-    def __init__(self, rows: Iterable[dict[str, Any]] = (), number: str = "") -> None:
+    def __init__(self, rows: Iterable[dict[str, Any]] = (), numbers: Collection[str] = ()) -> None:
         super().__init__(rows)
-        self._number = number
+        self._numbers = numbers
 
     @property
     def latest(self) -> Rows:
-        """The last row logged under each number, sorted by number: the curve after a resume."""
-        if not self._number:
+        """A row per number with the latest value of each metric, sorted by number.
+
+        This is the curve after a resume. Batches are sorted by epoch, then by number.
+        """
+        if not self._numbers:
             return self
-        by_number = {row[self._number]: row for row in self}
-        return Rows((by_number[number] for number in sorted(by_number)), self._number)
+        merged: dict[Key, dict[str, Any]] = {}
+        for row in self:
+            key = key_of(row[name] for name in self._numbers)
+            merged[key] = updated(merged.get(key, {}), row)
+        return Rows((merged[key] for key in sorted(merged)), self._numbers)
 
     def best(self, metric: str, mode: Mode = "min") -> dict[str, Any] | None:
         """Return the row with the lowest or highest value of a metric, or None if it has no values.
@@ -83,6 +90,7 @@ class MetricLog:
         }
         self._kind = kind
         self._names = NUMBERS[kind]
+        self._own = frozenset({*self._names, "timestamp"})
         self.times = Times()
         self._files = files
         # For each record, the index of its columns; records outside of columns are in `_others`.
@@ -228,7 +236,7 @@ class MetricLog:
         other.numbers = {
             name: _like(column, [column[i] for i in order]) for name, column in self.numbers.items()
         }
-        other.times.extend([self.times[i] for i in order])
+        other.times = self.times.picked(order)
         other._others = {
             new: self._others[old] for new, old in enumerate(order) if old in self._others
         }
@@ -269,14 +277,26 @@ class MetricLog:
         values = self._in_order(count, [each.values(name) for each in self._columns], others)
         return array("d", values) if set(map(type, values)) == {float} else values
 
-    def table(self) -> dict[str, Sequence[Any]]:
-        """Return the values by flat name, including arrays stored in files."""
-        if not self._others:
+    def table(self) -> Table:
+        """Return the columns, including arrays stored in files.
+
+        Metrics with the name of a number or `timestamp` are named `metric.epoch_num`.
+        """
+        count = len(self)
+        if self._others:
+            rows = [flatten(result) for result in self.results()]
+            names = dict.fromkeys(name for row in rows for name in row)
+            values: dict[str, Sequence[Any]] = {
+                name: [row.get(name) for row in rows] for name in names
+            }
+        else:
             names = dict.fromkeys(name for each in self._columns for name in each.names)
-            return {name: self.values(name) for name in names}
-        rows = [flatten(result) for result in self.results()]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: [row.get(name) for row in rows] for name in names}
+            values = {name: self.values(name)[:count] for name in names}
+        return Table(
+            {name: column[:count] for name, column in self.numbers.items()},
+            {free_name(name, self._own, values): column for name, column in values.items()},
+            self.times.picked(range(count)),
+        )
 
     def seconds(self) -> array[float]:
         """Return the time of each record in seconds since the epoch, or NaN if it has no time."""
@@ -290,15 +310,19 @@ class MetricLog:
 
     def rows(self) -> Rows:
         """Return a dict for each record: its numbers, its result and its time."""
-        results = self.results()
-        names, columns = tuple(self.numbers), list(self.numbers.values())
         rows = []
-        for time, result, *numbers in zip(self.times, results, *columns, strict=False):
-            row = {**dict(zip(names, numbers, strict=True)), **result}
+        for time, result, *numbers in zip(
+            self.times, self.results(), *self.numbers.values(), strict=False
+        ):
+            row = dict(zip(self._names, numbers, strict=True))
+            if self._own.isdisjoint(result):
+                row |= result
+            else:
+                row |= {free_name(name, self._own, result): each for name, each in result.items()}
             if time is not None:
-                row.setdefault("timestamp", time)
+                row["timestamp"] = time
             rows.append(row)
-        return Rows(rows, names[0])
+        return Rows(rows, () if self._kind == "result" else self._names)
 
     def add_latest(self, latest: dict[str, Any]) -> None:
         """Add the latest value of each metric whose flat name is not yet in `latest`."""

@@ -7,6 +7,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -433,12 +434,12 @@ class SessionView:
     def add_logged(self, kind: Kind, records: Sequence[Record]) -> None:
         """Add records of epochs, batches or results."""
         self._logged[kind].add(records)
-        times: dict[str, list[str]] = {}
-        for record in records:
-            if type(time := record.get("time")) is str:
-                times.setdefault(record["writer"], []).append(time)
-        for writer, logged in times.items():
-            self._note_time(writer, min(logged), max(logged))
+        for writer, written in groupby(records, itemgetter("writer")):
+            times = [record["time"] for record in written if "time" in record]
+            if not set(map(type, times)) <= {str}:
+                times = [time for time in times if type(time) is str]
+            if times:
+                self._note_time(writer, min(times), max(times))
 
     def find_gone(self) -> list[str]:
         """Return the writers without an end whose process has exited."""

@@ -196,13 +196,13 @@ class Experiment:
         """Return the sessions of the experiment; see `Casket.sessions` for the arguments."""
         return self._read().sessions(model=model, status=status, tag=tag, where=where)
 
-    def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
+    def to_pandas(self, table: Table = "sessions", *, latest: bool = False) -> pd.DataFrame:
         """Return a pandas DataFrame of the experiment; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_pandas(table)
+        return self._read().to_pandas(table, latest=latest)
 
-    def to_polars(self, table: Table = "sessions") -> Any:
+    def to_polars(self, table: Table = "sessions", *, latest: bool = False) -> Any:
         """Return a polars DataFrame of the experiment; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_polars(table)
+        return self._read().to_polars(table, latest=latest)
 
     @property
     def db(self) -> TinyDB:
@@ -413,13 +413,13 @@ class Model:
         """Return the sessions of the model; see `Casket.sessions` for the arguments."""
         return self._read().sessions(status=status, tag=tag, where=where)
 
-    def to_pandas(self, table: Table = "sessions") -> pd.DataFrame:
+    def to_pandas(self, table: Table = "sessions", *, latest: bool = False) -> pd.DataFrame:
         """Return a pandas DataFrame of the model; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_pandas(table)
+        return self._read().to_pandas(table, latest=latest)
 
-    def to_polars(self, table: Table = "sessions") -> Any:
+    def to_polars(self, table: Table = "sessions", *, latest: bool = False) -> Any:
         """Return a polars DataFrame of the model; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_polars(table)
+        return self._read().to_polars(table, latest=latest)
 
     def nearest(self, params: Mapping[str, Any], n: int = 3) -> list[Near]:
         """Return the sessions whose params are nearest to `params`, with their differences.

@@ -60,6 +60,18 @@ def test_curves_of_batches_where_there_are_no_epochs(run, tmp_path):
     assert "loss 0.05" in shown
 
 
+def test_the_curve_of_batches_numbered_anew_in_each_epoch_has_every_epoch(run, tmp_path):
+    with Experiment.use(tmp_path / "a.json", exp_id="x").model("m").session() as session:
+        for epoch in range(10):
+            for batch in range(5):
+                session.add_batch(batch, {"loss": 100 - 10 * epoch - batch}, epoch=epoch)
+    shown = run("show", "@last", tmp_path / "a.json", "--metrics", "loss")
+    axis = [line for line in shown.splitlines() if "(batch)" in line]
+    assert axis
+    assert "50" in axis[0]
+    assert "100 |" in shown
+
+
 def test_a_curve_of_one_value_and_of_none_that_is_finite_is_no_trouble(run, tmp_path):
     with Experiment.use(tmp_path / "a.json", exp_id="x").model("m").session() as session:
         for epoch in range(3):

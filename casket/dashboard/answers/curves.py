@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import islice, pairwise
-from operator import le, lt
+from operator import le
 from typing import Any, NamedTuple
 
 from casket.dashboard.answers.encoding import (
@@ -24,6 +24,7 @@ from casket.dashboard.answers.encoding import (
     shortened,
 )
 from casket.dashboard.answers.requests import CurvesRequest
+from casket.reading.latest import is_rising, latest_values, over_epochs
 from casket.reading.rows import NUMBERS, MetricLog
 from casket.reading.summary import as_json
 from casket.reading.views import SessionView
@@ -158,12 +159,14 @@ class _Order:
         self._logged = logged
         self._started = session.started.timestamp()
         stored = logged.numbers[NUMBERS[request.kind][0]][: self.seen]
-        numbers = stored if request.kind == "epoch" else _over_epochs(stored, logged)
+        numbers = (
+            stored if request.kind == "epoch" else over_epochs(stored, logged.numbers["epoch"])
+        )
         self.is_renumbered = numbers is not stored
         places: Sequence[float] = numbers
         if request.x != "number":
             places = self._seconds(self._started if request.x == "time" else 0)
-        self.is_plain = _is_rising(numbers) and (request.x == "number" or _is_sorted(places))
+        self.is_plain = is_rising(numbers) and (request.x == "number" or _is_sorted(places))
         self._groups = [] if self.is_plain else _groups(numbers, places)
         self.xs = places if self.is_plain else _picked(places, self._latest())
 
@@ -184,32 +187,7 @@ class _Order:
         """Return values in this order; a repeated number has its last value."""
         if self.is_plain:
             return values
-        return [
-            next((values[i] for i in reversed(group) if values[i] is not None), None)
-            for group in self._groups
-        ]
-
-
-def _over_epochs(numbers: Sequence[Any], logged: MetricLog) -> Sequence[Any]:
-    """Return the numbers of batches, counted on over the epochs if each numbers them anew."""
-    if _is_rising(numbers) or not _are_numbers(numbers):
-        return numbers
-    epochs = [-1 if epoch is None else epoch for epoch in logged.numbers["epoch"][: len(numbers)]]
-    pairs = list(zip(epochs, numbers, strict=True))
-    if all(map(lt, pairs, islice(pairs, 1, None))):
-        return array("q", range(1, len(pairs) + 1))
-    places = {pair: place for place, pair in enumerate(sorted(set(pairs)), 1)}
-    is_anew = len(places) > len(set(numbers))
-    return [places[pair] for pair in pairs] if is_anew else numbers
-
-
-def _is_rising(numbers: Sequence[Any]) -> bool:
-    return _are_numbers(numbers) and all(map(lt, numbers, islice(numbers, 1, None)))
-
-
-def _are_numbers(values: Sequence[Any]) -> bool:
-    is_whole = isinstance(values, array) and values.typecode == "q"
-    return is_whole or {int, float}.issuperset(map(type, values))
+        return latest_values(values, self._groups)
 
 
 def _is_sorted(places: Sequence[float]) -> bool:

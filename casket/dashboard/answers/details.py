@@ -75,7 +75,8 @@ def csv_lines(session: SessionView, kind: Kind) -> Iterator[str]:
 
 def _columns(logged: MetricLog) -> dict[str, Sequence[Any]]:
     """Return the numbers, values and times of records as columns by flat name."""
-    return {"timestamp": logged.times, **logged.numbers, **logged.table()}
+    table = logged.table()
+    return {"timestamp": table.times, **table.numbers, **table.values}
 
 
 def _window(columns: dict[str, Sequence[Any]], start: int, stop: int) -> Iterator[dict[str, Any]]:
