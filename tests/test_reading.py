@@ -574,7 +574,9 @@ def test_a_reader_may_be_asked_by_several_threads(file_url):
     stop, counts = threading.Event(), []
 
     def ask():
-        while not stop.is_set():
+        is_last = False
+        while not is_last:
+            is_last = stop.is_set()
             counts.extend(len(view.epochs) for view in reader.sessions(where="epochs >= 0"))
 
     with casket.open(file_url) as reader:

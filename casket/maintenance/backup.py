@@ -46,10 +46,9 @@ def back_up(location: Location, target: Path) -> Backup:
         NotFound: the file does not exist.
         StoreUnavailable: the file cannot be read or the target cannot be written.
     """
-    if location.kind not in {"json", "sqlite"}:
-        raise BadLocation(
-            f"{location} is not a file: copy it with `casket merge {location} -o FILE`"
-        )
+    if location.url:
+        advice = f"copy it with `casket merge {location} -o FILE`"
+        raise BadLocation(f"{location} is not a file of this machine: {advice}")
     if not location.path.is_file():
         raise NotFound(str(location.path))
     copied = Location(location.kind, target)

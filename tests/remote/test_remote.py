@@ -280,7 +280,7 @@ def test_status_lists_what_waits_and_who_holds_it(url, server, capsys, monkeypat
         app(["sync", "--status"], standalone_mode=False)
         shown = capsys.readouterr().out
         assert "postgresql://guest@" in shown
-        assert "a process that runs" in shown
+        assert "a running process" in shown
         with pytest.warns(CasketWarning):
             session.end()
         experiment.close()
