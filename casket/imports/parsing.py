@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path, PurePath
@@ -85,15 +87,33 @@ def read_json(path: Path, report: Report) -> Any:
         return None
 
 
-def read_yaml(path: Path, report: Report) -> Any:
+def read_json_lines(path: Path, report: Report) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file with an object a line; report invalid lines."""
+    for number, line in enumerate(whole_lines(path, report), start=1):
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            report.problem(f"{path}, line {number}", error)
+            continue
+        if isinstance(content, dict):
+            yield content
+
+
+def read_yaml(path: Path, report: Report, *, core: bool = False) -> Any:
     """Return the content of a YAML file; None, with a reported problem, if it is unreadable.
 
     Python objects are not constructed: tagged values become plain strings, lists or dicts.
 
+    Args:
+        path: the file.
+        report: receives the problem.
+        core: whether the file follows YAML 1.2, where `1e-05` is a number and `no` and dates are
+            texts, instead of YAML 1.1 as PyYAML writes it.
+
     Raises:
         MissingDependency: PyYAML is not installed.
     """
-    yaml, loader = _yaml()
+    yaml, loader = _yaml(core)
     try:
         return _with_text_keys(yaml.load(read_text(path), loader))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -101,8 +121,21 @@ def read_yaml(path: Path, report: Report) -> Any:
         return None
 
 
+_CORE = {
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+"""The plain values of YAML 1.2: a pattern and the possible first characters for each type."""
+
+
 @cache
-def _yaml() -> tuple[Any, Any]:
+def _yaml(core: bool) -> tuple[Any, Any]:
     """Return the package, and a loader that runs no code and accepts every tag."""
     try:
         import yaml  # type: ignore[import-untyped]  # has no types
@@ -120,6 +153,11 @@ def _yaml() -> tuple[Any, Any]:
             return str(PurePath(*items)) if suffix.startswith(_PATH) else items
         return loader.construct_scalar(node) or suffix.rpartition(":")[2]
 
+    if core:
+        Loader.yaml_implicit_resolvers = {}
+        for name, (pattern, first) in _CORE.items():
+            tag = f"tag:yaml.org,2002:{name}"
+            Loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), [*first, ""])
     for prefix in ("!", "tag:yaml.org,2002:python/"):
         Loader.add_multi_constructor(prefix, plain)
     return yaml, Loader

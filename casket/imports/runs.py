@@ -133,11 +133,11 @@ def as_results(points: Iterable[Point], index: str | None = None) -> list[Entry]
 
 
 def _belongs(point: Point, entry: Entry) -> bool:
+    if point.name in entry.values:
+        return False
     if point.time is None or entry.time is None:
-        is_together = point.time is entry.time
-    else:
-        is_together = abs(point.time - entry.time) < TOGETHER
-    return is_together and point.name not in entry.values
+        return point.time is None
+    return abs(point.time - entry.time) < TOGETHER
 
 
 class Names(NamedTuple):

@@ -6,8 +6,8 @@ it the model. Params are read from the hparams plugin or from Lightning's `hpara
 events. PyTorch's `add_hparams` writes a separate run below the run it describes; if there is
 exactly one such run, its params and metrics are added to the run above. Values that TensorBoard
 does not show, because the run was restarted from an earlier step (`purge_step`), get the prefix
-`purged/`. Images, histograms, audio and graphs are not imported. Folders of Ray Tune and Guild AI
-are not imported, because their event files hold only a part of a run.
+`purged/`. Images, histograms, audio and graphs are not imported. Event files of Ray Tune and Guild
+AI are left out, because they hold only a part of a run.
 
 TensorBoard stores no status: a run is `completed` unless the hparams plugin marks it as failed.
 """

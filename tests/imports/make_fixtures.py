@@ -5,7 +5,9 @@ It is run by hand, not by the tests, in an environment of its own:
     python3 -m venv /tmp/fixtures-venv
     /tmp/fixtures-venv/bin/pip install mlflow-skinny==3.17.2 sqlalchemy==2.1.9 alembic sqlparse \
         tensorboard==2.21.0 tensorboardX==2.6.5 sacred==0.8.7 'setuptools<81' trackio==0.43.0 \
-        torch==2.13.0 lightning==2.6.6 keras==3.15.1 wandb==0.31.0
+        torch==2.13.0 lightning==2.6.6 keras==3.15.1 wandb==0.31.0 \
+        ray[tune]==2.60.0 optuna==5.0.0 transformers==5.24.0 accelerate==1.15.0 \
+        dvclive==3.49.1
     /tmp/fixtures-venv/bin/pip install --no-deps --target /tmp/wandb-reader \
         wandb==0.21.4 'protobuf<7' sentry-sdk
     export WANDB_READER=/tmp/wandb-reader   # versions up to 0.21 read `.wandb` files in Python
@@ -566,6 +568,208 @@ def scrub_wandb(path):
     path.write_bytes(content)
 
 
+# Ray Tune.
+
+
+def ray_runs():
+    import ray
+    from ray import tune
+
+    # Ray stores the paths of its own files in folders that must be short.
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+
+    def train(config):
+        for step, loss in enumerate(LOSSES[:3]):
+            if config["lr"] > 0.25 and step == 2:
+                raise ValueError("diverged")
+            tune.report({"loss": loss * config["lr"], "odd": math.nan, "nested": {"step": step}})
+
+    space = {"lr": tune.grid_search([0.1, 0.3]), "opt": {"name": "sgd"}}
+    where = tune.RunConfig(name="digits", storage_path=os.path.abspath("ray"), verbose=0)
+    results = tune.Tuner(train, param_space=space, run_config=where).fit()
+    ray.shutdown()
+    expected = [ray_run(result) for result in results]
+    for path in Path("ray").rglob("*"):
+        if path.suffix == ".pkl" or path.name.startswith(("basic-variant", ".validate")):
+            path.unlink()
+        elif "tfevents" in path.name:
+            path.rename(path.with_name(path.name.replace(HOST, "host")))
+        elif path.name.startswith("experiment_state"):
+            path.write_text(json.dumps({"trial_data": ray_states(path)}))
+        elif path.name in {"result.json", "progress.csv"}:
+            text = re.sub(r"\b\d+\.\d+\.\d+\.\d+\b", "127.0.0.1", path.read_text())
+            path.write_text(text.replace(HOST, "host"))
+        elif path.name == "error.txt":
+            path.write_text(re.sub(r"(?m)^(Fail|\S*ray::|  File).*\n", "", path.read_text()))
+    return {"ray": expected}
+
+
+def ray_states(path):
+    """Return the trials of an experiment without the pickles that hold paths."""
+    trials = [json.loads(trial) for trial, _ in json.loads(path.read_text())["trial_data"]]
+    kept = ("trial_id", "status", "experiment_tag", "relative_logdir")
+    return [[json.dumps({name: trial[name] for name in kept}), "{}"] for trial in trials]
+
+
+def ray_run(result):
+    rows = result.metrics_dataframe.to_dict("records")
+    own = {"pid", "hostname", "node_ip"}
+    return {
+        "folder": Path(result.path).name,
+        "config": result.config,
+        "error": str(result.error).strip().split("\n")[-1] if result.error else None,
+        "rows": [{name: row[name] for name in row if name not in own} for row in rows],
+    }
+
+
+# Optuna.
+
+
+def optuna_studies():
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    Path("optuna").mkdir()
+    stores = {
+        "optuna_db": "sqlite:///optuna/studies.db",
+        "optuna_journal": JournalStorage(JournalFileBackend("optuna/studies.log")),
+    }
+    expected = {name: optuna_store(optuna, store) for name, store in stores.items()}
+    Path("optuna/studies.log.lock").unlink(missing_ok=True)
+    database = Path("optuna/studies.db")
+    Path("optuna/studies.db.gz").write_bytes(gzip.compress(database.read_bytes(), mtime=0))
+    database.unlink()
+    return expected
+
+
+def optuna_store(optuna, storage):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(storage=storage, study_name="digits", sampler=sampler)
+    study.set_user_attr("owner", "someone")
+
+    def objective(trial):
+        x = trial.suggest_float("x", -1, 1)
+        trial.suggest_float("lr", 1e-5, 1, log=True)
+        trial.suggest_int("layers", 1, 9)
+        trial.suggest_categorical("opt", ["adam", None, True, 3])
+        trial.set_user_attr("seed", trial.number)
+        for step, value in enumerate([x, math.inf, -math.inf]):
+            trial.report(value, step * 10)
+        if trial.number == 1:
+            raise ValueError("no data")
+        if trial.number == 2:
+            raise optuna.TrialPruned
+        return x**2
+
+    study.optimize(objective, n_trials=4, catch=ValueError)
+    study.add_trial(
+        optuna.create_trial(
+            params={"x": 0.5},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            value=0.25,
+            intermediate_values={3: 0.5},
+        )
+    )
+    study.ask()
+    study.enqueue_trial({"x": 0.5})
+    several = optuna.create_study(
+        storage=storage, study_name="several", directions=["minimize", "maximize"], sampler=sampler
+    )
+    several.optimize(lambda trial: (trial.suggest_float("x", 0, 1), math.inf), n_trials=1)
+    several.set_metric_names(["loss", "accuracy"])
+    gone = optuna.create_study(storage=storage, study_name="gone")
+    gone.optimize(lambda trial: 1.0, n_trials=1)
+    optuna.delete_study(study_name="gone", storage=storage)
+    return [
+        optuna_trial(study_name, trial)
+        for study_name in ("digits", "several")
+        for trial in optuna.load_study(study_name=study_name, storage=storage).trials
+        if trial.state.name != "WAITING"
+    ]
+
+
+def optuna_trial(study_name, trial):
+    return {
+        "study": study_name,
+        "number": trial.number,
+        "state": trial.state.name,
+        "params": trial.params,
+        "values": trial.values,
+        "intermediate": list(trial.intermediate_values.items()),
+        "user_attrs": trial.user_attrs,
+        "started": trial.datetime_start and trial.datetime_start.isoformat(),
+        "ended": trial.datetime_complete and trial.datetime_complete.isoformat(),
+    }
+
+
+# Hugging Face's Trainer.
+
+
+def trainer_runs():
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1)
+
+        def forward(self, x, labels=None):
+            output = self.layer(x)
+            return {"loss": (output - labels).square().mean(), "logits": output}
+
+    torch.manual_seed(0)
+    data = [{"x": torch.rand(2), "labels": torch.rand(1)} for _ in range(8)]
+    expected = {}
+    for name, epochs in (("small", 2), ("large", 3)):
+        arguments = TrainingArguments(
+            f"transformers/{name}", num_train_epochs=epochs, per_device_train_batch_size=2,
+            logging_steps=2, eval_strategy="epoch", save_strategy="epoch", report_to="none",
+            use_cpu=True, disable_tqdm=True, metric_for_best_model="loss", seed=epochs,
+        )  # fmt: skip
+        trainer = Trainer(Net(), arguments, train_dataset=data, eval_dataset=data)
+        trainer.train()
+        if name == "small":
+            trainer.save_state()
+        expected[name] = {
+            "rows": trainer.state.log_history,
+            "best_metric": trainer.state.best_metric,
+            "max_steps": trainer.state.max_steps,
+        }
+    for path in Path("transformers").rglob("*"):
+        if path.is_file() and path.name != "trainer_state.json":
+            path.unlink()
+    return {"transformers": expected}
+
+
+# DVCLive.
+
+
+def dvclive_run():
+    from dvclive import Live
+    from dvclive.utils import parse_metrics
+
+    params = {
+        "lr": 0.1, "small": 1e-5, "opt": {"name": "adam"}, "none": None, "betas": [0.9, 0.999],
+        "flag": True, "no": "no", "date": "2026-01-01",
+    }  # fmt: skip
+    where = "dvclive/net"
+    with Live(where, save_dvc_exp=False, dvcyaml=None, report=None) as live:
+        live.log_params(params)
+        for loss in LOSSES:
+            live.log_metric("train/loss", loss, timestamp=True)
+            live.log_metric("acc", 1 - loss)
+            live.next_step()
+        live.log_metric("odd", math.nan)
+        live.log_metric("inf", -math.inf)
+        live.log_metric("final", 0.5, plot=False)
+        history, latest = parse_metrics(live)
+    tables = Path(where, "plots", "metrics")
+    named = {Path(p).relative_to(tables).with_suffix("").as_posix(): history[p] for p in history}
+    return {"dvclive": {"params": params, "history": named, "latest": latest}}
+
+
 # What must not be in the files.
 
 
@@ -614,6 +818,10 @@ MAKERS = {
     "lightning": lightning_runs,
     "keras": keras_run,
     "wandb": wandb_runs,
+    "ray": ray_runs,
+    "transformers": trainer_runs,
+    "dvclive": dvclive_run,
+    "optuna": optuna_studies,
 }
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ PLACES = {
     "keras": "keras/training.csv",
     "tensorboard": "tensorboard",
     "wandb": "wandb",
+    "optuna": "optuna/studies.db",
+    "optuna journal": "optuna/studies.log",
+    "ray": "ray",
+    "transformers": "transformers",
+    "dvclive": "dvclive",
 }
 
 

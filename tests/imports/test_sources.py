@@ -649,6 +649,10 @@ def test_without_yaml_the_extra_is_named(data, target, run_python):
 
 def test_no_source_needs_the_tool_that_wrote_it(data, target, run_python):
     tools = (
+        "dvclive",
+        "transformers",
+        "optuna",
+        "ray",
         "wandb",
         "mlflow",
         "tensorboard",
