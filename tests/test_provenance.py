@@ -450,6 +450,18 @@ def test_without_an_original_command_line_the_scripts_own_is_told(
         "--client-secret",
         "--aws-secret-access-key",
         "--credentials",
+        "--auth",
+        "--basic-auth",
+        "--jwt",
+        "--bearer",
+        "--pw",
+        "-pw",
+        "--db_pw",
+        "--openai-key",
+        "--wandb_key",
+        "--ssh-key",
+        "--webhook",
+        "--slack-webhook-url",
     ],
 )
 def test_the_value_of_a_secret_option_is_hidden(option: str, command_line: CommandLine) -> None:
@@ -473,6 +485,11 @@ def test_the_value_of_a_secret_setting_is_hidden(setting: str, command_line: Com
         "--compass",
         "--passes",
         "--api-key-file",
+        "--author",
+        "--auth-mode",
+        "--bearer-format",
+        "--webhook-timeout",
+        "--pwm",
         "token",
     ],
 )
@@ -534,6 +551,27 @@ def test_a_command_line_of_very_many_arguments_is_cut_short(command_line: Comman
         ("from a://u:hush@x to b://u:hush@y.", "from a://u:***@x to b://u:***@y."),
         ("cannot open 'pg://u:hush@x', ask a@b", "cannot open 'pg://u:***@x', ask a@b"),
         ('{"db":"pg://u:hush@x","mail":"a@b"}', '{"db":"pg://u:***@x","mail":"a@b"}'),
+        ("Authorization: Bearer hush.hush", "Authorization: ***"),
+        ("authorization: Basic aHVzaA==\nAccept: */*", "authorization: ***\nAccept: */*"),
+        ("curl -H 'Authorization: token hush' http://x", "curl -H 'Authorization: ***' http://x"),
+        ('{"Authorization": "Bearer hush"}', '{"Authorization": "***"}'),
+        ("X-Api-Key: hush", "X-Api-Key: ***"),
+        ("X-Auth-Token: hush", "X-Auth-Token: ***"),
+        ("Cookie: session=hush; a=b", "Cookie: ***"),
+        ("refused: Bearer eyJhbGciOi1", "refused: Bearer ***"),
+        ("password: hush", "password: ***"),
+        ("wrong (user: me, passwd: hush, port: 1)", "wrong (user: me, passwd: ***, port: 1)"),
+        ("db:\n  token: hush\n  port: 1", "db:\n  token: ***\n  port: 1"),
+        ("https://a.net/b?sv=1&sig=hu%2Fsh&se=2", "https://a.net/b?sv=1&sig=***&se=2"),
+        ("https://a/b?X-Amz-Signature=hush#c", "https://a/b?X-Amz-Signature=***#c"),
+        ("GET /b?X-Amz-Credential=hush&n=1", "GET /b?X-Amz-Credential=***&n=1"),
+        ("https://maps.example.com/?key=hush", "https://maps.example.com/?key=***"),
+        ("https://hooks.slack.com/services/T0/B0/hush", "https://hooks.slack.com/***"),
+        ("https://discord.com/api/webhooks/1/hush", "https://discord.com/api/webhooks/***"),
+        ("'https://a.webhook.office.com/webhookb2/hush'", "'https://a.webhook.office.com/***'"),
+        ("https://api.telegram.org/bot1:hush/send", "https://api.telegram.org/bot***/send"),
+        ("sh -c 'train --password hush --lr 1'", "sh -c 'train --password *** --lr 1'"),
+        ("train --auth=me:hush --openai-key hush -x", "train --auth=*** --openai-key *** -x"),
     ],
 )
 def test_secrets_in_text_are_hidden(text: str, hidden: str) -> None:
@@ -553,13 +591,33 @@ def test_secrets_in_text_are_hidden(text: str, hidden: str) -> None:
         "file:///data/a:b@c",
         '{"db":"pg://host","n":1,"mail":"a@b"}',
         "max_tokens=5 unexpected token: x",
+        "https://example.com/webhook-guide?page=2",
+        "KeyError: 'password'",
+        "the bearer of this message: me",
+        "train --auth --lr 1 --sort-keys a",
+        "f(x; key=3): signature=(a, b)",
+        "Secretary: me",
     ],
 )
 def test_text_without_secrets_is_kept(text: str) -> None:
     assert redact(text) == text
 
 
-@pytest.mark.parametrize("part", ["://a:", "a", "a-", "://", "pass", "\"'", "x://u:p@"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("://a:", "a", "a-", "://", "pass", "\"'", "x://u:p@"),
+        *(
+            "https://hook",
+            "https://a/b/",
+            "-token",
+            "--a-key ",
+            "authorization: ",
+            "?a-",
+            "bearer ",
+        ),
+    ],
+)
 def test_hiding_takes_time_in_proportion_to_the_text(part: str) -> None:
     text = f"@ {part * 20_000}"
     assert seconds(lambda: redact(text)) < 2.0

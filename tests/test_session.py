@@ -266,6 +266,20 @@ def test_a_session_that_failed_keeps_what_it_logged_and_does_not_block_its_param
         assert again.id != session.id
 
 
+def test_secrets_in_the_error_of_a_session_are_hidden(model):
+    messages = ("no answer: https://me:hush@host/x?sig=hush", "401\nAuthorization: Bearer hush")
+    for n, message in enumerate(messages):
+        with pytest.raises(ValueError, match="hush"), model.session({"n": n}):
+            raise ValueError(message)
+    session = model.session({"n": 2})
+    session.end("failed", error="exit code 1: train --api-key hush")
+    assert [view.error for view in model.sessions()] == [
+        "ValueError: no answer: https://me:***@host/x?sig=***",
+        "ValueError: 401\nAuthorization: ***",
+        "exit code 1: train --api-key ***",
+    ]
+
+
 def test_an_interrupt_fails_the_session(model):
     with pytest.raises(KeyboardInterrupt), model.session():
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Redaction of secrets: passwords in URLs, and values of names such as `token`."""
+"""Redaction of secrets: passwords and signatures in URLs, headers, and values of secret names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,31 @@ _NAMED_VALUE = rf"""({_SENSITIVE}(?:=["']?|["']\s*:\s*["']))""" + (
     r"""(?:(?<=")(?:[^"\\]|\\.)*|(?<=')(?:[^'\\]|\\.)*|(?<==)[^\s&"']+)"""
 )
 _SENSITIVE_NAME = rf"[^\s=]*{_SENSITIVE}"
+_SENSITIVE_OPTION = (
+    rf"(?:{_SENSITIVE}|(?<![a-z])(?:auth|jwt|bearer|pw)|webhook(?:[-_.]?url)?|[a-z0-9][-_.]key)"
+)
+"""The end of the name of an option; as the name of a setting, some of them would be usual."""
+
+_PATTERNS = (
+    rf"(?<!\S)(--?[\w.-]{{0,60}}{_SENSITIVE_OPTION}(?:\s+|=)(?!-))[^\s\"']+",
+    r"(\b(?:proxy-)?authorization[\"']?\s*:\s*[\"']?)[^\s\"'*][^\n\"']*",
+    r"((?<![\w-])(?:cookie|[\w-]{1,60}-token|[\w-]{0,60}api-key)\s*:\s*)[^\s\"'*][^\n\"']*",
+    r"(\bbearer\s+)(?=[^\s\"']*\d)[\w.~+/-]{8,}=*",
+    r"(\b(?:passw(?:or)?d|passphrase|pwd|secret)\s*:\s+)[^\s\"',;*][^\s\"',;]*",
+    r"(?m)(^[ \t]{0,60}[\w.-]{0,60}(?:token|api[-_.]?key)\s*:\s+)[^\s\"'*][^\s\"']*",
+    r"([?&](?:sig|[\w-]{0,40}signature|[\w-]{0,40}credential|key|jwt|auth)=)[^\s&#\"']+",
+    r"(https?://[^\s/\"']{0,200}hook[^\s/\"']{0,200}/)[^\s\"'*][^\s\"']*",
+    r"(https?://[^\s/\"']{1,200}/(?:[\w.-]+/){0,5}[\w.-]*webhook\w*/)[^\s\"'*][^\s\"']*",
+    r"(https?://api\.telegram\.org/bot)[^\s/\"'*]+",
+)
+"""Further secrets; the part before each is the first group."""
+_HINTS = re.compile(
+    r"auth|cookie|key|token|bearer|pass|pw|secret|sig|cred|jwt|hook|bot", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:
-    """Replace passwords in URLs, and values after `password=` and similar names, by `***`.
+    """Replace secrets by `***`: passwords in URLs, headers, values of `password=` and the like.
 
     Args:
         text: Any text, such as the location of a store or an error message.
@@ -31,7 +52,11 @@ def redact(text: str) -> str:
     if "://" in text and "@" in text:
         text = re.sub(_URL_LOGIN, _hide_password, text)
         text = re.sub(_HTTP_LOGIN, rf"\1{_HIDDEN}@", text, flags=re.IGNORECASE)
-    return re.sub(_NAMED_VALUE, rf"\1{_HIDDEN}", text, flags=re.IGNORECASE)
+    text = re.sub(_NAMED_VALUE, rf"\1{_HIDDEN}", text, flags=re.IGNORECASE)
+    if _HINTS.search(text):  # compiling the patterns takes milliseconds
+        for pattern in _PATTERNS:
+            text = re.sub(pattern, rf"\1{_HIDDEN}", text, flags=re.IGNORECASE)
+    return text
 
 
 def _hide_password(login: re.Match[str]) -> str:
@@ -48,13 +73,13 @@ def without_secrets(arguments: list[str]) -> list[str]:
     for argument in arguments:
         hide = value_is_secret and not re.match("--[a-zA-Z]", argument)
         safe.append(_HIDDEN if hide else _without_secret(argument))
-        value_is_secret = not hide and _names_a_secret(argument) and argument.startswith("-")
+        value_is_secret = not hide and _is_secret_option(argument)
     return safe
 
 
 def _without_secret(argument: str) -> str:
     name, equals, _ = argument.partition("=")
-    if equals and _names_a_secret(name):
+    if equals and (_names_a_secret(name) or _is_secret_option(name)):
         return f"{name}={_HIDDEN}"
     # A URL that is a whole argument extends to its end: its password may contain blanks.
     return redact(re.sub(_URL_ARGUMENT, _hide_password, argument))
@@ -62,3 +87,7 @@ def _without_secret(argument: str) -> str:
 
 def _names_a_secret(name: str) -> bool:
     return re.fullmatch(_SENSITIVE_NAME, name, re.IGNORECASE) is not None
+
+
+def _is_secret_option(name: str) -> bool:
+    return re.fullmatch(rf"-[^\s=]*{_SENSITIVE_OPTION}", name, re.IGNORECASE) is not None

@@ -21,6 +21,7 @@ from casket.format.records import Kind, Record, Writer, claim_key, new_id, utc
 from casket.format.values import Encoder, plain_json, restore
 from casket.stores.base import Claimed
 from casket.system import forks, git, processes
+from casket.system.secrets import redact
 from casket.writing import claims, provenance
 from casket.writing.backend import Backend, Owner
 from casket.writing.refusal import ExistingParamsException
@@ -309,7 +310,7 @@ class Session:
 
         Args:
             status: the final status.
-            error: the exception that ended the session.
+            error: the exception that ended the session; secrets in it are replaced by `***`.
 
         Raises:
             StoreUnavailable: the end could not be written.
@@ -319,7 +320,7 @@ class Session:
         self._note_dirty(_DIRTY_WAIT)
         body = {"status": status, "of": self._writer.id}
         if error is not None:
-            body["error"] = error
+            body["error"] = redact(error)
         self._append([self._record("end", body, False)])
         self._ended = True
         self._backend.forget(self._owner)
