@@ -31,6 +31,19 @@ __all__ = [
 ]
 
 
+LONGEST_MESSAGE = 2_000
+"""The maximum number of characters of a message."""
+
+
+def shorten(text: str, limit: int = LONGEST_MESSAGE) -> str:
+    """Return a text with its middle left out if it has more than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    mark = f"[... {len(text) - limit} characters ...]"
+    kept = limit - len(mark)
+    return text[: (kept + 1) // 2] + mark + text[len(text) - kept // 2 :]
+
+
 class CasketWarning(UserWarning):
     """Data was repaired or skipped, or a task was not done; no acknowledged record is lost."""
 
@@ -40,7 +53,7 @@ class CasketError(Exception):
 
     def __init__(self, *facts: Any) -> None:
         self.facts = facts
-        super().__init__(self.sentence(*facts))
+        super().__init__(shorten(self.sentence(*facts)))
 
     # OSError would show its number and file name instead of the message, KeyError adds quotes.
     __str__ = Exception.__str__

@@ -222,6 +222,54 @@ def test_params_that_completed_are_refused_with_what_exists_and_how_to_go_on(mod
     assert isinstance(caught.value, ValueError)
 
 
+LARGE_PARAMS = [
+    {f"name_{i}": i for i in range(5_000)},
+    {"text": "x" * 100_000, "list": list(range(10_000))},
+    {"n" * 50_000: 1},
+]
+
+
+@pytest.mark.parametrize("params", LARGE_PARAMS)
+def test_a_refusal_of_large_params_is_short_and_says_what_differs_and_how_to_go_on(model, params):
+    with model.session(params) as session:
+        session.add_epoch(1, {"val_loss": 0.25})
+    for seed in range(4):
+        with model.session({**params, "seed": seed}):
+            pass
+    for seed in range(3):
+        with model.session({"other": "y" * 100_000, "seed": seed}):
+            pass
+    with pytest.raises(casket.ExistingParamsException) as caught:
+        model.session(params)
+    message = str(caught.value)
+    assert len(message) <= 2_000
+    assert message.startswith(f"session {session.id} of model 'SVM'")
+    assert "val_loss=0.25" in message
+    assert "seed=0 (asked for: None)" in message
+    assert message.endswith("(`casket clean` removes killed ones).")
+    with pytest.raises(casket.ExistingParamsException) as caught:
+        model.session({"other": "y" * 100_000, "seed": 1})
+    assert len(str(caught.value)) <= 2_000
+    assert "seed=2 (asked for: 1)" in str(caught.value)
+
+
+def test_no_message_is_long(model):
+    for number in range(300):
+        model.add_result({f"metric_{number}": 0.5, "acc": 0.5}, params={"n": number})
+    (first, *_) = model.sessions()
+    calls = [
+        lambda: model.session({"k" * 10_000: {"a": object()}}),
+        lambda: model.resume(""),
+        lambda: E.use("x://" + "y" * 10_000),
+        lambda: first.best("z" * 10_000),
+    ]
+    for call in calls:
+        with pytest.raises(casket.CasketError) as caught:
+            call()
+        assert len(str(caught.value)) <= 2_000
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
 def test_params_that_are_not_a_number_are_the_same_params_and_no_difference(model):
     with model.session({"a": float("nan"), "b": 1}):
         pass

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from casket.errors import shorten
 from casket.format.values import LoadArray, restore
 from casket.reading.rows import flatten, is_number
 from casket.reading.views import SessionView
@@ -26,7 +27,7 @@ class Near(NamedTuple):
     def summary(self) -> str:
         """Return the session and the difference as a line of text."""
         difference = ", ".join(
-            f"{name}={theirs!r} (asked for: {ours!r})"
+            f"{name}={shorten(repr(theirs), 60)} (asked for: {shorten(repr(ours), 60)})"
             for name, (theirs, ours) in self.difference.items()
         )
         return f"session {self.session.id}, {self.session.status}: {difference or 'the same'}"

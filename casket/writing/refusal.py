@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from casket.errors import CasketError
+from casket.errors import CasketError, shorten
 
 if TYPE_CHECKING:
     from casket.reading.nearest import Near
@@ -39,7 +39,7 @@ class ExistingParamsException(CasketError, ValueError):
         return self._nearest
 
     def __str__(self) -> str:
-        return self.sentence(self.session, self.nearest)
+        return shorten(self.sentence(self.session, self.nearest))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.session, self.nearest)
@@ -48,9 +48,9 @@ class ExistingParamsException(CasketError, ValueError):
     def sentence(session: SessionView, nearest: list[Near]) -> str:
         lines = [
             f"session {session.id} of model {session.model!r} in experiment "
-            f"{session.experiment!r} has these params already: {session.params}",
-            f"  it {session.summary()}",
-            *(f"  near: {near.summary()}" for near in nearest),
+            f"{session.experiment!r} has these params already: {shorten(str(session.params), 400)}",
+            f"  it {shorten(session.summary(), 250)}",
+            *(f"  near: {shorten(near.summary(), 250)}" for near in nearest),
             "To add to that session: model.session(params, ensure_unique=False). "
             "To run the params once more: model.session(params, repeat=True). "
             "To run afresh: change the params, or remove the session with "
