@@ -1,4 +1,4 @@
-"""Wrap framework methods that have no on-error callback, such as Keras's `fit`.
+"""Wrap functions of frameworks that have no callback for errors, such as Keras's `fit`.
 
 A notebook keeps the traceback, and thereby all frames and their objects, so a finalizer does not
 run after a failed call. An `except` clause runs immediately, has access to the exception and needs
@@ -8,12 +8,13 @@ no thread.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, NamedTuple
 
-from casket_integrations.recorder import Recorder
+from casket_integrations.hyperparameters import storable
+from casket_integrations.recorder import Recorder, Recording
 
 Arguments = Mapping[str, Any]
 """The arguments of a call by name."""
@@ -31,24 +32,33 @@ _running: ContextVar[tuple[_Call, ...]] = ContextVar("casket_calls", default=())
 
 
 def ending_sessions(
-    method: Callable[..., Any], expected: Callable[[Arguments], Iterable[Recorder]]
+    function: Callable[..., Any],
+    expected: Callable[[Arguments], Iterable[Recorder]],
+    returned: Callable[[Recorder, Any], None] | None = None,
 ) -> Callable[..., Any]:
-    """Wrap a method so that an exception ends the sessions of its recorders.
+    """Wrap a function or method so that an exception ends the sessions of its recorders.
 
     Args:
-        method: the method to wrap.
+        function: the function to wrap.
         expected: returns the recorders in a call's arguments, each expecting a training. Other
-            recorders may `join` the call.
+            recorders may `join` the call of a method.
+        returned: called with each recorder and the return value; for a framework that has no event
+            at the end of a training.
     """
-    signature = inspect.signature(method)
+    signature = inspect.signature(function)
 
-    @wraps(method)
-    def call(owner: Any, *arguments: Any, **named: Any) -> Any:
-        bound = _bound(signature, owner, *arguments, **named)
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        bound = _bound(signature, *arguments, **named)
         recorders = list(expected(bound))
+        owner = arguments[0] if arguments else None
         token = _running.set((*_running.get(), _Call(owner, bound, recorders)))
         try:
-            return method(owner, *arguments, **named)
+            value = function(*arguments, **named)
+            if returned is not None:
+                for recorder in recorders:
+                    returned(recorder, value)
+            return value
         except BaseException as error:
             for recorder in recorders:
                 recorder.end(error)
@@ -57,6 +67,46 @@ def ending_sessions(
             _running.reset(token)
 
     return call
+
+
+def wrap_boosting(
+    modules: Mapping[str, Iterable[Any]],
+    kind: type[Recording],
+    continued: str,
+    returned: Callable[[Recorder, Any], None] | None = None,
+) -> None:
+    """Wrap the functions of a boosting library as in `ending_sessions`.
+
+    The params of a call stand under those given to the callback.
+
+    Args:
+        modules: the modules that hold each function, by its name.
+        kind: the class of the callbacks.
+        continued: the name of the argument with the model that a training continues.
+        returned: as in `ending_sessions`.
+    """
+
+    def expected(arguments: Arguments) -> Iterator[Recorder]:
+        for callback in callbacks_of(arguments):
+            if isinstance(callback, kind):
+                recorder = callback.recorder
+                rounds = {"num_boost_round": arguments["num_boost_round"]}
+                with recorder.forgiving():
+                    own = {**storable(dict(arguments["params"])), **rounds}
+                    recorder.params = {**own, **callback.params}
+                recorder.expect(resumes=arguments.get(continued) is not None)
+                yield recorder
+
+    for name, holders in modules.items():
+        first, *others = holders
+        wrapped = ending_sessions(getattr(first, name), expected, returned)
+        for module in (first, *others):
+            setattr(module, name, wrapped)
+
+
+def is_wrapped(recorder: Recorder) -> bool:
+    """Return whether a wrapped call is running that will end the session of a recorder."""
+    return any(recorder in call.recorders for call in _running.get())
 
 
 def join(recorder: Recorder, owner: Any) -> Arguments | None:
@@ -89,6 +139,8 @@ def _flat(callbacks: Any) -> list[Any]:
 def _bound(signature: inspect.Signature, *arguments: Any, **named: Any) -> Arguments:
     """Return arguments by name; empty if they are invalid, which the method itself will report."""
     try:
-        return dict(signature.bind(*arguments, **named).arguments)
+        bound = signature.bind(*arguments, **named)
     except TypeError:
         return {}
+    bound.apply_defaults()
+    return dict(bound.arguments)

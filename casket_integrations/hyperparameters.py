@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +52,23 @@ def trial_params(callbacks: Iterable[Any]) -> dict[str, Any]:
     trials = (getattr(callback, "trial", None) for callback in callbacks)
     values = (getattr(getattr(each, "hyperparameters", None), "values", None) for each in trials)
     return next((dict(each) for each in values if isinstance(each, Mapping)), {})
+
+
+def changed(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults, in storable form.
+
+    Args:
+        config: the dataclass; a default of None may have become another empty value.
+        without: the ends of the names of ignored fields.
+    """
+    values = {}
+    for field in fields(config):
+        make = field.default_factory
+        default = field.default if make is MISSING else make()
+        value = getattr(config, field.name)
+        if (value or None) != (default or None) and not field.name.endswith(without):
+            values[field.name] = value
+    return storable(values)
 
 
 def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Recorder:
         self._session: Session | None = None
         self._outcome: _Outcome | None = None
         self._means = BatchMeans()
+        self._epoch, self._latest = 0, dict[str, Any]()
         self._watch()
 
     def _watch(self) -> None:
@@ -164,6 +165,7 @@ class Recorder:
         self._has_warned = False
         self._outcome = None
         self._means = BatchMeans()
+        self._latest = {}
         try:
             self._current()
         except Exception as error:  # any failure to open the store
@@ -225,6 +227,28 @@ class Recorder:
         with self.forgiving():
             for name, value in (metrics or {}).items():
                 self._means.add(name, value)
+
+    def step(self, number: int, metrics: Mapping[str, Any], epoch: int) -> None:
+        """Log a batch; the latest metrics of an epoch are logged at its end.
+
+        Args:
+            number: the batch number.
+            metrics: the metrics.
+            epoch: the epoch number; another number than before ends the epoch.
+        """
+        if not self._is_training:
+            return
+        if epoch != self._epoch:
+            self.end_epoch()
+        self._epoch = epoch
+        self._latest.update(metrics)
+        self.batch(number, metrics, epoch)
+
+    def end_epoch(self) -> None:
+        """Log the latest metrics of the steps of an epoch, if any."""
+        latest, self._latest = self._latest, {}
+        if latest:
+            self.epoch(self._epoch, latest)
 
     def result(self, values: Values, index_by: Any = None) -> None:
         """Log a result."""
@@ -345,6 +369,8 @@ class Recorder:
 
     def _end(self, outcome: _Outcome, is_failing: bool = False) -> None:
         try:
+            with self.forgiving(always=is_failing):
+                self.end_epoch()
             self._batches.flush(always=is_failing)
             self._batches.stop()
         finally:
@@ -360,6 +386,41 @@ class Recorder:
         with self.forgiving(always=is_failing):
             self._session.end(*self._outcome)
             self._session = None
+
+
+class Recording:
+    """Base class of callbacks that log to a recorder.
+
+    Args:
+        model: a casket Model, or the URL of a store, used with `exp_id` and `model_id`.
+        params: the hyperparameters of the session; they override those of the framework.
+        ensure_unique: whether to refuse params that were run already instead of starting a
+            repetition of them.
+        exp_id: the experiment id, if `model` is a URL.
+        model_id: the model id, if `model` is a URL.
+        on_error: `"warn"` to issue a single warning about a logging failure and continue the
+            training, or `"raise"` to raise the error.
+
+    Raises:
+        ExistingParamsException: at the start of the training, if the params were run already.
+    """
+
+    def __init__(
+        self,
+        model: Model | str,
+        params: Any = None,
+        *,
+        ensure_unique: bool = False,
+        exp_id: str | None = None,
+        model_id: str | None = None,
+        on_error: OnError = "warn",
+    ) -> None:
+        super().__init__()
+        self.recorder = Recorder(
+            model, params, ensure_unique=ensure_unique,
+            exp_id=exp_id, model_id=model_id, on_error=on_error,
+        )  # fmt: skip
+        self.params = dict(self.recorder.params)
 
 
 class _Outcome(NamedTuple):

@@ -13,7 +13,7 @@ import casket
 from tests.pages import PAGES, ROOT, blocks
 
 README = (ROOT / "README.md").read_text()
-FRAMEWORKS = {"keras", "lightning"}
+FRAMEWORKS = {"keras", "lightgbm", "lightning", "xgboost"}
 
 
 def run(arguments, folder, **environment):
@@ -109,7 +109,10 @@ def test_the_pages_that_teach_have_code_that_runs():
     with_blocks = {parameter.id for parameter in with_code()}
     assert with_blocks >= {
         *(f"docs/{name}.md" for name in ("logging", "sessions", "reading")),
-        *(f"docs/adapters/{name}.md" for name in ("keras", "sklearn", "lightning")),
+        *(
+            f"docs/adapters/{name}.md"
+            for name in ("keras", "lightgbm", "lightning", "sklearn", "xgboost")
+        ),
     }
 
 

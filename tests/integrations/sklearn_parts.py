@@ -19,6 +19,7 @@ from sklearn.svm import SVC
 
 from casket import Experiment
 from casket_integrations.sklearn import LoggedGridSearchCV
+from tests.waiting import eventually
 
 X, y = (array[:240] for array in load_digits(return_X_y=True))
 GRID = {"C": [0.1, 1.0, 10.0], "gamma": [1e-4, 1e-3]}
@@ -33,18 +34,23 @@ class NotingSVC(ClassifierMixin, BaseEstimator):
         C: the SVC's.
         gamma: the SVC's.
         pause: seconds a fit takes at least.
+        held_after: the number of noted fits after which a fit waits until `release` was called.
     """
 
-    def __init__(self, notes, C=1.0, gamma=1e-3, pause=0.0):
+    def __init__(self, notes, C=1.0, gamma=1e-3, pause=0.0, held_after=None):
         self.notes = notes
         self.C = C
         self.gamma = gamma
         self.pause = pause
+        self.held_after = held_after
 
     def fit(self, X, y, sample_weight=None):
         self.svc_ = SVC(C=self.C, gamma=self.gamma).fit(X, y, sample_weight)
         self.classes_ = self.svc_.classes_
         time.sleep(self.pause)
+        if self.held_after is not None and len(fits_noted(self.notes)) >= self.held_after:
+            Path(f"{self.notes}.held").touch()
+            eventually(Path(f"{self.notes}.released").exists)
         file = os.open(self.notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, f"{len(y)}\n".encode())
         os.close(file)
@@ -79,6 +85,11 @@ def fits_noted(notes):
     return [int(line) for line in Path(notes).read_text().split()] if Path(notes).exists() else []
 
 
+def release(notes):
+    """Let the fits go on that were held."""
+    Path(f"{notes}.released").touch()
+
+
 def halved(estimator, X, y):
     """Score with half the accuracy."""
     return accuracy_score(y, estimator.predict(X)) / 2
@@ -99,10 +110,11 @@ def assert_same_scores(found, expected):
             assert getattr(found[name], "dtype", None) == getattr(column, "dtype", None), name
 
 
-def killable_search(folder, n_jobs):
+def killable_search(folder, n_jobs, held_after):
     """Return the search that the kill tests run, stored in a folder."""
     model = Experiment.use(Path(folder, "runs.json"), exp_id="kill").model("svc")
-    estimator = NotingSVC(str(Path(folder, "notes")), pause=0.01)
+    notes = str(Path(folder, "notes"))
+    estimator = NotingSVC(notes, pause=0.01, held_after=held_after)
     return LoggedGridSearchCV(
         estimator,
         GRID,
@@ -115,9 +127,9 @@ def killable_search(folder, n_jobs):
     )
 
 
-def run_killable(folder, n_jobs):
+def run_killable(folder, n_jobs, held_after):
     """Run the search, and leave what it found in the folder."""
-    search = killable_search(folder, n_jobs).fit(X, y)
+    search = killable_search(folder, n_jobs, held_after).fit(X, y)
     joblib.dump(search.cv_results_, Path(folder, "found.part"))
     Path(folder, "found.part").rename(Path(folder, "found"))
 
@@ -129,7 +141,7 @@ def serve():
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
-        folder, n_jobs = json.loads(line)
+        folder, n_jobs, held_after = json.loads(line)
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -139,7 +151,7 @@ def serve():
             for stream in (0, 1, 2):
                 os.dup2(os.open(os.devnull, os.O_RDONLY) if stream == 0 else log, stream)
             try:
-                run_killable(folder, n_jobs)
+                run_killable(folder, n_jobs, held_after)
             except BaseException:  # noqa: BLE001 - nothing stands above this
                 traceback.print_exc()
                 sys.stderr.flush()

@@ -9,23 +9,28 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "casket_integrations"
 MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
-ADAPTERS = ["keras.py", "lightning.py"]
+HOOKS = ["lightgbm.py", "transformers.py", "xgboost.py"]
+ADAPTERS = ["keras.py", "lightning.py", *HOOKS]
 SEARCH = [name for name in MODULES if name.startswith("sklearn")]
 SHARED = [name for name in MODULES if name not in ADAPTERS and name not in SEARCH]
 
 FRAMEWORKS = {
     "jax",
     "keras",
+    "lightgbm",
     "lightning",
     "lightning_utilities",
     "pytorch_lightning",
     "sklearn",
     "tensorflow",
     "torch",
+    "transformers",
+    "xgboost",
 }
 OWN = {
     "keras.py": {"keras"},
     "lightning.py": {"lightning", "lightning_utilities", "pytorch_lightning"},
+    **{name: {name.removesuffix(".py")} for name in HOOKS},
     **{name: {"sklearn"} for name in SEARCH},
 }
 
@@ -89,6 +94,11 @@ def test_an_adapter_is_a_table_of_events_under_100_lines(name):
     assert lines_of_code(MODULES[name].read_text("utf-8")) < 100
 
 
+@pytest.mark.parametrize("name", HOOKS)
+def test_an_adapter_over_the_frameworks_own_callback_is_under_60_lines(name):
+    assert lines_of_code(MODULES[name].read_text("utf-8")) < 60
+
+
 @pytest.mark.parametrize("name", SEARCH)
 def test_a_file_of_the_search_is_under_150_lines(name):
     assert lines_of_code(MODULES[name].read_text("utf-8")) < 150
@@ -132,12 +142,16 @@ USES = {
     "keras": "from casket import DBCallback",
     "sklearn": "from casket_integrations.sklearn import LoggedGridSearchCV",
     "lightning": "from casket_integrations.lightning import CasketLogger",
+    "lightgbm": "from casket_integrations.lightgbm import casket_callback",
+    "transformers": "from casket_integrations.transformers import CasketCallback",
+    "xgboost": "from casket_integrations.xgboost import CasketCallback",
 }
-PACKAGES = {"keras": "keras", "sklearn": "scikit-learn", "lightning": "lightning"}
+PACKAGES = {name: name for name in USES} | {"sklearn": "scikit-learn"}
 BLOCKED = {
     "keras": ("keras",),
     "sklearn": ("sklearn",),
     "lightning": (*sorted(OWN["lightning.py"]),),
+    **{name.removesuffix(".py"): (name.removesuffix(".py"),) for name in HOOKS},
 }
 
 MISSING = """

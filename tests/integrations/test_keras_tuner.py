@@ -2,8 +2,6 @@
 
 import pytest
 
-from casket import Experiment
-
 keras = pytest.importorskip("keras")
 keras_tuner = pytest.importorskip("keras_tuner")
 datasets = pytest.importorskip("sklearn.datasets")
@@ -49,15 +47,14 @@ def search(tuner, callback, **options):
 
 @pytest.mark.parametrize("ensure_unique", [True, False])
 def test_each_trial_of_keras_tuner_is_a_session_with_its_hyperparameters(
-    ensure_unique, file_url, tmp_path
+    ensure_unique, memory, tmp_path
 ):
-    model = Experiment.use(file_url, exp_id="exp").model("net")
     tuner = tuner_of("GridSearch", tmp_path, max_trials=3)
-    search(tuner, DBCallback(model, {"mine": 1}, ensure_unique=ensure_unique))
+    search(tuner, DBCallback(memory, {"mine": 1}, ensure_unique=ensure_unique))
     trials = {trial.hyperparameters["rate"]: trial for trial in tuner.oracle.trials.values()}
     assert len(trials) == 3
-    found = {session.params["rate"]: session for session in model.sessions()}
-    assert len(model.sessions()) == 3
+    found = {session.params["rate"]: session for session in memory.sessions()}
+    assert len(memory.sessions()) == 3
     for rate, session in found.items():
         assert session.params == {"rate": rate, "mine": 1}
         assert session.status == "completed"

@@ -37,6 +37,8 @@ import casket
 from casket import Experiment
 from casket_integrations import lightning as adapter
 from casket_integrations.lightning import CasketLogger
+from tests.integrations.fork_server import ForkServer
+from tests.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -833,14 +835,13 @@ def test_params_that_were_run_are_refused_with_the_first_metric_at_the_latest(me
 
 @pytest.mark.parametrize("autolog", [True, False])
 @pytest.mark.parametrize("shares_logger", [True, False])
-def test_each_fold_of_a_loop_is_a_session(shares_logger, autolog, file_url, fit):
-    model = Experiment.use(file_url, exp_id="exp").model("net")
-    logger = CasketLogger(model)
+def test_each_fold_of_a_loop_is_a_session(shares_logger, autolog, memory, fit):
+    logger = CasketLogger(memory)
     for _ in range(3):
-        fit(logger if shares_logger else CasketLogger(model), enable_autolog_hparams=autolog)
-    assert epochs_of(model) == [[0, 1]] * 3
-    assert repeats_of(model) == [None, 1, 2]
-    assert {session.status for session in model.sessions()} == {"completed"}
+        fit(logger if shares_logger else CasketLogger(memory), enable_autolog_hparams=autolog)
+    assert epochs_of(memory) == [[0, 1]] * 3
+    assert repeats_of(memory) == [None, 1, 2]
+    assert {session.status for session in memory.sessions()} == {"completed"}
 
 
 def test_a_logger_refuses_the_params_of_its_own_earlier_fit(memory, fit):
@@ -877,8 +878,10 @@ def test_a_fit_joins_no_running_one(resumes, file_url, fit, tmp_path):
     assert repeats_of(model) == [None, 1]
 
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, and Slurm's signal")
+
 TRAINING = """
-    import os, signal, subprocess, sys, warnings
+    import os, signal, sys, time, warnings
     import torch
     warnings.simplefilter("ignore")
     import lightning.pytorch as lightning
@@ -922,24 +925,43 @@ TRAINING = """
 """
 
 
+@pytest.fixture(scope="module")
+def server():
+    server = ForkServer("lightning.pytorch", "casket_integrations.lightning")
+    yield server
+    server.close()
+
+
 def script_of(folder, code):
     script = folder / "train.py"
     script.write_text(textwrap.dedent(TRAINING) + textwrap.dedent(code))
     return script
 
 
-def test_processes_that_train_at_once_log_a_session_each(file_url, tmp_path):
+@needs_fork
+def test_processes_that_train_at_once_log_a_session_each(file_url, tmp_path, server):
     script = script_of(
         tmp_path,
         """
-        def act(trainer):
-            if trainer.global_step == 12 and len(sys.argv) == 2:
-                subprocess.run([sys.executable, __file__, sys.argv[1], "second"], check=True)
+        def wait_for(name):
+            while not os.path.exists(name):
+                time.sleep(0.01)
 
+        def act(trainer):
+            if trainer.global_step == 12 and sys.argv[2] == "first":
+                open("begun", "w").close()
+                wait_for("ended")
+
+        if sys.argv[2] == "second":
+            wait_for("begun")
         fit(sys.argv[1], unique=False)
+        if sys.argv[2] == "second":
+            open("ended", "w").close()
         """,
     )
-    run_script(script, file_url)
+    first = server.start(script, file_url, "first")
+    server.wait(server.start(script, file_url, "second"))
+    server.wait(first)
     with casket.open(file_url) as runs:
         first, second = runs.sessions()
         for session in (first, second):
@@ -957,8 +979,10 @@ def test_processes_that_train_at_once_log_a_session_each(file_url, tmp_path):
         (True, "RestoresLate", 12),
     ],
 )
-@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs the signal of Slurm")
-def test_a_requeued_slurm_job_continues_its_session(ensure_unique, strategy, killed_at, tmp_path):
+@needs_fork
+def test_a_requeued_slurm_job_continues_its_session(
+    ensure_unique, strategy, killed_at, tmp_path, server
+):
     """Slurm itself is not here: its environment and `scontrol` are a script's."""
     url = tmp_path / "runs.json"
     scontrol = tmp_path / "bin" / "scontrol"
@@ -986,13 +1010,13 @@ def test_a_requeued_slurm_job_continues_its_session(ensure_unique, strategy, kil
         "SLURM_NODEID": "0",
         "SLURM_PROCID": "0",
     }
-    run_script(script, url, expecting=-signal.SIGKILL, **slurm)
+    server.wait(server.start(script, url, **slurm), expecting=-signal.SIGKILL)
     assert (tmp_path / "requeued").read_text() == "requeue 7\n"
     assert (tmp_path / "hpc_ckpt_1.ckpt").exists()
     with casket.open(url) as runs:
         (session,) = runs.sessions()
         assert session.status == ("completed" if killed_at == 12 else "killed")
-    run_script(script, url, SLURM_RESTART_COUNT="1", **slurm)
+    server.wait(server.start(script, url, SLURM_RESTART_COUNT="1", **slurm))
     with casket.open(url) as runs:
         (session,) = runs.sessions()
         assert session.status == "completed"
@@ -1404,7 +1428,7 @@ def run_script(script, *arguments, expecting=0, **environment):
         cwd=script.parent,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert done.returncode == expecting, done.stderr
 

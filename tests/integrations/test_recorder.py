@@ -20,6 +20,7 @@ from casket import CasketWarning, Experiment
 from casket_integrations.ranks import is_rank_zero
 from casket_integrations.recorder import Recorder
 from tests.stores.files import mounted
+from tests.waiting import eventually
 
 
 class Unstorable:
@@ -258,6 +259,24 @@ def test_threads_count_batches(memory):
     assert losses(only(memory)) == [999.5]
 
 
+def test_steps_are_batches_and_the_latest_of_each_epoch(memory):
+    recorder = Recorder(memory, ensure_unique=False)
+    recorder.step(9, {"loss": 9.0}, epoch=9)
+    recorder.start()
+    for number, (epoch, metrics) in enumerate([(1, "ab"), (1, "b"), (2, "a"), (2, "a")]):
+        recorder.step(number, dict.fromkeys(metrics, number), epoch)
+    assert numbers(only(memory)) == [1]
+    recorder.end(ValueError("no"))
+    recorder.step(9, {"loss": 9.0}, epoch=9)
+    recorder.late_result({"acc": 1.0})
+    session = only(memory)
+    rows = [(row["epoch_num"], row["a"], row.get("b")) for row in session.epochs]
+    assert rows == [(1, 0, 1), (2, 3, None)]
+    assert [(row["batch_num"], row["epoch"]) for row in session.batches] == [
+        (0, 1), (1, 1), (2, 2), (3, 2),
+    ]  # fmt: skip
+
+
 # Quick batches
 
 
@@ -318,10 +337,7 @@ def test_batches_that_wait_are_written_though_the_training_falls_silent(memory):
     recorder.start()
     for number in range(50):
         recorder.quick_batch(number, {"loss": 0.5}, epoch=1)
-    deadline = time.monotonic() + 200
-    while len(only(memory).batches) < 50:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: len(only(memory).batches) == 50)
     recorder.end()
     assert [row["batch_num"] for row in only(memory).batches] == list(range(50))
 

@@ -26,12 +26,13 @@ from tests.integrations.sklearn_parts import (
     X,
     assert_same_scores,
     fits_noted,
+    release,
     y,
 )
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 FOLDS = 30
-PATIENCE = 100.0
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +61,9 @@ class Searches:
         self.n_jobs = n_jobs
         self.pid = None
 
-    def start(self):
-        print(json.dumps([str(self.folder), self.n_jobs]), file=self.server.stdin, flush=True)
+    def start(self, held_after=None):
+        job = json.dumps([str(self.folder), self.n_jobs, held_after])
+        print(job, file=self.server.stdin, flush=True)
         self.pid = int(self.server.stdout.readline())
 
     def kill(self, only_main=False):
@@ -70,11 +72,8 @@ class Searches:
         self.wait_until(lambda: not is_alive(self.pid))
 
     def wait_until(self, is_so):
-        deadline = time.monotonic() + PATIENCE
-        while not is_so():
-            assert time.monotonic() < deadline, self.output()
-            assert not self.output(), self.output()
-            time.sleep(0.001)
+        eventually(lambda: self.output() or is_so(), "the search hangs")
+        assert not self.output(), self.output()
 
     def finish(self):
         self.wait_until(lambda: not is_alive(self.pid))
@@ -134,9 +133,9 @@ def check_what_was_found(searches, found, expected):
         assert best["ranks"] == found[f"rank_test_{name}"].tolist()
 
 
-# Twenty moments in all; two jobs take a second to start, which is for importing scikit-learn.
+# Two jobs take seconds to start, in which they import scikit-learn.
 @pytest.mark.parametrize(
-    ("searches", "kills", "seed"), [(1, 8, 1), (1, 7, 2), (2, 5, 3)], indirect=["searches"]
+    ("searches", "kills", "seed"), [(1, 8, 1), (1, 7, 2), (2, 2, 3)], indirect=["searches"]
 )
 def test_a_search_killed_at_random_moments_computes_only_what_is_missing(
     searches, kills, seed, expected
@@ -167,11 +166,11 @@ def test_a_search_killed_at_random_moments_computes_only_what_is_missing(
 
 @pytest.mark.parametrize("searches", [2], indirect=True)
 def test_workers_that_outlive_their_search_write_nothing(searches):
-    searches.start()
-    searches.wait_until(lambda: len(searches.stored()) >= 5)
+    searches.start(held_after=5)
+    searches.wait_until((searches.folder / "notes.held").exists)
     searches.kill(only_main=True)
     stored, noted = searches.stored(), len(searches.noted())
     assert searches.session().status == "killed"
-    time.sleep(0.2)  # in which they finish the folds they were given
+    release(searches.folder / "notes")
+    searches.wait_until(lambda: len(searches.noted()) > noted)
     assert searches.stored() == stored
-    assert len(searches.noted()) >= noted

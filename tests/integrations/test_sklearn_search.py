@@ -135,10 +135,17 @@ def test_candidates_whose_params_print_alike_stay_apart(memory):
     assert best["best_index"] == search.best_index_
 
 
-@jobs
 @kinds
-def test_what_is_stored_is_what_cv_results_holds(kind, n_jobs, model):
-    search = search_of(kind, model, n_jobs=n_jobs).fit(X, y)
+def test_what_is_stored_is_what_cv_results_holds(kind, model):
+    check_session(model, search_of(kind, model).fit(X, y))
+
+
+@kinds
+def test_what_is_computed_in_two_processes_is_stored_as_well(kind, memory):
+    check_session(memory, search_of(kind, memory, n_jobs=2).fit(X, y))
+
+
+def check_session(model, search):
     session = only(model)
     check_results(session, search, {"score": "score"})
     assert session.status == "completed"
@@ -307,8 +314,8 @@ def test_a_second_fit_is_a_repetition(model):
 
 @jobs
 @pytest.mark.parametrize("resume", [False, True])
-def test_each_fold_of_a_nested_cross_validation_is_a_session(resume, n_jobs, file_url):
-    model = Experiment.use(file_url, exp_id="exp").model("net")
+def test_each_fold_of_a_nested_cross_validation_is_a_session(resume, n_jobs, tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
     search = search_of("grid", model, resume=resume)
     outer = KFold(3, shuffle=True, random_state=0)
     scores = cross_val_score(search, X, y, cv=outer, n_jobs=n_jobs)
