@@ -15,7 +15,7 @@ pl = pytest.importorskip("polars")
 TABLES = ("sessions", "epochs", "batches", "results")
 OWN = {
     "sessions": [
-        "id",
+        "session",
         "experiment",
         "model",
         "status",
@@ -71,7 +71,7 @@ def test_sessions_have_flat_columns(exp, table):
     (view,) = exp.sessions()
     assert list(columns)[:9] == OWN["sessions"]
     row = {name: values[0] for name, values in columns.items()}
-    assert row["id"] == session.id
+    assert row["session"] == session.id
     assert (row["experiment"], row["model"], row["status"]) == ("exp", "SVM", "completed")
     assert row["params.lr"] == 0.1
     assert row["params.opt.name"] == "adam"

@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.exceptions import Exit
 
 from casket import CasketError, __version__
+from casket.cli import terminal
 
 COMMANDS = {
     "ls": (
@@ -83,6 +85,10 @@ ALLOCATIONS = 500_000
 the default threshold costs a tenth of the time of `casket ls`."""
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells report it: 128 + SIGINT."""
+
+
 class Failure(click.ClickException):
     """An error of usage or an invalid file; exits with code 2."""
 
@@ -106,11 +112,21 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with terminal.safe_streams():
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CasketError as error:
             raise Failure(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise Exit(INTERRUPTED) from error
+        except click.Abort as error:  # by a prompt
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise Exit(INTERRUPTED) from error
+            raise Failure("no answer: give --yes to confirm without a terminal") from error
 
 
 @click.group(
@@ -133,6 +149,7 @@ def app() -> None:
 
 def main() -> None:
     """Run the command line."""
+    terminal.occupy_closed_descriptors()
     gc.set_threshold(ALLOCATIONS)
     sys.set_int_max_str_digits(0)  # logged integers are shown at any length
     app(prog_name="casket", color=False if os.environ.get("NO_COLOR") else None)

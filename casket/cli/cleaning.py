@@ -10,7 +10,7 @@ from typing import get_args
 import click
 
 from casket import NotFound
-from casket.cli import options
+from casket.cli import options, terminal
 from casket.cli.wording import SpanType, counted, listed, size
 from casket.maintenance import cleaning
 from casket.maintenance.cleaning import Cleaner, ModelKey, Removal
@@ -186,7 +186,7 @@ def _experiment_ids(cleaner: Cleaner, experiments: Sequence[str]) -> set[str]:
 def _remove(cleaner: Cleaner, removal: Removal, *, yes: bool, dry_run: bool) -> None:
     """List the records to remove, ask for confirmation and remove them."""
     for line in _lines(cleaner, removal):
-        click.echo(line)
+        click.echo(terminal.one_line(line))
     what = _summary(removal)
     if not options.is_confirmed(
         f"Remove {what} from {cleaner.location}?", yes=yes, dry_run=dry_run

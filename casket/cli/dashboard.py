@@ -74,14 +74,14 @@ def dashboard(
         raise BadLocation(f"{error}; run: {again}") from error
     bound = listener.getsockname()[1]
     address = server.address(host, bound, allowed.token)
-    board.start()
-    click.echo(f"{address}  (Ctrl-C stops the server)")
-    if access.is_any(host):
-        elsewhere = server.address(access.own_name(), bound, allowed.token)
-        click.echo(f"{elsewhere}  (from other machines)")
-    if not no_open:
-        _open(address)
     try:
+        board.start()
+        click.echo(f"{address}  (Ctrl-C stops the server)")
+        if access.is_any(host):
+            elsewhere = server.address(access.own_name(), bound, allowed.token)
+            click.echo(f"{elsewhere}  (from other machines)")
+        if not no_open:
+            _open(address)
         server.Server(board, allowed, editing=edit).run(sockets=[listener])
     except KeyboardInterrupt:
         click.echo()

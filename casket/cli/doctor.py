@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from casket.cli import options
+from casket.cli import options, terminal
 from casket.cli.wording import counted, size
 from casket.maintenance import doctor as examining
 from casket.maintenance.doctor import Finding, Report
@@ -110,9 +110,9 @@ def _show(report: Report) -> None:
 
 
 def _line(finding: Finding) -> str:
-    kind = click.style("damage", fg="red") if finding.is_damage else "note"
+    kind = terminal.styled("damage", fg="red") if finding.is_damage else "note"
     cost = f"; lost: {finding.cost}" if finding.cost else ""
-    return f"{kind}: {finding.where}: {finding.problem}{cost}"
+    return terminal.one_line(f"{kind}: {finding.where}: {finding.problem}{cost}")
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 from tabulate import tabulate
 
-from casket.cli import options, tables
+from casket.cli import options, tables, terminal
+from casket.cli.csv_text import chosen, sessions_csv
 from casket.errors import BadLocation, missing
 from casket.reading.casket import Casket
-from casket.reading.frames import Parts, Table, parts
+from casket.reading.frames import Table
 from casket.reading.grouping import groups
 from casket.reading.nested import documents
 from casket.reading.numbers import with_margin
-from casket.reading.query import Names, nearest_names, unknown_name
+from casket.reading.query import Names
 from casket.reading.rows import flatten
 from casket.reading.summary import as_json, details, varying
 from casket.reading.views import SessionView
@@ -110,18 +109,20 @@ def export(
             raise options.NothingFound(f"no session matches in {runs.location}")
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
+        known = Names(runs.sessions())
         if form == "parquet":
             _write_parquet(sessions, table, names, output)
         elif form in {"markdown", "latex"}:
             grouping = options.names(group_by)
-            known = Names(runs.sessions())
             _write(_for_paper(sessions, names, grouping, form, known), output)
         elif form == "html":
             _write(_report(runs, sessions, points), output)
         elif form == "jsonl":
             _write(_jsonl(sessions, anonymous=anonymous), output)
+        elif form == "json":
+            _write(_nested(sessions), output)
         else:
-            _write(_WRITERS[form](sessions, table, names), output)
+            _write(sessions_csv(sessions, table, names, known), output)
     if output:
         click.echo(f"wrote {len(sessions)} sessions to {output}", err=True)
 
@@ -148,50 +149,25 @@ def _format_of(output: Path | None) -> str:
 
 def _write(content: str, output: Path | None) -> None:
     if output is None:
-        click.echo(content, nl=False)
+        terminal.write(content)
         return
-    temporary = output.with_name(f"{output.name}.tmp")
     try:
-        temporary.write_text(content, encoding="utf-8", newline="")
-        temporary.replace(output)
+        if output.exists() and not output.is_file():  # a device or a pipe
+            output.write_bytes(terminal.encoded(content))
+        else:
+            _replace(output.resolve(), terminal.encoded(content))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise click.UsageError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def _csv(sessions: Sequence[SessionView], table: Table, names: Sequence[str]) -> str:
-    made = parts(sessions, table)
-    header = _chosen([*made.owners, *made.rows], names)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    with options.progress_bar(f"writing {table}", sum(made.counts)) as advance:
-        for row in _rows(made, header):
-            writer.writerow(row)
-            advance(1)
-    return stream.getvalue()
-
-
-def _rows(made: Parts, header: Sequence[str]) -> Iterator[list[Any]]:
-    """Yield the rows of a table."""
-    for row, owner in enumerate(made.positions()):
-        yield [
-            _cell(made.owners[name][owner] if name in made.owners else made.rows[name][row])
-            for name in header
-        ]
-
-
-def _cell(value: Any) -> Any:
-    plain = as_json(value)
-    return options.json_line(plain) if isinstance(plain, (dict, list)) else plain
-
-
-def _chosen(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the selected columns; all if none are named."""
-    for name in names:
-        if name not in columns:
-            raise click.UsageError(unknown_name(name, nearest_names(name, columns), columns))
-    return list(names or columns)
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _report(runs: Casket, sessions: Sequence[SessionView], points: int) -> str:
@@ -215,15 +191,9 @@ def _jsonl(sessions: Sequence[SessionView], *, anonymous: bool) -> str:
     return "".join(lines)
 
 
-def _nested(sessions: Sequence[SessionView], _table: Table, _names: Sequence[str]) -> str:
+def _nested(sessions: Sequence[SessionView]) -> str:
     numbered = {str(i): document for i, document in enumerate(documents(sessions), 1)}
     return options.json_line({"_default": numbered}) + "\n"
-
-
-_WRITERS: dict[str, Callable[[Sequence[SessionView], Table, Sequence[str]], str]] = {
-    "csv": _csv,
-    "json": _nested,
-}
 
 
 def _write_parquet(
@@ -238,7 +208,7 @@ def _write_parquet(
     except ModuleNotFoundError as error:
         raise missing(error, "polars", "polars") from error
     try:
-        frame.select(_chosen(frame.columns, names)).write_parquet(output)
+        frame.select(chosen(frame.columns, names)).write_parquet(output)
     except OSError as error:
         raise BadLocation(f"{output} cannot be written: {error}") from error
 

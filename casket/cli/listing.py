@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import sys
 from collections import Counter
@@ -13,7 +11,8 @@ from typing import Any, get_args
 
 import click
 
-from casket.cli import options, tables
+from casket.cli import options, tables, terminal
+from casket.cli.csv_text import csv_text, sessions_csv
 from casket.reading.casket import STATUSES
 from casket.reading.grouping import Group, groups
 from casket.reading.metrics import better, is_held_out
@@ -121,10 +120,10 @@ def ls(
         if as_json:
             options.write_json([facts(session) for session in shown])
         elif as_csv:
-            click.echo(_csv([_flat(session) for session in shown]), nl=False)
+            terminal.write(sessions_csv(shown, "sessions", options.names(columns), names))
         else:
             text = listing(shown, options.names(columns), names)
-            (click.echo_via_pager if page and sys.stdout.isatty() else click.echo)(text)
+            (terminal.page if page else click.echo)(text)
             if len(shown) < len(sessions):
                 hidden = len(sessions) - len(shown)
                 click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)
@@ -202,7 +201,7 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     partial = [name for name in reversed(chosen) if shares[name] < MOST]
     least = sorted(partial, key=lambda name: shares[name])
     text = tables.table(rows, shown, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
-    same = [f"{name} {heads[0][name]}" for name in heads[0] if name not in apart]
+    same = [terminal.one_line(f"{name} {heads[0][name]}") for name in heads[0] if name not in apart]
     rare = [headers.get(name, name) for name in ranked if name not in chosen]
     hint = [tables.left_out("in few sessions:", rare)] if rare else []
     return "\n".join([*([", ".join(same)] if same else []), text, *hint])
@@ -317,21 +316,6 @@ def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
     return row["epoch_num"] if row else None
 
 
-def _flat(session: SessionView) -> dict[str, Any]:
-    row = facts(session)
-    nested = {name: row.pop(name) for name in ("params", "last", "best")}
-    return {**row, "tags": " ".join(row["tags"]), **flatten(nested)}
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(chain.from_iterable(rows)))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
     if as_json:
         options.write_json([group.as_json() for group in groups])
@@ -342,7 +326,8 @@ def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
         rows = [
             {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in groups
         ]
-        click.echo(_csv(rows), nl=False)
+        header = list(dict.fromkeys(chain.from_iterable(rows)))
+        terminal.write(csv_text(header, [[row.get(name) for name in header] for row in rows]))
         return
     shown = []
     shared = {name: tables.column([group.values[name] for group in groups]) for name in names}

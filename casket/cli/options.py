@@ -15,6 +15,7 @@ import orjson
 from click.shell_completion import CompletionItem
 
 import casket
+from casket.cli import terminal
 from casket.reading.summary import as_json
 from casket.reading.views import SessionView
 
@@ -181,7 +182,7 @@ def write_json(value: Any) -> None:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a whole number of more than 64 bits
         text = json.dumps(as_json(value), ensure_ascii=False, indent=2)
-    click.echo(text)
+    terminal.write(f"{text}\n", is_json=True)
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool) -> bool:
@@ -204,5 +205,8 @@ def progress_bar(label: str, length: int) -> Iterator[Callable[[int], None]]:
         A function that advances the bar by an amount.
     """
     is_hidden = not sys.stderr.isatty()
-    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=is_hidden) as bar:
+    # The bar moves the cursor, which `sys.stderr` does not permit.
+    stream = getattr(sys.stderr, "raw", sys.stderr)
+    text = terminal.one_line(label)
+    with click.progressbar(length=length, label=text, file=stream, hidden=is_hidden) as bar:
         yield bar.update

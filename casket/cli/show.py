@@ -11,7 +11,7 @@ from typing import Any
 import click
 import plotille  # type: ignore[import-untyped]  # has no types
 
-from casket.cli import options, tables
+from casket.cli import options, tables, terminal
 from casket.cli.wording import size
 from casket.reading.latest import over_epochs
 from casket.reading.metrics import better
@@ -56,15 +56,20 @@ def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> 
 def _head(session: SessionView) -> Iterator[str]:
     status = tables.colored_status(session.status)
     took = tables.span(session.duration.total_seconds())
-    yield f"session {click.style(session.id, bold=True)}  {status}"
-    yield f"experiment {session.experiment}, model {session.model}"
+    yield f"session {terminal.styled(session.id, bold=True)}  {status}"
+    yield terminal.one_line(f"experiment {session.experiment}, model {session.model}")
     yield f"started {session.started:%Y-%m-%d %H:%M:%S} UTC, took {took}"
     if session.error:
-        yield click.style(session.error, fg="red")
+        yield terminal.styled(_indented(session.error), fg="red")
     if session.tags:
-        yield f"tags {', '.join(session.tags)}"
+        yield f"tags {', '.join(map(terminal.one_line, session.tags))}"
     if session.note:
-        yield f"note {session.note}"
+        yield f"note {_indented(session.note)}"
+
+
+def _indented(text: str) -> str:
+    """Indent all lines but the first, so that they cannot pass for the command's own."""
+    return text.strip().replace("\n", "\n  ")
 
 
 def _facts(session: SessionView) -> Iterator[str]:
@@ -83,18 +88,18 @@ def _facts(session: SessionView) -> Iterator[str]:
 def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
     if values:
         yield ""
-        yield click.style(title, bold=True)
+        yield terminal.styled(title, bold=True)
         width = min(max(map(len, values)), 28)
         for name, value in values.items():
-            yield _cut(f"  {name:{width}}  {_one_line(value)}")
+            yield _cut(f"  {terminal.one_line(name):{width}}  {_one_line(value)}")
 
 
 def _results(session: SessionView) -> Iterator[str]:
     for index in [None, *session.indexes]:
         rows = session.results(index)
         if rows:
-            title = "results" if index is None else f"results {index}"
-            yield from ["", click.style(title, bold=True)]
+            title = "results" if index is None else terminal.one_line(f"results {index}")
+            yield from ["", terminal.styled(title, bold=True)]
             yield from (_cut(f"  {_one_line(row)}") for row in rows[:MANY])
             if len(rows) > MANY:
                 yield f"  ... and {len(rows) - MANY} more: --json shows all"
@@ -102,11 +107,13 @@ def _results(session: SessionView) -> Iterator[str]:
 
 def _one_line(value: Any) -> str:
     if isinstance(value, Mapping):
-        parts = (f"{name}={_one_line(each)}" for name, each in flatten(value).items())
+        parts = (
+            f"{terminal.one_line(name)}={_one_line(each)}" for name, each in flatten(value).items()
+        )
         return ", ".join(parts)
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(tables.exact, value))}]"
-    return " ".join(tables.exact(value).split())
+    return tables.exact(value)
 
 
 def _cut(line: str) -> str:
@@ -154,7 +161,7 @@ def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
     figure = plotille.Figure()
     figure.width, figure.height = max(width, 20), CURVE[1]
     figure.origin = False
-    figure.x_label, figure.y_label = unit, next(iter(curves))
+    figure.x_label, figure.y_label = unit, terminal.one_line(next(iter(curves)))
     figure.set_x_limits(*_limits(x for points in curves.values() for x, _ in points))
     for kind in (int, float):
         figure.register_label_formatter(kind, _label)
@@ -164,7 +171,7 @@ def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
         xs, ys = zip(*points, strict=True)
         figure.plot(xs, ys, lc=color if sys.stdout.isatty() else None)
     title = ", ".join(_said(name, points) for name, points in curves.items())
-    yield f"\n{title}\n{figure.show()}"
+    yield f"\n{title}\n{terminal.marked(figure.show())}"
 
 
 def _limits(values: Iterable[float]) -> tuple[float, float]:
@@ -182,5 +189,5 @@ def _said(name: str, points: Points) -> str:
     values = [value for _, value in points]
     mode = better(name)
     best = {"min": min, "max": max}[mode](values) if mode else None
-    text = f"{click.style(name, bold=True)} {tables.exact(values[-1])}"
+    text = f"{terminal.styled(terminal.one_line(name), bold=True)} {tables.exact(values[-1])}"
     return text if best in {None, values[-1]} else f"{text} (best {tables.exact(best)})"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
+from casket.cli import terminal
 from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
 
 STATUS_COLORS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
@@ -27,13 +28,13 @@ def text(value: Any, digits: int = MOST_DIGITS) -> str:
     if value is None:
         return ""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return shown_number(value, digits) if is_number else str(value)
+    return shown_number(value, digits) if is_number else terminal.one_line(str(value))
 
 
 def exact(value: Any) -> str:
     """Format a value with full precision."""
     is_whole = isinstance(value, float) and value.is_integer()
-    return text(value) if is_whole or value is None else str(value)
+    return text(value) if is_whole or value is None else terminal.one_line(str(value))
 
 
 def column(values: Sequence[Any]) -> list[str]:
@@ -64,7 +65,7 @@ def ago(seconds: float) -> str:
 
 def colored_status(status: str) -> str:
     """Return a status with its terminal color."""
-    return click.style(status, fg=STATUS_COLORS.get(status))
+    return terminal.styled(status, fg=STATUS_COLORS.get(status))
 
 
 def table(
@@ -86,10 +87,11 @@ def table(
             cut there and may exceed it.
         least: columns to hide before all others, in this order.
     """
-    titles = {name: (headers or {}).get(name, name) for name in columns}
+    titles = {name: terminal.one_line((headers or {}).get(name, name)) for name in columns}
+    rows = [{name: terminal.one_line(str(row.get(name, ""))) for name in columns} for row in rows]
     width = widest
     if sys.stdout.isatty():
-        rows = [{name: _cut(str(row.get(name, ""))) for name in columns} for row in rows]
+        rows = [{name: _cut(cell) for name, cell in row.items()} for row in rows]
         width = click.get_current_context().terminal_width or shutil.get_terminal_size().columns
     if width is None:
         return _plain(rows, titles)
@@ -104,7 +106,7 @@ def table(
 def left_out(why: str, names: Sequence[str]) -> str:
     """Return a note that lists the hidden columns and how to show them."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    some = f"{', '.join(names[:NAMED])}{more}"
+    some = f"{', '.join(_cut(terminal.one_line(name)) for name in names[:NAMED])}{more}"
     return f"({why} {some}: select columns with --columns, or show all with --csv or --json)"
 
 

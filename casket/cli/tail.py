@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from casket.cli import options, tables
+from casket.cli import options, tables, terminal
 from casket.format.records import Record
 from casket.reading.casket import Casket
 from casket.reading.rows import flatten, is_number
@@ -101,7 +101,7 @@ def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
     shown: dict[str, datetime] = {}
     for record in runs.follow(timeout=timeout):
         if as_json:
-            click.echo(options.json_line(record))
+            terminal.write(f"{options.json_line(record)}\n", is_json=True)
             continue
         if record["kind"] == "batch":
             time, session = parse_time(record["time"]), record["session"]
@@ -109,7 +109,7 @@ def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
                 continue
             shown[session] = time
         for line in _lines(runs, record):
-            click.echo(line)
+            click.echo(terminal.one_line(line))
 
 
 def _lines(runs: Casket, record: Record) -> Iterator[str]:

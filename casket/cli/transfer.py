@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from casket.cli import options
+from casket.cli import options, terminal
 from casket.format.records import Record
 from casket.imports import SOURCES, load
 from casket.imports.report import Report
@@ -52,7 +52,7 @@ def import_(
             source=kind, artifacts=artifacts, progress=show,
         )  # fmt: skip
     for line in report.lines():
-        click.echo(line)
+        click.echo(terminal.one_line(line))
 
 
 @click.command()

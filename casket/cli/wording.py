@@ -24,6 +24,18 @@ def listed(parts: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+MOST_CHARACTERS = 2_000
+"""The maximum length of a message."""
+
+
+def shortened(message: str, length: int = MOST_CHARACTERS) -> str:
+    """Shorten a long message in the middle."""
+    if len(message) <= length:
+        return message
+    half = (length - 3) // 2
+    return f"{message[:half]} … {message[-half:]}"
+
+
 def size(count: float) -> str:
     """Format a number of bytes in a suitable unit: `1.5 MB`."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):

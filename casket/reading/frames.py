@@ -144,7 +144,7 @@ def _leaves(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def _session_parts(sessions: list[SessionView]) -> Parts:
-    own = ("id", "experiment", "model", "status", "started", "ended", "duration", "tags", "error")
+    own = (*_OWNER, "status", "started", "ended", "duration", "tags", "error")
     columns = _table([_session_row(session) for session in sessions], own)
     for name in ("started", "ended"):
         columns[name] = Times(columns[name])
@@ -154,7 +154,7 @@ def _session_parts(sessions: list[SessionView]) -> Parts:
 def _session_row(session: SessionView) -> dict[str, Any]:
     ended = session.ended
     return {
-        "id": session.id,
+        "session": session.id,
         "experiment": session.experiment,
         "model": session.model,
         "status": session.status,
@@ -174,13 +174,13 @@ def _text(timestamp: datetime) -> str:
     return timestamp.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
+_OWNER = ("session", "experiment", "model")
+
 _LOGGED: dict[str, Kind] = {
     "epochs": "epoch",
     "batches": "batch",
     "results": "result",
 }
-
-_OWNER = ("session", "experiment", "model")
 
 
 def _logged_parts(sessions: list[SessionView], kind: Kind, *, latest: bool) -> Parts:

@@ -172,11 +172,15 @@ class Names:
 def unknown_name(text: str, near: Sequence[str], known: Sequence[str]) -> str:
     """Return the error message for a name that no session has."""
     if near:
-        *others, last = near
+        *others, last = map(_one_line, near)
         meant = f"{', '.join(others)} or {last}" if others else last
         return f"no session has {text}; did you mean {meant}?"
     more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
-    return f"no session has {text}; there are {', '.join(known[:MOST_NAMED])}{more}"
+    return f"no session has {text}; there are {', '.join(map(_one_line, known[:MOST_NAMED]))}{more}"
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())
 
 
 def nearest_names(text: str, known: Iterable[str], n: int = 3) -> list[str]:
@@ -211,7 +215,7 @@ def _written_metric(metric: str) -> str:
 def _word(part: str, *, is_first: bool) -> str:
     if _PLAIN.fullmatch(part) and not (is_first and part in KEYWORDS):
         return part if is_first else f".{part}"
-    if "`" in part or not part:
+    if "`" in part or not part or not part.isprintable():
         return f"{'last' if is_first else ''}[{json.dumps(part)}]"
     return f"`{part}`" if is_first else f".`{part}`"
 

@@ -68,10 +68,10 @@ def filled(file_url):
 def terminal(tmp_path):
     """Run `casket` in a terminal; return its exit code and all that it shows."""
 
-    def run_in_terminal(*arguments, columns=100, answer="", **environment):
+    def run_in_terminal(*arguments, columns=100, answer="", module="casket.cli.app", **environment):
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        command = [sys.executable, "-m", "casket.cli.app", *map(str, arguments)]
+        command = [sys.executable, "-m", module, *map(str, arguments)]
         kept = {
             name: value
             for name, value in os.environ.items()

@@ -125,7 +125,7 @@ def test_no_file_and_two_files_are_told_apart(run, tmp_path, monkeypatch):
         (["export", "{file}"], "give --format"),
         (["export", "{file}", "-o", "a.doc"], "is not a known format"),
         (
-            ["export", "{file}", "--format", "csv", "--columns", "lr"],
+            ["export", "{file}", "--format", "csv", "--table", "epochs", "--columns", "lr"],
             "no session has lr; did you mean params.lr?",
         ),
         (["export", "{file}", "--format", "parquet"], "give -o"),
