@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, TypeVar, Unpack
 
 import orjson
 
-from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound
+from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound, StoreUnavailable
 from casket.format.records import FORMAT_VERSION, Record, covering, names_nothing
 from casket.stores import base, replaced, waiting
 from casket.stores.base import LOOK_INTERVAL
+from casket.stores.jsonfile.layout import is_record
 from casket.system import failures, forks
 
 APPLICATION_ID = 0x63736B74
@@ -58,6 +59,8 @@ ONE_PAGE = 4096
 ROWS = 5000
 """Rows read at a time."""
 
+# A damaged schema may make SQLite's message something that Python cannot decode.
+_FAILURES = (sqlite3.Error, PermissionError, UnicodeDecodeError)
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 _Row = tuple[str, str | None, str | None, str]
@@ -136,7 +139,7 @@ class SqliteStore:
                     number = self._repeated(connection, error, lambda: _insert(connection, row))
                 self._doubtful.append((number, row))
                 return number
-        except (sqlite3.Error, PermissionError) as error:
+        except _FAILURES as error:
             raise self._failure(error) from error
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
@@ -154,7 +157,7 @@ class SqliteStore:
         """Return what SQLite finds wrong with its pages."""
         try:
             found = self._undisturbed(("PRAGMA integrity_check(20)", []))
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             return [str(error)]
         return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
 
@@ -190,7 +193,7 @@ class SqliteStore:
                 if not names_nothing(tombstone):
                     self._persist(connection, lambda: _delete(connection, tombstone))
                 _shrink(connection)
-        except (sqlite3.Error, PermissionError) as error:
+        except _FAILURES as error:
             raise self._failure(error) from error
 
     def close(self) -> None:
@@ -393,33 +396,36 @@ class SqliteStore:
     def _texts(self, filters: base.Filters) -> Iterator[tuple[int, bytes]]:
         try:
             yield from self._rows(filters)
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
         except PermissionError as error:
             raise failures.unreadable(self._path, error.errno) from error
+        except _FAILURES as error:
+            raise self._failure(error) from error
 
     def _parsed(self, number: int, text: bytes) -> Record | None:
         """Return a record; None, with a warning, if its text is damaged."""
-        try:
-            record: Record = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            if number not in self._warned:
-                self._warned.add(number)
-                warnings.warn(
-                    f"{self._path}: record {number} is damaged and was skipped "
-                    "(`casket doctor` tells more)",
-                    CasketWarning,
-                    stacklevel=2,
-                )
-            return None
-        return record
+        with contextlib.suppress(orjson.JSONDecodeError):
+            record: Any = orjson.loads(text)
+            if type(record) is dict and is_record(record):
+                return record  # type: ignore[return-value]
+        if number not in self._warned:
+            self._warned.add(number)
+            warnings.warn(
+                f"{self._path}: record {number} is damaged and was skipped; `casket doctor` shows "
+                "the damage",
+                CasketWarning,
+                stacklevel=2,
+            )
+        return None
 
     def _rows(self, filters: base.Filters) -> Iterator[tuple[int, bytes]]:
         if not self._path.exists():
             if self._writing:
                 return
             raise NotFound(str(self._path))
-        while rows := self._undisturbed(_query(filters)):
+        is_more = True
+        while is_more and (rows := self._undisturbed(_query(filters))):
+            is_more = len(rows) == ROWS
+            base.check_order([number for number, _ in rows], filters.after, self._path)
             if self._known is None:
                 self._known = rows[-1]
             yield from rows
@@ -459,7 +465,7 @@ class SqliteStore:
             raise NotACasketFile(str(self._path), "it is another program's SQLite database")
         return bool(tables)
 
-    def _failure(self, error: sqlite3.Error | PermissionError) -> CasketError:
+    def _failure(self, error: Exception) -> CasketError:
         """Return the error that names the file and what to do."""
         if isinstance(error, PermissionError):
             return failures.unavailable(self._path, error.errno, "nothing was written")
@@ -467,7 +473,9 @@ class SqliteStore:
         if code == sqlite3.SQLITE_CANTOPEN and self._mode == "rw" and not self._path.exists():
             return NotFound(str(self._path), base.GONE)
         if code == sqlite3.SQLITE_NOTADB:
-            return NotACasketFile(str(self._path), "it is no SQLite database")
+            return NotACasketFile(str(self._path), "it is not a SQLite database")
+        if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
+            return StoreUnavailable(str(self._path), f"{base.MEND} (SQLite: {error})", errno.EIO)
         return failures.unavailable(self._path, self._errno(code), f"SQLite says: {error}")
 
     def _errno(self, code: int) -> int:
