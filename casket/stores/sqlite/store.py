@@ -45,7 +45,11 @@ CREATE INDEX heads ON records (kind, session) WHERE kind NOT IN ('epoch', 'batch
 CREATE INDEX claims ON records (claim) WHERE claim IS NOT NULL;
 PRAGMA user_version = {FORMAT_VERSION};
 """
-_IDENTITY = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
+_IDENTITY = """
+SELECT application_id, (SELECT count(*) FROM sqlite_master),
+    (SELECT count(*) FROM sqlite_master WHERE name IN ('records', 'heads', 'claims'))
+FROM pragma_application_id
+"""
 
 # The tombstone of a deletion always has the largest number, so a rowid is never used again.
 _INSERT_NUMBERED = (
@@ -157,7 +161,7 @@ class SqliteStore:
         """Return what SQLite finds wrong with its pages."""
         try:
             found = self._undisturbed(("PRAGMA integrity_check(20)", []))
-        except _FAILURES as error:
+        except (StoreUnavailable, sqlite3.Error, UnicodeDecodeError) as error:
             return [str(error)]
         return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
 
@@ -459,9 +463,12 @@ class SqliteStore:
         return rows
 
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the database has casket's tables; an empty one may be taken over."""
-        application, tables = connection.execute(_IDENTITY).fetchone()
+        """Return whether the database has casket's tables; an empty one may be taken over."""
+        application, tables, own = connection.execute(_IDENTITY).fetchone()
         if application != APPLICATION_ID and (tables or application):
+            if own == 3:
+                detail = f"its application id is {application:#x}: {base.MEND}"
+                raise StoreUnavailable(str(self._path), detail, errno.EIO)
             raise NotACasketFile(str(self._path), "it is another program's SQLite database")
         return bool(tables)
 
