@@ -17,7 +17,7 @@ from casket.errors import CasketError, StoreUnavailable
 from casket.maintenance.doctor import examine, repair
 from casket.stores import base
 from casket.stores.base import StoreOptions
-from casket.stores.location import locate
+from casket.stores.location import Location
 from tests.stores.files import casket_warnings
 
 FLIPS = int(os.environ.get("CASKET_FLIPS", "120"))
@@ -47,7 +47,7 @@ def rows(path):
 
 def records(path):
     """Return the texts of the records by identity."""
-    store = locate(path).open(StoreOptions(), writing=False)
+    store = Location.of(path).open(StoreOptions(), writing=False)
     stored = [record for _, record in store.records()]
     return {(record["writer"], record["n"]): orjson.dumps(record) for record in stored}
 
@@ -75,8 +75,8 @@ def test_rows_whose_numbers_do_not_grow_end_the_read(database, changed):
     shown = CliRunner().invoke(app, ["ls", str(database)])
     assert shown.exit_code == 2
     assert "casket doctor" in shown.output
-    assert examine(locate(database)).damages
-    repair(locate(database))
+    assert examine(Location.of(database)).damages
+    repair(Location.of(database))
     assert records(database) == before
 
 
@@ -112,12 +112,12 @@ def read_all(path, *, is_structure):
         assert isinstance(result.exception, SystemExit | None), result.exception
         with contextlib.suppress(CasketError), casket.open(path) as runs:
             assert len(runs.sessions()) <= 2
-    examine(locate(path))
+    examine(Location.of(path))
 
 
 def saved_records(path):
     """Return the records after a repair; remove what it leaves beside the file."""
-    kept = repair(locate(path))
+    kept = repair(Location.of(path))
     saved = records(path)
     for each in path.parent.glob(f"{kept.name}*"):
         each.unlink()

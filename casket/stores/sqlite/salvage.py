@@ -33,8 +33,8 @@ _PAGE_SIZE = 4096
 _TABLE = "CREATE TABLE records (number INTEGER PRIMARY KEY, kind, session, claim, record)"
 _ROWS = "SELECT number, ifnull(CAST(record AS BLOB), '') FROM records"
 _LEAF = 13
-# First bytes of other sound pages: overflow pages (those numbered below 2 ** 24) and trees.
-_OVERFLOW, *_TREES = 0, 2, 5, 10
+# First bytes of other sound pages: overflow pages (of files below 64 GB) and trees.
+_OTHERS = frozenset({0, 2, 5, 10})
 _START = re.compile(rb'\{"kind":"')
 _decoder = json.JSONDecoder()
 
@@ -96,7 +96,7 @@ class Salvage:
             return self._leaf(number, text)
         if not text.strip(b"\0"):
             return Page(problem=f"page {number} is empty")
-        if text[0] == _OVERFLOW or (text[0] in _TREES and not _START.search(text)):
+        if text[0] in _OTHERS and not _START.search(text):
             return Page()
         return Page([(0, each) for each in _texts(text)], f"page {number} is damaged")
 
