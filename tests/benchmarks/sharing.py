@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from casket import Experiment
+from casket.format.records import Writer
+from casket.stores.sqlite.store import SqliteStore
 from tests.benchmarks.__main__ import Figure
 from tests.benchmarks.data import METRICS
 
@@ -37,7 +38,6 @@ def _shares(folder: Path, writers: int, at_most: float) -> Figure:
 
 def _written(path: Path, writers: int) -> tuple[list[int], float]:
     """Return the number of epochs of each writer, and the longest wait of any."""
-    Experiment.use(path, exp_id="shared").model("m").add_result({"acc": 1.0})
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(writers), context.Queue()
     processes = [
@@ -52,15 +52,18 @@ def _written(path: Path, writers: int) -> tuple[list[int], float]:
 
 
 def _write(path: str, me: int, barrier: Any, queue: Any) -> None:
-    session = Experiment.use(path, exp_id="shared").model("m").session({"writer": me})
-    session.add_epoch(0, METRICS)
-    barrier.wait()
+    """Append epochs for a while: without a session, whose provenance is noted in the background."""
+    store = SqliteStore(Path(path))
+    writer, owner = Writer(), {"experiment": "shared", "model": "m", "session": f"{me:016x}"}
+    store.append([writer.record("epoch", {"epoch_num": 0, "result": METRICS}, **owner)])
     count, longest = 0, 0.0
+    barrier.wait()
     begun = last = time.perf_counter()
     while last - begun < SECONDS:
         count += 1
-        session.add_epoch(count, METRICS)
+        body = {"epoch_num": count, "result": METRICS}
+        store.append([writer.record("epoch", body, **owner)])
         now = time.perf_counter()
         longest, last = max(longest, now - last), now
     queue.put((count, longest))
-    session.end()
+    store.close()
