@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -177,8 +177,10 @@ class LocalFile:
             os.close(self._fd)
             self._fd = -1
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # An extension may keep this object until the modules have lost their names.
+        if self._fd >= 0:
+            close(self._fd)
 
 
 def leftovers(path: Path) -> list[Path]:
