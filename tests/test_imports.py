@@ -20,10 +20,7 @@ STORES = [name for name in CORE if name.startswith("casket.stores.")]
 FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow", "torch", "jax"}
 # Where a package may be imported at the head of a module.
 HOMES = {
-    "sqlite3": {
-        *(f"casket.stores.sqlite.{module}" for module in ("store", "check", "salvage")),
-        "casket.imports.databases",
-    },
+    "sqlite3": {"casket.stores.sqlite.store", "casket.imports.databases"},
     "paramiko": {"casket.stores.sftp.ssh"},
     "pymongo": {"casket.stores.mongo"},
     "bson": {"casket.stores.mongo"},
@@ -195,7 +192,7 @@ def test_drivers_are_imported_in_their_one_module_or_when_they_are_used(name):
         assert name in HOMES[package], f"{name} imports {package} at its head"
 
 
-def test_sqlite_is_imported_in_its_homes_alone():
+def test_sqlite_is_imported_in_its_store_alone():
     users = {name for name in CORE if "sqlite3" in packages(IMPORTS[name].all)}
     assert users <= HOMES["sqlite3"]
 

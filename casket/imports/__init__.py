@@ -26,7 +26,6 @@ from typing import Any
 
 from casket.errors import BadLocation, NotACasketFile, NotFound
 from casket.format.records import Record
-from casket.imports.hydra import add_config
 from casket.imports.owners import describe
 from casket.imports.report import Problem, Report
 from casket.imports.runs import Known, Names, Translator
@@ -46,7 +45,6 @@ SOURCES = {
     "sacred": "casket.imports.sacred",
     "trackio": "casket.imports.trackio",
     "wandb": "casket.imports.wandb",
-    "neptune": "casket.imports.neptune",
     "optuna": "casket.imports.optuna",
     "ray": "casket.imports.ray_tune",
     "transformers": "casket.imports.huggingface",
@@ -197,7 +195,6 @@ def _import(
 
     def records() -> Iterator[Record]:
         for run in importer.runs(path, report):
-            add_config(run, report)
             yield from translator.records(run)
             report.runs += 1
             _show_progress(report, progress)

@@ -41,7 +41,6 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
         experiment=path.parent.name,
         started=file_time(path),
         entries=entries,
-        folder=path.parent,
     )
 
 

@@ -17,6 +17,7 @@ export interface Explore {
   axes?: string[];
   brushed?: Record<string, [number, number] | string[]>;
   base?: string;
+  baseline?: string;
   all?: boolean;
   search?: string;
   scorer?: string;
@@ -39,6 +40,8 @@ export interface State {
   selected: string[];
   pinned: string[];
   hidden: string[];
+  /** Slots of colors that do not follow from the key, as `3~key`. */
+  colors: string[];
   show: "10" | "20" | "100" | "all";
   unfinished: boolean;
   goal: string;
@@ -50,6 +53,8 @@ export interface State {
   log: boolean;
   band: "interval" | "range";
   range: [number, number] | null;
+  /** Whether the y axes reach to outliers, too. */
+  outliers: boolean;
   explore: Explore;
 }
 

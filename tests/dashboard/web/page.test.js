@@ -9,6 +9,9 @@ const address = await import("casket/model/address");
 const { bandOf } = await import("casket/curves/align");
 const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
 const { Colors } = await import("casket/shell/colors");
+const { spokenName } = await import("casket/model/spoken");
+const { labels, ticks } = await import("casket/model/points");
+const { difference, settingsOf } = await import("casket/model/settings");
 const { drawingOf } = await import("casket/curves/drawing");
 const { csv } = await import("casket/model/files");
 const { charts, mainMetric } = await import("casket/model/metrics");
@@ -213,7 +216,7 @@ test("a report saves every metric as CSV where it was logged, whatever its name"
 test("a session has the same color whatever was drawn before it", () => {
   const keys = Array.from({ length: 30 }, (_, i) => `0.${i}`);
   const colorsOf = (book, drawn) => {
-    book.assign(drawn, [keys]);
+    book.assign(drawn);
     return drawn.map((key) => book.of(key, "light"));
   };
   const book = new Colors();
@@ -229,7 +232,7 @@ test("colors of few that are drawn differ, and those selected first keep theirs"
   const keys = Array.from({ length: 100 }, (_, i) => `0.${i}`);
   const book = new Colors();
   const colorsOf = (drawn) => {
-    book.assign(drawn, [keys]);
+    book.assign(drawn);
     return drawn.map((key) => book.of(key, "dark"));
   };
   const selected = ["0.5", "0.15", "0.25", "0.7", "0.6"];
@@ -239,10 +242,59 @@ test("colors of few that are drawn differ, and those selected first keep theirs"
   assert.equal(new Set(colorsOf(keys)).size, 100);
 });
 
+test("a color follows from the id alone, and one more that is drawn changes no other", () => {
+  const book = new Colors();
+  book.assign(["0.c"]);
+  assert.equal(book.of("3.c", "light"), new Colors().of("0.c", "light"));
+  const keys = Array.from({ length: 40 }, (_, i) => `0.${i}`);
+  const before = new Map();
+  for (let count = 1; count <= keys.length; count += 1) {
+    book.assign(keys.slice(0, count).reverse());
+    for (const key of keys.slice(0, count)) {
+      const color = book.of(key, "light");
+      assert.equal(before.get(key) ?? color, color);
+      before.set(key, color);
+    }
+  }
+});
+
+test("a session has a name of two words, which its id alone decides", () => {
+  assert.equal(spokenName("0a1b2c3d"), spokenName("0a1b2c3d"));
+  const names = Array.from({ length: 300 }, (_, i) => spokenName(i.toString(16).padStart(16, "0")));
+  assert.ok(names.every((name) => /^[a-z]+-[a-z]+$/.test(name)));
+  assert.ok(new Set(names).size > 270);
+});
+
 test("groups stand in the order in which their first sessions began, as casket ls has them", () => {
   const rows = [[0.1, 3], [0.001, 1], [0.1, 2], [0.01, 4]].map(([lr, second]) =>
     row(`s${second}`, { params: { lr }, started: `2026-01-01T00:00:0${second}Z` }),
   );
   const found = groupsInOrder(groupsOf(rows, ["params.lr"]), "");
   assert.deepEqual(found.map(({ values }) => values[0]), [0.001, 0.1, 0.01]);
+});
+
+test("an axis has marks that differ, however large, small or far from zero its numbers are", () => {
+  const ends = [[0, 1], [-3, 7], [1e5, 1e5 + 0.5], [123456, 123460], [0, 3e34], [1e-29, 5e-29]];
+  for (const [low, high] of [...ends, [-1e300, 1e300], [1e16, 1e16 + 8], [5e-324, 1e-323]]) {
+    const marks = ticks([low, high], 6);
+    assert.ok(marks.length < 50, `${low} to ${high}`);
+    assert.ok(marks.every((mark) => mark >= low && mark <= high), `${low} to ${high}`);
+    if (low < 1e16) assert.equal(new Set(labels(marks)).size, marks.length, `${low} to ${high}`);
+  }
+  assert.deepEqual(labels(ticks([0, 3e34], 6)).slice(0, 2), ["0", "1e+34"]);
+  assert.deepEqual(labels([100000, 100001, 123456]), ["100000", "100001", "123456"]);
+});
+
+test("settings are sessions that differ in their seed only, the best mean first", () => {
+  const given = [[0.1, 0, 0.7], [0.1, 1, 0.8], [0.01, 0, 0.9], [0.01, 1, 0.99], [0.01, 2, 0.9]];
+  const rows = given.map(([lr, seed, acc], i) =>
+    row(`s${i}`, { params: { lr, seed }, best: { val_acc: acc }, status: "completed" }),
+  );
+  learnMetrics({ val_acc: { better: "max", held_out: true, weight: 4, base: "acc" } });
+  const failed = row("f", { params: { lr: 1, seed: 0 }, best: { val_acc: 1 }, status: "failed" });
+  const [one, other, ...rest] = settingsOf([...rows, failed], "val_acc", ["params.lr", "params.seed"]);
+  assert.deepEqual([one.n, other.n, rest.length], [3, 2, 0]);
+  assert.ok(Math.abs(one.mean - 0.93) < 1e-12);
+  const { n, mean, isSettled } = difference(one, other);
+  assert.deepEqual([n, Number(mean.toFixed(3)), isSettled], [2, 0.195, true]);
 });

@@ -7,6 +7,7 @@ import {
   own,
   restored,
   shown,
+  shownNumber,
   shownTime,
   withMargin,
 } from "casket/model/facts";
@@ -15,12 +16,14 @@ import { SessionLink } from "casket/session/session_link";
 import { interval } from "casket/model/statistics";
 import { useState } from "preact/hooks";
 import * as listing from "casket/model/listing";
+import { spokenName } from "casket/model/spoken";
 import { chooseExplore, state, update } from "casket/model/view";
 import { colorOf } from "casket/shell/paint";
 
 const MOST_COLUMNS = 50;
 const FIRST_LINES = 200;
-const TINTS = 6;
+const MOST_OF_CHANGE = 3;
+const WAYS = { min: "↓", max: "↑" };
 const FEW = 3;
 const CODE = ["commit", "dirty", "branch"];
 /** What nearly every two processes differ in, whatever they train. */
@@ -35,12 +38,24 @@ export function Compare() {
   const setWhole = (event) => chooseExplore({ all: event.target.checked || undefined });
   const shownColumns = columns.slice(0, MOST_COLUMNS);
   const sections = sectionsOf(shownColumns);
+  const baseline = shownColumns.find(({ key }) => key === explore.baseline) ?? shownColumns[0];
   return html`<section class="compare" aria-label="Comparison">
     <div class="bar">
       <label>
         <input type="checkbox" checked=${isWhole} onChange=${setWhole} />
-        ${" "}also what is the same
+        ${" "}Show equal rows
       </label>
+      <label class="choice">
+        Baseline
+        <select
+          value=${baseline.key}
+          onChange=${(event) => chooseExplore({ baseline: event.target.value })}
+        >
+          ${shownColumns.map((column) => html`<option value=${column.key}>${titleOf(column)}</option>`)}
+        </select>
+      </label>
+      <p><span class="better">better</span>${" "}<span class="worse">worse</span>
+        ${" "}<span class="muted">than the baseline. ★ best of its row</span></p>
       <p class="muted">${summaryOf(columns, shownColumns, sections)}</p>
     </div>
     <div class="scroll" tabindex="0" role="region" aria-label="Comparison table">
@@ -49,15 +64,15 @@ export function Compare() {
         ${sections.map(
           (section) =>
             html`<${Section} key=${section.title} ...${section} columns=${shownColumns}
-              isWhole=${isWhole} />`,
+              isWhole=${isWhole} baseline=${shownColumns.indexOf(baseline)} />`,
         )}
       </table>
     </div>
-    <p class="muted">
-      The stronger the tint, the higher the number among these; another tint: another text. ★ marks
-      the best value of a metric whose name tells which way is better.
-    </p>
   </section>`;
+}
+
+function titleOf({ row, title }) {
+  return row ? `${spokenName(row.id)} ${row.id.slice(0, 6)}` : title;
 }
 
 function NothingToCompare() {
@@ -142,7 +157,7 @@ function linesOf(columns, tableOf) {
     const digits = digitsApart(values.flat());
     const cells = values.map((each) => factCell(each, name, digits));
     const missing = cells.filter(({ text }) => text === "").length;
-    return { name, differs: differ(cells), cells: tinted(cells), missing };
+    return { name, differs: differ(cells), cells, missing };
   });
   return lines.sort((a, b) => a.missing - b.missing);
 }
@@ -170,8 +185,8 @@ function metricLines(columns, group) {
     const values = columns.map(({ rows }) => rows.map((row) => restored(own(row[group], name))));
     const digits = digitsApart(values.flat());
     const cells = values.map((each) => metricCell(each, digits));
-    const marked = withBest(tinted(cells), better(name));
-    return { name, cells: marked, differs: differ(cells) };
+    const marked = withBest(cells, better(name));
+    return { name, mode: better(name), cells: marked, differs: differ(cells) };
   });
 }
 
@@ -193,22 +208,6 @@ function withBest(cells, mode) {
   return cells.map((cell) => ({ ...cell, isBest: cell.number === best }));
 }
 
-/** Gives numbers a strength by rank, and texts that differ a tint each. */
-function tinted(cells) {
-  if (!differ(cells)) return cells;
-  const texts = [...new Set(cells.map(({ text }) => text))].filter(Boolean);
-  if (!cells.every(({ number, text }) => number !== undefined || text === "")) {
-    const tint = (text) => (text ? texts.indexOf(text) % TINTS : undefined);
-    return cells.map((cell) => ({ ...cell, tint: tint(cell.text) }));
-  }
-  const distinct = [...new Set(cells.map(({ number }) => number).filter(isNumber))];
-  const order = distinct.sort((a, b) => a - b);
-  const last = Math.max(order.length - 1, 1);
-  return cells.map((cell) =>
-    isNumber(cell.number) ? { ...cell, strength: order.indexOf(cell.number) / last } : cell,
-  );
-}
-
 function Heads({ columns }) {
   const drop = (key) =>
     update({ selected: state.peek().selected.filter((other) => other !== key) });
@@ -221,7 +220,7 @@ function Heads({ columns }) {
             ? html`<${SessionLink} ...${{ row, color: colorOf(key) }} />
                 ${" "}<button type="button" class="quiet" aria-label=${`Leave out ${row.id}`}
                   title="Leave out" onClick=${() => drop(key)}>×</button>
-                <div class="muted">${row.model}</div>`
+                <div class="muted"><code>${row.id.slice(0, 6)}</code> ${row.model}</div>`
             : html`${title}
                 <div class="muted">${rows.length} session${rows.length > 1 && "s"}</div>`}
         </th>`,
@@ -230,7 +229,7 @@ function Heads({ columns }) {
   </thead>`;
 }
 
-function Section({ title, lines, columns, isWhole, isFolded }) {
+function Section({ title, lines, columns, isWhole, isFolded, baseline }) {
   const [most, setMost] = useState(isFolded ? 0 : FIRST_LINES);
   const wanted = lines.filter(({ differs }) => differs);
   if (isWhole) wanted.push(...lines.filter(({ differs }) => !differs));
@@ -241,9 +240,12 @@ function Section({ title, lines, columns, isWhole, isFolded }) {
       <td colspan=${columns.length} class="muted">${wanted.length ? "" : "all the same"}</td>
     </tr>
     ${wanted.slice(0, most).map(
-      ({ name, cells, differs }) => html`<tr key=${name} class=${differs ? "" : "same"}>
-        <th scope="row">${name}</th>
-        ${cells.map((cell, i) => html`<${Cell} key=${columns[i].key} ...${cell} />`)}
+      ({ name, mode, cells, differs }) => html`<tr key=${name} class=${differs ? "" : "same"}>
+        <th scope="row">
+          ${name}${mode && html`<span class="muted" aria-hidden="true"> ${WAYS[mode]}</span>`}
+        </th>
+        ${cells.map((cell, i) => html`<${Cell} key=${columns[i].key} ...${cell} ...${{ mode, differs }}
+          of=${cells[baseline]} />`)}
       </tr>`,
     )}
     ${rest > 0 &&
@@ -257,15 +259,22 @@ function Section({ title, lines, columns, isWhole, isFolded }) {
   </tbody>`;
 }
 
-function Cell({ text, title, tint, strength, number, isBest }) {
-  const classes = [
-    number !== undefined && "number",
-    tint !== undefined && `tint-${tint}`,
-    strength !== undefined && "ranked",
-  ].filter(Boolean);
-  const style = strength === undefined ? undefined : { "--strength": strength };
-  return html`<td class=${classes.join(" ")} style=${style} title=${title ?? text}>
+/** A value; of a metric how much better or worse than the baseline's it is, in words. */
+function Cell({ text, title, key, number, isBest, mode, differs, of }) {
+  const isBaseline = key === of.key;
+  const change = mode && !isBaseline && isNumber(number) && isNumber(of.number) && number - of.number;
+  const isBetter = change && change > 0 === (mode === "max");
+  const word = change ? (isBetter ? "better" : "worse") : "";
+  const classes = [number !== undefined && "number", word && `is-${word}`, differs && !mode && !isBaseline && "is-other"];
+  return html`<td class=${classes.filter(Boolean).join(" ")} title=${title ?? text}>
     <span class="cell">${text || html`<span class="muted">–</span>`}</span>
-    ${isBest && html`<span class="best"><span aria-hidden="true">★</span> best</span>`}
+    ${isBest && html`${" "}<span class="best"><span aria-hidden="true">★</span>
+      <span class="hidden-word">best</span></span>`}
+    ${word && html`${" "}<span class="delta">${word} <b>${withSign(change)}</b></span>`}
   </td>`;
+}
+
+function withSign(change) {
+  const text = shownNumber(change, MOST_OF_CHANGE);
+  return change > 0 ? `+${text}` : text.replace("-", "−");
 }

@@ -1,11 +1,12 @@
 import uPlot from "uplot";
 
-import { shownDuration, shownNumber } from "casket/model/facts";
+import { shownDuration, shownTime } from "casket/model/facts";
 import { paint, paintLine, scales } from "casket/curves/painter";
-import { logTicks } from "casket/model/points";
+import { labels, logTicks, ticks } from "casket/model/points";
 import { contextOf } from "casket/shell/html";
 
 const KEY_STEP = 0.02;
+const TICK_ROOM = 44;
 
 /**
  * One chart: uPlot has the axes, the cursor and the zoom; the lines are drawn by the painter, each
@@ -22,7 +23,7 @@ export class Chart {
   #isFollowing = false;
   #sizes;
 
-  /** `calls`: onZoom([from, to] or null) and onCursor({x, y} or null). */
+  /** `calls`: onZoom([from, to] or null), onCursor({x, y} or null) and onPick(). */
   constructor(host, calls) {
     this.#host = host;
     this.#calls = calls;
@@ -70,11 +71,6 @@ export class Chart {
     return [...distances].sort((a, b) => a[1] - b[1]);
   }
 
-  /** Returns the canvas as it is seen now. */
-  get canvas() {
-    return this.#plot.ctx.canvas;
-  }
-
   /** Frees everything. */
   destroy() {
     this.#sizes.disconnect();
@@ -90,6 +86,8 @@ export class Chart {
     this.#plot = new uPlot(
       {
         ...this.#size(),
+        // As all times on the page, those of the axis are UTC.
+        tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
         legend: { show: false },
         padding: [10, 12, 0, 0],
         scales: {
@@ -114,6 +112,7 @@ export class Chart {
       this.#host,
     );
     this.#plot.over.append(this.#overlay);
+    this.#plot.over.addEventListener("click", ({ detail }) => detail < 2 && this.#calls.onPick());
   }
 
   #size() {
@@ -182,6 +181,7 @@ export class Chart {
     if (event.key === "Escape") this.#calls.onCursor(null);
     if (event.key === "0") this.#calls.onZoom(null);
     if (event.key === "+") this.#zoomIn();
+    if (event.key === "Enter") this.#calls.onPick();
     if (!direction || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     const width = this.#plot.over.clientWidth;
@@ -228,7 +228,7 @@ function valueAt(line, x) {
 /** Returns a value of the x axis as people say it. */
 export function shownX(value, x) {
   if (x === "time") return shownDuration(value);
-  if (x === "wall") return new Date(value * 1000).toLocaleString();
+  if (x === "wall") return shownTime(value * 1000).slice(5);
   return String(Math.round(value));
 }
 
@@ -258,9 +258,10 @@ function axes({ x, colors, isLog }) {
       ...common,
       space: 28,
       size: (_, values) => 16 + 6.2 * Math.max(3, ...(values ?? []).map(lengthOf)),
-      splits: isLog ? (_plot, _axis, low, high) => logTicks([low, high]) : undefined,
+      splits: ({ height }, _axis, low, high) =>
+        isLog ? logTicks([low, high]) : ticks([low, high], Math.max(height / TICK_ROOM, 2)),
       filter: (_, splits) => splits,
-      values: (_, values) => values.map(shownNumber),
+      values: (_, values) => labels(values),
     },
   ];
 }

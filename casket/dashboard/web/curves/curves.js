@@ -3,9 +3,10 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { Chart } from "casket/curves/chart";
 import { drawingOf } from "casket/curves/drawing";
+import { Legend } from "casket/curves/legend";
 import { Values } from "casket/curves/values";
 import { download } from "casket/model/files";
-import { goal as mainGoal } from "casket/model/listing";
+import * as listing from "casket/model/listing";
 import { charts, hasSearch, namesOf } from "casket/model/metrics";
 import { cursor, data, source, store } from "casket/model/page";
 import { fields, state, update } from "casket/model/view";
@@ -18,13 +19,18 @@ import { colorOf, colors, scheme } from "casket/shell/paint";
 const POINTS = [[20, 280], [100, 200], [300, 120]];
 const FEWEST_POINTS = 80;
 const NEAR = 24;
+/** Charts that are open at first; one more is no reason to fold it. */
+const MOST_FIRST = 2;
+const MOST_NAMES = 200;
 const KINDS = ["epoch", "batch"];
 
-const choice = fields("kind", "x", "smooth", "log", "band", "range", "metrics", "group");
+const choice = fields(
+  "kind", "x", "smooth", "log", "band", "range", "metrics", "group", "outliers",
+);
 
 /** The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. */
-export function Curves({ parts, kind: firstKind }) {
-  const goal = mainGoal.value;
+export function Curves({ parts, kind: firstKind, hasLegend = false }) {
+  const goal = listing.goal.value;
   const given = choice.value;
   const maxPoints = data.maxPoints.value;
   const rows = useMemo(() => parts.flatMap((part) => part.rows), [parts]);
@@ -40,12 +46,17 @@ export function Curves({ parts, kind: firstKind }) {
   const points = Math.min(pointsFor(rows.length), maxPoints);
   const view = useMemo(() => ({ kind, x, points, range }), [kind, x, points, range]);
   const [wide, widen] = useState("");
+  const [isWhole, setWhole] = useState(false);
+  const first = hasLegend && list.length > MOST_FIRST + 1 ? MOST_FIRST : list.length;
+  const visible = isWhole ? list : list.slice(0, first);
+  const rest = list.slice(first).flatMap((chart) => chart.metrics);
 
   return html`<section class="curves" aria-label="Curves">
     <${Controls} ...${{ options, names, logged, isGrouped: group.length > 0 }} />
     ${list.length === 0 && html`<${NoCurves} ...${{ rows, options }} />`}
+    <div class="board">
     <div class="charts">
-      ${list.map(
+      ${visible.map(
         (chart) => html`<${ChartCard}
           key=${chart.title}
           ...${{ chart, parts, rows, view, options, most: maxPoints }}
@@ -54,6 +65,15 @@ export function Curves({ parts, kind: firstKind }) {
         />`,
       )}
     </div>
+    ${hasLegend && list.length > 0 && html`<${Legend} parts=${parts} view=${view} />`}
+    </div>
+    ${rest.length > 0 &&
+    html`<p class="rest">
+      <button type="button" class="quiet" aria-expanded=${isWhole} onClick=${() => setWhole(!isWhole)}>
+        <${Icon} name=${isWhole ? "open" : "right"} /> Other charts <b>${list.length - first}</b>
+      </button>
+      <span class="dim cut">${rest.join(", ")}</span>
+    </p>`}
   </section>`;
 }
 
@@ -93,11 +113,6 @@ function emptyBecause({ where, unfinished, hidden }) {
 
 function Controls({ options, names, logged, isGrouped }) {
   const { kind, metrics, smooth } = options;
-  const toggle = (name) => {
-    const chosen = metrics ?? names;
-    const left = chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name];
-    update({ metrics: names.every((n) => left.includes(n)) ? null : left });
-  };
   return html`<div class="bar" role="group" aria-label="How curves are drawn">
     ${logged.length > 1 &&
     html`<${Segments}
@@ -107,9 +122,9 @@ function Controls({ options, names, logged, isGrouped }) {
       onChange=${(other) => update({ kind: other, range: null })}
     />`}
     <${Segments}
-      label="Over"
+      label="X axis"
       value=${options.x}
-      options=${{ number: kind, time: "time", wall: "clock" }}
+      options=${{ number: kind, time: "time", wall: "clock (UTC)" }}
       onChange=${(x) => update({ x, range: null })}
     />
     <label class="field" title="An average that forgets; the raw line stays behind it">
@@ -132,6 +147,14 @@ function Controls({ options, names, logged, isGrouped }) {
       />
       Log axis
     </label>
+    <label class="field" title="The axis leaves out rare values far from the others; the curves keep them">
+      <input
+        type="checkbox"
+        checked=${!options.outliers}
+        onChange=${(event) => update({ outliers: !event.target.checked })}
+      />
+      Ignore outliers
+    </label>
     ${isGrouped &&
     html`<${Segments}
       label="Band"
@@ -140,28 +163,58 @@ function Controls({ options, names, logged, isGrouped }) {
       onChange=${(band) => update({ band })}
     />`}
     ${names.length > 1 &&
-    html`<${Menu} label=${metrics ? `Metrics ${metrics.length}` : "Metrics"}>
-      <fieldset>
-        <legend>Metrics that are drawn</legend>
-        ${names.slice(0, 200).map(
-          (name) => html`<label class="choice">
-            <input
-              type="checkbox"
-              checked=${!metrics || metrics.includes(name)}
-              onChange=${() => toggle(name)}
-            />
-            <span>${name}</span>
-          </label>`,
-        )}
-        ${metrics &&
-        html`<button type="button" onClick=${() => update({ metrics: null })}>All</button>`}
-      </fieldset>
-    <//>`}
+    html`<${MetricMenu} ...${{ names, metrics }} />`}
     ${options.range &&
     html`<button type="button" class="chip" onClick=${() => update({ range: null })}>
       zoomed <${Icon} name="close" /><span class="hint">show all</span>
     </button>`}
   </div>`;
+}
+
+/** Chooses the metrics that are drawn; a search finds one among thousands. */
+function MetricMenu({ names, metrics }) {
+  const [text, setText] = useState("");
+  const [most, setMost] = useState(MOST_NAMES);
+  const fitting = names.filter((name) => name.toLowerCase().includes(text.toLowerCase()));
+  const toggle = (name) => {
+    const chosen = metrics ?? names;
+    const left = chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name];
+    update({ metrics: names.every((n) => left.includes(n)) ? null : left });
+  };
+  const label = metrics ? `Metrics ${metrics.length} of ${names.length}` : `Metrics ${names.length}`;
+  return html`<${Menu} label=${label} name="Metrics">
+    <fieldset class="chooser">
+      <legend>Metrics that are drawn</legend>
+      <input
+        type="search"
+        aria-label="Search metrics"
+        placeholder=${`Search ${names.length} metrics`}
+        value=${text}
+        onInput=${(event) => setText(event.target.value)}
+      />
+      <p class="both">
+        <button type="button" onClick=${() => update({ metrics: null })}>All</button>
+        <button type="button" onClick=${() => update({ metrics: [] })}>None</button>
+        ${text && fitting.length > 0 &&
+        html`<button type="button" onClick=${() => update({ metrics: fitting })}>Only these</button>`}
+      </p>
+      ${fitting.slice(0, most).map(
+        (name) => html`<label class="choice" key=${name}>
+          <input
+            type="checkbox"
+            checked=${!metrics || metrics.includes(name)}
+            onChange=${() => toggle(name)}
+          />
+          <span class="cut" title=${name}>${name}</span>
+        </label>`,
+      )}
+      ${fitting.length > most &&
+      html`<button type="button" class="quiet" onClick=${() => setMost(most + MOST_NAMES)}>
+        and ${(fitting.length - most).toLocaleString("en")} more
+      </button>`}
+      ${!fitting.length && html`<p class="hint">No metric has a name like that.</p>`}
+    </fieldset>
+  <//>`;
 }
 
 function ChartCard(props) {
@@ -174,6 +227,7 @@ function ChartCard(props) {
   const isSeen = useSeen(host);
   const [shownOnce, remember] = useState(/** @type {any} */ (null));
   const isGrouped = options.group.length > 0;
+  const best = parts.length > 1 ? listing.best.value : undefined;
   const view = useMemo(() => {
     const points = Math.min(props.view.points * (props.isWide ? 4 : 1), most);
     return { ...props.view, points };
@@ -185,12 +239,14 @@ function ChartCard(props) {
     const filled = parts.map((part) => ({
       ...part,
       color: colorOf(part.key),
+      isBest: part.rows.length === 1 && part.rows[0] === best,
       curves: curvesOf(read, chart.metrics, part.rows),
     }));
-    const { smooth, log: isLog, band, range, x } = options;
-    const found = drawingOf(filled, chart.metrics, { smooth, isLog, band, range, x, isGrouped });
+    const { smooth, log: isLog, band, range, x, outliers } = options;
+    const given = { smooth, isLog, band, range, x, isGrouped, outliers };
+    const found = drawingOf(filled, chart.metrics, given);
     return { ...found, scheme: theme, colors: chartColors };
-  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColors, arrivals]);
+  }, [isSeen, parts, view, chart, options, isGrouped, best, theme, chartColors, arrivals]);
 
   const missing = useMemo(() => {
     const read = store.reader(view);
@@ -211,6 +267,7 @@ function ChartCard(props) {
     made.current ??= new Chart(host.current, {
       onZoom: (range) => update({ range: range && narrowed(range, view.x) }),
       onCursor: (at) => cursor.move(at && placeOf(at, made.current)),
+      onPick: () => pin(cursor.now.peek()),
     });
     const stretched = options.range ? { ...visible.extent, x: options.range } : visible.extent;
     made.current?.show({ ...visible, extent: stretched });
@@ -234,7 +291,7 @@ function ChartCard(props) {
       <strong title=${chart.title}>${chart.title}</strong>
       ${chart.metrics.length > 1 && html`<${Key} metrics=${chart.metrics} />`}
       <span class="space"></span>
-      <${Saving} ...${{ ...props, view }} drawing=${visible} chartOf=${() => made.current} />
+      <${Saving} ...${{ ...props, view }} drawing=${visible} />
       <button
         type="button"
         class="quiet"
@@ -259,9 +316,10 @@ function ChartCard(props) {
     html`
       <${Notes} tally=${visible.tally} isLog=${options.log} isGrouped=${isGrouped} />
       <${Values}
-        ...${{ parts, kind: view.kind, x: view.x }}
+        ...${{ kind: view.kind, x: view.x }}
         drawing=${visible}
         metrics=${chart.metrics}
+        chartOf=${() => made.current}
       />
     `}
   </figure>`;
@@ -298,24 +356,28 @@ function Notes({ tally, isLog, isGrouped }) {
     const what = isAll ? "Every value is" : tally.odd.toLocaleString("en");
     notes.push(`${what} NaN or infinite, ${shape}`);
   }
+  if (tally.off) {
+    const count = tally.off === 1 ? "1 value runs" : `${tally.off.toLocaleString("en")} values run`;
+    notes.push(`${count} off the axis`);
+  }
   if (tally.left) notes.push(`${tally.left.toLocaleString("en")} values are no numbers`);
   return notes.length > 0 && html`<p class="notes">${notes.join(" · ")}</p>`;
 }
 
-async function pictureOf(drawing, title) {
+async function pictureOf(drawing, title, kind) {
   const { picture } = await import("casket/curves/picture");
-  return picture(drawing, title);
+  return picture(drawing, title, kind);
 }
 
-function Saving({ chart, rows, view, drawing, chartOf }) {
+function Saving({ chart, rows, view, drawing }) {
   const name = chart.title;
   const [problem, setProblem] = useState("");
   const png = async () => {
-    const { png: draw } = await pictureOf(drawing, name);
-    draw(chartOf().canvas, (blob) => download(`${name}.png`, blob));
+    const { png: draw } = await pictureOf(drawing, name, view.kind);
+    download(`${name}.png`, await draw());
   };
   const svg = async () => {
-    const { svg: write } = await pictureOf(drawing, name);
+    const { svg: write } = await pictureOf(drawing, name, view.kind);
     download(`${name}.svg`, write(), "image/svg+xml");
   };
   const raw = async () => {
@@ -338,6 +400,17 @@ function Saving({ chart, rows, view, drawing, chartOf }) {
       ${problem && html`<p class="trouble">${problem}</p>`}
     </div>
   <//>`;
+}
+
+/** Pins the session or group of the curve under the cursor, or lets it go. */
+function pin({ place }) {
+  const part = place?.isNear && listing.drawn.peek().parts.find(({ key }) => key === place.order[0]);
+  if (!part) return;
+  const keys = part.rows.map((row) => row.key);
+  const { pinned } = state.peek();
+  const isPinned = keys.every((key) => pinned.includes(key));
+  const others = pinned.filter((key) => !keys.includes(key));
+  update({ pinned: isPinned ? others : [...others, ...keys] });
 }
 
 function curvesOf(read, metrics, rows) {

@@ -8,6 +8,9 @@ const WIDE_GAP = 3.5;
 const ROOM = 0.25;
 const EDGE = 0.02;
 const MISSED = 1.5;
+const RARE = 0.01;
+const OUTLYING = 1;
+const FEWEST_FOR_OUTLIERS = 20;
 
 /**
  * Returns what to draw.
@@ -15,10 +18,11 @@ const MISSED = 1.5;
  * `parts` are the sessions or groups: `{key, label, color, curves: {metric: [curve, ...]}}`, of a
  * session one curve each, of a group those of its sessions.
  */
-export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGrouped }) {
+export function drawingOf(parts, metrics, given) {
+  const { smooth, isLog, band, range, x, isGrouped, outliers } = given;
   /** @type {{lines: any[], bands: any[], isLog: boolean, x: string}} */
   const drawing = { lines: [], bands: [], isLog, x };
-  const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0 };
+  const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0, off: 0 };
   metrics.forEach((metric, i) => {
     // What was measured on unseen data comes last, and has the full line.
     const dash = DASHES[Math.min(metrics.length - 1 - i, DASHES.length - 1)];
@@ -26,8 +30,8 @@ export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGro
       const curves = (part.curves[metric] ?? []).filter((curve) => curve?.xs.length);
       if (!curves.length) continue;
       for (const curve of curves) count(tally, curve, isLog);
-      const { key, label, name = label, color } = part;
-      const shape = { key, label, name, color, metric, dash };
+      const { key, label, name = label, color, isBest } = part;
+      const shape = { key, label, name, color, metric, dash, width: isBest ? 3 : 1.5, isBest };
       const drawn = curves.map((curve) => lineOf(curve, smooth));
       if (isGrouped) {
         const readable = drawn.map((line, i) => ({ ...line, reach: reachOf(curves[i], line, x) }));
@@ -36,7 +40,10 @@ export function drawingOf(parts, metrics, { smooth, isLog, band, range, x, isGro
       else drawing.lines.push({ ...shape, ...drawn[0] });
     }
   });
-  return { ...drawing, extent: extentOf(drawing, range), tally };
+  drawing.lines.sort((a, b) => Number(Boolean(a.isBest)) - Number(Boolean(b.isBest)));
+  const extent = extentOf(drawing, range);
+  if (!outliers) leaveOut(extent, drawing, tally);
+  return { ...drawing, extent, tally };
 }
 
 function lineOf(curve, smooth) {
@@ -115,6 +122,23 @@ function spread(numbers) {
   }
   if (low > high) return [0, 1];
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+/** Makes the y axis end where nearly all values are, and counts those that run off it. */
+function leaveOut(extent, { lines, isLog }, tally) {
+  const by = isLog ? Math.log : (value) => value;
+  const ys = lines.flatMap(({ ys: values }) => [...values].filter(Number.isFinite));
+  const places = ys.filter((value) => !isLog || value > 0).map(by).sort((a, b) => a - b);
+  if (places.length < FEWEST_FOR_OUTLIERS) return;
+  const at = (share) => places[Math.floor(share * (places.length - 1))];
+  const [low, high] = [at(RARE), at(1 - RARE)];
+  const reach = (high - low) * OUTLYING;
+  if (!(reach > 0)) return;
+  const inside = places.filter((place) => place >= low - reach && place <= high + reach);
+  tally.off = places.length - inside.length;
+  if (!tally.off) return;
+  const ends = [inside[0], inside[inside.length - 1]];
+  extent.y = padded(isLog ? ends.map(Math.exp) : ends, isLog);
 }
 
 /** Leaves room for what is drawn at the first and at the last point. */

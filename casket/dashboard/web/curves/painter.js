@@ -1,6 +1,7 @@
 // Draws lines and bands on a canvas, with gaps, NaN and infinities shown as such.
 
 const FAINT = 0.28;
+const OTHERS = 0.6;
 const MARK = 3.5;
 const DOT = 2.2;
 const ALONE = 3.5;
@@ -32,7 +33,9 @@ export function paint(context, box, at, { lines, bands }, ratio) {
   for (const line of lines) {
     if (line.raw) paintLine(context, at, { ...line, ys: line.raw, dash: [] }, ratio, FAINT * alpha);
   }
-  for (const line of lines) paintLine(context, at, line, ratio, alpha);
+  const hasBest = lines.some((line) => line.isBest);
+  const faded = hasBest ? Math.min(alpha, OTHERS) : alpha;
+  for (const line of lines) paintLine(context, at, line, ratio, line.isBest ? 1 : faded);
   for (const band of bands) paintLine(context, at, { ...band, ys: band.mean, width: 2 }, ratio, 1);
   context.restore();
 }

@@ -1,60 +1,79 @@
-// A chart as a file: PNG of what is seen, SVG written from the data.
+// A chart as a file, with its title, axis titles and legend: SVG, and PNG made of it.
 
-import { shownNumber } from "casket/model/facts";
 import { shownX } from "casket/curves/chart";
 import { scales, traced } from "casket/curves/painter";
-import { logTicks } from "casket/model/points";
+import { labels, logTicks, ticks } from "casket/model/points";
 import { contextOf } from "casket/shell/html";
 
 const WIDTH = 720;
-const HEIGHT = 420;
-const BOX = { left: 64, top: 40, width: 636, height: 300 };
-const MOST_NAMES = 12;
-const LONGEST_NAME = 34;
+const BOX = { left: 72, top: 40, width: 628, height: 300 };
+const LEGEND = { top: BOX.top + BOX.height + 52, line: 16, columns: 2, room: 314 };
+const MOST_NAMES = 20;
+const LONGEST_NAME = 48;
+const SCALE = 2;
 const FAINT = 0.28;
 const FONT = "system-ui, sans-serif";
 
-/** Returns how to save a drawing under a title. */
-export function picture(drawing, title) {
-  return {
-    svg: () => svgOf(drawing, title),
-    png: (canvas, onDone) => withTitle(canvas, drawing, title).toBlob(onDone, "image/png"),
-  };
+/** Returns how to save a drawing under a title; `kind` is what it is drawn over. */
+export function picture(drawing, title, kind) {
+  const svg = () => svgOf(drawing, title, kind);
+  return { svg, png: () => rastered(svg(), heightOf(drawing)) };
 }
 
-function withTitle(canvas, { colors }, title) {
-  const ratio = devicePixelRatio;
-  const made = document.createElement("canvas");
-  made.width = canvas.width;
-  made.height = canvas.height + 28 * ratio;
-  const context = contextOf(made);
-  context.fillStyle = colors.ground;
-  context.fillRect(0, 0, made.width, made.height);
-  context.fillStyle = colors.text;
-  context.font = `600 ${14 * ratio}px ${FONT}`;
-  context.fillText(title, 12 * ratio, 20 * ratio);
-  context.drawImage(canvas, 0, 28 * ratio);
-  return made;
+/** Returns a picture of pixels, twice as many as a screen shows. */
+async function rastered(svg, height) {
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [WIDTH * SCALE, height * SCALE];
+  contextOf(canvas).drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
 }
 
-function svgOf(drawing, title) {
+function keysOf({ lines, bands }) {
+  return [...new Map([...bands, ...lines].map((line) => [line.key, line])).values()];
+}
+
+function heightOf(drawing) {
+  const names = Math.min(keysOf(drawing).length, MOST_NAMES + 1);
+  return LEGEND.top + Math.ceil(names / LEGEND.columns) * LEGEND.line + 4;
+}
+
+function svgOf(drawing, title, kind) {
   const { lines, bands, extent, isLog, x } = drawing;
   const at = scales(BOX, extent.x, extent.y, isLog);
+  const [width, height] = [WIDTH, heightOf(drawing)];
+  const places = ticksY(extent.y, isLog);
+  const texts = labels(places);
   const parts = [
-    tag("rect", { width: WIDTH, height: HEIGHT, fill: "#fff" }),
+    tag("rect", { width, height, fill: "#fff" }),
     label(title, { x: BOX.left, y: 24, "font-size": 15, "font-weight": 600 }),
     ...ticks(extent.x, 7).map((value) => tickX(at.x(value), shownX(value, x))),
-    ...ticksY(extent.y, isLog).map((value) => tickY(at.y(value), shownNumber(value))),
+    ...places.map((value, i) => tickY(at.y(value), texts[i])),
+    ...axisTitles(title, { number: kind, time: "time since the start", wall: "time, UTC" }[x], isLog),
     ...bands.map((band) => area(band, at)),
     ...lines.filter(({ raw }) => raw).map((line) => path({ ...line, ys: line.raw }, at, FAINT)),
     ...lines.map((line) => path(line, at)),
     ...bands.map((band) => path({ ...band, ys: band.mean }, at)),
-    ...names([...bands, ...lines]),
+    ...names(drawing),
   ];
-  const { left: x0, top: y0, width, height } = BOX;
-  const clip = tag("clipPath", { id: "box" }, tag("rect", { x: x0, y: y0, width, height }));
-  const head = { xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${WIDTH} ${HEIGHT}` };
+  const clip = tag("clipPath", { id: "box" }, tag("rect", {
+    x: BOX.left, y: BOX.top, width: BOX.width, height: BOX.height,
+  }));
+  const head = { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` };
   return tag("svg", { ...head, "font-family": FONT, "font-size": 11 }, clip + parts.join("\n"));
+}
+
+function axisTitles(title, over, isLog) {
+  const [middle, center] = [BOX.left + BOX.width / 2, BOX.top + BOX.height / 2];
+  const shape = { "text-anchor": "middle", "font-size": 12 };
+  return [
+    label(over, { ...shape, x: middle, y: BOX.top + BOX.height + 34 }),
+    label(isLog ? `${title} (log)` : title, {
+      ...shape, x: 14, y: center, transform: `rotate(-90 14 ${round(center)})`,
+    }),
+  ];
 }
 
 function path(line, at, opacity = 1) {
@@ -62,7 +81,7 @@ function path(line, at, opacity = 1) {
   const shape = { fill: "none", stroke: line.color, opacity, "clip-path": "url(#box)" };
   const dash = line.dash.length ? { "stroke-dasharray": line.dash.join(" ") } : {};
   const d = (pieces) => pieces.map(steps).join("");
-  const whole = tag("path", { d: d(runs), "stroke-width": 1.5, ...dash, ...shape });
+  const whole = tag("path", { d: d(runs), "stroke-width": line.width ?? 1.5, ...dash, ...shape });
   if (!gaps.length) return whole;
   return whole + tag("path", { d: d(gaps), "stroke-dasharray": "1 3", ...shape });
 }
@@ -94,32 +113,27 @@ function tickY(y, text) {
 }
 
 /** A name for each color; which line is dashed, the metrics say. */
-function names(lines) {
-  const byKey = new Map(lines.map((line) => [line.key, line]));
-  const metrics = new Map(lines.map((line) => [line.metric, line]));
+function names(drawing) {
+  const metrics = new Map([...drawing.bands, ...drawing.lines].map((line) => [line.metric, line]));
   const dashes = [...metrics.values()].map(({ metric, dash }, i) => {
-    const x = BOX.left + BOX.width - (metrics.size - i) * 110;
+    const x = BOX.left + BOX.width - (metrics.size - i) * 130;
     const shape = { x1: x, x2: x + 22, y1: 20, y2: 20, stroke: "#333" };
     const dashed = dash.length ? { "stroke-dasharray": dash.join(" ") } : {};
-    return tag("line", { ...shape, ...dashed }) + label(metric.slice(0, 12), { x: x + 28, y: 24 });
+    return tag("line", { ...shape, ...dashed }) + label(metric.slice(0, 16), { x: x + 28, y: 24 });
   });
-  const colors = [...byKey.values()].slice(0, MOST_NAMES).map((line, i) => {
-    const x = BOX.left + (i % 3) * 215;
-    const y = BOX.top + BOX.height + 36 + Math.floor(i / 3) * 14;
-    const swatch = tag("rect", { x, y: y - 8, width: 10, height: 8, fill: line.color });
-    return swatch + label(line.name.slice(0, LONGEST_NAME), { x: x + 14, y });
+  const lines = keysOf(drawing);
+  const placeOf = (i) => ({
+    x: BOX.left + (i % LEGEND.columns) * LEGEND.room,
+    y: LEGEND.top + Math.floor(i / LEGEND.columns) * LEGEND.line,
   });
+  const colors = lines.slice(0, MOST_NAMES).map((line, i) => {
+    const { x, y } = placeOf(i);
+    const swatch = tag("rect", { x, y: y - 6, width: 14, height: 4, fill: line.color });
+    return swatch + label(line.name.slice(0, LONGEST_NAME), { x: x + 20, y });
+  });
+  const rest = lines.length - MOST_NAMES;
+  if (rest > 0) colors.push(label(`and ${rest} more`, placeOf(MOST_NAMES)));
   return metrics.size > 1 ? [...dashes, ...colors] : colors;
-}
-
-function ticks([low, high], count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
-  const first = Math.ceil(low / step);
-  const found = [];
-  for (let i = first; i * step <= high; i += 1) found.push(Number((i * step).toPrecision(12)));
-  return found;
 }
 
 function ticksY([low, high], isLog) {

@@ -8,7 +8,7 @@ import { html } from "casket/shell/html";
 const MOST = 5;
 
 /** The values of a chart's lines where the cursor stands; the last ones where it is nowhere. */
-export function Values({ drawing, metrics, parts, kind, x }) {
+export function Values({ drawing, metrics, kind, x, chartOf }) {
   const { place } = cursor.now.value;
   const [isWhole, setWhole] = useState(false);
 
@@ -25,12 +25,14 @@ export function Values({ drawing, metrics, parts, kind, x }) {
   const valuesOf = (metric) => keys.map((key) => valueAt(byKey.get(key).get(metric), place));
   const digits = new Map(metrics.map((metric) => [metric, digitsApart(valuesOf(metric))]));
   const left = byKey.size - MOST;
-  const height = Math.min(parts.length, MOST) + 1;
+  const [from, to] = drawing.extent.x;
+  const side = place && place.x > (from + to) / 2 ? "at-left" : "at-right";
+  const isShown = place && place.chart === chartOf();
   if (!keys.length) return null;
   const where = place ? `at ${x === "number" ? `${kind} ` : ""}${shownX(place.x, x)}` : "last";
-  const classes = ["values", isWhole && "is-whole", ...roomFor(drawing, metrics)].filter(Boolean);
+  const classes = ["values", side, isShown && "is-shown", isWhole && "is-whole"].filter(Boolean);
   return html`<div class=${classes.join(" ")}
-    tabindex=${isWhole ? 0 : undefined} style=${{ "--lines": String(height + (left > 0 ? 1 : 0)) }}>
+    tabindex=${isWhole ? 0 : undefined}>
     <table>
       <thead>
         <tr>
@@ -85,11 +87,6 @@ function shownAt(line, place, digits) {
   const at = line && placeOf(line, place);
   if (at === undefined) return "–";
   return line.mean ? shownBand(line, at) : shownNumber(line.ys[at], digits);
-}
-
-/** An interval or a range needs a wider column, which a table of many metrics has no room for. */
-function roomFor({ bands: [first] }, metrics) {
-  return first && metrics.length < 3 ? [`of-groups of-${first.band}`] : [];
 }
 
 /** How many sessions means are of: some have ended, or logged less often. */

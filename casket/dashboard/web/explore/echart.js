@@ -1,7 +1,7 @@
 // Charts drawn by ECharts, which is loaded only once one is to be seen.
 
 import { html, useElement } from "casket/shell/html";
-import { scheme as systemScheme } from "casket/shell/paint";
+import { resolved, scheme as systemScheme } from "casket/shell/paint";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 const NAMES = ["text", "muted", "line", "surface", "accent", "good", "bad", "warn"];
@@ -32,7 +32,9 @@ export function EChart({ option, on = {}, onReady, label, height = 320 }) {
         if (isGone) return;
         chart.current = echarts.init(element.current);
         for (const name of Object.keys(actions.current)) {
-          chart.current.on(name, (event) => actions.current[name](event, chart.current));
+          // Within its own event, the chart must not be drawn anew or removed.
+          const act = (event) => chart.current && actions.current[name](event, chart.current);
+          chart.current.on(name, (event) => setTimeout(act, 0, event));
         }
         observer = new ResizeObserver(() => chart.current.resize());
         observer.observe(element.current);
@@ -111,8 +113,7 @@ function basics(scheme) {
 }
 
 function colors(scheme) {
-  const style = getComputedStyle(document.documentElement);
-  const named = NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
+  const named = NAMES.map((name) => [name, resolved(`--${name}`)]);
   const isDark = scheme === "dark";
   return {
     ...Object.fromEntries(named),

@@ -13,7 +13,7 @@ export function Importance({ rows, metric, chosen, onChoose }) {
   const unknown = found.length - shares.length;
   const visible = isWhole ? shares : shares.slice(0, FIRST);
   return html`<section class="chart-card" aria-labelledby="importance-title">
-    <h2 id="importance-title">What ${metric} depends on</h2>
+    <h2 id="importance-title">Param importance for ${metric}</h2>
     ${shares.length === 0 && html`<p>${emptyBecause(found, metric)}</p>`}
     <ol class="importance">
       ${visible.map(

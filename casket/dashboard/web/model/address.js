@@ -18,6 +18,7 @@ export const DEFAULTS = Object.freeze({
   selected: [],
   pinned: [],
   hidden: [],
+  colors: [],
   show: "10",
   unfinished: false,
   goal: "",
@@ -28,6 +29,7 @@ export const DEFAULTS = Object.freeze({
   log: false,
   band: "interval",
   range: null,
+  outliers: false,
   explore: {},
 });
 
@@ -38,11 +40,11 @@ const CHOICES = {
   x: ["number", "time", "wall"],
   band: ["interval", "range"],
 };
-const LISTS = ["columns", "group", "selected", "pinned", "hidden", "metrics"];
+const LISTS = ["columns", "group", "selected", "pinned", "hidden", "colors", "metrics"];
 const SESSIONS = ["selected", "pinned", "hidden"];
 const SHORTEST = 4;
 
-const CURVES = ["metrics", "kind", "x", "smooth", "log", "band", "range"];
+const CURVES = ["metrics", "kind", "x", "smooth", "log", "band", "range", "outliers"];
 const TABLE = ["sort", "columns", "group", "show", "unfinished", "goal"];
 const PARTS = {
   sessions: [...TABLE, ...CURVES],
@@ -71,6 +73,7 @@ const EXPLORE = {
   axes: areTexts,
   brushed: isTableOf(isBrushed),
   base: isText,
+  baseline: isText,
   all: isFlag,
   search: isText,
   scorer: isText,
@@ -116,7 +119,7 @@ export function format(state, shortNames = new Map()) {
   const short = (key) => shortNames.get(key) ?? key;
   for (const [name, standard] of Object.entries(DEFAULTS)) {
     if (name === "explore" || same(state[name], standard)) continue;
-    const named = SESSIONS.includes(name) ? state[name].map(short) : state[name];
+    const named = withNames(name, state[name], short);
     const value = name === "session" ? short(named) : named;
     parts.push(`${name}=${write(value)}`);
   }
@@ -155,7 +158,16 @@ export function resolve(state, rows) {
   const find = finder(rows);
   const resolved = { ...state, session: state.session && find(state.session) };
   for (const name of SESSIONS) resolved[name] = [...new Set(state[name].map(find))];
+  resolved.colors = withNames("colors", state.colors, find);
   return resolved;
+}
+
+/** Returns the value of a field with other names of its sessions; a color stands before its own. */
+function withNames(name, value, rename) {
+  if (name === "colors") {
+    return value.map((each) => each.replace(/~(.*)/, (_, key) => `~${rename(key)}`));
+  }
+  return SESSIONS.includes(name) ? value.map(rename) : value;
 }
 
 function finder(rows) {

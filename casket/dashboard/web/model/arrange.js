@@ -1,26 +1,29 @@
 // The table's rows: in order, in groups, and which of them are drawn.
 
-import { better, flatten, isNumber, shown, valueOf } from "casket/model/facts";
-import { bestRow, namesOf } from "casket/model/metrics";
+import { better, flatten, isNumber, restored, shown, valueOf } from "casket/model/facts";
+import { bestRow, namesOf, scoreOf } from "casket/model/metrics";
 import { interval } from "casket/model/statistics";
 
 /** @typedef {import("casket/types").Group} Group */
 /** @typedef {import("casket/types").Row} Row */
 
-const MOST_PARAMS = 8;
 const MOST_METRICS = 5;
 const MOST_SETTINGS = 6;
+/** The column of what a session has of the params in which sessions differ. */
+export const SETTINGS = "settings";
 const collator = new Intl.Collator("en", { numeric: true });
 
 /**
- * Returns rows in the order of a name, "-" before it turns it round; else the newest first.
+ * Returns rows in the order of a name, "-" before it turns it round; else what runs, then the best
+ * by the goal, then what has no value of it, the newest first.
  *
  * @param {Row[]} rows
  * @param {string} sort
+ * @param {string} [goal]
  * @returns {Row[]}
  */
-export function inOrder(rows, sort) {
-  if (!sort) return [...rows].sort(byNewest);
+export function inOrder(rows, sort, goal = "") {
+  if (!sort) return byStanding(rows, goal);
   const name = sort.replace(/^-/, "");
   const sign = sort.startsWith("-") ? -1 : 1;
   return sorted(rows, (row) => valueOf(row, name), sign);
@@ -80,18 +83,24 @@ export function cellOfGroup(group, name) {
 export function usualColumns(rows, { goal, varying, group }) {
   const differ = (name) => new Set(rows.map((row) => row[name])).size > 1;
   const params = varying.filter((name) => name.startsWith("params."));
-  const found = namesOf(rows, "epoch").concat(namesOf(rows, "result"), namesOf(rows, "batch"));
-  const metrics = [...new Set(found)].filter((name) => name !== goal);
+  const names = namesOf(rows, "epoch").concat(namesOf(rows, "result"), namesOf(rows, "batch"));
+  const known = new Set(rows.flatMap((row) => Object.keys(row.last)));
+  const others = [...known].filter((name) => rows.some((row) => isNumber(restored(row.last[name]))));
+  // What single records of a search logged, its candidates, is in no session's own values.
+  const metrics = [...new Set([...names, ...others])].filter(
+    (name) => name !== goal && known.has(name),
+  );
   metrics.sort((a, b) => Number(better(b) !== null) - Number(better(a) !== null));
   const scores = [
-    ...(goal ? [`best.${goal}`, `last.${goal}`] : []),
+    ...(goal && rows.some((row) => Object.hasOwn(row.best, goal)) ? [`best.${goal}`] : []),
+    ...(goal ? [`last.${goal}`] : []),
     ...metrics.slice(0, MOST_METRICS).map((name) => `last.${name}`),
   ];
   if (group.length) return [...group, ...scores];
   return [
+    ...(params.length ? [SETTINGS] : []),
     "status",
     ...["file", "experiment", "model"].filter(differ),
-    ...params.slice(0, MOST_PARAMS),
     ...scores,
     "epochs",
     "duration",
@@ -109,7 +118,7 @@ export function usualColumns(rows, { goal, varying, group }) {
  * @returns {string[]}
  */
 export function possibleColumns(rows) {
-  const own = ["status", "experiment", "model", "file", "epochs", "started", "ended", "duration"];
+  const own = [SETTINGS, "status", "experiment", "model", "file", "epochs", "started", "ended", "duration"];
   const names = new Set([...own, "age", "tags", "note", "error", "id"]);
   for (const group of ["params", "last", "best", "config", "meta"]) {
     for (const row of rows) {
@@ -126,7 +135,8 @@ export function isMetric(name) {
 
 /** Returns the words of a column's head. */
 export function headOf(name) {
-  if (name.startsWith("best.")) return `best ${name.slice(5)}`;
+  if (name === SETTINGS) return "what differs";
+  if (name.startsWith("best.")) return `${name.slice(5)}, best`;
   return name.replace(/^(params|last|config|meta)\./, "");
 }
 
@@ -136,7 +146,7 @@ export function bestValues(rows, columns) {
   for (const name of columns.filter(isMetric)) {
     const mode = better(name.slice(5));
     const numbers = mode ? rows.map((row) => valueOf(row, name)).filter(isNumber) : [];
-    if (numbers.length < 2) continue;
+    if (new Set(numbers).size < 2) continue; // of equals, none is best
     found.set(name, numbers.reduce((a, b) => ((mode === "min" ? b < a : b > a) ? b : a)));
   }
   return found;
@@ -203,9 +213,18 @@ function given(row, varying) {
     .slice(0, MOST_SETTINGS);
 }
 
-function byNewest(a, b) {
-  const isRunning = (row) => Number(row.status === "running");
-  return isRunning(b) - isRunning(a) || (a.started < b.started ? 1 : -1);
+function byStanding(rows, goal) {
+  const sign = better(goal) === "min" ? 1 : -1;
+  const rank = (row) => {
+    if (row.status === "running") return -Infinity;
+    const score = scoreOf(row, goal);
+    return isNumber(score) ? sign * score : Infinity;
+  };
+  const rated = rows.map((row) => ({ row, at: rank(row) }));
+  const isRated = Number.isFinite;
+  const byAge = (a, b) => (isRated(a.at) ? byStart(a.row, b.row) : byStart(b.row, a.row));
+  rated.sort((a, b) => (a.at === b.at ? byAge(a, b) : a.at - b.at));
+  return rated.map(({ row }) => row);
 }
 
 function sorted(items, valueOfItem, sign) {

@@ -3,13 +3,14 @@
 import { computed, signal } from "@preact/signals";
 
 import {
-  byStart, drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, settings,
+  drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, settings,
   usualColumns, values,
 } from "casket/model/arrange";
 import { condition, isWriting } from "casket/model/condition";
 import { shown, varyingNames } from "casket/model/facts";
-import { mainMetric } from "casket/model/metrics";
+import { bestRow, mainMetric, scoredNames } from "casket/model/metrics";
 import { data } from "casket/model/page";
+import { spokenName } from "casket/model/spoken";
 import { fields } from "casket/model/view";
 
 /** @typedef {import("casket/types").Item} Item */
@@ -55,13 +56,16 @@ export const varying = computed(() => {
 
 /** The metrics that can be the goal. */
 export const goals = computed(() =>
-  [...new Set(rows.value.flatMap((row) => Object.keys(row.best ?? {})))].sort(),
+  [...new Set(rows.value.flatMap((row) => scoredNames(row)))].sort(),
 );
 
 /** The metric that says which session is best. */
 export const goal = computed(() =>
   goals.value.includes(chosen.value.goal) ? chosen.value.goal : mainMetric(rows.value),
 );
+
+/** The session whose best value of the goal is the best of all. */
+export const best = computed(() => bestRow(rows.value, goal.value));
 
 /** The names of the table's columns. */
 export const columns = computed(() => {
@@ -72,7 +76,7 @@ export const columns = computed(() => {
 });
 
 /** The sessions that fit, in their order. */
-export const ordered = computed(() => inOrder(rows.value, sorting.value.sort));
+export const ordered = computed(() => inOrder(rows.value, sorting.value.sort, goal.value));
 
 const open = signal(new Set());
 
@@ -111,14 +115,6 @@ export const drawn = computed(() => {
   return { parts, keys: new Set(groupOf.keys()), groupOf };
 });
 
-/** The keys of all sessions, and those of their groups, what began first before others. */
-export const keysByAge = computed(() => {
-  const { group } = grouping.value;
-  const aged = [...data.rows.value].sort(byStart);
-  const groups = group.length ? groupsOf(aged, group) : [];
-  return [aged, groups].map((list) => list.map(({ key }) => key));
-});
-
 /** The sessions that are selected. */
 export const selected = computed(() =>
   selection.value.selected.map((key) => data.row(key)).filter(Boolean),
@@ -147,8 +143,8 @@ function partsOfRows() {
   const rowsDrawn = drawnRows(ordered.value, data.rows.value, choice.value, goal.value);
   return rowsDrawn.map((row) => ({
     key: row.key,
-    label: `${row.id.slice(0, 6)} ${settings(row, varying.value)}`,
-    name: `${row.id.slice(0, 6)} ${values(row, varying.value)}`,
+    label: `${spokenName(row.id)} ${row.id.slice(0, 6)} ${settings(row, varying.value)}`,
+    name: `${spokenName(row.id)} ${values(row, varying.value)}`,
     rows: [row],
   }));
 }

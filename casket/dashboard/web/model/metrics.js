@@ -14,11 +14,23 @@ export function hasSearch(row) {
   return row.metrics.result.includes("dev_scores.mean");
 }
 
+/** Returns the best value of a metric of a session; of results, which have no epochs, the latest. */
+export function scoreOf(row, metric) {
+  if (Object.hasOwn(row.best ?? {}, metric)) return row.best[metric];
+  return better(metric) && Object.hasOwn(row.last ?? {}, metric) ? row.last[metric] : undefined;
+}
+
+/** Returns the names of the metrics that have a score. */
+export function scoredNames(row) {
+  const names = Object.keys(row.last ?? {}).filter((name) => isNumber(scoreOf(row, name)));
+  return [...new Set([...Object.keys(row.best ?? {}), ...names])];
+}
+
 /** Returns the metric that tells best how good a session is, as far as names tell. */
 export function mainMetric(rows) {
   const counts = new Map();
   for (const row of rows) {
-    for (const name of Object.keys(row.best ?? {})) counts.set(name, (counts.get(name) ?? 0) + 1);
+    for (const name of scoredNames(row)) counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const most = Math.max(0, ...counts.values());
   const rate = (name) => 2 * factsOf(name).weight + Number(better(name) === "max");
@@ -29,13 +41,13 @@ export function mainMetric(rows) {
 /** Returns the row whose best value of a metric is the best of all; undefined if none has it. */
 export function bestRow(rows, metric) {
   const mode = better(metric);
-  let found;
+  let best;
   for (const row of rows) {
-    const value = row.best?.[metric];
+    const value = scoreOf(row, metric);
     if (!isNumber(value)) continue;
-    if (!found || isBetter(value, found.best[metric], mode)) found = row;
+    if (!best || isBetter(value, scoreOf(best, metric), mode)) best = row;
   }
-  return found;
+  return best;
 }
 
 /** Tells whether one value is better than another; mode as `better` gives it. */
@@ -46,11 +58,10 @@ export function isBetter(value, other, mode) {
 /** Puts metrics into charts: one measured on several parts of the data has one chart. */
 export function charts(metrics, main) {
   const found = new Map();
-  const bases = new Set(metrics.map((name) => factsOf(name).base));
   for (const metric of metrics) {
     const { base } = factsOf(metric);
     const paired = metrics.some((other) => other !== metric && factsOf(other).base === base);
-    const title = base !== metric && !paired && bases.size > 1 ? metric : base;
+    const title = paired ? base : metric;
     if (!found.has(title)) found.set(title, []);
     found.get(title).push(metric);
   }

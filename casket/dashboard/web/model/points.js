@@ -1,12 +1,13 @@
 // What a chart can draw of rows, and what it has to leave out and why.
 
-import { isNumber, shown, valueOf } from "casket/model/facts";
+import { digitsApart, isNumber, shown, shownNumber, valueOf } from "casket/model/facts";
 
 const MOST_CATEGORIES = 40;
 const WIDE = 50;
 const EDGE = 0.04;
 const LEAST_EDGE = 0.01;
 const MOST_TICKS = 10;
+const MOST_MULTIPLES = 40;
 
 /** Returns `{isNumeric, isWhole, isLog, categories}` of a name: how an axis can show its values. */
 export function scaleOf(rows, name, wantsLog) {
@@ -63,12 +64,30 @@ export function logTicks([low, high]) {
   return found.length > 2 ? found : evenTicks(low, high);
 }
 
+/** Returns about so many round numbers that mark an axis, however large or small they are. */
+export function ticks([low, high], count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
+  return multiples(step, low, high);
+}
+
+function multiples(step, low, high) {
+  const first = Math.ceil(low / step);
+  const length = Math.min(Math.max(Math.floor(high / step) - first + 1, 0), MOST_MULTIPLES);
+  return Array.from({ length }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
+/** Returns the texts of marks, with as many digits as tell them apart. */
+export function labels(values) {
+  const digits = digitsApart(values);
+  return values.map((value) => (isNumber(value) ? shownNumber(value, digits) : ""));
+}
+
 function evenTicks(low, high) {
   const power = 10 ** Math.floor(Math.log10((high - low) / 2));
   const step = power * ([5, 2].find((head) => (high - low) / (head * power) >= 2) ?? 1);
-  const first = Math.ceil(low / step);
-  const count = Math.floor(high / step) - first + 1;
-  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  return multiples(step, low, high);
 }
 
 /** Puts rows at their places on several axes; counts those left out by what is missing. */

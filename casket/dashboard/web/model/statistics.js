@@ -5,6 +5,7 @@ import { flatten, isNumber, restored, valueOf } from "casket/model/facts";
 const NORMAL_QUANTILE = 1.959963984540054;
 const MOST_GROUPS = 8;
 const FEWEST = 6;
+const FEW_COMPLETED = 12;
 
 /** Returns `{mean, margin, n}` of a sample: its 95 % interval by Student's t, of scaled sums. */
 export function interval(numbers) {
@@ -43,14 +44,20 @@ function powerOfTwo(number) {
  * `problem` says why, where that cannot be told; `correlation` is Spearman's, of numeric params.
  */
 export function importance(rows, metric) {
-  const judged = rows.filter((row) => isNumber(valueOf(row, metric)));
-  const scores = judged.map((row) => valueOf(row, metric));
-  const tables = judged.map((row) => flatten(row.params, "params."));
+  const scored = judged(rows.filter((row) => isNumber(valueOf(row, metric))));
+  const scores = scored.map((row) => valueOf(row, metric));
+  const tables = scored.map((row) => flatten(row.params, "params."));
   const names = [...new Set(tables.flatMap(Object.keys))];
   return names
     .map((name) => param(name, tables.map((table) => restored(table[name])), scores))
     .filter(({ values }) => values > 1)
     .sort((a, b) => (b.share ?? -1) - (a.share ?? -1));
+}
+
+/** A session that still runs, or broke off, says little about its params. */
+function judged(rows) {
+  const completed = rows.filter((row) => row.status === "completed");
+  return completed.length < FEW_COMPLETED ? rows : completed;
 }
 
 /** Returns ranks from 1, those of equal numbers being their mean. */

@@ -1,13 +1,19 @@
 import { Curves } from "casket/curves/curves";
+import { byStart } from "casket/model/arrange";
 import { download } from "casket/model/files";
 import {
   better, isNumber, own, restored, shown, shownDuration, shownTime, valueOf,
 } from "casket/model/facts";
 import { SearchMap } from "casket/explore/heatmap";
 import { html, useElement } from "casket/shell/html";
+import * as listing from "casket/model/listing";
 import { hasSearch } from "casket/model/metrics";
+import { spokenName } from "casket/model/spoken";
+import { update } from "casket/model/view";
+import { Answers, Changed } from "casket/session/answers";
 import { Notes } from "casket/session/notes";
 import { Entries, Picture, TableOf, Value } from "casket/session/pictures";
+import { Chips, chipsOf } from "casket/sessions/chips";
 import { Status } from "casket/sessions/table";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { data, source } from "casket/model/page";
@@ -20,7 +26,7 @@ const DIGITS = 9;
 /** Everything about one session. */
 export function SessionPage({ row }) {
   const [details, problem] = useDetails(row);
-  const parts = useMemo(() => [{ key: row.key, label: row.id.slice(0, 8), rows: [row] }], [row]);
+  const parts = useMemo(() => [{ key: row.key, label: spokenName(row.id), rows: [row] }], [row]);
   const all = details ?? row;
   const file = inShell(data.files.value[row.file].place);
   return html`<article class="session" aria-label=${`Session ${row.id}`}>
@@ -68,11 +74,32 @@ function useDetails(row) {
 function Head({ row, file }) {
   const duration = shownDuration(valueOf(row, "duration"));
   const command = `casket show ${row.id} ${file}`;
+  const { previous, next } = neighborsOf(row);
+  const open = (other) => update({ view: "session", session: other.key });
   return html`<div class="session-head">
-    <h2 class="title">
-      <span>${row.experiment} / ${row.model}</span>${" "}
-      <small><${Status} status=${row.status} /></small>
-    </h2>
+    <div class="head-line">
+      <h2 class="title">
+        ${spokenName(row.id)}${" "}<code>${row.id.slice(0, 6)}</code>${" "}
+        <small><${Status} status=${row.status} /></small>
+      </h2>
+      <span class="space"></span>
+      <button type="button" disabled=${!previous} onClick=${() => open(previous)}>← Previous</button>
+      <button type="button" disabled=${!next} onClick=${() => open(next)}>Next →</button>
+      ${previous &&
+      html`<button
+        type="button"
+        class="primary"
+        onClick=${() => update({ view: "compare", selected: [previous.key, row.key] })}
+      >
+        Compare with previous
+      </button>`}
+    </div>
+    <p>
+      <${Chips} chips=${chipsOf(row, listing.varying.value)} />
+      <span class="dim">${" "}${row.experiment} / ${row.model}</span>
+    </p>
+    <${Answers} ...${{ row, previous }} />
+    <${Changed} ...${{ row, previous }} />
     <p>
       <${Copied} text=${row.id} label="Copy the id" /> <${Copied} text=${command}
         label="Copy the command" />
@@ -91,6 +118,15 @@ function Head({ row, file }) {
       <${Commit} meta=${row.meta} />
     </dl>
   </div>`;
+}
+
+/** Returns the sessions of the same experiment that began just before and after one. */
+function neighborsOf(row) {
+  const own = data.rows.value.filter(({ file, experiment }) =>
+    file === row.file && experiment === row.experiment,
+  );
+  const at = own.sort(byStart).findIndex(({ key }) => key === row.key);
+  return { previous: own[at - 1], next: own[at + 1] };
 }
 
 /** Returns where a file is, as a command in a shell must have it. */

@@ -1,10 +1,11 @@
 import { format } from "casket/model/address";
+import { spokenName } from "casket/model/spoken";
 import { state } from "casket/model/view";
 import { html } from "casket/shell/html";
 
 /** A link to the page of a session, by the beginning of its id, with the color of its curves. */
 export function SessionLink({ row, color }) {
-  const name = row.id.slice(0, 8);
+  const name = spokenName(row.id);
   return html`<a
     class="session-link"
     href=${sessionAddress(row.key)}

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { cellOfGroup } from "casket/model/arrange";
+import { SETTINGS, cellOfGroup } from "casket/model/arrange";
 import { valueOf } from "casket/model/facts";
 import { csv, download } from "casket/model/files";
 import * as listing from "casket/model/listing";
@@ -44,7 +44,7 @@ function LaterCurves() {
     return () => cancelAnimationFrame(frame);
   }, [drawn]);
   const made = useMemo(
-    () => Curves && parts && html`<${Curves} parts=${parts} />`,
+    () => Curves && parts && html`<${Curves} parts=${parts} hasLegend />`,
     [Curves, parts],
   );
   return made || html`<section class="curves" aria-label="Curves"></section>`;
@@ -56,7 +56,8 @@ function TableBar() {
   const count = selected.length;
   const save = async () => {
     setProblem("");
-    const [items, columns] = [listing.items.peek(), listing.columns.peek()];
+    const items = listing.items.peek();
+    const columns = listing.columns.peek().flatMap((name) => (name === SETTINGS ? settings() : [name]));
     try {
       const whole = withValues(items, await source.values());
       download("sessions.csv", tableAsCsv(whole, columns), "text/csv");
@@ -68,7 +69,7 @@ function TableBar() {
     <${Filter} />
     <${GroupMenu} />
     <${Segments}
-      label="Draw"
+      label="Show"
       value=${count ? "" : show}
       options=${{ 10: "10", 20: "20", 100: "100", all: "all" }}
       onChange=${(most) => update({ show: most, selected: [] })}
@@ -79,7 +80,7 @@ function TableBar() {
         checked=${unfinished}
         onChange=${(event) => update({ unfinished: event.target.checked })}
       />
-      Hide finished
+      Running only
     </label>
     ${hidden.length > 0 &&
     html`<button type="button" class="chip" onClick=${() => update({ hidden: [] })}>
@@ -111,6 +112,10 @@ function TableBar() {
     </button>
     ${problem && html`<p class="trouble" role="alert">Not saved: ${problem}</p>`}
   </div>`;
+}
+
+function settings() {
+  return listing.varying.peek().filter((name) => name.startsWith("params."));
 }
 
 /** Returns items with the values of their rows replaced by those in full, by key. */

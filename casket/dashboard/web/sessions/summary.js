@@ -1,65 +1,151 @@
 import { useMemo } from "preact/hooks";
 
-import { headOf, settings } from "casket/model/arrange";
-import { better, isNumber, shownNumber } from "casket/model/facts";
+import { headOf } from "casket/model/arrange";
+import { better, isNumber, shownNumber, withMargin } from "casket/model/facts";
 import * as listing from "casket/model/listing";
-import { bestRow, isBetter } from "casket/model/metrics";
+import { scoreOf } from "casket/model/metrics";
 import { cursor, data } from "casket/model/page";
+import { difference, settingNames, settingsOf } from "casket/model/settings";
 import { importance } from "casket/model/statistics";
 import { state, update } from "casket/model/view";
 import { SessionLink } from "casket/session/session_link";
-import { Status } from "casket/sessions/table";
+import { Chips, chipsOf } from "casket/sessions/chips";
 import { html } from "casket/shell/html";
 
-const STATUSES = ["running", "completed", "failed", "killed"];
+const STATUSES = { running: "running", completed: "done", failed: "failed", killed: "killed" };
 const MOST_PARAMS = 2;
-const FEW = 12;
+const MOST_SETTINGS = 4;
+const FIGURE_DIGITS = 4;
 
-/** How the sessions that fit the filter stand, the best of them so far and who holds it. */
+/** The answer: the best value, who holds it, whether that is settled, and how all sessions stand. */
 export function Summary() {
   const rows = listing.rows.value;
   const goal = listing.goal.value;
   const varying = listing.varying.value;
-  const total = data.rows.value.length;
-  const best = useMemo(() => bestRow(rows, goal), [rows, goal]);
-  const counts = STATUSES.map((status) => ({
-    status,
-    count: rows.filter((row) => row.status === status).length,
-  }));
+  const best = listing.best.value;
+  const settings = useMemo(
+    () => (best ? settingsOf(rows, goal, varying) : []),
+    [rows, goal, varying, best],
+  );
   return html`<section class="summary" aria-label="Summary">
-    <p class="standing">
-      <strong>${rows.length.toLocaleString("en")}</strong>
-      ${rows.length < total && ` of ${total.toLocaleString("en")}`}
-      ${total === 1 ? " session" : " sessions"}
-      ${rows.length < total && (rows.length === 1 ? " fits the filter" : " fit the filter")}
-      ${counts.map(({ status, count }) => count > 0 && html`<button
-        type="button"
-        class="quiet"
-        title=${`Show only what is ${status}`}
-        onClick=${() => showOnly(status)}
-      ><b>${count}</b> <${Status} status=${status} /></button>`)}
-    </p>
-    ${best &&
-    html`<div
-      class="leader"
-      onPointerEnter=${() => cursor.lift(best.key)}
-      onPointerLeave=${() => cursor.lift("")}
-    >
+    ${best && html`<${Leader} ...${{ best, goal, settings, varying, rows }} />`}
+    ${settings.length > 1 && settings.some(({ n }) => n > 1) &&
+    html`<${Forest} settings=${settings.slice(0, MOST_SETTINGS)} varying=${varying} />`}
+    <${Standing} rows=${rows} total=${data.rows.value.length} />
+  </section>`;
+}
+
+function Leader({ best, goal, settings, varying, rows }) {
+  const way = better(goal) === "min" ? "↓ lower is better" : "↑ higher is better";
+  return html`<div
+    class="leader"
+    onPointerEnter=${() => cursor.lift(best.key)}
+    onPointerLeave=${() => cursor.lift("")}
+  >
+    <div class="answer">
       <label>
         Best
-        <select value=${goal} onChange=${(event) => update({ goal: event.target.value })}>
+        <select value=${goal} title=${way} onChange=${(event) => update({ goal: event.target.value })}>
           ${listing.goals.value.map((name) => html`<option value=${name}>${name}</option>`)}
         </select>
       </label>
-      <strong class="figure">${shownNumber(best.best[goal])}</strong>
-      <${Progress} ...${{ rows, goal }} />
-      <span title=${settings(best, varying)}>
-        by${" "}<${SessionLink} row=${best} />
-        <span class="dim">${" "}${settings(best, varying)}</span>
+      <strong class="figure" title=${String(scoreOf(best, goal))}>
+        ${shownNumber(scoreOf(best, goal), FIGURE_DIGITS)}
+      </strong>
+    </div>
+    <div class="why">
+      <p class="who">
+        <${SessionLink} row=${best} />
+        <${Chips} chips=${chipsOf(best, varying)} isWinner />
+      </p>
+      <${Verdict} ...${{ settings, best, goal, varying }} />
+      <${Importance} ...${{ rows, goal }} />
+    </div>
+  </div>`;
+}
+
+/** Whether the best setting is surely better than the next one. */
+function Verdict({ settings, best, goal, varying }) {
+  const own = settings.find(({ rows }) => rows.includes(best));
+  const rest = settings.filter((setting) => setting !== own);
+  const next = rest[0];
+  if (!own || !next || !settingNames(varying).names.length) return null;
+  const { seeds } = settingNames(varying);
+  const what = seeds.length ? "seeds" : "sessions";
+  const said = ({ mean, margin }) => html`<b>${withMargin(mean, margin)}</b>`;
+  if (own.n < 2) {
+    return html`<p><span class="verdict is-open">One session</span> of this setting: it may be luck.
+      Next setting: ${nameOf(next, varying)}, ${said(next)} (${next.n} ${what}).</p>`;
+  }
+  const { mean, margin, n, isSettled } = difference(own, next);
+  const isBetterMean = mean === 0 || mean > 0 === (better(goal) === "max");
+  return html`<p>
+      Mean of the ${own.n} ${what} of this setting ${said(own)}. Next setting:${" "}
+      ${nameOf(next, varying)}, ${said(next)} (${next.n} ${what}).
+    </p>
+    <p title="Paired over the shared seeds; not corrected for many comparisons">
+      <span class=${isSettled && isBetterMean ? "verdict is-settled" : "verdict is-open"}>
+        ${isSettled && isBetterMean ? "Settled" : "Not settled"}
       </span>
-    </div>`}
-    ${best && html`<${Importance} ...${{ rows, goal }} />`}
-  </section>`;
+      ${n > 1
+        ? ` On the ${n} ${what} that both have, the difference is ${withMargin(mean, margin)}.`
+        : " They share too few seeds to tell."}
+    </p>`;
+}
+
+function nameOf({ rows: [row] }, varying) {
+  const chips = chipsOf(row, settingNames(varying).names);
+  return chips.map(({ short, text, isWord }) => (isWord ? text : `${short} ${text}`)).join(" · ");
+}
+
+function valuesOf({ rows: [row] }, varying) {
+  return chipsOf(row, settingNames(varying).names).map(({ text }) => text).join(" · ");
+}
+
+/** The means of the best settings with their intervals, on one axis. */
+function Forest({ settings, varying }) {
+  const ends = settings.flatMap(({ values, mean, margin }) => [
+    ...values.values(), mean - (margin || 0), mean + (margin || 0),
+  ]);
+  const [low, high] = [Math.min(...ends), Math.max(...ends)];
+  const x = (value) => 4 + (132 * (value - low)) / (high - low || 1);
+  return html`<div class="forest" aria-hidden="true">
+    <p class="dim">Settings by mean over seeds, 95 % interval</p>
+    ${settings.map((setting, i) => {
+      const { mean, margin, values } = setting;
+      const spread = isNumber(margin) ? margin : 0;
+      return html`<div class=${i ? "" : "is-first"}>
+        <span class="cut">${valuesOf(setting, varying)}</span>
+        <svg viewBox="0 0 140 14">
+          <rect x=${x(mean - spread)} y="4" width=${Math.max(x(mean + spread) - x(mean - spread), 1)} height="6" rx="3" />
+          ${[...values.values()].map((value) => html`<circle cx=${x(value)} cy="7" r="1.6" />`)}
+          <line x1=${x(mean)} x2=${x(mean)} y1="1" y2="13" />
+        </svg>
+      </div>`;
+    })}
+  </div>`;
+}
+
+function Standing({ rows, total }) {
+  const fits = rows.length === 1 ? "fits the filter" : "fit the filter";
+  const counts = Object.keys(STATUSES).map((status) => ({
+    status,
+    count: rows.filter((row) => row.status === status).length,
+  }));
+  return html`<div class="standing">
+    <p>
+      <strong>${rows.length.toLocaleString("en")}</strong>
+      ${rows.length < total && ` of ${total.toLocaleString("en")}`}
+      ${total === 1 ? " session" : " sessions"}
+      ${rows.length < total && ` ${fits}`}
+    </p>
+    ${counts.map(({ status, count }) => count > 0 && html`<button
+      type="button"
+      class=${`quiet status is-${status}`}
+      title=${`Show only what is ${status}`}
+      onClick=${() => showOnly(status)}
+    ><b>${count.toLocaleString("en")}</b> ${STATUSES[status]}</button>`)}
+  </div>`;
 }
 
 function showOnly(status) {
@@ -73,67 +159,28 @@ function narrowed(where, status) {
   return where.trim() ? `(${where.trim()}) and ${condition}` : condition;
 }
 
-/** How the best value fell or rose from session to session. */
-function Progress({ rows, goal }) {
-  const steps = useMemo(() => bestSoFar(rows, goal), [rows, goal]);
-  if (steps.length < 2) return null;
-  const low = Math.min(...steps);
-  const high = Math.max(...steps);
-  const x = (i) => 1 + (i * 78) / (steps.length - 1);
-  const y = (value) => 3 + ((high - value) / (high - low || 1)) * 16;
-  let path = `M1 ${y(steps[0]).toFixed(1)}`;
-  steps.forEach((value, i) => {
-    if (i && value !== steps[i - 1]) path += `H${x(i).toFixed(1)}V${y(value).toFixed(1)}`;
-  });
-  const text = `best so far over ${steps.length} sessions, from ${shownNumber(steps[0])}`;
-  return html`<svg class="progress" viewBox="0 0 80 22" role="img" aria-label=${text}>
-    <title>${text}</title>
-    <path d=${`${path}H79`} />
-  </svg>`;
-}
-
 function Importance({ rows, goal }) {
   const name = `best.${goal}`;
-  const known = judged(rows);
-  const keys = known.map(({ key }) => key).join();
-  const found = useMemo(
-    () => importance(known, name).filter(({ share }) => (share ?? 0) > 0.005).slice(0, MOST_PARAMS),
-    [keys, name],
+  const shares = useMemo(
+    () => importance(rows, name).filter(({ share }) => (share ?? 0) > 0.005).slice(0, MOST_PARAMS),
+    [rows, name],
   );
-  if (!found.length) return null;
-  return html`<div class="matters">
+  if (!shares.length) return null;
+  return html`<p class="matters">
     <button
       type="button"
       class="quiet"
       title="Share of the variance that each param explains alone; more under Explore"
       onClick=${() => update({ view: "explore" })}
     >
-      What matters
+      Param importance
     </button>
-    ${found.map(
+    ${shares.map(
       ({ name: param, share }) => html`<span class="share">
-        ${headOf(param)}
-        <meter min="0" max="1" value=${share} aria-label=${`${headOf(param)} explains`}></meter>
+        ${headOf(param)}${" "}
+        <meter min="0" max="1" value=${share} aria-label=${`${headOf(param)} explains`}></meter>${" "}
         ${Math.round((share ?? 0) * 100)} %
       </span>`,
     )}
-  </div>`;
-}
-
-/** A session that still runs, or broke off, says little about its params. */
-function judged(rows) {
-  const completed = rows.filter((row) => row.status === "completed");
-  return completed.length < FEW ? rows : completed;
-}
-
-function bestSoFar(rows, goal) {
-  const mode = better(goal);
-  const values = rows.filter((row) => isNumber(row.best?.[goal]));
-  values.sort((a, b) => (a.started < b.started ? -1 : 1));
-  let best;
-  return values.map((row) => {
-    const value = row.best[goal];
-    if (best === undefined || isBetter(value, best, mode)) best = value;
-    return best;
-  });
+  </p>`;
 }

@@ -1,10 +1,12 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { bestValues, cellOfGroup, headOf, isMetric } from "casket/model/arrange";
+import { SETTINGS, bestValues, cellOfGroup, headOf, isMetric } from "casket/model/arrange";
 import { better, digitsApart, shown, shownTime, valueOf, withMargin } from "casket/model/facts";
 import * as listing from "casket/model/listing";
 import { cursor } from "casket/model/page";
+import { spokenName } from "casket/model/spoken";
 import { shortNames, state, update } from "casket/model/view";
+import { Chips, chipsOf } from "casket/sessions/chips";
 import { contextOf, html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { painted } from "casket/shell/marks";
@@ -12,8 +14,8 @@ import { colorOf, isCoarse } from "casket/shell/paint";
 
 const SPARE = 12;
 const SAMPLE = 150;
-const LEAD = 172;
-const MOST_WIDE = 230;
+const LEAD = 246;
+const MOST_WIDE = 420;
 const ruler = contextOf(document.createElement("canvas"));
 
 /**
@@ -32,13 +34,14 @@ export function Table() {
   const [active, setActive] = useState("");
   const [place, setPlace] = useState({ top: 0, height: 600 });
   const hasGroups = Boolean(items[0]?.group);
-  const rowHeight = isCoarse ? 42 : 29;
+  const rowHeight = isCoarse ? 42 : 32;
   const digits = useMemo(() => digitsOf(columns, rows), [rows, columns]);
   const widths = useMemo(
     () => widthsOf(columns, rows, items, digits),
-    [columns, rows.length, hasGroups],
+    [columns, rows.length, hasGroups, digits],
   );
   const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
+  const places = useMemo(() => placesOf(columns, rows, digits), [rows, columns, digits]);
   const index = items.findIndex((item) => item.key === active);
 
   useLayoutEffect(() => {
@@ -86,7 +89,8 @@ export function Table() {
     setActive(item.key);
     const act = event.target.closest("[data-act]")?.dataset.act ?? "select";
     if (act === "open" && (event.ctrlKey || event.metaKey)) return;
-    event.preventDefault();
+    // A checkbox whose click is prevented returns to what it was, whatever is drawn meanwhile.
+    if (event.target.type !== "checkbox") event.preventDefault();
     if (act === "select" && item.group && !event.target.closest("[data-act]")) acts.expand(item);
     else acts[act](item, event.shiftKey);
   };
@@ -120,11 +124,11 @@ export function Table() {
     cursor.lift(at ? items[Number(at.dataset.index)]?.key ?? "" : "");
   };
 
-  const grid = `${LEAD}px ${widths.map((width) => `${width}px`).join(" ")}`;
+  const grid = `${LEAD}px ${widths.map((width) => `minmax(${width}px, ${width}fr)`).join(" ")}`;
   const total = LEAD + widths.reduce((sum, width) => sum + width, 0);
   const selected = useMemo(() => new Set(chosen), [chosen]);
   const context = {
-    columns, best, digits, selected, drawn, pinned, isGrouped: group.length > 0,
+    columns, best, digits, places, selected, drawn, pinned, isGrouped: group.length > 0,
   };
   return html`<div
     class=${isHeld ? "table is-held" : "table"}
@@ -205,11 +209,19 @@ function Head({ columns, rows, items }) {
           onDragOver=${(event) => event.preventDefault()}
           onDrop=${() => drop(name)}
         >
-          <${SortButton} name=${name} text=${headOf(name)} />
+          ${name === SETTINGS
+            ? html`<span class="plain cut">${headOf(name)}</span>`
+            : html`<${SortButton} name=${name} text=${headAmong(name, columns)} />`}
         </div>`,
       )}
     </div>
   </div>`;
+}
+
+/** Returns the words of a column's head, told apart from a metric of the same name. */
+function headAmong(name, columns) {
+  const isTwice = columns.some((other) => other !== name && headOf(other) === headOf(name));
+  return isTwice && name.startsWith("params.") ? `${headOf(name)} (param)` : headOf(name);
 }
 
 function SortButton({ name, text }) {
@@ -236,12 +248,13 @@ function SortButton({ name, text }) {
 }
 
 function Row({ item, context, at, top, isActive }) {
-  const { columns, selected } = context;
+  const { columns, selected, drawn } = context;
   const keys = keysOf(item);
   const isSelected = keys.every((key) => selected.has(key));
   const kinds = ["line", "row", isActive && "is-active", isSelected && "is-selected"];
   if (item.group) kinds.push("is-group");
   if (item.depth) kinds.push("is-inside");
+  if (!keys.some((key) => drawn.keys.has(key))) kinds.push("is-faint");
   return html`<div
     role="row"
     id=${`row-${at}`}
@@ -264,7 +277,7 @@ function Lead({ item, context, isSelected, keys }) {
   const isDrawn = keys.some((key) => drawn.keys.has(key));
   const isPinned = keys.every((key) => pinned.includes(key));
   const name = item.row ? shortNames.value.get(item.key) ?? item.row.id : `${item.group.rows.length}`;
-  const text = item.row ? item.row.id.slice(0, Math.max(8, name.length)) : `n = ${name}`;
+  const text = item.row ? spokenName(item.row.id) : `n = ${name}`;
   const colorKey = isGrouped ? drawn.groupOf.get(item.key) ?? item.key : item.key;
   return html`<div role="gridcell" class="cell lead" aria-colindex="1">
     <input
@@ -284,7 +297,7 @@ function Lead({ item, context, isSelected, keys }) {
       title=${isDrawn ? "Drawn; click to hide (h)" : "Not drawn; click to draw (h)"}
       style=${{ color: isDrawn ? colorOf(colorKey) : "" }}
     >
-      <${Icon} name=${isDrawn ? "eye" : "eye-off"} />
+      <span class="dot" aria-hidden="true"></span>
     </button>
     ${item.row
       ? html`<a
@@ -292,7 +305,8 @@ function Lead({ item, context, isSelected, keys }) {
           tabindex="-1"
           data-act="open"
           href=${`#view=session&session=${name}`}
-        >${text}</a>`
+          title=${item.row.id}
+        >${text}${" "}<span class="hash">${item.row.id.slice(0, Math.max(6, name.length))}</span></a>`
       : html`<button type="button" class="id quiet" tabindex="-1" data-act="expand">
           <${Icon} name=${item.isOpen ? "open" : "right"} />${text}
         </button>`}
@@ -328,6 +342,11 @@ function Cell({ item, name, context, column }) {
       <${Status} status=${row.status} />
     </div>`;
   }
+  if (name === SETTINGS) {
+    return html`<div role="gridcell" class="cell" aria-colindex=${column}>
+      <${Chips} chips=${chipsOf(row, listing.varying.value)} />
+    </div>`;
+  }
   const value = valueOf(row, name);
   const isBest = context.best.has(name) && value === context.best.get(name);
   const kinds = ["cell", typeof value === "number" && "number", isBest && "is-best"];
@@ -336,7 +355,7 @@ function Cell({ item, name, context, column }) {
       ${row.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </div>`;
   }
-  const text = shownCell(name, value, context.digits.get(name));
+  const text = aligned(shownCell(name, value, context.digits.get(name)), context.places.get(name));
   return html`<div
     role="gridcell"
     class=${kinds.filter(Boolean).join(" ")}
@@ -355,11 +374,12 @@ function Interval({ mean, margin, n, of }) {
   </span>`;
 }
 
-/** How a session stands: in a color, and in a word. */
+/** How a session stands, in a word; a dot where it still changes. */
 export function Status({ status }) {
   return html`<span class=${`status is-${status}`}>
-    <svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="3.5" /></svg>
-    ${status}
+    ${status === "running" &&
+    html`<svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="4" /></svg>`}
+    ${status === "completed" ? "done" : status}
   </span>`;
 }
 
@@ -399,11 +419,37 @@ function widthsOf(columns, rows, items, digits) {
     const texts = sample.map((row) => shownCell(name, valueOf(row, name), digits.get(name)));
     texts.push(...groups.map((item) => textOfGroup(cellOfGroup(item.group, name), name)));
     if (name === "tags") texts.push(...sample.map((row) => row.tags.join("WW") + "WW"));
-    if (name === "status") texts.push("● completed");
+    if (name === "status") texts.push("● running");
+    if (name === SETTINGS) texts.push(...sample.map(textOfChips));
     const longest = texts.reduce((a, b) => (b.length > a.length ? b : a), "");
-    const width = Math.max(widthOf(longest) + 24, widthOf(headOf(name)) + 36);
+    const width = Math.max(widthOf(longest) + 24, widthOf(headAmong(name, columns)) + 36);
     return Math.round(Math.min(width, MOST_WIDE));
   });
+}
+
+function textOfChips(row) {
+  const chips = chipsOf(row, listing.varying.peek());
+  return chips.map(({ short, text, isWord }) => `${isWord ? "" : `${short} `}${text}W`).join("");
+}
+
+/** Returns by column of metrics how many decimals its numbers have at most. */
+function placesOf(columns, rows, digits) {
+  const most = (name) =>
+    rows.reduce((places, row) => {
+      const text = shownCell(name, valueOf(row, name), digits.get(name));
+      return Math.max(places, decimalsOf(text));
+    }, 0);
+  return new Map(columns.filter(isMetric).map((name) => [name, most(name)]));
+}
+
+function decimalsOf(text) {
+  return /^-?\d+\.(\d+)$/.exec(text)?.[1].length ?? 0;
+}
+
+/** Returns a number with as many decimals as others of its column: digits stand under digits. */
+function aligned(text, places = 0) {
+  if (!places || !/^-?\d+\.\d+$/.test(text)) return text;
+  return text.padEnd(text.indexOf(".") + 1 + places, "0");
 }
 
 function widthOf(text) {

@@ -7,8 +7,10 @@ import * as listing from "casket/model/listing";
 import { data, source } from "casket/model/page";
 import { state, update } from "casket/model/view";
 import { Sessions } from "casket/sessions/sessions";
+import { Menu, Segments } from "casket/shell/controls";
 import { html } from "casket/shell/html";
 import { KeyHelp, useKeys } from "casket/shell/keyboard";
+import { chooseScheme, chosenScheme } from "casket/shell/paint";
 import { SavedViews } from "casket/shell/saved";
 import { Banners, Guard, NoSessions, PageGuard } from "casket/shell/states";
 
@@ -80,7 +82,7 @@ function Part({ view }) {
 function Header({ onHelp }) {
   const { view, selected } = state.value;
   const files = data.files.value;
-  const link = (name, text) => html`<a
+  const link = (name, text, count = 0) => html`<a
     href=${`#view=${name}`}
     aria-current=${view === name ? "page" : undefined}
     onClick=${(event) => {
@@ -88,7 +90,7 @@ function Header({ onHelp }) {
       event.preventDefault();
       update({ view: name });
     }}
-  >${text}</a>`;
+  >${text}${count > 0 && html` <span class="many">${count.toLocaleString("en")}</span>`}</a>`;
   const isReading = files.some((file) => file.state === "reading");
   const connection = {
     live: isReading ? "reading" : "live",
@@ -100,13 +102,13 @@ function Header({ onHelp }) {
       event.preventDefault();
       focusOn(".table");
     }}>To the table</a>
-    <h1 class="mark">casket</h1>
+    <h1 class="mark"><${Mark} />casket</h1>
     <span class="files">
       ${files.map(({ name, place }, i) => html`${i > 0 && ", "}<span title=${place}>${name}</span>`)}
     </span>
     <nav aria-label="Views">
-      ${link("sessions", "Sessions")}
-      ${link("compare", selected.length ? `Compare ${selected.length}` : "Compare")}
+      ${link("sessions", "Sessions", data.rows.value.length)}
+      ${link("compare", "Compare", selected.length)}
       ${link("explore", "Explore")}
     </nav>
     <span class="space"></span>
@@ -115,10 +117,29 @@ function Header({ onHelp }) {
     </span>
     ${files.length > 0 &&
     html`<${SavedViews} place=${files.map(({ place }) => place).join(" ")} />`}
-    <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick=${onHelp}>
+    <${SchemeMenu} />
+    <button type="button" class="square" aria-label="Keys" title="Keys (?)" onClick=${onHelp}>
       ?
     </button>
   </header>`;
+}
+
+function Mark() {
+  return html`<svg viewBox="0 0 18 18" aria-hidden="true">
+    <path d="M3 2h12l2 5H1Z M1 8.5h6v2h4v-2h6V16H1Z" />
+  </svg>`;
+}
+
+/** Light, dark, or as the system says. */
+function SchemeMenu() {
+  return html`<${Menu} isQuiet isRight label="◐" name="Light or dark">
+    <${Segments}
+      label="Colors"
+      value=${chosenScheme.value}
+      options=${{ "": "system", light: "light", dark: "dark" }}
+      onChange=${chooseScheme}
+    />
+  <//>`;
 }
 
 function focusOn(selector) {

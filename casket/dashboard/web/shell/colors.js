@@ -1,40 +1,60 @@
+import { hashOf } from "casket/model/spoken";
+
 const LIGHT = [
-  "#2563c9", "#c8500a", "#118246", "#b0279c", "#8a6a00",
-  "#0b8394", "#d0303f", "#6d4bd0", "#5c7a12", "#5f6b7a",
+  "#6370e2", "#a94406", "#3d6e5c", "#df6794", "#a2950f",
+  "#7b3c9d", "#11a0d3", "#830103", "#59006f", "#3a424a",
 ];
 const DARK = [
-  "#6ea8ff", "#ff9a52", "#4fd08a", "#f07fe0", "#e0bd3c",
-  "#4fd0e0", "#ff7b85", "#b39bff", "#a9cf4e", "#b4bfcc",
+  "#4c7be9", "#fc8b11", "#00c678", "#f0abc4", "#f0e968",
+  "#ad97fd", "#b3eeff", "#cc4b15", "#ae4eab", "#8d8882",
 ];
 const GOLDEN_ANGLE = 137.508;
 
 /**
- * Gives what is drawn together colors that differ: the same ones to all who look at the same.
+ * Gives what is drawn together colors that differ.
  *
- * Whatever began after another has the next color, so that the newest differ, and one more that
- * begins changes none of them.
+ * A key wants the slot that follows from it alone, so that it has the same color in every file,
+ * report and browser. Where another has it already, it takes the next free one, and keeps that as
+ * long as the page is open: one more that is drawn changes none of the others.
  */
 export class Colors {
-  #wanted = new Map();
   #slots = new Map();
 
-  /** Gives colors to what is drawn, in its order; `byAge` are lists of keys, oldest first. */
-  assign(drawn, byAge) {
-    this.#wanted = new Map(
-      byAge.flatMap((keys) => keys.map((key, i) => [key, i % LIGHT.length])),
-    );
-    this.#slots = new Map();
+  /** Gives colors to what is drawn, in its order. */
+  assign(drawn) {
     const used = new Set();
-    for (const key of drawn) {
-      const slot = freeSlot(this.#wanted.get(key) ?? 0, used);
+    const without = drawn.filter((key) => {
+      const slot = this.#slots.get(key);
+      if (slot === undefined || used.has(slot)) return true;
+      used.add(slot);
+      return false;
+    });
+    for (const key of without) {
+      const slot = freeSlot(wantedSlot(key), used);
       used.add(slot);
       this.#slots.set(key, slot);
     }
   }
 
+  /** Takes slots that an address says, as `3~key`. */
+  remember(list) {
+    for (const each of list) {
+      const [, slot, key] = /^(\d)~(.+)$/.exec(each) ?? [];
+      if (key) this.#slots.set(key, Number(slot));
+    }
+  }
+
+  /** Returns which slots of some keys do not follow from the keys alone, as `3~key`. */
+  displaced(keys) {
+    return keys
+      .filter((key) => this.#slots.has(key) && this.#slots.get(key) !== wantedSlot(key))
+      .filter((key) => this.#slots.get(key) < LIGHT.length)
+      .map((key) => `${this.#slots.get(key)}~${key}`);
+  }
+
   /** Returns the color of a key as CSS. */
   of(key, scheme) {
-    const slot = this.#slots.get(key) ?? this.#wanted.get(key) ?? 0;
+    const slot = this.#slots.get(key) ?? wantedSlot(key);
     const palette = scheme === "dark" ? DARK : LIGHT;
     if (slot < palette.length) return palette[slot];
     const lightness = scheme === "dark" ? 68 : 38;
@@ -42,11 +62,16 @@ export class Colors {
   }
 }
 
+/** Returns the slot that follows from a key; the index of the file before an id counts not. */
+function wantedSlot(key) {
+  return hashOf(key.replace(/^\d+\./, "")) % LIGHT.length;
+}
+
 /** Returns the wanted slot or the next one after it; only when all ten are used, one beyond. */
 function freeSlot(wanted, used) {
   const count = LIGHT.length;
-  const first = used.size - (used.size % count);
-  let step = 0;
-  while (used.has(first + ((wanted + step) % count))) step += 1;
-  return first + ((wanted + step) % count);
+  let step = Math.floor(used.size / count) * count;
+  const slotAt = () => step - (step % count) + ((wanted + step) % count);
+  while (used.has(slotAt())) step += 1;
+  return slotAt();
 }

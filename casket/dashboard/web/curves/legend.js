@@ -1,0 +1,66 @@
+import { cellOfGroup } from "casket/model/arrange";
+import { indexAt, shownX } from "casket/curves/chart";
+import { Swatch } from "casket/curves/values";
+import { digitsApart, isNumber, shownNumber } from "casket/model/facts";
+import * as listing from "casket/model/listing";
+import { scoreOf } from "casket/model/metrics";
+import { cursor, data, store } from "casket/model/page";
+import { SessionLink } from "casket/session/session_link";
+import { chipsOf } from "casket/sessions/chips";
+import { html } from "casket/shell/html";
+import { colorOf } from "casket/shell/paint";
+
+const MOST = 12;
+
+/** The sessions or groups that are drawn, with the values of the goal where the cursor stands. */
+export function Legend({ parts, view }) {
+  const { place } = cursor.now.value;
+  store.arrivals.value; // values at the cursor come with the curves
+  const goal = listing.goal.value;
+  const read = store.reader(view);
+  const values = parts.map((part) => valueOf(part, { goal, place, read }));
+  const digits = digitsApart(values.slice(0, MOST));
+  const isSessions = parts.every((part) => part.name);
+  const total = isSessions ? data.rows.value.length : parts.length;
+  const where = place ? `at ${shownX(place.x, view.x)}` : "best";
+  return html`<aside class="legend" aria-label="Legend">
+    <p class="legend-head">
+      <strong>${parts.length.toLocaleString("en")}${isSessions && ` of ${total.toLocaleString("en")}`}</strong>
+      ${goal && html`<span class="dim">${goal}, ${where}</span>`}
+    </p>
+    <ul>
+      ${parts.slice(0, MOST).map(
+        (part, i) => html`<li
+          key=${part.key}
+          onPointerEnter=${() => cursor.lift(part.key)}
+          onPointerLeave=${() => cursor.lift("")}
+        >
+          <${Swatch} color=${colorOf(part.key)} />
+          <${Name} part=${part} />
+          <b>${isNumber(values[i]) ? shownNumber(values[i], digits) : "–"}</b>
+        </li>`,
+      )}
+    </ul>
+    ${parts.length > MOST &&
+    html`<p class="dim">and ${(parts.length - MOST).toLocaleString("en")} more</p>`}
+  </aside>`;
+}
+
+function Name({ part }) {
+  const [row] = part.rows;
+  if (!part.name) return html`<span class="cut" title=${part.label}>${part.label}</span>`;
+  const texts = chipsOf(row, listing.varying.value).map(({ text }) => text);
+  return html`<span class="cut" title=${part.label}>
+    <${SessionLink} row=${row} /><span class="dim">${" "}${texts.join(" · ")}</span>
+  </span>`;
+}
+
+function valueOf(part, { goal, place, read }) {
+  const [row] = part.rows;
+  if (!goal) return undefined;
+  if (!part.name) return cellOfGroup({ ...part, names: [], values: [] }, `best.${goal}`)?.mean;
+  if (!place) return scoreOf(row, goal);
+  const curve = read(row.key, goal);
+  const at = curve && indexAt(curve, place.x);
+  return at === undefined ? undefined : curve.ys[at];
+}

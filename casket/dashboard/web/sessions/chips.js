@@ -1,0 +1,29 @@
+import { headOf } from "casket/model/arrange";
+import { shown, valueOf } from "casket/model/facts";
+import { html } from "casket/shell/html";
+
+const MOST = 6;
+const SHORT = { __proto__: null, batch_size: "bs", learning_rate: "lr", random_state: "seed" };
+
+/** Returns what a session has of the params in which sessions differ, as `{name, text}`. */
+export function chipsOf(row, varying) {
+  return varying
+    .filter((name) => name.startsWith("params."))
+    .map((name) => ({ name: headOf(name), value: valueOf(row, name) }))
+    .filter(({ value }) => value !== undefined && value !== null && value !== "")
+    .slice(0, MOST)
+    .map(({ name, value }) => ({
+      name, short: SHORT[name] ?? name, text: shown(value), isWord: typeof value === "string",
+    }));
+}
+
+/** Params as chips: a text needs no name, which its title says. */
+export function Chips({ chips, isWinner }) {
+  return html`<span class=${isWinner ? "chips is-winner" : "chips"}>
+    ${chips.map(
+      ({ name, short, text, isWord }) => html`<span class="chip-of" title=${`${name} = ${text}`}>
+        ${!isWord && html`<span class="dim">${short}${" "}</span>`}${text}
+      </span>`,
+    )}
+  </span>`;
+}
