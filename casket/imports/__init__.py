@@ -26,6 +26,7 @@ from typing import Any
 
 from casket.errors import BadLocation, NotACasketFile, NotFound
 from casket.format.records import Record
+from casket.imports.hydra import add_config
 from casket.imports.owners import describe
 from casket.imports.report import Problem, Report
 from casket.imports.runs import Known, Names, Translator
@@ -45,6 +46,7 @@ SOURCES = {
     "sacred": "casket.imports.sacred",
     "trackio": "casket.imports.trackio",
     "wandb": "casket.imports.wandb",
+    "neptune": "casket.imports.neptune",
     "optuna": "casket.imports.optuna",
     "ray": "casket.imports.ray_tune",
     "transformers": "casket.imports.huggingface",
@@ -195,6 +197,7 @@ def _import(
 
     def records() -> Iterator[Record]:
         for run in importer.runs(path, report):
+            add_config(run, report)
             yield from translator.records(run)
             report.runs += 1
             _show_progress(report, progress)

@@ -82,6 +82,7 @@ def _run(folder: Path, points: list[Point], report: Report) -> Run:
         started=min(times, default=file_time(folder / _METRICS)),
         params=params if isinstance(params, dict) else {},
         entries=[*by_step(points), *_results(latest, {point.name for point in points})],
+        folder=folder,
     )
 
 

@@ -83,6 +83,7 @@ def _run(folder: Path, state: Path, content: dict[str, Any]) -> Run:
         params={**params, **(content.get("trial_params") or {})},
         meta={name: content[name] for name in _FACTS if content.get(name) is not None},
         entries=list(_entries(rows)),
+        folder=folder,
     )
 
 

@@ -41,6 +41,7 @@ def runs(path: Path, report: Report) -> Iterator[Run]:
         experiment=path.parent.name,
         started=file_time(path),
         entries=entries,
+        folder=path.parent,
     )
 
 

@@ -63,6 +63,7 @@ def _run(table: Path, entries: list[Entry], report: Report) -> Run:
         started=file_time(table),
         params=hyperparameters(folder, report),
         entries=entries,
+        folder=folder,
     )
 
 

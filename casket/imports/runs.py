@@ -72,6 +72,7 @@ class Run:
         note: the user's note.
         parent: the identifying facts of the parent run, if any.
         artifacts: the files of the run by name.
+        folder: the folder of its log, below which a job of Hydra may have run.
     """
 
     facts: list[Any]
@@ -89,6 +90,7 @@ class Run:
     parent: list[Any] | None = None
     entries: list[Entry] = field(default_factory=list)
     artifacts: dict[str, Path] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 class Point(NamedTuple):

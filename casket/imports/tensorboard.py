@@ -187,4 +187,5 @@ def _run(events: _Events, root: Path, report: Report) -> Run:
         status="failed" if events.has_failed else "completed",
         params=params,
         entries=[*by_step(events.points), *events.texts, *events.results],
+        folder=folder,
     )

@@ -227,6 +227,7 @@ def _run(run_id: str, log: _Log) -> Run:
         note=text(log.run.get(9, b"")),
         entries=[*by_step(log.points), *_summary(log)],
         artifacts=_artifacts(log.paths),
+        folder=log.paths[0].parent,
     )
 
 

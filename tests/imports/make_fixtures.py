@@ -7,7 +7,7 @@ It is run by hand, not by the tests, in an environment of its own:
         tensorboard==2.21.0 tensorboardX==2.6.5 sacred==0.8.7 'setuptools<81' trackio==0.43.0 \
         torch==2.13.0 lightning==2.6.6 keras==3.15.1 wandb==0.31.0 \
         ray[tune]==2.60.0 optuna==5.0.0 transformers==5.24.0 accelerate==1.15.0 \
-        dvclive==3.49.1
+        dvclive==3.49.1 hydra-core==1.3.8
     /tmp/fixtures-venv/bin/pip install --no-deps --target /tmp/wandb-reader \
         wandb==0.21.4 'protobuf<7' sentry-sdk
     export WANDB_READER=/tmp/wandb-reader   # versions up to 0.21 read `.wandb` files in Python
@@ -770,6 +770,57 @@ def dvclive_run():
     return {"dvclive": {"params": params, "history": named, "latest": latest}}
 
 
+# Hydra.
+
+CONFIG = """
+opt: {name: adam, lr: 1e-4}
+warm: "${opt.lr}"
+name: run-${opt.name}-${seed}
+seed: 3
+flag: "no"
+steps: [1, "${seed}"]
+"""
+JOB = """
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from tensorboardX import SummaryWriter
+
+@hydra.main(version_base=None, config_path="configs", config_name="digits")
+def main(config):
+    with SummaryWriter(HydraConfig.get().runtime.output_dir + "/logs") as writer:
+        writer.add_scalar("loss", config.opt.lr, 0)
+
+main()
+"""
+
+
+def hydra_job():
+    from omegaconf import OmegaConf
+
+    Path("configs").mkdir()
+    Path("configs/digits.yaml").write_text(CONFIG)
+    Path("train.py").write_text(JOB)
+    options = ["opt.name=sgd", "+extra=1e-05", "hydra.run.dir=hydra/job"]
+    subprocess.run([sys.executable, "train.py", *options], check=True)
+    Path("train.py").unlink()
+    shutil.rmtree("configs")
+    Path("hydra/job/train.log").unlink(missing_ok=True)
+    for path in Path("hydra").rglob("*tfevents*"):
+        path.rename(path.with_name(path.name.replace(HOST, "host")))
+    # The rest is settings of logging and of the machine.
+    settings = Path("hydra/job/.hydra/hydra.yaml")
+    job = OmegaConf.load(settings).hydra.job
+    OmegaConf.save({"hydra": {"job": {"name": job.name}}}, settings)
+    config = OmegaConf.load("hydra/job/.hydra/config.yaml")
+    overrides = OmegaConf.load("hydra/job/.hydra/overrides.yaml")
+    return {
+        "hydra": {
+            "config": OmegaConf.to_container(config, resolve=True),
+            "overrides": OmegaConf.to_container(overrides),
+        }
+    }
+
+
 # What must not be in the files.
 
 
@@ -821,6 +872,7 @@ MAKERS = {
     "ray": ray_runs,
     "transformers": trainer_runs,
     "dvclive": dvclive_run,
+    "hydra": hydra_job,
     "optuna": optuna_studies,
 }
 
