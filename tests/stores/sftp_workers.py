@@ -26,7 +26,7 @@ class Hasty(SftpStore):
 class Brisk(SftpStore):
     """The same, but on a machine that is busy with much else a holder may be silent for longer."""
 
-    lease = 4.0
+    lease_duration = 4.0
 
 
 class Doomed(Hasty):
