@@ -10,9 +10,9 @@ from tinydb.storages import Storage
 
 from casket.errors import BadLocation
 from casket.stores.sftp.address import SftpLocation
+from casket.stores.sftp.file import SftpFile
 from casket.stores.sftp.lock import Lease
 from casket.stores.sftp.ssh import Connection
-from casket.stores.sftp.store import SftpFile
 from casket.system import forks
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import casket
 from casket import Experiment as E
-from casket.stores.jsonfile.store import LOOK_INTERVAL
+from casket.stores.base import LOOK_INTERVAL
 from casket.writing.session import Session
 
 

@@ -18,6 +18,8 @@ import pytest
 
 from casket.format.records import Record, covers, names_nothing
 from casket.stores import base
+from casket.stores.jsonfile.document import JsonDocument
+from casket.stores.jsonfile.files import LocalFile
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.memory import MemoryStore
 from casket.testing import Reopen, StoreContract
@@ -300,6 +302,10 @@ _mutexes: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
 class OwnLocks(JsonStore):
     """Locks threads out, but no other process."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         with _mutexes[self._path]:
             if claim is not None:
@@ -314,7 +320,7 @@ class TestLocksNoOtherProcessOut(StoreContract):
         return partial(OwnLocks, tmp_path / "runs.json")
 
 
-class SharedAfterFork(JsonStore):
+class ParentsDocument(JsonDocument):
     """Goes on in a forked child as if it were its parent."""
 
     def after_fork(self) -> None:
@@ -323,6 +329,14 @@ class SharedAfterFork(JsonStore):
 
     def _catch_up(self, file: Any, *args: Any) -> Any:
         return file if self._end else super()._catch_up(file, *args)
+
+
+class SharedAfterFork(JsonStore):
+    """A store of such a document."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._document = ParentsDocument(partial(LocalFile, path), path, base.DEFAULTS)
 
 
 class TestGoesOnAfterAForkAsItsParent(StoreContract):

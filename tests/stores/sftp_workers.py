@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from casket.format.records import Record, Writer
+from casket.format.records import Writer
 from casket.stores.base import Claimed, Store
-from casket.stores.jsonfile.files import FilePort
+from casket.stores.sftp.file import SftpFile
 from casket.stores.sftp.store import SftpStore
 from casket.testing import Wait, record, start
 
@@ -32,14 +33,18 @@ class Brisk(SftpStore):
 class Doomed(Hasty):
     """Is killed while it holds the lock, before or after it wrote the record of session `last`."""
 
-    def _write(self, file: FilePort, records: Sequence[Record]) -> int:
-        session = records[0].get("session")
-        if session == "never":
-            os.kill(os.getpid(), signal.SIGKILL)
-        number = super()._write(file, records)
-        if session == "last":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
+    def _open(self, *, writing: bool) -> SftpFile:
+        file = super()._open(writing=writing)
+        file.write_at = partial(doomed_write, file.write_at)  # type: ignore[method-assign]
+        return file
+
+
+def doomed_write(write: Callable[[int, bytes], None], offset: int, data: bytes) -> None:
+    if b'"session":"never"' in data:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(offset, data)
+    if b'"session":"last"' in data:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def append_and_contest(store: Store, me: int, wait: Wait) -> list[bool]:

@@ -48,7 +48,8 @@ from casket.stores.location import Location
 from casket.stores.remote.spool import Spool
 from casket.stores.sftp import ssh
 from casket.stores.sftp import wire as sftpwire
-from casket.stores.sftp.store import SftpFile, SftpStore
+from casket.stores.sftp.file import SftpFile
+from casket.stores.sftp.store import SftpStore
 from casket.testing import (
     Reopen,
     StoreContract,

@@ -18,9 +18,8 @@ from tinydb import TinyDB, where
 
 from casket.errors import CasketWarning
 from casket.format.records import Record, Writer, deletion
-from casket.stores.base import Claimed, StoreOptions
+from casket.stores.base import LOOK_INTERVAL, Claimed, StoreOptions
 from casket.stores.jsonfile import scan
-from casket.stores.jsonfile import store as jsonfile
 from casket.stores.jsonfile.store import JsonStore
 from casket.testing import end, record, records, start
 from tests.stores.files import casket_warnings, is_root, records_in, stored, strict_json
@@ -605,7 +604,7 @@ def test_appends_follow_a_file_that_an_editor_put_in_its_place(path: Path) -> No
     new = path.with_name("new")
     fill(new, [one], [two])
     new.replace(path)
-    time.sleep(jsonfile.LOOK_INTERVAL)
+    time.sleep(LOOK_INTERVAL)
     store.append([three])
     assert records_in(path) == stored(store) == [one, two, three]
 
@@ -615,7 +614,7 @@ def test_appends_follow_a_file_whose_old_version_was_kept_as_a_backup(path: Path
     store.append([one])
     backup = path.rename(path.with_name("runs.json~"))
     path.write_bytes(backup.read_bytes())
-    time.sleep(jsonfile.LOOK_INTERVAL)
+    time.sleep(LOOK_INTERVAL)
     store.append([two])
     assert records_in(path) == [one, two]
     assert records_in(backup) == [one]
@@ -625,7 +624,7 @@ def test_appends_go_on_in_a_new_file_if_theirs_was_deleted(path: Path) -> None:
     store, one, two = JsonStore(path), record(), record()
     store.append([record()])
     path.unlink()
-    time.sleep(jsonfile.LOOK_INTERVAL)
+    time.sleep(LOOK_INTERVAL)
     store.append([one])
     store.append([two])
     assert records_in(path) == stored(store) == [one, two]
@@ -687,7 +686,9 @@ def test_a_handle_goes_on_at_once_after_another_process_pruned_the_file(path: Pa
     store.append([kept])
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", PRUNE, path], cwd=ROOT, check=True)
-    store._looked = max(started, time.monotonic())  # it looked just now: the mark has to do
+    store._document._looked = max(
+        started, time.monotonic()
+    )  # it looked just now: the mark has to do
     store.append([after])
     found = stored(JsonStore(path))
     assert [found[0], found[-1]] == [kept, after]

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from casket.errors import NotACasketFile, NotFound
 from casket.stores.inspection import Damage, Part, copied, problem_of
 from casket.stores.jsonfile import layout, scan
+from casket.stores.jsonfile.document import ascending, joined
 from casket.stores.jsonfile.files import FilePort, LocalFile, opened
+from casket.stores.jsonfile.reader import unfolded
 from casket.stores.jsonfile.salvage import salvage
-from casket.stores.jsonfile.store import ascending, joined, unfolded
 from casket.system import failures
 
 _WAIT = 0.1
@@ -98,7 +99,7 @@ class JsonInspection:
         first = scan.first_line(file)
         if layout.is_first_line(first):
             return first
-        other = _other_layout(file)
+        other = scan.other_layout(file)
         return other.first_line() if other else layout.HEAD
 
     def _pieces(self, file: FilePort) -> Iterator[_Piece]:
@@ -127,7 +128,7 @@ class JsonInspection:
     def _without_head(self, file: FilePort) -> Iterator[_Piece]:
         """Yield the content of a file in a different layout or with a damaged first line."""
         size = file.size()
-        other = _other_layout(file) if size <= scan.EDITED else None
+        other = scan.other_layout(file) if size <= scan.EDITED else None
         first = scan.first_line(file)
         extent = scan.extent_after(file, len(first))
         if other is None and extent.last:
@@ -136,7 +137,7 @@ class JsonInspection:
             last = piece.documents[-1][0] if piece.documents else 0
             yield from self._lines(file, extent, last)
             return
-        other = other or _other_layout(file)
+        other = other or scan.other_layout(file)
         if other is not None:
             yield _checked(other.documents, size)
             return
@@ -314,15 +315,7 @@ def _records(document: dict[str, Any]) -> list[Any]:
     return unfolded(document)
 
 
-def _other_layout(file: FilePort) -> layout.OtherLayout | None:
-    """Return the content of a file in a different layout; None if damaged or not casket's."""
-    try:
-        return layout.parse_other(file.read_at(0, file.size()))
-    except layout.NotOurs:
-        return None
-
-
 def _laid_out_by_hand(file: FilePort, extent: scan.Extent) -> layout.OtherLayout | None:
     """Return the content of a valid file in which only the first line has casket's layout."""
     is_suspect = file.size() <= scan.EDITED and scan.damages(file, extent)
-    return _other_layout(file) if is_suspect else None
+    return scan.other_layout(file) if is_suspect else None

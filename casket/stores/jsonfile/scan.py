@@ -23,6 +23,13 @@ SEARCHED = 1 << 18
 """Bytes searched at a time, chosen to fit into a processor's cache."""
 
 
+class Mark(NamedTuple):
+    """The start of a line and its number, from which a reader continues."""
+
+    at: int
+    number: int
+
+
 class Extent(NamedTuple):
     """The position of the records in a document."""
 
@@ -46,6 +53,11 @@ class Extent(NamedTuple):
         """Whether the last append is incomplete: it is in progress or was interrupted."""
         return self.more > 0 and not layout.is_closed(self.rest)
 
+    @property
+    def mark(self) -> Mark | None:
+        """The last line; None if the last append is incomplete."""
+        return None if self.is_cut else Mark(self.at, self.last)
+
     def shows(self, document: layout.Document) -> bool:
         """Return whether a document belongs to a complete append."""
         number, fields = document
@@ -66,6 +78,23 @@ def find_extent(file: FilePort) -> Extent | None:
     """Return the extent of the records; None if the document is in a different layout."""
     first = first_line(file)
     return extent_after(file, len(first)) if layout.is_first_line(first) else None
+
+
+def since(file: FilePort, extent: Extent, mark: Mark | None) -> Extent:
+    """Return the extent from a marked line on; all of it if the line is no longer there."""
+    if mark is None or not (mark.number and extent.start < mark.at <= extent.at):
+        return extent
+    line = b'\n"%d":' % mark.number
+    is_there = file.read_at(mark.at - 1, len(line)) == line
+    return extent._replace(start=mark.at - 1) if is_there else extent
+
+
+def other_layout(file: FilePort) -> layout.OtherLayout | None:
+    """Return the content of a valid file in a different layout; None if damaged or not casket's."""
+    try:
+        return layout.parse_other(file.read_at(0, file.size()))
+    except layout.NotOurs:
+        return None
 
 
 def extent_after(file: FilePort, start: int) -> Extent:
