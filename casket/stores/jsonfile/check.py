@@ -6,14 +6,12 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from casket.errors import NotACasketFile, NotFound
 from casket.stores.inspection import Damage, Part, copied, problem_of
 from casket.stores.jsonfile import layout, scan
-from casket.stores.jsonfile.document import ascending, joined
 from casket.stores.jsonfile.files import FilePort, LocalFile, opened
 from casket.stores.jsonfile.reader import unfolded
 from casket.stores.jsonfile.salvage import salvage
@@ -67,9 +65,8 @@ class JsonInspection:
         file = self._locked()
         try:
             documents = (one for piece in self._pieces(file) for one in piece.documents)
-            lines = (layout.line(*one) for one in ascending(documents))
             with copied(Path(file.name), kept):
-                file.replace(chain([self._head(file)], joined(lines), [layout.TAIL]))
+                file.replace(layout.text_of(self._head(file), documents))
         except OSError as error:
             raise failures.unavailable(self._path, error.errno, "nothing was changed") from error
         finally:

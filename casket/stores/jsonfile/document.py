@@ -11,7 +11,7 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -163,7 +163,7 @@ class JsonDocument:
                 if self._is_other:
                     self._write_all(file, [])
                 self._doubtful.clear()
-                file.replace(chain(self._pruned(file, tombstone), [layout.TAIL]))
+                file.replace(self._pruned(file, tombstone))
                 self._reopen()
             except BaseException as error:  # noqa: BLE001 - raised again, without the lock
                 failure = self._released(error, "nothing was removed")
@@ -434,14 +434,11 @@ class JsonDocument:
             self._end = b""
             file.truncate(0)
             return file
-        return self._rewrite(file, self.reader.parse_other(text))
-
-    def _rewrite(self, file: FilePort, other: layout.OtherLayout) -> FilePort:
-        return self._replace(file, chain([other.first_line()], joined(other.lines())))
+        return self._replace(file, self.reader.parse_other(text).text())
 
     def _replace(self, file: FilePort, parts: Iterator[bytes]) -> FilePort:
         """Put a new file in place of this one and go on in it, locked."""
-        file.replace(chain(parts, [layout.TAIL]))
+        file.replace(parts)
         file.unlock()
         self._reopen()
         return self._learned(self._lock(look=True), scan.EDITED)
@@ -453,11 +450,12 @@ class JsonDocument:
         lost = [*inside, at_end] if at_end else inside
         other = scan.other_layout(file) if lost and layout.is_closed(extent.rest) else None
         if other:
-            return self._rewrite(file, other)
+            return self._replace(file, other.text())
         texts = [file.read_at(start, stop - start) for start, stop in lost]
         aside = file.keep_aside(text + b"\n" for text in texts) if lost else ""
         if inside or not scan.is_sound(file, whole):
-            file = self._replace(file, self._whole_lines(file, whole))
+            first_line = file.read_at(0, whole.start)
+            file = self._replace(file, layout.text_of(first_line, scan.documents(file, whole)))
         else:
             file = self._close_at(file, whole.stop)
         if at_end and layout.is_closed(extent.rest):
@@ -474,19 +472,13 @@ class JsonDocument:
         self._end = b""
         return self._catch_up(file)
 
-    def _whole_lines(self, file: FilePort, extent: scan.Extent) -> Iterator[bytes]:
-        yield file.read_at(0, extent.start)
-        yield from joined(
-            layout.line(*document) for document in ascending(scan.documents(file, extent))
-        )
-
     def _pruned(self, file: FilePort, tombstone: Record) -> Iterator[bytes]:
-        yield file.read_at(0, self._start) if self._end else layout.HEAD
+        first_line = file.read_at(0, self._start) if self._end else layout.HEAD
         is_covered = covering(tombstone)
         remains = ((n, _less(doc, is_covered)) for n, doc in self.reader.documents_in(file))
-        kept = (layout.line(number, rest) for number, rest in remains if rest is not None)
-        own = [] if names_nothing(tombstone) else [layout.line(self._last + 1, tombstone)]
-        yield from joined(chain(kept, own))
+        kept = ((number, rest) for number, rest in remains if rest is not None)
+        own: Any = [] if names_nothing(tombstone) else [(self._last + 1, tombstone)]
+        return layout.text_of(first_line, chain(kept, own))
 
     def _warn_healed(self, lost: Sequence[layout.Damage], aside: str) -> None:
         ranges = ", ".join(f"{start}-{stop}" for start, stop in lost)
@@ -515,20 +507,3 @@ def _less(document: dict[str, Any], is_covered: Callable[[Record], bool]) -> dic
         return legacy.without(document, is_covered)
     is_gone = layout.is_record(document) and is_covered(document)  # type: ignore[arg-type]
     return None if is_gone else document
-
-
-def ascending(documents: Iterable[layout.Document]) -> Iterator[layout.Document]:
-    """Yield documents with their numbers, or larger ones where they do not ascend."""
-    last = 0
-    for number, document in documents:
-        last = max(number, last + 1)
-        yield last, document
-
-
-def joined(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield lines with what joins them."""
-    separator = layout.FIRST
-    for text in lines:
-        yield separator
-        yield text
-        separator = layout.NEXT

@@ -88,6 +88,17 @@ def line(number: int, document: Any) -> bytes:
     return b'"%d":%b%b' % (number, MARK if is_head else b" ", orjson.dumps(document))
 
 
+def text_of(first_line: bytes, documents: Iterable[Document]) -> Iterator[bytes]:
+    """Yield the parts of a file; numbers that do not ascend are replaced by larger ones."""
+    yield first_line
+    last, separator = 0, FIRST
+    for number, document in documents:
+        last = max(number, last + 1)
+        yield separator + line(last, document)
+        separator = NEXT
+    yield TAIL
+
+
 def parse_line(text: bytes) -> Document | None:
     """Parse a line, with or without its comma; return None if it is incomplete."""
     match = _LINE.fullmatch(text)
@@ -226,10 +237,10 @@ class OtherLayout(NamedTuple):
         others = json.dumps(self.tables)[:-1]
         return others.encode() + b", " + HEAD[1:]
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the documents in casket's layout."""
-        for number, document in self.documents:
-            yield line(number, _as_casket_writes(document))
+    def text(self) -> Iterator[bytes]:
+        """Yield the parts of this document in casket's layout."""
+        documents = ((n, _as_casket_writes(document)) for n, document in self.documents)
+        return text_of(self.first_line(), documents)
 
 
 def parse_other(text: bytes) -> OtherLayout:
