@@ -141,6 +141,18 @@ class StoreUnavailable(CasketError, OSError):
         return f"{location}: {os.strerror(number)}; {advice}"
 
 
+class DamagedFile(StoreUnavailable):
+    """A file of casket is damaged, and `casket doctor` can restore its records."""
+
+    @staticmethod
+    def sentence(location: str, advice: str, number: int = errno.EIO) -> str:  # noqa: ARG004
+        copy = " on a copy on this machine" if "://" in location else ""
+        return (
+            f"{location} is damaged: {advice}. It was left as it is; `casket doctor --repair`"
+            f"{copy} writes a file with all intact records and keeps the old one"
+        )
+
+
 class StoreFull(StoreUnavailable):
     """There is no space for the record; all acknowledged records are kept."""
 

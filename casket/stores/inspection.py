@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from casket.format.records import FORMAT_VERSION, KINDS
 from casket.stores.base import Numbered
+from casket.system import access
 
 
 class Damage(NamedTuple):
@@ -87,12 +88,12 @@ class Inspection(Protocol):
 @contextlib.contextmanager
 def copied(path: Path, kept: Path) -> Iterator[None]:
     """Copy a file to `kept` while it is replaced; remove the copy if the replacement fails."""
-    with path.open("rb") as old, kept.open("xb") as copy:
+    with path.open("rb") as old, access.open_private(kept, "xb") as copy:
         try:
             shutil.copyfileobj(old, copy, 1 << 20)
+            access.copy_access(copy, os.fstat(old.fileno()))
             copy.flush()
             os.fsync(copy.fileno())
-            shutil.copymode(path, kept)
             yield
         except BaseException:
             kept.unlink()

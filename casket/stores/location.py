@@ -6,9 +6,11 @@ scheme of its URL: `register_store`, and the entry points of the group `casket.s
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
+import stat
 import sys
 import weakref
 from pathlib import Path
@@ -162,12 +164,14 @@ class Location(NamedTuple):
         text = os.fspath(url)
         if not isinstance(text, str) or not text.strip():
             raise BadLocation(f"{url!r} names no location: {_FORMS}")
+        if "\0" in text:
+            raise BadLocation(f"{url!r} contains a NUL character: {_FORMS}")
         if text == ":memory:":
             return cls("memory", Path())
         if text.startswith(_SQLITE_SCHEME):
-            return cls("sqlite", _local(text[len(_SQLITE_SCHEME) :]))
+            return cls("sqlite", _usable(text[len(_SQLITE_SCHEME) :]))
         if text.startswith(_BLITZ_SCHEME):
-            folder = _local(text[len(_BLITZ_SCHEME) :])
+            folder = _usable(text[len(_BLITZ_SCHEME) :])
             return cls("blitz", folder.with_name(f"{folder.name}.files"), f"blitz:{folder}")
         scheme = text.partition("://")[0]
         if text.startswith("sftp://") or (isinstance(url, str) and _is_on_another_machine(url)):
@@ -180,7 +184,7 @@ class Location(NamedTuple):
             from casket.stores import urls
 
             return _elsewhere(scheme, urls.checked(text))
-        path = _local(text)
+        path = _usable(text)
         return cls(_kind_of(path), path)
 
     def __str__(self) -> str:
@@ -270,7 +274,8 @@ class Location(NamedTuple):
                 store.close()
         if self.url:
             return ArtifactFolder(self.path)
-        return ArtifactFolder(self.path.with_name(f"{self.path.name}.files"))
+        # Beside the file itself, so that all symbolic links to it share them.
+        return ArtifactFolder(Path(f"{os.path.realpath(self.path)}.files"))
 
 
 def _received(kind: str, path: Path, url: str, registered: Registered) -> Location:
@@ -289,7 +294,7 @@ def _unknown(shown: str) -> str:
 
 
 def _is_on_another_machine(text: str) -> bool:
-    return _ON_ANOTHER_MACHINE.match(text) is not None and not _local(text).exists()
+    return _ON_ANOTHER_MACHINE.match(text) is not None and not os.path.exists(_local(text))
 
 
 def _elsewhere(kind: str, url: str) -> Location:
@@ -307,10 +312,30 @@ def _local(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def _usable(text: str) -> Path:
+    """Return a path of this machine.
+
+    Raises:
+        BadLocation: its name, with the suffix of the artifacts, is too long, or its links are a
+            circle.
+    """
+    path = _local(text)
+    for name in (path, f"{path}.files"):
+        try:
+            os.stat(name)
+        except OSError as error:
+            if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+                raise BadLocation(f"{path} cannot be used: {os.strerror(error.errno)}") from None
+    return path
+
+
 def _kind_of(path: Path) -> str:
     if _is_open_in_sqlite(path):
         return "sqlite"
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BadLocation(f"{path} is a {_special(mode)}, not a regular file")
         with path.open("rb") as file:
             head = file.read(len(_SQLITE_MAGIC))
     except OSError:
@@ -319,6 +344,11 @@ def _kind_of(path: Path) -> str:
     if head:
         return "sqlite" if head == _SQLITE_MAGIC else "json"
     return "sqlite" if path.suffix.lower() in _SQLITE_SUFFIXES else "json"
+
+
+def _special(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def _is_open_in_sqlite(path: Path) -> bool:

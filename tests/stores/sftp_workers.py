@@ -14,6 +14,8 @@ from casket.stores.sftp.file import SftpFile
 from casket.stores.sftp.store import SftpStore
 from casket.testing import Wait, record, start
 
+Write = Callable[[int, bytes], None]
+
 EACH, CONTESTS = 100, 20
 LEASE = 1.5
 
@@ -30,21 +32,27 @@ class Brisk(SftpStore):
     lease_duration = 4.0
 
 
-class Doomed(Hasty):
-    """Is killed while it holds the lock, before or after it wrote the record of session `last`."""
+class Intercepted(Hasty):
+    """A store whose writes to the open file can be delayed or broken."""
 
     def _open(self, *, writing: bool) -> SftpFile:
         file = super()._open(writing=writing)
-        file.write_at = partial(doomed_write, file.write_at)  # type: ignore[method-assign]
+        file.write_at = partial(self.write, file, file.write_at)  # type: ignore[method-assign]
         return file
 
+    def write(self, file: SftpFile, write: Write, offset: int, data: bytes) -> None:
+        write(offset, data)
 
-def doomed_write(write: Callable[[int, bytes], None], offset: int, data: bytes) -> None:
-    if b'"session":"never"' in data:
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(offset, data)
-    if b'"session":"last"' in data:
-        os.kill(os.getpid(), signal.SIGKILL)
+
+class Doomed(Intercepted):
+    """Is killed while it holds the lock, before or after it wrote the record of session `last`."""
+
+    def write(self, file: SftpFile, write: Write, offset: int, data: bytes) -> None:
+        if b'"session":"never"' in data:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(offset, data)
+        if b'"session":"last"' in data:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def append_and_contest(store: Store, me: int, wait: Wait) -> list[bool]:

@@ -43,7 +43,6 @@ from casket.format.records import Record, Writer, deletion
 from casket.sftp_storage import SFTPStorage
 from casket.stores import waiting
 from casket.stores.base import Claimed, StoreOptions
-from casket.stores.jsonfile.files import FilePort
 from casket.stores.location import Location
 from casket.stores.remote.spool import Spool
 from casket.stores.sftp import ssh
@@ -80,6 +79,8 @@ from tests.stores.sftp_workers import (
     LEASE,
     Brisk,
     Hasty,
+    Intercepted,
+    Write,
     append_and_contest,
     append_until_killed,
 )
@@ -295,12 +296,11 @@ def test_a_server_without_what_newer_ones_offer_will_do(
         monkeypatch.setattr(sftpwire, extension, "not@offered")
     batches = [records(300, session=f"s{i}") for i in range(3)]
 
-    class Dropping(Hasty):
-        def _write(self, file: FilePort, records: Sequence[Record]) -> int:
-            number = super()._write(file, records)
-            if records[0].get("session") == "s1" and not self._repeats.there:
+    class Dropping(Intercepted):
+        def write(self, file: SftpFile, write: Write, offset: int, data: bytes) -> None:
+            write(offset, data)
+            if b'"session":"s1"' in data and not self._copies.stored:
                 self._connection.drop()
-            return number
 
     with closing(Dropping(url)) as dropping, closing(Hasty(url)) as store:
         dropping.append(batches[0])
@@ -316,13 +316,13 @@ def test_a_holder_that_lives_keeps_its_lock(url: str) -> None:
     """However long it takes: it shows now and then that it lives."""
     is_reading = threading.Event()
 
-    class Slow(Hasty):
-        def _write(self, file: FilePort, records: Sequence[Record]) -> int:
+    class Slow(Intercepted):
+        def write(self, file: SftpFile, write: Write, offset: int, data: bytes) -> None:
             is_reading.set()
             for i in range(20):
                 time.sleep(LEASE / 8)
                 file.read_at((i % 2) << 20, 1)
-            return super()._write(file, records)
+            write(offset, data)
 
     with closing(Slow(url)) as slow, closing(Hasty(url)) as store:
         with ThreadPoolExecutor(1) as pool:
@@ -336,12 +336,11 @@ def test_a_holder_that_lives_keeps_its_lock(url: str) -> None:
 def test_a_holder_that_slept_too_long_is_told_and_writes_it_again(url: str) -> None:
     with closing(Hasty(url)) as store, closing(Hasty(url)) as other:
 
-        class Sleepy(Hasty):
-            def _write(self, file: FilePort, records: Sequence[Record]) -> int:
-                number = super()._write(file, records)
-                if records[0].get("session") == "slept":
+        class Sleepy(Intercepted):
+            def write(self, file: SftpFile, write: Write, offset: int, data: bytes) -> None:
+                write(offset, data)
+                if b'"session":"slept"' in data:
                     other.append([record(session="other")])
-                return number
 
         with closing(Sleepy(url)) as sleepy:
             sleepy.append([record(session="first")])
@@ -399,11 +398,11 @@ def test_what_arrives_late_changes_nothing(
     """A network that is silent with a write on its way, and delivers it when others went on."""
     proxy, through = proxied()
 
-    class Unlucky(Hasty):
-        def _write(self, file: FilePort, records: Sequence[Record]) -> int:
-            if records[0].get("session") == "late":
+    class Unlucky(Intercepted):
+        def write(self, file: SftpFile, write: Write, offset: int, data: bytes) -> None:
+            if b'"session":"late"' in data:
                 proxy.fall_silent()
-            return super()._write(file, records)
+            write(offset, data)
 
     late = records(3, session="late")
     with closing(Unlucky(through)) as unlucky, closing(Hasty(url)) as store:

@@ -13,12 +13,9 @@ from casket.errors import NotACasketFile, NotFound
 from casket.stores.inspection import Damage, Part, copied, problem_of
 from casket.stores.jsonfile import layout, scan
 from casket.stores.jsonfile.files import FilePort, LocalFile, opened
-from casket.stores.jsonfile.reader import unfolded
+from casket.stores.jsonfile.reader import PAUSE, unfolded
 from casket.stores.jsonfile.salvage import salvage
 from casket.system import failures
-
-_WAIT = 0.1
-"""Seconds after which an append in progress is expected to have finished."""
 
 _LIKE_A_RECORD = frozenset({"writer", "n", "v"})
 
@@ -160,7 +157,7 @@ def _extent(file: FilePort) -> scan.Extent | None:
     extent = scan.find_extent(file)
     if extent is None or (layout.is_closed(extent.rest) and not extent.is_cut):
         return extent
-    time.sleep(_WAIT)
+    time.sleep(PAUSE)
     return scan.find_extent(file)
 
 

@@ -23,7 +23,7 @@ from casket.format.records import Record, covering, names_nothing
 from casket.stores import base, replaced
 from casket.stores.base import LOOK_INTERVAL
 from casket.stores.jsonfile import layout, scan
-from casket.stores.jsonfile.files import FilePort
+from casket.stores.jsonfile.files import IRREPLACEABLE, FilePort
 from casket.stores.jsonfile.reader import Appended, DocumentReader, OpenFile
 from casket.system import failures
 
@@ -452,25 +452,40 @@ class JsonDocument:
         if other:
             return self._replace(file, other.text())
         texts = [file.read_at(start, stop - start) for start, stop in lost]
-        aside = file.keep_aside(text + b"\n" for text in texts) if lost else ""
+        aside = file.keep_aside(b"".join(text + b"\n" for text in texts)) if lost else ""
+        is_kept = False
         if inside or not scan.is_sound(file, whole):
-            first_line = file.read_at(0, whole.start)
-            file = self._replace(file, layout.text_of(first_line, scan.documents(file, whole)))
+            locked, file = file, self._rewrite(file, whole)
+            is_kept = file is locked
         else:
-            file = self._close_at(file, whole.stop)
+            self._close_at(file, whole.stop)
+            file = self._catch_up(file)
         if at_end and layout.is_closed(extent.rest):
             # Records stood there once: their numbers are not for others.
             self._last += texts[-1].count(b"\n") + 1
         if lost:
             self._has_appended = False  # if it is lost, this warning tells of it
-            self._warn_healed(lost, aside)
+            self._warn_healed(lost, f"{'copied' if is_kept else 'moved'} to {aside}")
         return file
 
-    def _close_at(self, file: FilePort, stop: int) -> FilePort:
+    def _rewrite(self, file: FilePort, whole: scan.Extent) -> FilePort:
+        """Replace the file by its complete lines; one that cannot be replaced keeps the others."""
+        first_line = file.read_at(0, whole.start)
+        text = layout.text_of(first_line, scan.documents(file, whole))
+        try:
+            return self._replace(file, text)
+        except StoreUnavailable as error:
+            if error.errno not in IRREPLACEABLE:
+                raise
+            base.warn(f"{error}; records are appended all the same")
+        self._close_at(file, whole.stop)
+        self._remember(file, whole)
+        return file
+
+    def _close_at(self, file: FilePort, stop: int) -> None:
         file.write_at(stop, layout.TAIL)
         file.truncate(stop + TAIL_LENGTH)
         self._end = b""
-        return self._catch_up(file)
 
     def _pruned(self, file: FilePort, tombstone: Record) -> Iterator[bytes]:
         first_line = file.read_at(0, self._start) if self._end else layout.HEAD
@@ -480,11 +495,11 @@ class JsonDocument:
         own: Any = [] if names_nothing(tombstone) else [(self._last + 1, tombstone)]
         return layout.text_of(first_line, chain(kept, own))
 
-    def _warn_healed(self, lost: Sequence[layout.Damage], aside: str) -> None:
+    def _warn_healed(self, lost: Sequence[layout.Damage], consequence: str) -> None:
         ranges = ", ".join(f"{start}-{stop}" for start, stop in lost)
         warnings.warn(
             f"{self._location}: bytes {ranges} hold no whole record (an interrupted write?); "
-            f"they were moved to {aside}, every whole record is kept",
+            f"they were {consequence}, every whole record is kept",
             CasketWarning,
             stacklevel=2,
         )

@@ -6,19 +6,31 @@ The document uses a small interface (`FilePort`), so that it can also be stored 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
+from casket.errors import StoreUnavailable
 from casket.stores import base, waiting
-from casket.system import durability
+from casket.system import access, durability
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
 """Seconds between attempts to acquire a lock held by others, usually for microseconds."""
+
+
+_FOLDER = "replacing the file needs write permission for its folder"
+IRREPLACEABLE = {
+    errno.EBUSY: "it is mounted alone (a bind mount) and cannot be replaced; mount its folder",
+    errno.EACCES: _FOLDER,
+    errno.EPERM: _FOLDER,
+    errno.EROFS: _FOLDER,
+}
+"""Reasons for which a file that can be written cannot be replaced, by `errno`."""
 
 
 class FilePort(Protocol):
@@ -57,8 +69,12 @@ class FilePort(Protocol):
         the replacement.
         """
 
-    def keep_aside(self, parts: Iterable[bytes]) -> str:
-        """Append `parts` to the file `<name>.torn` beside this file and return its name."""
+    def keep_aside(self, data: bytes) -> str:
+        """Append `data` to the file `<name>.torn` beside this file, unless it ends with it.
+
+        Returns:
+            The name of that file.
+        """
 
     def close(self) -> None:
         """Close the file and release its lock."""
@@ -136,17 +152,23 @@ class LocalFile:
     def replace(self, parts: Iterable[bytes]) -> None:
         self._remove_leftovers()
         temporary = f"{self.name}.{os.getpid()}.tmp"
+        is_marked = False
         try:
-            with open(temporary, "wb") as file:
+            with access.open_private(temporary, "xb") as file:
                 file.writelines(parts)
+                access.copy_access(file, os.fstat(self._fd))
                 file.flush()
                 os.fsync(file.fileno())
-            _give(temporary, os.fstat(self._fd))
-            self._mark_replaced()
+            is_marked = self._mark_replaced()
             os.replace(temporary, self.name)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
+        except BaseException as error:
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            if is_marked:
+                self.write_at(self.size(), b"\n")
+            number = error.errno if isinstance(error, OSError) else None
+            if number in IRREPLACEABLE:
+                raise StoreUnavailable(self.name, IRREPLACEABLE[number], number) from error
             raise
         try:
             durability.sync_folder(os.path.dirname(self.name))
@@ -158,19 +180,39 @@ class LocalFile:
         for leftover in leftovers(Path(self.name)):
             leftover.unlink(missing_ok=True)
 
-    def _mark_replaced(self) -> None:
+    def _mark_replaced(self) -> bool:
         """Change the end of this file, so that all readers notice; the file stays valid."""
         size = self.size()
-        if size and self.read_at(size - 1, 1) == b"\n":
+        has_newline = size > 0 and self.read_at(size - 1, 1) == b"\n"
+        if has_newline:
             self.truncate(size - 1)
+        return has_newline
 
-    def keep_aside(self, parts: Iterable[bytes]) -> str:
+    def keep_aside(self, data: bytes) -> str:
         name = f"{self.name}.torn"
-        with open(name, "ab") as file:
-            file.writelines(parts)
+        try:
+            file = access.open_private(name, "a+b")
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            advice = "casket does not follow a link here; remove it"
+            raise StoreUnavailable(name, advice, errno.ELOOP) from None
+        with file:
+            access.copy_access(file, os.fstat(self._fd))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(data)))
+            if file.read() != data:
+                self._append_aside(file, data, size)
+        return name
+
+    def _append_aside(self, file: IO[bytes], data: bytes, size: int) -> None:
+        try:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        return name
+        except OSError:
+            os.ftruncate(file.fileno(), size)  # a full disk: every try would add a part
+            raise
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -203,14 +245,6 @@ def opened(path: Path) -> Iterator[LocalFile]:
         yield file
     finally:
         file.close()
-
-
-def _give(path: str, to: os.stat_result) -> None:
-    """Copy mode and owner to a file, as far as permissions allow."""
-    if hasattr(os, "chown"):
-        with contextlib.suppress(PermissionError):
-            os.chown(path, to.st_uid, to.st_gid)
-    os.chmod(path, to.st_mode & 0o7777)
 
 
 _BINARY: int = getattr(os, "O_BINARY", 0)

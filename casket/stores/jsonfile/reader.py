@@ -6,23 +6,28 @@ A line that is not complete yet is not there yet.
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Protocol, Unpack
 
-from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound
+from casket.errors import CasketError, CasketWarning, DamagedFile, NotACasketFile, NotFound
 from casket.format import legacy, values
 from casket.format.records import Record
 from casket.stores import base
 from casket.stores.jsonfile import layout, places, scan
 from casket.stores.jsonfile.files import FilePort
+from casket.stores.jsonfile.salvage import salvage
 from casket.system import failures
 
 Appended = tuple[int, bytes, int]
 """The lines of an append: their offset, their text, the number of the last."""
 
 EVERYTHING = base.Filters()
+
+PAUSE = 0.1
+"""Seconds after which an append in progress is expected to have finished."""
 
 
 class OpenFile(Protocol):
@@ -139,11 +144,14 @@ class DocumentReader:
         """Parse a document in a different layout.
 
         Raises:
+            DamagedFile: it is damaged, but holds records.
             NotACasketFile: it is not a document of casket.
         """
         try:
             return layout.parse_other(text)
         except layout.NotOurs as reason:
+            if any(layout.is_casket_document(one) for _, one in salvage(text).documents):
+                raise DamagedFile(self._location, str(reason)) from None
             raise NotACasketFile(self._location, str(reason)) from None
 
     def _candidates(
@@ -160,8 +168,11 @@ class DocumentReader:
             return self._matching_lines(file, extent, scan.found(file, extent, patterns))
         return self._matching_lines(file, extent, places.documents(file, heads))
 
-    def _lines(self, file: FilePort, extent: scan.Extent, after: int) -> Iterator[layout.Document]:
-        last = after
+    def _lines(
+        self, file: FilePort, extent: scan.Extent, after: int, *, is_settled: bool = False
+    ) -> Iterator[layout.Document]:
+        """Yield the documents; damage is read again after a pause, as a writer may be at work."""
+        last, count = after, 0
         mark = self._mark if self._mark and self._mark.number <= after + 1 else None
         start = scan.since(file, extent, mark).start + 1
         for block in chain(scan.parsed(file, start, extent.stop), [extent.end()]):
@@ -169,11 +180,17 @@ class DocumentReader:
             if other:
                 yield from (document for document in other.documents if document[0] > last)
                 return
+            if not (is_settled or self._warned.issuperset(block.damages)):
+                time.sleep(PAUSE)
+                current = scan.find_extent(file) or extent
+                settled = self._lines(file, current, after, is_settled=True)
+                yield from islice(settled, count, None)
+                return
             self._warn_damaged(block.damages)
             shown = filter(extent.shows, block.documents) if extent.is_cut else block.documents
             for document in shown:
                 yield document
-                last = document[0]
+                last, count = document[0], count + 1
         self._mark = extent.mark
 
     def _matching_lines(

@@ -61,7 +61,8 @@ class Extent(NamedTuple):
     def shows(self, document: layout.Document) -> bool:
         """Return whether a document belongs to a complete append."""
         number, fields = document
-        return number + layout.more_after(fields) <= self.last or not self.is_cut
+        more = layout.more_after(fields)
+        return not more or number + more <= self.last or not self.is_cut
 
     def damage_at_end(self) -> layout.Damage | None:
         """Return the range of stray bytes after the last complete line, or None."""
@@ -228,9 +229,8 @@ def without_cut(file: FilePort, extent: Extent) -> Extent:
     at = stop = extent.start
     last = 0
     for line_at, document, line_stop in _whole_lines(file, extent):
-        if not extent.shows(document):
-            break
-        at, stop, last = line_at, line_stop, document[0]
+        if extent.shows(document):
+            at, stop, last = line_at, line_stop, document[0]
     return Extent(extent.start, at, stop, last, 0, file.read_at(stop, file.size() - stop))
 
 

@@ -161,7 +161,7 @@ class Journal:
 
     def _lay_out(self) -> None:
         """Create the folder, with a note of the store to which it belongs."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         note = self.path.parent / "store.json"
         if not note.exists():
             _write(note, orjson.dumps({"url": self._url}))

@@ -194,13 +194,22 @@ class SftpFile:
         with self._told():
             self._replace(write)
 
-    def keep_aside(self, parts: Iterable[bytes]) -> str:
+    def keep_aside(self, data: bytes) -> str:
         name = f"{self._path}.torn"
         with self._told():
             flags = wire.READ | wire.WRITE | wire.CREATE
             handle = self._session.open(name, flags)
-            at = wire.stat(self._session.do(wire.stat_of_handle(handle))).size
-            self._session.write(handle, at, b"".join(parts))
+            own = wire.stat(self._session.do(wire.stat_of_handle(self._handle)))
+            self._session.do(wire.set_mode(handle, own.mode))
+            size = wire.stat(self._session.do(wire.stat_of_handle(handle))).size
+            at = max(0, size - len(data))
+            try:
+                if self._session.read(handle, at, len(data)) != data:
+                    self._session.write(handle, size, data)
+            except OSError as error:
+                # A full disk: every attempt would add a part.
+                self._session.ask(wire.set_size(handle, size))
+                raise self._why_not_written(error) from None
             self._sync(handle)
             self._session.ask(wire.close(handle))
         return name

@@ -1,0 +1,163 @@
+"""Damaged JSON files: refusals that name the remedy, reads beside a writer, repeated repairs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from casket.errors import CasketWarning, DamagedFile, NotACasketFile, StoreFull
+from casket.format.records import Record, Writer
+from casket.maintenance.doctor import repair
+from casket.stores.base import StoreOptions
+from casket.stores.jsonfile import reader
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.location import Location
+from casket.testing import record
+from tests.stores.files import mounted
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "a damaged first line": lambda text: b'{"_defa\0lt": {' + text[14:],
+    "no first line": lambda text: text.partition(b"\n")[2],
+    "conflict markers at the top": lambda text: b"<<<<<<< HEAD\n" + text,
+    "line ends of Windows, and cut": lambda text: text.replace(b"\n", b"\r\n")[:-40],
+    "a byte order mark, and cut": lambda text: b"\xef\xbb\xbf" + text[:-40],
+}
+
+
+def stored(path: Path) -> list[Record]:
+    return [each for _, each in JsonStore(path, StoreOptions(writing=False)).records()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.json"
+
+
+@pytest.fixture
+def records(path: Path) -> list[Record]:
+    writer = Writer()
+    records = [record(writer=writer, body={"epoch_num": i, "result": {}}) for i in range(5)]
+    store = JsonStore(path)
+    for each in records:
+        store.append([each])
+    store.close()
+    return records
+
+
+def damage_line(path: Path, number: int) -> bytes:
+    """Overwrite a part of a line with zeros; return the whole text."""
+    whole = path.read_bytes()
+    at = whole.index(b'"%d":' % number) + 30
+    path.write_bytes(whole[:at] + b"\0" * 9 + whole[at + 9 :])
+    return whole
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_refusal_names_doctor_where_doctor_can_repair(
+    path: Path, records: list[Record], name: str
+) -> None:
+    damaged = DAMAGED[name](path.read_bytes())
+    path.write_bytes(damaged)
+    for attempt in (lambda: stored(path), lambda: JsonStore(path).append([record()])):
+        with pytest.raises(DamagedFile, match=r"casket doctor --repair"):
+            attempt()
+    assert path.read_bytes() == damaged
+    repair(Location.of(path))
+    kept = stored(path)
+    assert len(kept) >= 4
+    assert kept == records[: len(kept)]
+
+
+@pytest.mark.parametrize("text", ["hello", "{}x", '{"a": 1', '{"_default": {"1": {"a": 1}}}'])
+def test_a_refusal_of_another_programs_file_does_not(path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(NotACasketFile) as refusal:
+        stored(path)
+    assert "doctor" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("filters", [{}, {"after": 1}, {"kinds": {"session"}}])
+def test_a_line_that_is_complete_after_a_pause_is_not_reported(
+    path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
+) -> None:
+    whole = damage_line(path, 3)
+    monkeypatch.setattr(reader.time, "sleep", lambda _: path.write_bytes(whole))
+    store = JsonStore(path, StoreOptions(writing=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CasketWarning)
+        read = list(store.records(**filters))
+    assert read == list(JsonStore(path, StoreOptions(writing=False)).records(**filters))
+    assert len(read) == {0: 5, 1: 4}.get(filters.get("after", 0), 0) or "kinds" in filters
+
+
+def test_a_line_that_stays_damaged_is_reported_once_and_hides_no_other(
+    path: Path, records: list[Record]
+) -> None:
+    damage_line(path, 3)
+    store = JsonStore(path, StoreOptions(writing=False))
+    with pytest.warns(CasketWarning, match="casket doctor") as warned:
+        assert [each for _, each in store.records()] == records[:2] + records[3:]
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CasketWarning)
+        assert len(list(store.records())) == 4
+
+
+@pytest.mark.parametrize("number", [999, 1, 2])
+def test_an_odd_number_hides_nothing_before_an_interrupted_append(
+    path: Path, records: list[Record], number: int
+) -> None:
+    writer = Writer()
+    JsonStore(path).append([record(writer=writer), record(writer=writer), record(writer=writer)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b'"3":', b'"%d":' % number)
+    path.write_bytes(b"".join(lines[:-2]))  # the last line of the append is missing
+    after = record()
+    with pytest.warns(CasketWarning):
+        JsonStore(path).append([after])
+    assert sorted(map(json.dumps, stored(path))) == sorted(map(json.dumps, [*records, after]))
+
+
+def test_a_full_disk_keeps_a_damaged_line_aside_once(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with mounted(folder, "size=300k"):
+        path, torn = folder / "runs.json", folder / "runs.json.torn"
+        for _ in range(4):
+            JsonStore(path).append([record(body={"text": "x" * 20_000})])
+        damage_line(path, 3)
+        room = fill(folder / "fill")
+        for spared in (0, 8_192, 40_960):
+            os_truncate(folder / "fill", room - spared)
+            sizes = set()
+            for _ in range(4):
+                with pytest.raises(StoreFull):
+                    JsonStore(path).append([record()])
+                sizes.add(torn.stat().st_size if torn.exists() else 0)
+            assert len(sizes) == 1
+        (folder / "fill").unlink()
+        with pytest.warns(CasketWarning, match="moved to"):
+            JsonStore(path).append([record()])
+        assert len(stored(path)) == 4
+        assert torn.read_bytes().count(b'"3":') == 1
+
+
+def fill(path: Path) -> int:
+    """Write until the disk is full; return the number of bytes."""
+    size = 0
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                size += file.write(b"x" * 4096) or 0
+        except OSError:
+            return size
+
+
+def os_truncate(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)

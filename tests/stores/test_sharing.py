@@ -1,0 +1,158 @@
+"""Files shared with other users: modes, links and bind mounts."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import casket
+from casket import Experiment
+from casket.errors import CasketWarning, StoreUnavailable
+from casket.format.records import Writer, deletion
+from casket.maintenance.doctor import repair
+from casket.stores.base import StoreOptions
+from casket.stores.jsonfile.files import LocalFile
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.location import Location
+from casket.stores.remote.journal import Journal
+from casket.testing import record
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A file with a damaged line in the middle."""
+    path = tmp_path / "runs.json"
+    for _ in range(3):
+        JsonStore(path).append([record()])
+    text = path.read_bytes()
+    at = text.index(b'"2":') + 20
+    path.write_bytes(text[:at] + b"\0" * 5 + text[at + 5 :])
+    return path
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_files_beside_the_file_have_its_mode(damaged: Path, mode: int, umask: int) -> None:
+    damaged.chmod(mode)
+    text = damaged.read_bytes()
+    before = os.umask(umask)
+    try:
+        kept = repair(Location.of(damaged))
+        damaged.write_bytes(text)
+        with pytest.warns(CasketWarning, match="moved to"):
+            JsonStore(damaged).append([record()])
+    finally:
+        os.umask(before)
+    torn = damaged.with_name("runs.json.torn")
+    assert [mode_of(path) for path in (damaged, torn, kept)] == [mode] * 3
+
+
+def test_a_replacement_is_private_while_it_is_written(damaged: Path) -> None:
+    damaged.chmod(0o600)
+    file = LocalFile(damaged, writing=True)
+
+    def parts() -> Iterator[bytes]:
+        [temporary] = damaged.parent.glob("*.tmp")
+        assert mode_of(temporary) == 0o600
+        yield b"{}"
+
+    before = os.umask(0)
+    try:
+        file.replace(parts())
+    finally:
+        os.umask(before)
+        file.close()
+    assert mode_of(damaged) == 0o600
+
+
+def test_a_planted_link_is_not_followed(damaged: Path) -> None:
+    victim = damaged.with_name("victim")
+    victim.write_text("precious")
+    torn = damaged.with_name("runs.json.torn")
+    torn.symlink_to(victim)
+    text = damaged.read_bytes()
+    with pytest.raises(StoreUnavailable, match=r"runs\.json\.torn.*link"):
+        JsonStore(damaged).append([record()])
+    assert (victim.read_text(), damaged.read_bytes()) == ("precious", text)
+    torn.unlink()
+    damaged.with_name(f"runs.json.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.warns(CasketWarning, match="moved to"):
+        JsonStore(damaged).append([record()])
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["runs.json", "runs.db"])
+def test_artifacts_lie_beside_the_target_of_a_link(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work").mkdir()
+    target, link = tmp_path / "data" / name, tmp_path / "work" / name
+    link.symlink_to(target)
+    for path in (link, target):
+        with Experiment.use(path, exp_id="e").model("m").session({"path": str(path)}) as session:
+            session.add_artifact("note.txt", b"hello")
+    assert os.listdir(link.parent) == [name]
+    for path in (link, target):
+        with casket.open(path) as runs:
+            texts = [view.artifacts["note.txt"].path.read_text() for view in runs.sessions()]
+            assert texts == ["hello"] * 2
+
+
+@pytest.fixture
+def mounted_alone(damaged: Path, tmp_path: Path) -> Iterator[Path]:
+    """The damaged file, bind-mounted at a path of its own, as containers do."""
+    target = tmp_path / "container" / "runs.json"
+    target.parent.mkdir()
+    target.touch()
+    command = ["mount", "--bind", str(damaged), str(target)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        pytest.skip(f"mounting is not allowed here: {ran.stderr.strip()}")
+    yield target
+    subprocess.run(["umount", str(target)], check=True)
+
+
+def warnings_of(work: Callable[[], object]) -> str:
+    with pytest.warns(CasketWarning) as warned:
+        work()
+    return "\n".join(str(each.message) for each in warned)
+
+
+def test_records_are_appended_to_a_file_that_is_mounted_alone(mounted_alone: Path) -> None:
+    writer = Writer()
+    one, two = record(writer=writer), record(writer=writer)
+    assert "bind mount" in warnings_of(lambda: JsonStore(mounted_alone).append([one]))
+    refusal = r"bind mount.*mount its folder"
+    with pytest.warns(CasketWarning), pytest.raises(StoreUnavailable, match=refusal):
+        JsonStore(mounted_alone).prune(deletion(Writer(), sessions=["s1"]))
+    assert "copied to" in warnings_of(lambda: JsonStore(mounted_alone).append([two]))
+    with pytest.warns(CasketWarning, match="no whole record"):
+        numbered = list(JsonStore(mounted_alone, StoreOptions(writing=False)).records())
+    assert [number for number, _ in numbered] == [1, 3, 4, 5]
+    assert [each for _, each in numbered[2:]] == [one, two]
+    assert mounted_alone.with_name("runs.json.torn").read_bytes().count(b'"2":') == 1
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_journals_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int) -> None:
+    for name in ("XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    before = os.umask(umask)
+    try:
+        journal = Journal.begin("postgresql://host/db", "session")
+    finally:
+        os.umask(before)
+    assert journal.path.is_relative_to(tmp_path)
+    assert mode_of(journal.path.parent) == 0o700
+    journal.leave()
