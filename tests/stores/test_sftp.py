@@ -944,7 +944,7 @@ def test_who_waits_long_for_the_lock_says_so(
     monkeypatch.setattr(waiting, "NOTICE", 0.2)
     with closing(Hasty(url)) as dead, closing(Hasty(url)) as store:
         dead.append([record()])
-        dead._lock()  # and is never heard of again
+        dead._document._lock()  # and is never heard of again
         with pytest.warns(CasketWarning, match=r"waiting for its lock .* held by another client"):
             store.append([record()])
         dead._connection.drop()
