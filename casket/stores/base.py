@@ -1,7 +1,7 @@
-"""The contract of a store, and what stores share.
+"""The protocol of a store, and the parts that stores share.
 
-A store keeps records in the order they were appended. It knows no experiments: all it looks at
-is what a record belongs to, its claim, and how a session ended. `casket.testing.StoreContract`
+A store keeps records in the order in which they were appended. It only considers the experiment,
+model and session of a record, its claim, and the end of a session. `casket.testing.StoreContract`
 tests every sentence of the protocol below.
 """
 
@@ -18,49 +18,49 @@ from casket.format.lifecycle import Life
 from casket.format.records import Record
 
 Sync = Literal["session", "always"]
-"""When a file is synced against power loss: at a session's end and at most once a second
-meanwhile, or at every append."""
+"""When a file is synced against power loss: at the end of a session and at most once a second in
+between, or at every append."""
 
 Offline = Literal["refuse", "allow"]
-"""What a session does at its start when a remote store cannot be reached."""
+"""Whether a session starts if a remote store cannot be reached."""
 
 SYNC_INTERVAL = 1.0
-"""Seconds; with `sync="session"` an append syncs the file if the last sync is older."""
+"""Minimum number of seconds between two syncs of a file with `sync="session"`."""
 
 LOOK_INTERVAL = 0.05
-"""Seconds between two looks of a writer whether the path still names the file it writes."""
+"""Seconds between two checks of a writer that the path still refers to its open file."""
 
 HEADS = frozenset({"experiment", "model", "session", "end", "tag", "deleted"})
-"""The kinds that are few, and that a writer has to find in a large store."""
+"""The kinds of records of which there are few, and which a writer looks up in a large store."""
 
 Numbered = tuple[int, Record]
 
 
 GONE = "it was moved or deleted meanwhile, and nothing was written"
-"""What becomes of an append to a file that is missing and is not to be created."""
+"""The message for an append to a missing file that must not be created."""
 
 
 class Heads(Protocol):
-    """Finds the records without which others would belong to nothing.
+    """Finds the heads to which other records refer.
 
-    A store calls it, with its lock held, when the location turns out to hold another
-    file than the one this handle last read or wrote; reading the store meanwhile is allowed.
+    A store calls it, with its lock held, if the location refers to a different file than this
+    handle last read or wrote. The store may be read during the call.
     """
 
     def __call__(self, records: Sequence[Record], /) -> Sequence[Record]:
         """Return the heads that `records` need and the store lacks.
 
-        Heads are the records of experiments and models, and the starts of sessions. None is
-        needed for what a tombstone in the store covers: that was removed on purpose.
+        Heads are the records of experiments and models, and the starts of sessions. Heads that
+        a tombstone in the store covers were removed on purpose and are not returned.
         """
 
 
 class StoreOptions(NamedTuple):
-    """How a store is opened; `Experiment.use` documents what is not listed here.
+    """The options of a store; `Experiment.use` documents those that are not listed here.
 
     Attributes:
         create: whether an append creates a file of this machine that is missing.
-        heads: finds the records to repeat if the location holds another file; None repeats none.
+        heads: finds the heads to repeat in another file; None repeats none.
         writing: whether an append may create and change anything.
     """
 
@@ -75,7 +75,7 @@ class StoreOptions(NamedTuple):
         """Return these options.
 
         Raises:
-            BadLocation: one is not among the choices.
+            BadLocation: an option has an invalid value.
         """
         for name, choices in (("sync", get_args(Sync)), ("offline", get_args(Offline))):
             if getattr(self, name) not in choices:
@@ -99,7 +99,7 @@ class Chosen(TypedDict, total=False):
 
 
 class Filters(NamedTuple):
-    """Which records are asked for; see `Store.records`."""
+    """The filters of `Store.records`."""
 
     experiment: str | None = None
     session: str | None = None
@@ -108,7 +108,7 @@ class Filters(NamedTuple):
     after: int = 0
 
     def fits(self, record: Record) -> bool:
-        """Return whether a record fits, apart from its number."""
+        """Return whether a record matches, apart from its number."""
         _, session, claim, kinds, _ = self
         return (
             (kinds is None or record["kind"] in kinds)
@@ -119,7 +119,7 @@ class Filters(NamedTuple):
 
     @property
     def are_for_heads(self) -> bool:
-        """Whether only kinds in `HEADS` are asked for."""
+        """Whether the filters select only kinds in `HEADS`."""
         return self.kinds is not None and HEADS.issuperset(self.kinds)
 
 
@@ -127,22 +127,22 @@ class Store(Protocol):
     """An ordered, append-only sequence of records, shared by threads, processes and hosts.
 
     A class of stores is called as `Class(url, options)`, with `StoreOptions`; nothing is created
-    before the first append. If it has an attribute `drops_copies` that is true, an append leaves
-    out records that are stored already, by their `writer` and `n`, and returns the number of the
-    last one all the same: then a journal of this machine is put before it, so that writing does
-    not wait for it. If it has an attribute `files`, that is the folder of its artifacts.
+    before the first append. If its attribute `drops_copies` is true, an append skips records that
+    are already stored, by their `writer` and `n`, and still returns the number of the last record:
+    such a store is written through a journal on this machine, so that writing does not wait for
+    it. The optional attribute `files` is the folder of its artifacts.
     """
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         """Append `records` at the end, all of them or none.
 
-        They are there, whatever happens to the process, when the call returns; another handle
-        sees all of them. What goes in comes out equal.
+        When the call returns, they are stored whatever happens to the process, and other handles
+        read all of them. Records read are equal to the records appended.
 
         Args:
             records: at least one record.
-            claim: append only if nothing stored holds this key. A record that carries it as its
-                `claim` holds it until it is pruned. The start of a session holds it while a
+            claim: append only if no stored record holds this key. A record with this `claim`
+                holds it until it is pruned. The start of a session holds it while a
                 writer of the session has no end (a record of kind `end` that names the writer
                 as `of`), and afterwards if the last writer's end is `completed`
                 (`casket.format.lifecycle.Life`). Of several processes that append with the same
@@ -165,31 +165,31 @@ class Store(Protocol):
         kinds: Collection[str] | None = None,
         after: int = 0,
     ) -> Iterator[Numbered]:
-        """Yield (number, record) in the order of the numbers, for records that fit every filter.
+        """Yield (number, record) in ascending order for the records that match every filter.
 
-        Whatever is appended later has a larger number than all that was yielded before. Needs no
-        lock and changes nothing.
+        Records appended later have larger numbers than all that were yielded. Needs no lock and
+        changes nothing.
 
         Raises:
             NotFound: the store was opened to read and does not exist.
         """
 
     def prune(self, tombstone: Record, /) -> None:
-        """Drop for good what `tombstone` covers, and append it; readers and writers may go on.
+        """Remove the records that `tombstone` covers, and append it, while others read and write.
 
-        The room of what goes is given back. A tombstone that names nothing is not appended: what
-        a reader sees stays as it is, and what keeps it takes no more room than it needs.
+        Frees the space of removed records. A tombstone without any names is not appended; such a
+        call only compacts the store.
         """
 
     def close(self) -> None:
-        """Free what the handle holds. A closed handle opens again when it is used."""
+        """Release the resources of the handle. A closed handle reopens on its next use."""
 
 
 class Claimed(Exception):
-    """A claim is held by a record that is in the store.
+    """A claim is held by a stored record.
 
     Attributes:
-        session: the session that holds it; None if another kind of record does.
+        session: the session that holds it; None for another kind of record.
     """
 
     def __init__(self, session: str | None) -> None:
@@ -202,12 +202,12 @@ def refuse_held(
     records: Callable[..., Iterable[Numbered]],
     appended: Sequence[Record],
 ) -> None:
-    """Raise `Claimed` if something stored holds `claim`; call it with the store locked.
+    """Raise `Claimed` if a stored record holds `claim`; the caller has locked the store.
 
     Args:
-        claim: the key asked for.
-        records: the store's own `records`.
-        appended: the records about to be appended; an end among them gives up its claim first.
+        claim: the requested key.
+        records: the method `records` of the store.
+        appended: the records to be appended; ends among them release their claims first.
     """
     for session in _claimants(records(claim=claim)):
         stored = [record for _, record in records(session=session, kinds={"session", "end"})]
@@ -236,15 +236,15 @@ def _says_whose(record: Record) -> bool:
 
 
 def warn(message: str) -> None:
-    """Log and warn; an append goes on after it.
+    """Log a message and issue it as a warning.
 
-    Where warnings are errors, it is only logged: an append that raised would be repeated, and
-    what it appended would be there twice.
+    If warnings are errors, the message is only logged: an append that raised would be repeated,
+    and its records would be stored twice.
     """
     import logging  # takes time to load: not for an import
 
     log = logging.getLogger("casket")
-    log.addHandler(logging.NullHandler())  # who has not asked for it sees no log
+    log.addHandler(logging.NullHandler())  # no output unless the user configures logging
     log.warning(message)
     with contextlib.suppress(CasketWarning):
         warnings.warn(message, CasketWarning, stacklevel=3)

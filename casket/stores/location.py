@@ -1,7 +1,7 @@
-"""From what the user typed to the store that is meant.
+"""Locations: the store to which a path or URL refers.
 
-An existing file is recognized by what it holds, a new one by its name, a store elsewhere by the
-scheme of its URL: `register_store`, and the entry points of the group `casket.stores`.
+An existing file is recognized by its content, a new file by its name, a remote store by the scheme
+of its URL. `register_store` and the entry points of the group `casket.stores` add schemes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from casket.stores.inspection import Inspection
 
 ENTRY_POINTS = "casket.stores"
-"""The group of entry points by which installed packages bring stores."""
+"""The group of entry points by which installed packages provide stores."""
 
 _INSPECTIONS = {
     "json": ("casket.stores.jsonfile.check", "JsonInspection"),
@@ -44,7 +44,7 @@ _FORMS = (
     "sftp://host/~/runs.json, postgresql://host/database, mongodb://host/database, blitz:folder "
     "or :memory:"
 )
-# On Windows, C:\runs.json is a path; without a user, host:runs.json is one everywhere.
+# On Windows, C:\runs.json is a path; without a user, host:runs.json is a path everywhere.
 _ON_ANOTHER_MACHINE = re.compile(r"[^@/\\]+@(\[[^\]]+\]|[^@:/\\]+):")
 
 
@@ -53,7 +53,7 @@ class Registered(NamedTuple):
 
     Attributes:
         path: `package.module:Class`.
-        extra: the extra that installs what the class needs.
+        extra: the extra that installs the requirements of the class.
         distribution: the distribution with that extra.
     """
 
@@ -70,31 +70,31 @@ class Registered(NamedTuple):
         """
         module, _, name = self.path.partition(":")
         try:
-            found: Callable[[Any, base.StoreOptions], base.Store]
-            found = getattr(importlib.import_module(module), name)
+            store_class: Callable[[Any, base.StoreOptions], base.Store]
+            store_class = getattr(importlib.import_module(module), name)
         except MissingDependency:
             raise
         except ModuleNotFoundError as error:
             raise MissingDependency(error.name, self.extra, self.distribution) from error
         except AttributeError as error:
             raise BadLocation(f"{self.path} cannot be imported: {error}") from error
-        return found
+        return store_class
 
 
 def register_store(scheme: str, path: str, extra: str | None = None) -> None:
-    """Let URLs of a scheme mean a store of one's own.
+    """Register a class of stores for the URLs of a scheme.
 
-    A package that is installed does better with an entry point of the group `casket.stores`: then
-    every process knows the store, the command line included.
+    An installed package should use an entry point of the group `casket.stores` instead, which
+    registers the store in every process, including the command line.
 
     Args:
-        scheme: what stands before `://` in its URLs.
+        scheme: the part of the URLs before `://`.
         path: `package.module:Class`; the class is called with the URL and `StoreOptions`.
-        extra: the extra of the class's package that installs what the class needs; named in the
-            error if something cannot be imported.
+        extra: the extra of the class's package that installs its requirements, for the error if
+            a requirement is missing.
 
     Raises:
-        BadLocation: the scheme is one of casket's own, or it or `path` has another form.
+        BadLocation: the scheme belongs to casket, or `scheme` or `path` is malformed.
     """
     if not _SCHEME.fullmatch(scheme) or not _CLASS.fullmatch(path):
         raise BadLocation(
@@ -127,7 +127,7 @@ _WITHOUT_URL = frozenset({"json", "sqlite", "memory"})
 
 
 def _registered(scheme: str) -> Registered | None:
-    """Return the class for a scheme; packages are asked for one that nobody has registered."""
+    """Return the class for a scheme, searching entry points if it is not registered."""
     if scheme not in _stores:
         from importlib import metadata  # takes time to load
 
@@ -139,15 +139,15 @@ def _registered(scheme: str) -> Registered | None:
 
 
 class Location(NamedTuple):
-    """Where a store is.
+    """The location of a store.
 
-    Shown, the URL has `***` for its password; pickled, it has none.
+    Its text contains `***` in place of a password; a pickle contains no password.
 
     Attributes:
         kind: `json`, `sqlite`, `memory`, or the scheme of the URL.
-        path: the file; the folder of the process for a store in memory; for a store elsewhere, the
-            folder of this machine where its artifacts are.
-        url: of a store elsewhere, with its password; else empty.
+        path: the file; for a remote store, the folder on this machine with its artifacts; for a
+            store in memory, the current folder.
+        url: the URL of a remote store, with its password; else empty.
     """
 
     kind: str
@@ -189,7 +189,7 @@ class Location(NamedTuple):
 
     def __str__(self) -> str:
         if self.url:
-            from casket.stores import urls  # of which a file of this machine has no need
+            from casket.stores import urls  # not needed for a file of this machine
 
             return urls.shown(self.url)
         return ":memory:" if self.kind == "memory" else str(self.path)
@@ -213,7 +213,7 @@ class Location(NamedTuple):
     def open(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
         """Open the store; nothing is created before the first append.
 
-        A journal is put before a store that drops copies, if it is opened to write.
+        A store that drops copies is written through a journal.
         """
         store = self.direct(options, writing=writing)
         if writing and getattr(store, "drops_copies", False):
@@ -224,7 +224,7 @@ class Location(NamedTuple):
         return store
 
     def direct(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
-        """Open the store without a journal before it."""
+        """Open the store without a journal."""
         return self._class()(self.url or self.path, options._replace(writing=writing))
 
     def _class(self) -> Callable[[Any, base.StoreOptions], base.Store]:
@@ -234,10 +234,10 @@ class Location(NamedTuple):
         return registered.load()
 
     def inspection(self) -> Inspection:
-        """Return what looks at all of the store's file, damaged or not.
+        """Return the inspection of the store's file, which may be damaged.
 
         Raises:
-            BadLocation: there is none for such a store.
+            BadLocation: the store is not a file of this machine.
         """
         if self.kind not in _INSPECTIONS:
             raise BadLocation(f"{self}: only files of this machine can be examined")
@@ -249,14 +249,14 @@ class Location(NamedTuple):
         return inspection
 
     def _was_a_database(self) -> bool:
-        """Tell whether a file is one of SQLite's by its name, and none of JSON by its beginning."""
+        """Return whether a file has a name of SQLite and does not begin like JSON."""
         if self.path.suffix.lower() not in _SQLITE_SUFFIXES or not self.path.is_file():
             return False
         with self.path.open("rb") as file:
             return file.read(_HEADER_LENGTH).lstrip()[:1] not in {b"", b"{"}
 
     def artifacts(self) -> ArtifactFolder:
-        """Return the folder of the store's artifacts; that of a store in memory goes with it."""
+        """Return the folder of the store's artifacts; for a store in memory, a temporary folder."""
         from casket.format.artifacts import ArtifactFolder
 
         if self.kind == "memory":
@@ -285,12 +285,12 @@ def _received(kind: str, path: Path, url: str, registered: Registered) -> Locati
 
 
 def _unknown(shown: str) -> str:
-    """Return the message for a URL of a scheme that nobody has registered."""
+    """Return the message for a URL whose scheme is not registered."""
     from importlib import metadata
 
     others = {*_stores, *metadata.entry_points(group=ENTRY_POINTS).names} - _OWN
     registered = f"; also registered: {', '.join(sorted(others))}" if others else ""
-    return f"{shown}: this casket has no such store; {_FORMS}{registered}"
+    return f"{shown}: no such store is known; {_FORMS}{registered}"
 
 
 def _is_on_another_machine(text: str) -> bool:
@@ -298,7 +298,7 @@ def _is_on_another_machine(text: str) -> bool:
 
 
 def _elsewhere(kind: str, url: str) -> Location:
-    """Return the location of a store elsewhere, with a folder of this machine for its artifacts."""
+    """Return the location of a remote store, with a folder on this machine for its artifacts."""
     import hashlib  # loads OpenSSL: not for an import
 
     from casket.stores import urls
@@ -339,7 +339,7 @@ def _kind_of(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(len(_SQLITE_MAGIC))
     except OSError:
-        # Missing or unreadable: the store that is opened says which, naming it.
+        # Missing or unreadable: opening the store raises the error that names it.
         head = b""
     if head:
         return "sqlite" if head == _SQLITE_MAGIC else "json"
@@ -352,7 +352,7 @@ def _special(mode: int) -> str:
 
 
 def _is_open_in_sqlite(path: Path) -> bool:
-    """Tell whether this process writes the file as a database: opening it would drop its locks."""
-    # Another thread may be importing it at this moment; then it writes nothing yet.
+    """Return whether this process has the file open in SQLite; opening it would drop the locks."""
+    # Another thread may still be importing it; then it writes nothing yet.
     is_open = getattr(sys.modules.get("casket.stores.sqlite.store"), "is_open_here", None)
     return is_open is not None and is_open(path)

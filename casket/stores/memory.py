@@ -1,4 +1,4 @@
-"""A store in memory, for tests and for trying things out."""
+"""A store in memory, for tests and experiments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from casket.system import forks
 
 
 class MemoryStore:
-    """Keeps records, encoded so that nobody can change them from outside, in a list."""
+    """A list of records, encoded so that callers cannot change them."""
 
     def __init__(self, *_: object) -> None:
         self._lines: list[tuple[int, bytes]] = []
@@ -23,7 +23,7 @@ class MemoryStore:
         forks.renew_in_children(self)
 
     def after_fork(self) -> None:
-        """Take a lock of its own."""
+        """Create a new lock."""
         self._lock = threading.RLock()
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
@@ -54,4 +54,4 @@ class MemoryStore:
             self._lines = [*kept, (self._last, orjson.dumps(tombstone))]
 
     def close(self) -> None:
-        """Keep everything: memory is all there is."""
+        """Keep the records, which exist only in memory."""

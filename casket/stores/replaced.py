@@ -44,9 +44,9 @@ def completed(
     if lacking or missing:
         repeated = ", with the experiment, model and session repeated" if missing else ""
         base.warn(
-            f"{location}: it no longer holds what this process has logged (it was moved, deleted, "
-            f"replaced or emptied); logging goes on in what is there now{repeated}, and what was "
-            "logged before is only where it was moved to"
+            f"{location}: it no longer holds the records of this process (it was moved, deleted, "
+            f"replaced or emptied); logging continues in the file that is there now{repeated}; "
+            "earlier records are only in the file that was moved away"
         )
     return [*missing, *again, *records]
 

@@ -129,7 +129,7 @@ def test_no_file_and_two_files_are_told_apart(run, tmp_path, monkeypatch):
             "no session has lr; did you mean params.lr?",
         ),
         (["export", "{file}", "--format", "parquet"], "give -o"),
-        (["tail", "redis://nowhere"], "this casket has no such store"),
+        (["tail", "redis://nowhere"], "no such store is known"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )

@@ -184,8 +184,8 @@ def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Pi
         document = (last + 1, covered) if covered else document
         problem = _problem_of_line(document, line, last, is_end and i == len(lines))
         if covered:
-            problem = "the end of an earlier document covers its number: the file is a copy of one "
-            problem += "that was being written"
+            problem = "the end of an earlier document covers its number: the file was copied "
+            problem += "while it was written"
         if document is not None and not _problem_of_document(document):
             documents.append(document)
             if problem:
@@ -211,7 +211,7 @@ def _problem_of_line(
     if document[0] <= last:
         return f"record {document[0]} comes after record {last}"
     if not is_last and not line.endswith(b"}" + layout.NEXT):
-        return "the comma after it is missing, or there is more than one"
+        return "the comma after it is missing or repeated"
     return ""
 
 
@@ -269,7 +269,7 @@ def _all_salvaged(
         remaining += [
             damage._replace(start=start, stop=stop, text=file.read_at(start, stop - start))
             for start, stop in salvaged.lost
-        ] or [damage._replace(problem="what separates its records is damaged", text=b"")]
+        ] or [damage._replace(problem="the separators of its records are damaged", text=b"")]
     documents.sort(key=lambda one: one[0])
     return _Piece(documents, remaining, size)
 

@@ -30,13 +30,13 @@ from casket.system import failures
 TAIL_LENGTH = len(layout.TAIL)
 
 CHECKED = 48
-"""Bytes before the end that tell whether the file is still as this handle left it."""
+"""Bytes before the end that show whether the file is unchanged since the last use."""
 
 Choose = Callable[[FilePort], Sequence[Record]]
 """Returns the records to append to a locked file."""
 
 PROBED = 1024
-"""Bytes of what a handle has left that tell whether they still stand at the same place."""
+"""Bytes of the last append that show whether it is still in the file."""
 
 _ADRIFT = "the file was moved or deleted meanwhile, and the path has none that can be written"
 
@@ -87,11 +87,11 @@ class JsonDocument:
         self._reopen()
         self._looked = 0.0
         self.reader.after_fork()
-        # Whether the file is known to lack what this handle left, and is still to be given it.
+        # Whether the file lacks the last append of this handle, which is to be repeated.
         self._is_other = self._is_adrift = False
-        # What was appended since the path was last seen to name the file.
+        # The appends since the path was last known to refer to the file.
         self._doubtful: list[Appended] = []
-        # How the file ends, as this handle left it or found it; empty: not looked at, or empty.
+        # The end of the file at the last use; empty if the file is empty or was not read yet.
         self._end = b""
         self._start = self._stop = self._last = 0
 
@@ -130,7 +130,7 @@ class JsonDocument:
                 self._is_busy = False
 
     def append_json(self, text: bytes, /) -> int:
-        """Append a record that is no head, given as JSON: `append` without its rarer steps."""
+        """Append a record, not a head, given as JSON: `append` without its rarer steps."""
         with self._mutex:
             file, now = self._file, time.monotonic()
             is_due = now - self._looked >= LOOK_INTERVAL or now - self._synced >= base.SYNC_INTERVAL
@@ -157,7 +157,7 @@ class JsonDocument:
             self._begin()
             try:
                 file = self._lock(look=True)
-                # What is damaged must not be lost on the way to the new file.
+                # Damaged lines must be set aside before the file is replaced.
                 self._end = b""
                 file = self._catch_up(file, verified=math.inf)
                 if self._is_other:
@@ -175,7 +175,7 @@ class JsonDocument:
         with self._mutex:
             self._reopen()
 
-    # Writing: everything below is called with the mutex and the file's lock held.
+    # The methods below are called with the mutex and the file's lock held.
 
     def _append_looking(
         self, records: Sequence[Record], choose: Choose | None, now: float
@@ -194,11 +194,11 @@ class JsonDocument:
             self._reopen()
 
     def _is_in_place(self, file: FilePort, now: float) -> bool:
-        """Look whether the path names the file that was written to; True if that cannot be told."""
+        """Return whether the path refers to the file; True if this cannot be determined."""
         try:
             is_current = file.is_current()
         except StoreUnavailable:
-            raise  # from a remote lock: what was written may not count
+            raise  # the remote lock is lost, so that the write may be invalid
         except OSError:
             return True
         if is_current:
@@ -207,17 +207,17 @@ class JsonDocument:
         return is_current
 
     def _unlock(self, file: FilePort) -> None:
-        """Unlock a file that was written to, or close it: then it surely has no lock."""
+        """Release the lock of a file, by closing the file if necessary."""
         try:
             file.unlock()
         except StoreUnavailable:
-            raise  # from a remote lock: what was written may not count
+            raise  # the remote lock is lost, so that the write may be invalid
         except OSError:
             self._sync(file)
             self._reopen()
 
     def _sync(self, file: FilePort) -> None:
-        """Sync what was written; if that fails, it is there all the same."""
+        """Sync written data; warn if that fails, because the records are written all the same."""
         if self._file is None:
             return
         try:
@@ -229,10 +229,10 @@ class JsonDocument:
                 base.warn_unsynced(self._location, error)
 
     def _lock(self, *, look: bool = False) -> FilePort:
-        """Open the file if need be, and lock it.
+        """Lock the file, opening it if necessary.
 
         Args:
-            look: whether to make sure that the path names it.
+            look: whether to check that the path refers to the file.
         """
         while True:
             if self._file is None:
@@ -263,14 +263,14 @@ class JsonDocument:
             raise
 
     def _repeat_doubtful(self) -> None:
-        """Repeat what was acknowledged, if it is in another file, though nothing is appended."""
+        """Repeat acknowledged records that another file lacks, although nothing is appended."""
         if self._doubtful and self._file is not None:
             file = self._catch_up(self._file)
             if self._is_other:
                 self._write_all(file, [])
 
     def _write_all(self, file: FilePort, records: Sequence[Record]) -> int:
-        """Write records, and before them what this handle has to repeat in another file."""
+        """Write records, preceded by the records to repeat in another file."""
         doubtful, self._doubtful = self._doubtful, []
         self._is_other = False
         try:
@@ -294,7 +294,7 @@ class JsonDocument:
         return self._last
 
     def _begin(self) -> None:
-        """Refuse what a signal handler asks for in the middle of a write."""
+        """Raise an error if a signal handler interrupted a write."""
         if self._is_busy:
             raise CasketError(
                 f"{self._location}: a signal handler cannot log while a record is being written; "
@@ -303,12 +303,12 @@ class JsonDocument:
         self._is_busy = True
 
     def _released(self, error: BaseException, consequence: str) -> BaseException:
-        """Give up the lock, whatever the error interrupted; return the error to raise."""
+        """Release the lock after an error; return the error to raise."""
         if isinstance(error, base.Claimed) and self._file is not None:
             with contextlib.suppress(OSError):  # closing it releases the lock as well
                 self._file.unlock()
                 return error
-        # An interrupt may have come anywhere; a closed file surely holds no lock.
+        # The error may have interrupted any step; closing the file releases the lock.
         self._reopen()
         if isinstance(error, CasketError) or not isinstance(error, OSError):
             return error
@@ -324,14 +324,14 @@ class JsonDocument:
             self._file = None
 
     def _catch_up(self, file: FilePort, verified: float = scan.EDITED) -> FilePort:
-        """Learn what others have appended, healing what they left torn.
+        """Read what others have appended, repairing interrupted appends.
 
         Args:
-            file: the open file.
-            verified: up to which size the whole file is checked, if this is the first look.
+            file: the locked file.
+            verified: the size up to which the whole file is checked when it is first read.
 
         Returns:
-            The file to append to: another one, locked, if this one had to be replaced.
+            The locked file to append to, which differs from `file` if that was replaced.
         """
         if self._is_at_end(file):
             return file
@@ -350,7 +350,7 @@ class JsonDocument:
         return bool(end) and file.read_at(at, len(end) + 1) == end
 
     def _has_what_was_left(self, file: FilePort) -> bool:
-        """Tell whether the last record this handle knows is there, with its number."""
+        """Return whether the last record known to this handle is in the file, with its number."""
         if self.left is None:
             return True
         at, data, _ = self.left
@@ -363,7 +363,7 @@ class JsonDocument:
         return any(line in block for _, block in blocks)
 
     def _learned(self, file: FilePort, verified: float) -> FilePort:
-        """Look at a file that is not as this handle left it."""
+        """Read a file that has changed since the last use."""
         end = self._end
         extent = scan.find_extent(file)
         if extent is None:
@@ -417,9 +417,11 @@ class JsonDocument:
         return last
 
     def _take_back(self, file: FilePort) -> None:
-        """Put the closing braces back where they were: their bytes are allocated already."""
+        """Restore the closing braces, whose bytes are already allocated."""
         existed, self._end = bool(self._end), b""
-        with contextlib.suppress(OSError):  # the first error is raised; the next append heals
+        with contextlib.suppress(
+            OSError
+        ):  # the first error is raised; the next append repairs the file
             if existed:
                 file.write_at(self._stop, layout.TAIL)
                 file.truncate(self._stop + TAIL_LENGTH)
@@ -427,7 +429,7 @@ class JsonDocument:
                 file.truncate(0)
 
     def _adopt(self, file: FilePort) -> FilePort:
-        """Take over a file in another layout: empty, half-created, written by TinyDB, old."""
+        """Convert a file in a different layout: empty, incomplete, or by another program."""
         text = file.read_at(0, file.size())
         if layout.HEAD.startswith(text):
             self._start = self._stop = self._last = 0
@@ -437,14 +439,14 @@ class JsonDocument:
         return self._replace(file, self.reader.parse_other(text).text())
 
     def _replace(self, file: FilePort, parts: Iterator[bytes]) -> FilePort:
-        """Put a new file in place of this one and go on in it, locked."""
+        """Replace the file; return the new file, locked."""
         file.replace(parts)
         file.unlock()
         self._reopen()
         return self._learned(self._lock(look=True), scan.EDITED)
 
     def _heal(self, file: FilePort, extent: scan.Extent) -> FilePort:
-        """Keep every whole record, move the rest aside, and say so."""
+        """Keep every complete record, set other bytes aside, and warn."""
         whole = scan.without_cut(file, extent)
         inside, at_end = scan.damages(file, whole), whole.damage_at_end()
         lost = [*inside, at_end] if at_end else inside
@@ -461,15 +463,15 @@ class JsonDocument:
             self._close_at(file, whole.stop)
             file = self._catch_up(file)
         if at_end and layout.is_closed(extent.rest):
-            # Records stood there once: their numbers are not for others.
+            # The damaged bytes may be records; their numbers are not used again.
             self._last += texts[-1].count(b"\n") + 1
         if lost:
-            self._has_appended = False  # if it is lost, this warning tells of it
+            self._has_appended = False  # this warning covers a lost record
             self._warn_healed(lost, f"{'copied' if is_kept else 'moved'} to {aside}")
         return file
 
     def _rewrite(self, file: FilePort, whole: scan.Extent) -> FilePort:
-        """Replace the file by its complete lines; one that cannot be replaced keeps the others."""
+        """Replace the file by its complete lines; if that is impossible, keep the damaged lines."""
         first_line = file.read_at(0, whole.start)
         text = layout.text_of(first_line, scan.documents(file, whole))
         try:
@@ -506,18 +508,18 @@ class JsonDocument:
 
 
 def _records_of(left: Appended) -> list[Record]:
-    """Return the records in what an append has written, or in a line that was read."""
+    """Return the records of an append, or of a line that was read."""
     text = left[1].removesuffix(layout.TAIL)
     first, _, rest = text.partition(b"\n")
     lines = rest if first in {b"", b",", layout.HEAD} else text
-    found: list[Any] = [document for _, document in layout.parse_block(lines, 0).documents]
-    for record in found:
+    records: list[Any] = [document for _, document in layout.parse_block(lines, 0).documents]
+    for record in records:
         record.pop("more", None)
-    return found
+    return records
 
 
 def _less(document: dict[str, Any], is_covered: Callable[[Record], bool]) -> dict[str, Any] | None:
-    """Return what is left of a document after a deletion."""
+    """Return the rest of a document after a deletion; None if nothing remains."""
     if layout.is_nested(document):
         return legacy.without(document, is_covered)
     is_gone = layout.is_record(document) and is_covered(document)  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ other lines written by casket.
 
 The file is a valid JSON document and a TinyDB file with a single table. It consists of `HEAD`, a
 line per record, joined with `,\n`, and `TAIL`. Additional tables of TinyDB are kept on the first
-line. This module contains only functions of bytes; `casket.stores.jsonfile.store` does the input
-and output.
+line. This module contains only functions of bytes; `casket.stores.jsonfile.document` does the
+input and output.
 """
 
 from __future__ import annotations

@@ -21,17 +21,17 @@ from casket.stores.sftp.lock import Lease, Lost
 from casket.stores.sftp.ssh import Connection
 
 NEAR_END, BEYOND = PROBED + 64, 4096
-"""Bytes read along with taking the lock, before and after where the file ended."""
+"""Bytes read while the lock is acquired, before and after the last known end of the file."""
 
 MOST_AHEAD = 1 << 22
-"""Bytes read ahead at most, when a file is read on and on."""
+"""Maximum number of bytes to read ahead in sequential reading."""
 
 COPIED = 1 << 26
-"""Bytes a server copies in one request, well within the time it has for an answer."""
+"""Bytes a server copies per request, well within the time limit of a response."""
 
 
 class _Buffer(NamedTuple):
-    """What was read: `asked` bytes from `start`, of which there may be fewer."""
+    """The result of a read of `asked` bytes from `start`; there may be fewer."""
 
     start: int
     asked: int
@@ -82,12 +82,12 @@ class SftpFile:
         self._session = connection.session()
         self._path = self.name = address.path
         self._buffer = _NOTHING
-        # Under the lock: the size, and whether the path named this file when it was taken.
+        # With the lock held: the size, and whether the path referred to this file.
         self._size: int | None = None
         self._was_current = False
         self._end = 0
         try:
-            with self._told():
+            with self._translated():
                 self._begin()
         except BaseException:
             self.close()
@@ -105,7 +105,7 @@ class SftpFile:
         self._open()
 
     def _open(self) -> None:
-        """Open what the path names now, of the generation that the lease names."""
+        """Open the current file of the path, whose generation the lease gives."""
         if self._handle:
             self._session.ask(wire.close(self._handle))
         flags = wire.READ | wire.WRITE | wire.CREATE
@@ -116,15 +116,15 @@ class SftpFile:
     def size(self) -> int:
         if self._size is not None:
             return self._size
-        # Of what is read from now on, none shall be older than the size.
+        # Data read from now on must not be older than the size.
         self._buffer = _NOTHING
-        with self._told():
+        with self._translated():
             answer = self._session.do(wire.stat_of_handle(self._handle))
             return wire.stat(answer).size
 
     def read_at(self, offset: int, length: int) -> bytes:
         if not self._buffer.has(offset, length):
-            with self._told():
+            with self._translated():
                 self.keep_lock()
                 if self._locked is not None:
                     self._locked.keep_lock()
@@ -132,12 +132,12 @@ class SftpFile:
         return self._buffer.part(offset, length)
 
     def keep_lock(self) -> None:
-        """Show that the holder of the lock lives, if it is held and that is due."""
+        """Renew the lease if it is held and due."""
         if self._lease is not None and self._lease.is_held():
             self._lease.renew(self._session, self._path)
 
     def _read(self, offset: int, length: int) -> _Buffer:
-        """Read on from what was read before, more each time; or only what is asked for."""
+        """Read ahead, more each time, if reads are sequential; else read the requested bytes."""
         before = self._buffer
         if not before.start < offset <= before.stop or len(before.content) < before.asked:
             return _Buffer(offset, length, self._session.read(self._handle, offset, length))
@@ -148,7 +148,7 @@ class SftpFile:
 
     def write_at(self, offset: int, data: bytes) -> None:
         self._buffer = _NOTHING
-        with self._told():
+        with self._translated():
             self._held_lease.renew(self._session, self._path)
             try:
                 self._session.write(self._handle, offset, data)
@@ -159,28 +159,28 @@ class SftpFile:
 
     def truncate(self, size: int) -> None:
         self._buffer = _NOTHING
-        with self._told():
+        with self._translated():
             self._held_lease.renew(self._session, self._path)
             self._session.do(wire.set_size(self._handle, size))
         self._size = self._end = size
 
     def lock(self) -> None:
-        with self._told():
+        with self._translated():
             self._held_lease.wait(self._is_taken, self._location)
 
     def unlock(self) -> None:
-        with self._told():
+        with self._translated():
             self._held_lease.give_up(self._session, self._path, self._generation)
         self._size = None
 
     def is_current(self) -> bool:
         if self._size is not None:
             return self._was_current
-        with self._told():
+        with self._translated():
             return _are_one(self._session.ask(*self._whether_current()))
 
     def sync(self) -> None:
-        with self._told():
+        with self._translated():
             self._sync(self._handle)
 
     def replace(self, parts: Iterable[bytes]) -> None:
@@ -191,12 +191,12 @@ class SftpFile:
                 self._session.write(handle, at, part)
                 at += len(part)
 
-        with self._told():
+        with self._translated():
             self._replace(write)
 
     def keep_aside(self, data: bytes) -> str:
         name = f"{self._path}.torn"
-        with self._told():
+        with self._translated():
             flags = wire.READ | wire.WRITE | wire.CREATE
             handle = self._session.open(name, flags)
             own = wire.stat(self._session.do(wire.stat_of_handle(self._handle)))
@@ -218,8 +218,8 @@ class SftpFile:
         if not self._is_open:
             return
         self._is_open = False
-        # What was written has been confirmed, or an error said that it was not; and a lock that
-        # cannot be given up is taken over by whoever needs it.
+        # Writes were confirmed or have raised an error. A lock that cannot be released is taken
+        # over by the next client.
         with contextlib.suppress(OSError, Lost):
             if self._lease is not None and self._lease.is_held():
                 self._lease.give_up(self._session, self._path, self._generation)
@@ -237,7 +237,7 @@ class SftpFile:
         return self._lease
 
     def _is_taken(self) -> bool:
-        """Try to take the lock, and look at the file along with it."""
+        """Try to acquire the lock, and read the end of the file with the same requests."""
         lease = self._held_lease
         if self._generation and self._generation == lease.generation and self._takes():
             return True
@@ -268,7 +268,7 @@ class SftpFile:
         return wire.stat_of(self._path), wire.stat_of_handle(self._handle)
 
     def _go_on_in_a_copy(self) -> None:
-        """Let what a dead holder has asked for, and is on its way, change nothing."""
+        """Replace the file by a copy, which late requests of a dead holder cannot change."""
         self._open()
         self._size = wire.stat(self._session.do(wire.stat_of_handle(self._handle))).size
         self._replace(self._copy)
@@ -288,16 +288,16 @@ class SftpFile:
                 self._session.write(handle, at, part)
 
     def _replace(self, write: Callable[[bytes], None]) -> None:
-        """Put a new file in place of this one, and go on in it."""
+        """Replace the file and continue in the new file."""
         lease, session = self._held_lease, self._session
         new = lease.new_file(self._path)
         handle = session.open(new, wire.READ | wire.WRITE | wire.CREATE | wire.EXCLUSIVE)
         try:
-            # Whoever takes the lock away from now on finds the new file, and removes it.
+            # A client that takes over the lock from now on removes the new file.
             lease.renew(session, self._path, is_due=True)
             old = wire.stat(session.do(wire.stat_of_handle(self._handle)))
             write(handle)
-            # An owner can be given by root only; that of the folder's group may do.
+            # Only root can change the owner.
             session.ask(wire.set_owner(handle, old.owner))
             session.do(wire.set_mode(handle, old.mode))
             self._sync(handle)
@@ -320,15 +320,15 @@ class SftpFile:
             self._session.do(wire.sync(handle))
 
     def _why_not_written(self, error: OSError) -> OSError:
-        """Return the error for a refused write; the protocol has none for a full disk."""
+        """Return the error for a failed write; the protocol has no code for a full disk."""
         if error.errno == errno.EIO and not self._session.has_room(self._path):
             advice = "no record was lost; make room, then go on"
             return StoreFull(self._location, advice, errno.ENOSPC)
         return error
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn what the protocol tells into errors that say what to do."""
+    def _translated(self) -> Iterator[None]:
+        """Translate errors of the protocol into errors that name the remedy."""
         try:
             yield
         except StoreUnavailable:
@@ -360,14 +360,14 @@ class SftpFile:
 
 
 def _are_one(stats: Sequence[wire.Answer]) -> bool:
-    """Tell whether the path names the open file, as far as the protocol lets one see."""
+    """Return whether the path refers to the open file, judged by their attributes."""
     if stats[0].failure() is not None:
         return False
     return wire.stat(stats[0]) == wire.stat(stats[1])
 
 
 def _gathered(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield the same bytes in parts of about a size."""
+    """Yield the same bytes in parts of at least `size` bytes."""
     gathered: list[bytes] = []
     length = 0
     for part in parts:

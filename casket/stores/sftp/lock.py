@@ -148,8 +148,8 @@ class Lease:
                 has_warned = True
                 waiting.warn_waiting(
                     location,
-                    f"another client (its lock is {self._watched[0] or 'changing hands'}; one that "
-                    f"is silent loses it after {self._duration:.0f} s)",
+                    f"another client (its lock is {self._watched[0] or 'changing hands'}; a "
+                    f"silent client loses it after {self._duration:.0f} s)",
                     waited,
                 )
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
