@@ -1,13 +1,15 @@
-"""Where records are kept: the stores, and what a store of one's own needs."""
+"""Stores of records, and the parts for writing another store."""
 
 from casket.format.records import Record, covering, names_nothing
 from casket.stores.base import Claimed, Filters, Numbered, Store, StoreOptions, refuse_held
+from casket.stores.simple import SimpleStore
 
 __all__ = [
     "Claimed",
     "Filters",
     "Numbered",
     "Record",
+    "SimpleStore",
     "Store",
     "StoreOptions",
     "covering",

@@ -37,11 +37,11 @@ def block(beginning: str) -> str:
 def package(tmp_path: Path) -> Path:
     """A folder with the page's module, its tests, and the entry point that an installer writes."""
     folder = tmp_path / "site"
-    info = folder / "folder_store-1.0.dist-info"
+    info = folder / "one_file_store-1.0.dist-info"
     info.mkdir(parents=True)
-    (folder / "folder_store.py").write_text(block("# folder_store.py"))
-    (folder / "test_folder_store.py").write_text(block("# test_folder_store.py"))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: folder-store\nVersion: 1.0\n")
+    (folder / "one_file_store.py").write_text(block("# one_file_store.py"))
+    (folder / "test_one_file_store.py").write_text(block("# test_one_file_store.py"))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: one-file-store\nVersion: 1.0\n")
     line = re.sub(r'"', "", block("[project.entry-points").splitlines()[1])
     (info / "entry_points.txt").write_text(f"[casket.stores]\n{line}\n")
     return folder
@@ -100,7 +100,7 @@ def test_the_pages_script_registers_the_store(
     script = block("import casket").replace("/data/runs", f"{tmp_path}/runs")
     done = run("-c", script)
     assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "runs").glob("*.json"))
+    assert (tmp_path / "runs").is_file()
 
 
 LOGGING = """
@@ -120,7 +120,7 @@ with casket.open(sys.argv[1]) as runs:
 def test_an_installed_store_is_used_by_its_url_everywhere(
     tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    url = f"folder://{tmp_path}/runs"
+    url = f"onefile://{tmp_path}/runs"
     logged = run("-c", LOGGING, url)
     assert logged.returncode == 0, logged.stderr
     location, status, loss, artifact = logged.stdout.split()
@@ -129,7 +129,7 @@ def test_an_installed_store_is_used_by_its_url_everywhere(
     listed = run("-m", "casket.cli.app", "ls", url)
     assert listed.returncode == 0, listed.stderr
     assert "digits" in listed.stdout
-    missing = run("-m", "casket.cli.app", "ls", f"folder://{tmp_path}/nowhere")
+    missing = run("-m", "casket.cli.app", "ls", f"onefile://{tmp_path}/nowhere")
     assert missing.returncode == 2
     assert "does not exist" in missing.stderr
 
@@ -142,7 +142,7 @@ def test_entry_points_are_looked_up_for_unknown_schemes_only(
         ".end(); print('importlib.metadata' in sys.modules);"
         "casket.Experiment.use(sys.argv[1], exp_id='e'); print('importlib.metadata' in sys.modules)"
     )
-    done = run("-c", code, f"folder://{tmp_path}/runs")
+    done = run("-c", code, f"onefile://{tmp_path}/runs")
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
@@ -152,7 +152,7 @@ def test_an_unknown_scheme_names_what_is_registered(
     done = run("-m", "casket.cli.app", "ls", f"redis://me:{SECRET}@host/runs")
     assert done.returncode == 2
     assert "no such store" in done.stderr
-    assert "also registered: folder" in done.stderr
+    assert "also registered: onefile" in done.stderr
     assert SECRET not in done.stderr + done.stdout
 
 
