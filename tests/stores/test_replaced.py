@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -42,6 +43,11 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture(params=FILES)
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / request.param
+
+
+def module_that_looks(store: object) -> ModuleType:
+    """Return the module with the interval between two looks of a store."""
+    return sys.modules[type(getattr(store, "_document", store)).__module__]
 
 
 def maker(path: Path) -> Callable[..., Store]:
@@ -139,7 +145,7 @@ def test_what_was_acknowledged_since_the_last_look_is_there(
 ) -> None:
     store, _ = opened(maker(file))
     begun(store)
-    module = sys.modules[type(store).__module__]
+    module = module_that_looks(store)
     monkeypatch.setattr(module, "LOOK_INTERVAL", 1000.0)  # none comes before what follows
     theirs = vanish(file)
     blind = [epoch(3), epoch(4)]
@@ -160,7 +166,7 @@ def test_the_end_of_a_session_looks_before_it_is_acknowledged(
     store, _ = opened(maker(file))
     for one in HEADS:
         store.append([one])
-    monkeypatch.setattr(sys.modules[type(store).__module__], "LOOK_INTERVAL", 1000.0)
+    monkeypatch.setattr(module_that_looks(store), "LOOK_INTERVAL", 1000.0)
     vanish(file)
     last = end(HEADS[-1], "completed")
     with pytest.warns(CasketWarning, match="no longer holds"):
@@ -193,7 +199,7 @@ def test_a_refused_claim_does_not_lose_what_was_acknowledged(
     store, _ = opened(maker(file))
     for one in HEADS:
         store.append([one])
-    monkeypatch.setattr(sys.modules[type(store).__module__], "LOOK_INTERVAL", 1000.0)
+    monkeypatch.setattr(module_that_looks(store), "LOOK_INTERVAL", 1000.0)
     replace(file)
     store.append([epoch(1)])
     with (
