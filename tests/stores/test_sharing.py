@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,6 +143,33 @@ def test_records_are_appended_to_a_file_that_is_mounted_alone(mounted_alone: Pat
     assert [number for number, _ in numbered] == [1, 3, 4, 5]
     assert [each for _, each in numbered[2:]] == [one, two]
     assert mounted_alone.with_name("runs.json.torn").read_bytes().count(b'"2":') == 1
+
+
+@pytest.fixture
+def as_another_user() -> Iterator[Callable[[], None]]:
+    """A function that makes this process act as another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another user")
+    yield lambda: os.seteuid(65534)
+    os.seteuid(0)
+
+
+def test_who_may_write_only_the_file_can_append(as_another_user: Callable[[], None]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "runs.json"
+        folder.chmod(0o755)
+        JsonStore(path).append([record()])
+        path.chmod(0o666)
+        as_another_user()
+        one = record()
+        JsonStore(path).append([one])
+        assert [each for _, each in JsonStore(path).records()][1:] == [one]
+        with pytest.raises(StoreUnavailable, match="write permission for its folder"):
+            JsonStore(path).prune(deletion(Writer(), sessions=["s1"]))
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(StoreUnavailable, match=r"runs\.json\.torn.*permission for the folder"):
+            JsonStore(path).append([record()])
+        os.seteuid(0)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])

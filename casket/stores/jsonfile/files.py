@@ -33,6 +33,16 @@ IRREPLACEABLE = {
 """Reasons for which a file that can be written cannot be replaced, by `errno`."""
 
 
+_NOT_ASIDE = {
+    errno.ELOOP: "casket does not follow a link here; remove it",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "damaged bytes of the file have to be set aside there, which needs write permission for "
+        "the folder",
+    ),
+}
+
+
 class FilePort(Protocol):
     """The interface of a file that contains a JSON document."""
 
@@ -193,10 +203,9 @@ class LocalFile:
         try:
             file = access.open_private(name, "a+b")
         except OSError as error:
-            if error.errno != errno.ELOOP:
+            if error.errno not in _NOT_ASIDE:
                 raise
-            advice = "casket does not follow a link here; remove it"
-            raise StoreUnavailable(name, advice, errno.ELOOP) from None
+            raise StoreUnavailable(name, _NOT_ASIDE[error.errno], error.errno) from None
         with file:
             access.copy_access(file, os.fstat(self._fd))
             size = file.seek(0, os.SEEK_END)
