@@ -769,6 +769,24 @@ def test_without_the_driver_the_extra_is_named(run_python: Callable[..., str]) -
 # The file
 
 
+def test_the_bytes_set_aside_have_the_files_mode_and_follow_no_link(url: str, path: Path) -> None:
+    with closing(SftpStore(url)) as store:
+        store.append([record()])
+    path.chmod(0o640)
+    path.write_bytes(path.read_bytes()[:-30])
+    torn, victim = Path(f"{path}.torn"), Path(f"{path}.victim")
+    victim.write_text("precious")
+    torn.symlink_to(victim)
+    with closing(SftpStore(url)) as store:
+        with fails(StoreRefused, "does not follow a link"):
+            store.append([record()])
+        assert victim.read_text() == "precious"
+        torn.unlink()
+        with pytest.warns(CasketWarning, match="moved to"):
+            store.append([record()])
+    assert torn.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_torn_end_is_healed(url: str, path: Path) -> None:
     kept = records(3)
     with closing(SftpStore(url)) as store:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -197,6 +198,9 @@ class SftpFile:
     def keep_aside(self, data: bytes) -> str:
         name = f"{self._path}.torn"
         with self._translated():
+            [link] = self._session.ask(wire.stat_of_link(name))
+            if link.failure() is None and stat.S_ISLNK(wire.stat(link).mode):
+                raise StoreRefused(name, "casket does not follow a link here; remove it")
             flags = wire.READ | wire.WRITE | wire.CREATE
             handle = self._session.open(name, flags)
             own = wire.stat(self._session.do(wire.stat_of_handle(self._handle)))

@@ -25,7 +25,8 @@ LIMITS, COPY = "limits@openssh.com", "copy-data"
 BLOCK = 1 << 15
 """Bytes that every server can read or write in a single request."""
 
-_INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _FSTAT, _FSETSTAT = 1, 2, 3, 4, 5, 6, 8, 10
+_INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE = 1, 2, 3, 4, 5, 6
+_LSTAT, _FSTAT, _FSETSTAT = 7, 8, 10
 _OPENDIR, _READDIR, _REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT = 11, 12, 13, 14, 15, 16, 17
 _STATUS, _DATA, _NAME, _EXTENDED, _EXTENDED_REPLY = 101, 103, 104, 200, 201
 
@@ -254,6 +255,11 @@ def data(answer: Answer) -> bytes:
 def stat_of(path: str) -> Request:
     """Request the attributes of the file at a path; `stat` reads the response."""
     return Request(_STAT, _text(path))
+
+
+def stat_of_link(path: str) -> Request:
+    """Request the attributes of a path without following a symbolic link."""
+    return Request(_LSTAT, _text(path))
 
 
 def stat_of_handle(handle: bytes) -> Request:
