@@ -30,7 +30,7 @@ from tests.test_legacy import ORIGINAL
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Nobody appends while these files are looked at."""
-    monkeypatch.setattr(jsoncheck, "_WAIT", 0.0)
+    monkeypatch.setattr(jsoncheck, "PAUSE", 0.0)
 
 
 @pytest.fixture
