@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import casket
-from casket import Experiment, NotACasketFile, NotFound, StoreFull, StoreUnavailable
+from casket import DamagedFile, Experiment, NotACasketFile, NotFound, StoreFull, StoreUnavailable
 from casket.format.records import Writer, deletion
 from casket.maintenance.cleaning import compact
 from casket.maintenance.doctor import examine, repair
@@ -219,7 +219,7 @@ def test_of_a_cut_file_every_whole_record_is_saved(json_runs, where):
 def test_a_damaged_first_line_costs_nothing(json_runs):
     before = records(json_runs)
     overwrite(json_runs, 3, b"X")
-    with pytest.raises(NotACasketFile):
+    with pytest.raises(DamagedFile):
         records(json_runs)
     [damage] = examined(json_runs).damages
     assert (damage.start, damage.stop) == (0, len(b'{"_default": {'))

@@ -151,7 +151,7 @@ class DocumentReader:
             return layout.parse_other(text)
         except layout.NotOurs as reason:
             if any(layout.is_casket_document(one) for _, one in salvage(text).documents):
-                raise DamagedFile(self._location, str(reason)) from None
+                raise DamagedFile(self._location, f"it holds records, but {reason}") from None
             raise NotACasketFile(self._location, str(reason)) from None
 
     def _candidates(
