@@ -44,6 +44,7 @@ ON_USE = {
 STORE_MODULES = {
     "casket.stores",
     "casket.stores.base",
+    "casket.stores.simple",
     "casket.stores.inspection",
     "casket.stores.location",
     "casket.stores.urls",
