@@ -26,6 +26,8 @@ def test_no_example_is_left_out():
         "neural_network_digits.py",
         "lightning_digits.py",
         "keras_digits.py",
+        "boosting_digits.py",
+        "transformers_digits.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
@@ -133,3 +135,34 @@ def test_keras_logs_epochs_and_the_test_score_and_runs_once(file_url, monkeypatc
     assert "not run again" in capsys.readouterr().out
     with casket.open(file_url) as runs:
         assert len(runs.sessions()) == 1
+
+
+@pytest.mark.frameworks
+def test_xgboost_and_lightgbm_log_a_session_each(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("xgboost")
+    pytest.importorskip("lightgbm")
+    run("boosting_digits.py", tmp_path / "runs.json", monkeypatch)
+    with casket.open(tmp_path / "runs.json") as runs:
+        sessions = runs.sessions()
+        assert [(s.model, s.status) for s in sessions] == [
+            ("XGBoost", "completed"),
+            ("LightGBM", "completed"),
+        ]
+        assert sessions[0].best("valid-mlogloss", mode="min") < 0.5
+        assert sessions[1].best("valid-multi_logloss", mode="min") < 0.5
+    assert capsys.readouterr().out.count("best valid") == 2
+
+
+@pytest.mark.frameworks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*pin_memory", "ignore:.*lr_scheduler.step")
+def test_transformers_logs_batches_and_epochs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    run("transformers_digits.py", tmp_path / "runs.json", monkeypatch)
+    with casket.open(tmp_path / "runs.json") as runs:
+        (session,) = runs.sessions(model="BERT")
+        assert session.status == "completed"
+        assert [row["epoch_num"] for row in session.epochs] == [1, 2]
+        assert session.params["learning_rate"] == 0.01
+    assert "completed, eval_loss by epoch" in capsys.readouterr().out
