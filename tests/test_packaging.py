@@ -159,7 +159,10 @@ def test_version_and_classifiers_agree():
 
 def test_every_extra_of_the_contract_is_there():
     extras = "sklearn keras lightning sftp mongo postgres blitz pandas polars dashboard all"
-    assert set(PROJECT["optional-dependencies"]) == {*extras.split(), "import", "neptune"}
+    frameworks = "xgboost lightgbm transformers"
+    sources = {"import", "neptune"}
+    expected = {*extras.split(), *frameworks.split(), *sources}
+    assert set(PROJECT["optional-dependencies"]) == expected
 
 
 def test_pre_commit_comes_with_the_tests_and_accepts_its_configuration():
