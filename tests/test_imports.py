@@ -61,7 +61,7 @@ FLOORS = [
     {"casket.writing", "casket.maintenance"},
     {"casket", "casket.sftp_storage", "casket.testing"},
     {"casket.imports", "casket.dashboard", "casket_integrations"},
-    {"casket.cli"},
+    {"casket.cli", "casket.__main__"},
 ]
 LAZY_ADAPTER = ("casket", "casket_integrations.keras")
 """`casket.DBCallback` is the Keras adapter, imported when it is asked for."""

@@ -17,7 +17,7 @@ from casket.writing.backend import Backend
 _WHAT = click.argument("what", metavar="SESSION|EXPERIMENT", type=options.SessionType())
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @_WHAT
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 @options.file_option
@@ -34,7 +34,7 @@ def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
     _annotate(what, file, add=tags)
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @_WHAT
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 @options.file_option
@@ -43,7 +43,7 @@ def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
     _annotate(what, file, remove=tags)
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @_WHAT
 @click.argument("text")
 @options.file_option

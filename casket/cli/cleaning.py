@@ -24,7 +24,7 @@ LOOK_INTERVAL = 0.1
 """Seconds between two updates of the progress bar."""
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @click.argument("sessions", nargs=-1, type=options.SessionType(), metavar="[SESSION]...")
 @click.option("--model", "models", multiple=True, metavar="ID", help="Remove this model.")
 @click.option(
@@ -35,6 +35,7 @@ LOOK_INTERVAL = 0.1
     help="Remove this experiment; with --model, only these models of it.",
 )
 @click.option("--force", is_flag=True, help="Remove running sessions, too.")
+@options.where_option
 @options.file_option
 @options.yes_options
 def rm(
@@ -42,6 +43,7 @@ def rm(
     models: tuple[str, ...],
     experiments: tuple[str, ...],
     force: bool,
+    where: str | None,
     file: str | None,
     yes: bool,
     dry_run: bool,
@@ -53,13 +55,14 @@ def rm(
     \b
     casket rm 114884e0 @last
     casket rm --model SVM --experiment digits
+    casket rm --where "status == 'failed' and epochs < 3" --dry-run
     casket rm --experiment "first steps"
     """
-    if not (sessions or models or experiments):
-        raise click.UsageError("nothing to remove: give SESSION, --model or --experiment")
+    if not (sessions or models or experiments or where):
+        raise click.UsageError("nothing to remove: give SESSION, --where, --model or --experiment")
     location = Location.of(options.chosen_file(file))
     cleaner = Cleaner(location)
-    ids = _session_ids(location, sessions)
+    ids = _session_ids(location, sessions) | _matching_ids(location, where)
     keys = _model_keys(cleaner, models, experiments)
     names = set() if models else _experiment_ids(cleaner, experiments)
     removal = cleaner.chosen(
@@ -153,6 +156,16 @@ def _session_ids(location: Location, names: Sequence[str]) -> set[str]:
         return set()
     with options.open_file(str(location)) as runs:
         return {options.found_session(runs, name).id for name in names}
+
+
+def _matching_ids(location: Location, where: str | None) -> set[str]:
+    if where is None:
+        return set()
+    with options.open_file(str(location)) as runs:
+        ids = {session.id for session in runs.sessions(where=where)}
+        if not ids:
+            raise options.NothingFound(f"no session matches in {location}")
+        return ids
 
 
 def _model_keys(

@@ -21,7 +21,7 @@ EVERY_RUN = frozenset({"pid", "start"})
 """Names that differ between any two runs and are left out of the comparison."""
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @click.argument("a", metavar="A", type=options.SessionType())
 @click.argument("b", metavar="B", type=options.SessionType())
 @options.file_argument

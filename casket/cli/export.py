@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from casket.cli import options, tables, terminal
 from casket.cli.csv_text import chosen, sessions_csv
+from casket.cli.listing import sorted_by
 from casket.errors import BadLocation, missing
 from casket.reading.casket import Casket
 from casket.reading.frames import Table
@@ -79,6 +80,7 @@ FORMATS = {
     help="Omit user, host, process, command line and the folders of artifacts and checkpoints. "
     "Params, notes, error messages and other meta are kept as logged.",
 )
+@click.option("--sort", metavar="NAME", help="Sort the sessions by a name, as `ls --sort` does.")
 @options.where_option
 def export(
     file: str | None,
@@ -89,6 +91,7 @@ def export(
     group_by: str | None,
     points: int,
     anonymous: bool,
+    sort: str | None,
     where: str | None,
 ) -> None:
     """Export tables, documents and reports.
@@ -110,6 +113,8 @@ def export(
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
         known = Names(runs.sessions())
+        if sort:
+            sessions = sorted_by(sessions, sort, known)
         if form == "parquet":
             _write_parquet(sessions, table, names, output)
         elif form in {"markdown", "latex"}:

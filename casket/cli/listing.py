@@ -28,6 +28,7 @@ SHOWN = 50
 Cell = Callable[[SessionView], str]
 
 CELLS: dict[str, Cell] = {
+    "session": lambda session: session.id[:8],
     "id": lambda session: session.id[:8],
     "status": lambda session: tables.colored_status(session.status),
     "epochs": lambda session: str(epoch_count(session) or ""),
@@ -39,8 +40,8 @@ CELLS: dict[str, Cell] = {
 }
 """Formatters of the columns that are not plain values."""
 
-ALWAYS = ("id", "status", "epochs", "age", "duration")
-"""The columns that are never hidden."""
+FIRST_HIDDEN = ("tags", "age", "duration", "epochs")
+"""The columns that are hidden in a narrow terminal, after those with equal values, in order."""
 
 FEW = 0.1
 """Minimum share of sessions with a param or metric for it to get a column."""
@@ -71,6 +72,13 @@ WIDEST = 200
     metavar="N",
     help=f"Show at most N sessions, 0 for all; the default is {SHOWN} in a terminal, else all.",
 )
+@click.option(
+    "--offset",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Skip N sessions before --limit.",
+)
 @click.option("--page", is_flag=True, help="Show the table in a pager ($PAGER).")
 @click.option(
     "--group-by",
@@ -87,6 +95,7 @@ def ls(
     sort: str | None,
     columns: str | None,
     limit: int | None,
+    offset: int,
     page: bool,
     group_by: str | None,
     as_csv: bool,
@@ -116,7 +125,7 @@ def ls(
             sessions = sorted_by(sessions, sort, names)
         is_read = as_json or as_csv or not sys.stdout.isatty() or page
         count = limit if limit is not None else (0 if is_read else SHOWN)
-        shown = _limited(sessions, count, is_sorted=bool(sort))
+        shown = _limited(sessions, count, offset, is_sorted=bool(sort))
         if as_json:
             options.write_json([facts(session) for session in shown])
         elif as_csv:
@@ -124,12 +133,12 @@ def ls(
         else:
             text = listing(shown, options.names(columns), names)
             (terminal.page if page else click.echo)(text)
-            if len(shown) < len(sessions):
-                hidden = len(sessions) - len(shown)
+            if shown and len(shown) < len(sessions) - offset:
+                hidden = len(sessions) - offset - len(shown)
                 click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @click.argument("metric")
 @options.file_argument
 @click.option("--mode", type=click.Choice(get_args(Mode)), help="Which values are better.")
@@ -169,13 +178,13 @@ def best(
         params = [f"params.{name}" for name in _varying_params(shown)]
         values = tables.column([value for value, _ in best_ones])
         epochs = [tables.text(_epoch_of(session, metric, way)) for session in shown]
-        columns = ["id", "status", "model", *params, "age"]
+        columns = ["session", "status", "model", *params, "age"]
         rows = [
             {**row, metric: value, "epoch": epoch}
             for row, value, epoch in zip(_rows(shown, columns, names), values, epochs, strict=True)
         ]
         head = [metric, "epoch", *columns]
-        click.echo(tables.table(rows, head, keep=(metric, "id"), widest=WIDEST))
+        click.echo(tables.table(rows, head, keep=(metric, "session"), widest=WIDEST))
 
 
 def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Names) -> str:
@@ -191,7 +200,7 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     ranked = [*sorted(varied, key=lambda name: -shares[name]), *measured]
     chosen = [name for name in ranked if shares[name] >= FEW]
     metrics = [name for name in chosen if name in measured]
-    shown = [*("id", "status"), *apart, *chosen, *("epochs", "age", "duration")]
+    shown = [*("session", "status"), *apart, *chosen, *("epochs", "age", "duration")]
     if any(session.tags for session in sessions):
         shown.insert(2, "tags")
     rows = _rows(sessions, [name for name in shown if name not in metrics], names)
@@ -199,8 +208,15 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
         row.update(cells)
     headers = {name: name.removeprefix("params.") for name in varied}
     partial = [name for name in reversed(chosen) if shares[name] < MOST]
-    least = sorted(partial, key=lambda name: shares[name])
-    text = tables.table(rows, shown, keep=ALWAYS, headers=headers, widest=WIDEST, least=least)
+    least = [
+        *tables.constant(rows, shown), *FIRST_HIDDEN,
+        *(name for name in chosen if name.startswith("config.")),
+        *sorted(partial, key=lambda name: shares[name]),
+    ]  # fmt: skip
+    firsts = [name for name in chosen if name in varied][:1] + metrics[:1]
+    text = tables.table(
+        rows, shown, keep=("session", *firsts), headers=headers, widest=WIDEST, least=least
+    )
     same = [terminal.one_line(f"{name} {heads[0][name]}") for name in heads[0] if name not in apart]
     rare = [headers.get(name, name) for name in ranked if name not in chosen]
     hint = [tables.left_out("in few sessions:", rare)] if rare else []
@@ -242,10 +258,14 @@ def _is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _limited(sessions: list[SessionView], count: int, *, is_sorted: bool) -> list[SessionView]:
-    if not count:
-        return sessions
-    return sessions[:count] if is_sorted else sessions[-count:]
+def _limited(
+    sessions: list[SessionView], count: int, offset: int, *, is_sorted: bool
+) -> list[SessionView]:
+    """Return the first sessions if they are sorted, otherwise the newest."""
+    if is_sorted:
+        return sessions[offset : offset + count if count else None]
+    end = max(len(sessions) - offset, 0)
+    return sessions[max(end - count, 0) if count else 0 : end]
 
 
 def _rows(

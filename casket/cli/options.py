@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,8 +61,75 @@ class SessionType(click.ParamType[str]):
             return []  # no file to read ids from
         names = [("@last", "the latest session"), *((s.id, s.model) for s in sessions)]
         return [
-            CompletionItem(name, help=text) for name, text in names if name.startswith(incomplete)
+            CompletionItem(name, help=terminal.one_line(text))
+            for name, text in names
+            if name.startswith(incomplete)
         ]
+
+
+class FileAnywhere(click.Command):
+    """A command whose FILE is recognized at any position among its arguments."""
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Return a parser that moves the file to its place."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            values, rest, order = parse(args=args)
+            return values, self._move_file(values, rest), order
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
+
+    def _move_file(self, values: dict[str, Any], rest: list[str]) -> list[str]:
+        """Move the only experiment file among the arguments to FILE.
+
+        Args:
+            values: the parsed values by parameter; changed in place.
+            rest: the words that are no values, because there are too many.
+
+        Returns:
+            The words that are still too many.
+        """
+        arguments = [each for each in self.params if isinstance(each, click.Argument)]
+        words = [word for each in arguments for word in _words(values.get(str(each.name)))]
+        words += rest
+        stores = [word for word in words if _is_store(word)]
+        is_option = "file" not in {each.name for each in arguments}
+        if len(stores) != 1 or (is_option and values.get("file")):
+            return rest
+        words.remove(stores[0])
+        values["file"] = stores[0]
+        for argument in arguments:
+            if argument.name == "file":
+                continue
+            count = len(words) if argument.nargs == -1 else 1
+            taken, words = words[:count], words[count:]
+            values.pop(str(argument.name), None)
+            if taken:
+                values[str(argument.name)] = taken if argument.nargs == -1 else taken[0]
+        return words
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return (
+        [each for each in value if isinstance(each, str)]
+        if isinstance(value, (list, tuple))
+        else []
+    )
+
+
+def _is_store(word: str) -> bool:
+    """Return whether an argument is a URL or an existing experiment file."""
+    if re.match(r"[a-z][a-z0-9+.-]+://", word):
+        return True
+    try:
+        return Path(word).is_file() and _has_records(Path(word))
+    except OSError:
+        return False  # too long for a path
 
 
 def file_argument(command: Command) -> Command:
@@ -124,8 +192,11 @@ def chosen_file(file: str | None) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    if path.suffix not in SUFFIXES or not path.is_file():
-        return False
+    return path.suffix in SUFFIXES and path.is_file() and _has_records(path)
+
+
+def _has_records(path: Path) -> bool:
+    """Return whether the first bytes of a file are those of an experiment file."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)

@@ -26,7 +26,7 @@ CURVE = 60, 10
 """Maximum width and height of a curve in characters."""
 
 
-@click.command()
+@click.command(cls=options.FileAnywhere)
 @click.argument("session", type=options.SessionType(), default="@last")
 @options.file_argument
 @click.option(

@@ -83,19 +83,20 @@ def table(
         columns: the columns to show, in order.
         keep: columns that are never hidden. Other columns are hidden from the last to the first.
         headers: column titles that differ from the column names.
-        widest: maximum characters per line if the output is not a terminal. Long values are not
-            cut there and may exceed it.
+        widest: maximum characters per line if the output is not a terminal. Without it, lines and
+            values have any length there.
         least: columns to hide before all others, in this order.
     """
     titles = {name: terminal.one_line((headers or {}).get(name, name)) for name in columns}
     rows = [{name: terminal.one_line(str(row.get(name, ""))) for name in columns} for row in rows]
     width = widest
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() or widest is not None:
         rows = [{name: _cut(cell) for name, cell in row.items()} for row in rows]
+    if sys.stdout.isatty():
         width = click.get_current_context().terminal_width or shutil.get_terminal_size().columns
     if width is None:
         return _plain(rows, titles)
-    shown = _fitting(rows, titles, _going(titles, keep, least), width)
+    shown = _fitting(rows, titles, _going(columns, keep, least), width)
     text = _plain(rows, {name: titles[name] for name in columns if name in shown})
     hidden = [title for name, title in titles.items() if name not in shown]
     if hidden:
@@ -110,15 +111,23 @@ def left_out(why: str, names: Sequence[str]) -> str:
     return f"({why} {some}: select columns with --columns, or show all with --csv or --json)"
 
 
-def _going(columns: Iterable[str], keep: Collection[str], least: Sequence[str]) -> list[str]:
+def constant(rows: Rows, columns: Sequence[str]) -> list[str]:
+    """Return the columns whose cells are equal in all rows; none if there is one row."""
+    if len(rows) < 2:
+        return []
+    return [name for name in columns if len({row.get(name, "") for row in rows}) == 1]
+
+
+def _going(columns: Sequence[str], keep: Collection[str], least: Sequence[str]) -> list[str]:
     """Return the columns that may be hidden, in order of removal."""
-    others = [name for name in reversed(list(columns)) if name not in {*keep, *least}]
-    return [*least, *others]
+    order = dict.fromkeys([*least, *reversed(columns)])
+    return [name for name in order if name in columns and name not in keep]
 
 
 def _plain(rows: Rows, titles: Mapping[str, str]) -> str:
-    cells = [[row.get(name, "") for name in titles] for row in rows]
-    return tabulate(cells, headers=list(titles.values()), tablefmt="plain", disable_numparse=True)
+    # The titles are a row like the others, because tabulate pads headers.
+    cells = [list(titles.values()), *([row.get(name, "") for name in titles] for row in rows)]
+    return tabulate(cells, tablefmt="plain", disable_numparse=True)
 
 
 def _fitting(rows: Rows, titles: Mapping[str, str], going: Iterable[str], width: int) -> set[str]:
@@ -133,10 +142,9 @@ def _fitting(rows: Rows, titles: Mapping[str, str], going: Iterable[str], width:
 
 
 def _width(titles: Mapping[str, str], longest: Mapping[str, int]) -> int:
-    """Return the line width of a table, including tabulate's padding after titles."""
-    *others, last = titles
-    before = sum(max(len(titles[name]) + 2, longest[name]) + 2 for name in others)
-    return before + max(len(titles[last]), longest[last])
+    """Return the line width of a table, with two spaces between columns."""
+    widths = [max(len(title), longest[name]) for name, title in titles.items()]
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _longest(rows: Rows, name: str) -> int:

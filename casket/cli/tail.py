@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,11 +43,13 @@ def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -
     with options.open_file(file) as runs:
         running = runs.sessions(status="running")
         if follow:
-            _follow(runs, timeout, as_json=as_json)
+            if running and not as_json:
+                click.echo(_table(running))
+            _follow(runs, running, timeout, as_json=as_json)
         elif as_json:
             options.write_json([{**facts(each), **pace_of(each)} for each in running])
         elif running:
-            click.echo(tables.table([_row(session) for session in running], list(_row(running[0]))))
+            click.echo(_table(running))
         else:
             raise options.NothingFound(
                 f"no session is running in {runs.location}: `casket ls` shows all"
@@ -82,6 +84,11 @@ def total_epochs(session: SessionView) -> int | None:
     return None
 
 
+def _table(running: Sequence[SessionView]) -> str:
+    rows = [_row(session) for session in running]
+    return tables.table(rows, list(rows[0]), keep=("session", "params", "metrics"))
+
+
 def _row(session: SessionView) -> dict[str, str]:
     pace = pace_of(session)
     total = total_epochs(session)
@@ -89,6 +96,7 @@ def _row(session: SessionView) -> dict[str, str]:
     return {
         "session": session.id[:8],
         "model": session.model,
+        "params": _metrics(session.params),
         "epoch": f"{epochs}/{total}" if total else str(epochs),
         "metrics": _metrics(dict(session.last)),
         "rate": _rate(pace["epochs_per_second"]),
@@ -97,9 +105,12 @@ def _row(session: SessionView) -> dict[str, str]:
     }
 
 
-def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
+def _follow(
+    runs: Casket, running: Sequence[SessionView], timeout: float | None, *, as_json: bool
+) -> None:
     shown: dict[str, datetime] = {}
-    for record in runs.follow(timeout=timeout):
+    watch = _Watch(runs, running)
+    for record in runs.follow(timeout=timeout, on_idle=None if as_json else watch.report):
         if as_json:
             terminal.write(f"{options.json_line(record)}\n", is_json=True)
             continue
@@ -110,6 +121,30 @@ def _follow(runs: Casket, timeout: float | None, *, as_json: bool) -> None:
             shown[session] = time
         for line in _lines(runs, record):
             click.echo(terminal.one_line(line))
+
+
+class _Watch:
+    """Reports sessions whose process has ended without an end of the session."""
+
+    def __init__(self, runs: Casket, running: Sequence[SessionView]) -> None:
+        self._runs = runs
+        self._running = {session.id for session in running}
+
+    def report(self) -> None:
+        """Print a line for each session that was killed since the last call."""
+        killed = self._sessions("killed")
+        for session in self._running & killed.keys():
+            view = killed[session]
+            click.echo(
+                terminal.one_line(
+                    f"{_clock(datetime.now(UTC).isoformat())} {session[:8]} {view.model} "
+                    f"{tables.colored_status('killed')} {_metrics(dict(view.last))}"
+                )
+            )
+        self._running = set(self._sessions("running"))
+
+    def _sessions(self, status: str) -> dict[str, SessionView]:
+        return {session.id: session for session in self._runs.sessions(status=status)}
 
 
 def _lines(runs: Casket, record: Record) -> Iterator[str]:

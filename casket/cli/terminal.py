@@ -16,7 +16,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import click
 from click.exceptions import Exit
@@ -128,6 +128,11 @@ class _Stream(io.TextIOBase):
         self._is_output = is_output
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_REPLACING)
+
+    @property
+    def buffer(self) -> BinaryIO | None:
+        """The stream of bytes, which click uses for shell completion."""
+        return getattr(self.raw, "buffer", None)
 
     def isatty(self) -> bool:
         return self.raw is not None and self.raw.isatty()

@@ -72,10 +72,11 @@ def merge(files: tuple[str, ...], output: str) -> None:
     casket merge node1.json node2.json -o all.json
     casket merge runs.json -o runs.sqlite
     """
+    sources = {location: _count(location) for location in map(Location.of, files)}
     target = Backend(Location.of(output), StoreOptions())
     counts = Counts()
-    for file in files:
-        problems = _merge(Location.of(file), target, counts)
+    for location, total in sources.items():
+        problems = _merge(location, total, target, counts)
         for name, why in problems.items():
             click.echo(f"warning: file {name} was not copied: {why}", err=True)
     target.store.close()
@@ -85,19 +86,26 @@ def merge(files: tuple[str, ...], output: str) -> None:
         click.echo(f"skipped, because they were removed from the target: {counts.removed} records")
 
 
-def _merge(location: Location, target: Backend, counts: Counts) -> dict[str, str]:
+def _count(location: Location) -> int:
+    """Count the records of a source, before the target is created."""
+    with contextlib.closing(location.open(StoreOptions(), writing=False)) as store:
+        return sum(1 for _ in store.records())
+
+
+def _merge(location: Location, total: int, target: Backend, counts: Counts) -> dict[str, str]:
     """Merge a store into another; return the reasons of failed file copies by file name."""
     carrier = FileCarrier(location.artifacts(), target.files)
-    with contextlib.closing(location.open(StoreOptions(), writing=False)) as store:
-        total = sum(1 for _ in store.records())
-        with options.progress_bar(Path(str(location)).name, total) as advance:
+    with (
+        contextlib.closing(location.open(StoreOptions(), writing=False)) as store,
+        options.progress_bar(Path(str(location)).name, total) as advance,
+    ):
 
-            def records() -> Iterator[Record]:
-                for _, record in store.records():
-                    yield record
-                    advance(1)
+        def records() -> Iterator[Record]:
+            for _, record in store.records():
+                yield record
+                advance(1)
 
-            add_missing(target.store, records(), carry=carrier, counts=counts)
+        add_missing(target.store, records(), carry=carrier, counts=counts)
     return carrier.problems
 
 

@@ -185,25 +185,38 @@ class Casket:
 
         return frames.to_polars(self.sessions(), table, latest=latest)
 
-    def follow(self, poll: float = 0.2, timeout: float | None = None) -> Iterator[Record]:
+    def follow(
+        self,
+        poll: float = 0.2,
+        timeout: float | None = None,
+        on_idle: Callable[[], object] | None = None,
+    ) -> Iterator[Record]:
         """Yield new records as they are appended.
 
         Args:
             poll: the polling interval in seconds.
             timeout: stop after this many seconds without a new record; None to never stop.
+            on_idle: called whenever there is no new record, before waiting.
         """
         self._refresh()
         follower = _Follower()
         self._followers.add(follower)
-        return self._follow(follower, poll, timeout)
+        return self._follow(follower, poll, timeout, on_idle or (lambda: None))
 
-    def _follow(self, follower: _Follower, poll: float, timeout: float | None) -> Iterator[Record]:
+    def _follow(
+        self,
+        follower: _Follower,
+        poll: float,
+        timeout: float | None,
+        on_idle: Callable[[], object],
+    ) -> Iterator[Record]:
         silent_since = time.monotonic()
         while True:
             self._refresh()
             while follower.waiting:
                 yield self._shown(follower.waiting.popleft())
                 silent_since = time.monotonic()
+            on_idle()
             if timeout is not None and time.monotonic() - silent_since >= timeout:
                 return
             time.sleep(poll)

@@ -218,3 +218,46 @@ def test_the_command_line_loads_no_framework_and_none_of_the_heavy_packages(run_
     assert not heavy, heavy
     """
     run_python(code, filled)
+
+
+def test_a_file_is_recognized_at_any_position(run, filled, tmp_path, monkeypatch):
+    monkeypatch.delenv("CASKET_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.sqlite").write_bytes(b"SQLite format 3\0 of something else")
+    last = run.json("show", "@last", filled)["id"]
+    assert run.json("show", filled, "@last")["id"] == last
+    assert run.json("show", filled)["id"] == last
+    assert run.json("show", filled, last[:8])["id"] == last
+    assert [each["value"] for each in run.json("best", filled, "loss")] == [0.25, 0.35, 0.5]
+    assert "no difference" in run("diff", filled, "@last", "@last")
+    assert "no difference" in run("diff", "@last", filled, "@last")
+    run("tag", filled, "@last", "first", "second")
+    run("tag", "@last", "third", filled)
+    assert run.json("show", filled)["tags"][-3:] == ["first", "second", "third"]
+    run("untag", "@last", filled, "third")
+    run("note", filled, "@last", "text")
+    assert run.json("show", filled)["note"] == "text"
+    assert "session" in run("rm", filled, last, "--dry-run")
+    assert "Missing argument 'METRIC'" in run.error("best", filled)
+    assert "Missing argument 'B'" in run.error("diff", filled, "@last")
+    assert "nothing to remove" in run.error("rm", filled)
+
+
+def test_python_m_casket_is_the_command_line(filled):
+    command = [sys.executable, "-m", "casket", "ls", "--json", filled]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout.startswith("[")
+    usage = subprocess.run(
+        [*command[:3], "--help"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ).stdout  # fmt: skip
+    assert usage.startswith("Usage: casket ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("sow", "show"), ("expotr", "export"), ("tags", "tag or untag")]
+)
+def test_a_command_that_does_not_exist_suggests_the_nearest(typed, meant, run):
+    assert f"No such command '{typed}'. Did you mean {meant}?" in run.error(typed)

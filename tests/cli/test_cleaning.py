@@ -192,3 +192,12 @@ def test_compact_shows_how_far_it_is_in_a_terminal_only(run, terminal, tmp_path)
     assert "rewriting runs.json" in shown
     assert "100%" in shown
     assert "rewriting" not in run("compact", file, "--yes")
+
+
+def test_rm_where_removes_what_matches(run, filled):
+    shown = run("rm", "--where", "status == 'failed'", "-f", filled, "--dry-run")
+    assert "is failed" in shown
+    assert shown.count("session ") == 1
+    run("rm", "--where", "status == 'failed'", "-f", filled, "--yes")
+    assert {each["status"] for each in run.json("ls", filled)} == {"completed"}
+    assert "no session matches" in run.error("rm", "--where", "lr > 99", "-f", filled, code=1)

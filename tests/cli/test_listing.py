@@ -15,7 +15,7 @@ def test_a_listing_shows_what_differs_and_the_last_and_best_metrics(run, filled)
     title, header, *rows = run("ls", filled).splitlines()
     assert title == "experiment digits, model net"
     assert header.split() == [
-        "id", "status", "tags", "lr", "seed", "opt.name", "val_acc", "loss", "epochs", "age",
+        "session", "status", "tags", "lr", "seed", "opt.name", "val_acc", "loss", "epochs", "age",
         "duration",
     ]  # fmt: skip
     assert len(rows) == 4
@@ -177,8 +177,8 @@ def test_a_terminal_shows_the_newest_fifty_and_as_many_columns_as_fit(terminal, 
     assert code == 0
     assert len(lines) == 2 + 50 + 2
     assert max(map(len, lines[:52])) <= 80
-    assert lines[1].split()[:3] == ["id", "status", "seed"]
-    assert lines[1].split()[-3:] == ["epochs", "age", "duration"]
+    assert lines[1].split()[:2] == ["session", "seed"]  # the status is the same in all
+    assert "metric_number_0" in lines[1]
     assert lines[-2].startswith("(no room for ")
     assert "10 more sessions are hidden: --limit 0 shows all" in lines[-1]
     assert len(run("ls", path).splitlines()) == 2 + 60 + 1
@@ -206,10 +206,10 @@ def test_of_a_mixed_file_what_most_sessions_have_gets_the_columns(
     _, header, *rows, no_room, few = re.sub(r"\x1b\[\d*m", "", text).splitlines()
     assert max(map(len, [header, *rows])) <= (100 if is_terminal else 200)
     assert len(rows) == 30
-    assert header.split()[:4] == ["id", "status", "experiment", "lr"]
-    assert header.split()[-4:] == ["val_loss", "epochs", "age", "duration"]
+    assert {"session", "experiment", "lr", "val_loss"} <= set(header.split())
+    assert not {"status", "epochs"} & set(header.split())  # the same in all
     assert "sometimes_set" not in header
-    assert no_room.startswith("(no room for option_number_")
+    assert no_room.startswith("(no room for status, option_number_")
     assert "own_setting" not in header
     assert few.startswith("(in few sessions: own_setting_0_0, ")
     assert few.endswith(
@@ -233,18 +233,19 @@ def test_metrics_named_as_columns_take_no_columns_place(columns, terminal, tmp_p
             session.add_epoch(0, {**metrics, "duration": 5.0, "loss": 0.5})
     _, shown = terminal("ls", path, columns=columns, NO_COLOR="1")
     header, row = (line.split() for line in shown.splitlines()[1:3])
-    assert header[:2] == ["id", "status"]
+    assert header[0] == "session"
     assert re.fullmatch("[0-9a-f]{8}", row[0])
-    assert row[1] == "completed"
+    assert "lr" in header
     assert "no room for :" not in shown
 
 
-def test_a_long_value_is_cut_in_a_terminal_only(terminal, run, tmp_path):
+def test_a_long_value_is_cut_unless_its_column_is_named(terminal, run, tmp_path):
     path = tmp_path / "runs.json"
     model = Experiment.use(path, exp_id="x").model("m")
     for text in ("a" * 300, "b"):
         model.add_result({"loss": 1.0}, params={"text": text})
-    assert "a" * 300 in run("ls", path)
+    assert "a" * 300 in run("ls", path, "--columns", "params.text")
+    assert max(map(len, run("ls", path).splitlines())) <= 200
     assert "a" * 23 + "…" in terminal("ls", path)[1]
 
 
@@ -259,7 +260,7 @@ def test_best_lists_the_sessions_from_the_best(run, filled):
     found = run.json("best", "loss", filled)
     assert [session["value"] for session in found] == [0.25, 0.35, 0.5]
     shown = run("best", "val_acc", filled, "--top", "2").splitlines()
-    assert shown[0].split()[:3] == ["val_acc", "epoch", "id"]
+    assert shown[0].split()[:3] == ["val_acc", "epoch", "session"]
     assert shown[1].split()[:2] == ["0.9167", "3"]
     assert len(shown) == 3
 
@@ -377,3 +378,43 @@ def test_every_kind_of_value_is_json(run, tmp_path):
     assert found["last"] == {"confusion": [[1.0, 0.0], [0.0, 1.0]], "inf": "Infinity", "none": None}
     with casket.open(path) as runs:
         assert json.loads(run("ls", path, "--json"))[0]["id"] == runs.sessions()[0].id
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100, 200])
+def test_a_narrow_terminal_keeps_a_param_and_a_metric(columns, terminal, tmp_path):
+    path = tmp_path / "runs.json"
+    model = Experiment.use(path, exp_id="x", tags=("a-tag", "another-tag")).model("m")
+    for lr in (0.1, 0.01, 0.001):
+        with model.session({"lr": lr, "batch_size": 64}) as session:
+            for epoch in range(int(lr * 1000)):
+                session.add_epoch(epoch, {"val_loss": lr / (epoch + 1), "val_acc": 1 - lr})
+    _, shown = terminal("ls", path, columns=columns, NO_COLOR="1")
+    _, header, *rows = shown.splitlines()[:5]
+    names = header.split()
+    assert max(map(len, [header, *rows])) <= columns
+    assert {"session", "lr", "val_loss"} <= set(names)
+    order = ["status", "tags", "age", "duration", "epochs", "val_acc"]  # status and tags: constant
+    hidden = [name for name in order if name not in names]
+    assert hidden == order[: len(hidden)]
+    assert (columns >= 100) == (not hidden)
+
+
+def test_offset_skips_sessions(run, filled):
+    every = [each["id"] for each in run.json("ls", filled)]
+    assert [
+        each["id"] for each in run.json("ls", filled, "--limit", "2", "--offset", "1")
+    ] == every[1:3]
+    assert [each["id"] for each in run.json("ls", filled, "--offset", "3")] == every[:1]
+    ordered = [each["id"] for each in run.json("ls", filled, "--sort", "loss")]
+    page = run.json("ls", filled, "--sort", "loss", "--limit", "2", "--offset", "1")
+    assert [each["id"] for each in page] == ordered[1:3]
+    assert run.json("ls", filled, "--offset", "9") == []
+
+
+def test_ls_csv_and_export_agree(run, filled):
+    assert run("ls", filled, "--csv") == run("export", filled, "--format", "csv")
+    named = ("--columns", "session,params.lr,best.loss,epochs", "--sort", "-params.lr")
+    text = run("ls", filled, "--csv", *named)
+    assert text == run("export", filled, "--format", "csv", *named)
+    assert text.splitlines()[0] == "session,params.lr,best.loss,epochs"
+    assert [line.split(",")[1] for line in text.splitlines()[1:]] == ["10.0", "0.1", "0.01", "0.01"]

@@ -38,8 +38,10 @@ def running(file_url):
 def test_running_sessions_with_rate_and_expected_end(run, running):
     url, session = running
     header, row = run("tail", url).splitlines()
-    assert header.split()[:4] == ["session", "model", "epoch", "metrics"]
-    assert row.split()[:4] == [session.id[:8], "net", "3/10", "loss=0.3333333"]
+    assert header.split()[:5] == ["session", "model", "params", "epoch", "metrics"]
+    assert row.split()[:6] == [
+        session.id[:8], "net", "lr=0.1", "epochs=10", "3/10", "loss=0.3333333",
+    ]  # fmt: skip
     assert "epochs/s" in row
     (found,) = run.json("tail", url)
     with casket.open(url) as runs:
@@ -156,7 +158,8 @@ def test_what_comes_is_shown_as_it_comes(run, running, monkeypatch):
         return followed
 
     monkeypatch.setattr(Casket, "follow", follow_and_go_on)
-    lines = run("tail", url, "-f", "--timeout", "0.5").splitlines()
+    _, running_now, *lines = run("tail", url, "-f", "--timeout", "0.5").splitlines()
+    assert "lr=0.1 epochs=10" in running_now
     head = rf"\d\d:\d\d:\d\d {session.id[:8]} net "
     assert re.match(head + r"batch 7 loss=0.3$", lines[0])
     assert re.match(head + r"epoch 4 loss=0.2 nested.acc=0.5  \([\d.]+ .*, ends .*\)$", lines[1])
@@ -185,3 +188,34 @@ def test_without_two_epochs_there_is_no_rate(memory):
         session.add_epoch(2, {"loss": 0.1})
         pace = pace_of(memory.sessions()[0])
         assert pace == {"epochs_per_second": None, "expected_end": None}
+
+
+def test_following_shows_the_params_and_says_that_a_job_was_killed(tmp_path):
+    path = tmp_path / "runs.json"
+    Experiment.use(path, exp_id="x").close()
+    code = """
+import sys, time
+from casket import Experiment
+session = Experiment.use(sys.argv[1], exp_id="x").model("m").session({"lr": 0.125})
+session.add_epoch(1, {"loss": 0.5})
+print("logged", flush=True)
+time.sleep(600)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=environment
+    )
+    assert job.stdout.readline() == b"logged\n"
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "casket.cli.app", "tail", "-f", str(path)],
+        stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    lines = [tail.stdout.readline(), tail.stdout.readline()]
+    assert "lr=0.125" in lines[1]
+    job.kill()
+    job.wait()
+    assert re.search(r"\w{8} m killed loss=0.5", tail.stdout.readline())
+    tail.kill()
+    tail.wait()
+    tail.stdout.close()
+    job.stdout.close()

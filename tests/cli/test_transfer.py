@@ -118,3 +118,11 @@ def test_an_import_shows_how_far_it_is_in_a_terminal(terminal, tmp_path):
     assert code == 0
     assert re.search(r"reading runs of lightning.*100%", shown, re.DOTALL)
     assert "4 runs read" in shown
+
+
+def test_merge_with_a_source_that_is_missing_or_no_caskets_creates_no_target(run, filled, tmp_path):
+    (tmp_path / "foreign.json").write_text('{"a": 1}')
+    for source in (tmp_path / "nowhere.json", tmp_path / "foreign.json"):
+        for target in ("all.json", "all.sqlite"):
+            assert str(source) in run.error("merge", filled, source, "-o", tmp_path / target)
+            assert not (tmp_path / target).exists()
