@@ -73,8 +73,8 @@ class ExistingExperimentError(CasketError, ValueError):
     @staticmethod
     def sentence(experiment: str, location: str) -> str:
         return (
-            f"experiment {experiment!r} is already in {location}: "
-            "join it with Experiment.use(...), or give another exp_id"
+            f"experiment {experiment!r} already exists in {location}: "
+            "open it with Experiment.use(...), or choose another exp_id"
         )
 
 
@@ -90,11 +90,11 @@ class NotInASession(CasketError, RuntimeError):
     """A logging method was called before a session began or after it ended."""
 
     @staticmethod
-    def sentence(what: str, why: str) -> str:
+    def sentence(method: str, reason: str) -> str:
         return (
-            f"{what} {why}; log inside a session:\n\n"
+            f"{method} {reason}; log inside a session:\n\n"
             "    with model.session(params) as session:\n"
-            f"        session.{what}(...)"
+            f"        session.{method}(...)"
         )
 
 
@@ -125,7 +125,9 @@ class NotACasketFile(CasketError, ValueError):
 
     @staticmethod
     def sentence(location: str, problem: str) -> str:
-        return f"{location} is not casket's: {problem}. It was left as it is; choose another path"
+        return (
+            f"{location} is not a casket file: {problem}. It was not changed; choose another path"
+        )
 
 
 class StoreUnavailable(CasketError, OSError):

@@ -246,7 +246,7 @@ def test_a_refusal_of_large_params_is_short_and_says_what_differs_and_how_to_go_
     assert message.startswith(f"session {session.id} of model 'SVM'")
     assert "val_loss=0.25" in message
     assert "seed=0 (asked for: None)" in message
-    assert message.endswith("(`casket clean` removes killed ones).")
+    assert message.endswith("(`casket clean` removes killed sessions).")
     with pytest.raises(casket.ExistingParamsException) as caught:
         model.session({"other": "y" * 100_000, "seed": 1})
     assert len(str(caught.value)) <= 2_000

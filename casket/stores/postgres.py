@@ -470,7 +470,9 @@ def _failure(shown: str, error: psycopg.Error | TimeoutError) -> StoreUnavailabl
     if code is None:
         return _connection_failure(shown, error, said)
     if code in _NO_ROOM:
-        return StoreFull(shown, f"no record was lost; make room, then go on ({said})", errno.ENOSPC)
+        return StoreFull(
+            shown, f"no record was lost; make room and continue ({said})", errno.ENOSPC
+        )
     if code[:2] in _PERMANENT:
         return StoreRefused(shown, f"{_ADVICE.get(code, 'it refused')}; {said}", errno.EACCES)
     return StoreUnavailable(shown, f"whether it was written is not known; {said}", errno.EIO)

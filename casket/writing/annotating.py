@@ -19,7 +19,7 @@ OPTIONS = StoreOptions(create=False)
 
 def annotate(
     backend: Backend,
-    what: SessionView | ExperimentView,
+    view: SessionView | ExperimentView,
     *,
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
@@ -29,7 +29,7 @@ def annotate(
 
     Args:
         backend: the backend of the store.
-        what: the session or experiment to annotate.
+        view: the session or experiment to annotate.
         add: the tags to add; existing tags are ignored.
         remove: the tags to remove; missing tags are ignored.
         note: the new note; an empty string removes the note, None keeps it.
@@ -41,7 +41,7 @@ def annotate(
     body: dict[str, Any] = {"add": list(add), "remove": list(remove)}
     if note is not None:
         body["note"] = note
-    owner = {"experiment": what.id}
-    if isinstance(what, SessionView):
-        owner = {"experiment": what.experiment, "model": what.model, "session": what.id}
+    owner = {"experiment": view.id}
+    if isinstance(view, SessionView):
+        owner = {"experiment": view.experiment, "model": view.model, "session": view.id}
     backend.store.append([backend.record("tag", body, extended=False, **owner)])

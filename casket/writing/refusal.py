@@ -50,10 +50,10 @@ class ExistingParamsException(CasketError, ValueError):
             f"session {session.id} of model {session.model!r} in experiment "
             f"{session.experiment!r} has these params already: {shorten(str(session.params), 400)}",
             f"  it {shorten(session.summary(), 250)}",
-            *(f"  near: {shorten(near.summary(), 250)}" for near in nearest),
-            "To add to that session: model.session(params, ensure_unique=False). "
-            "To run the params once more: model.session(params, repeat=True). "
-            "To run afresh: change the params, or remove the session with "
-            f"`casket rm {session.id}` (`casket clean` removes killed ones).",
+            *(f"  nearest: {shorten(near.summary(), 250)}" for near in nearest),
+            "To continue that session, use model.session(params, ensure_unique=False). "
+            "To repeat the run, use model.session(params, repeat=True). "
+            "Otherwise change the params, or remove the session with "
+            f"`casket rm {session.id}` (`casket clean` removes killed sessions).",
         ]
         return "\n".join(lines)

@@ -167,8 +167,8 @@ class Session:
 
     def __reduce__(self) -> NoReturn:
         raise CasketError(
-            f"session {self.id} cannot be pickled or copied: send the model, "
-            "and go on there with model.session(params, ensure_unique=False)"
+            f"session {self.id} cannot be pickled or copied: send the model instead, and continue "
+            "the session there with model.session(params, ensure_unique=False)"
         )
 
     @property
@@ -454,9 +454,9 @@ class Session:
             return False
         return True
 
-    def _claim_of(self, what: str, which: Any) -> str:
+    def _claim_of(self, name: str, value: Any) -> str:
         """Return the key of an additional claim, beside the claim on the params."""
-        identity = [self._stored_params, what, which]
+        identity = [self._stored_params, name, value]
         return claim_key(self._experiment_id, self._model_id, identity)
 
     def _claiming(self, claim: str, meta: dict[str, Any]) -> Record:
@@ -562,5 +562,5 @@ def _number(value: Any, name: str) -> int:
         raise UnstorableValue(name, "a whole number beyond 64 bits", "count from a smaller one")
     if hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer()):
         return int(value)
-    hint = "give a whole number (add_batch logs what is finer than an epoch)"
+    hint = "give a whole number; add_batch logs steps within an epoch"
     raise UnstorableValue(name, type(value).__name__, hint)

@@ -116,7 +116,7 @@ def test_no_file_and_two_files_are_told_apart(run, tmp_path, monkeypatch):
     ("arguments", "said"),
     [
         (["ls", "nowhere.json"], "nowhere.json does not exist"),
-        (["ls", "foreign.json"], "foreign.json is not casket's"),
+        (["ls", "foreign.json"], "foreign.json is not a casket file"),
         (["ls", "{file}", "--where", "params.lr <"], "params.lr <\n"),
         (["ls", "{file}", "--where", "open('x')"], "there is no such function"),
         (["ls", "{file}", "--status", "lost"], "'lost' is not one of"),

@@ -75,7 +75,7 @@ def test_what_is_not_there_or_not_caskets_is_exit_code_2(run, tmp_path):
     assert "does not exist" in run.error("doctor", tmp_path / "runs.json")
     other = tmp_path / "other.json"
     other.write_text('{"a": 1}')
-    assert "is not casket's" in run.error("doctor", other)
+    assert "is not a casket file" in run.error("doctor", other)
     assert "only files of this machine" in run.error("doctor", ":memory:")
 
 

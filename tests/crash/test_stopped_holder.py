@@ -139,7 +139,7 @@ def test_a_writer_of_sqlite_gives_up_in_the_end(
     holding._connection.execute("BEGIN IMMEDIATE")
     with (
         pytest.warns(CasketWarning, match="another handle of this process"),
-        pytest.raises(StoreUnavailable, match="look for one that is stopped"),
+        pytest.raises(StoreUnavailable, match="check for a stopped process"),
     ):
         other.append([record()])
     holding._connection.execute("ROLLBACK")

@@ -204,7 +204,7 @@ def test_a_file_of_something_else_is_named_and_the_others_are_shown(ask, tmp_pat
     client = ask(other, filled(tmp_path / "runs.json"))
     broken, ready = overview(client)["files"]
     assert (broken["state"], ready["state"]) == ("broken", "ready")
-    assert "is not casket's" in broken["error"]
+    assert "is not a casket file" in broken["error"]
     assert refusal(client.get("/api/session/0.abc")) == (503, "session")
 
 
@@ -578,7 +578,7 @@ def test_files_none_of_which_is_caskets_are_refused_as_elsewhere(run_command_tha
     said = run_command_that_fails("dashboard", foreign, "--no-open")
     assert said == run_command_that_fails("ls", foreign)
     said = run_command_that_fails("dashboard", foreign, other, "--no-open")
-    assert f"{foreign} is not casket's" in said
+    assert f"{foreign} is not a casket file" in said
     assert f"{other}: Is a directory" in said
 
 

@@ -326,7 +326,7 @@ class SftpFile:
     def _why_not_written(self, error: OSError) -> OSError:
         """Return the error for a failed write; the protocol has no code for a full disk."""
         if error.errno == errno.EIO and not self._session.has_room(self._path):
-            advice = "no record was lost; make room, then go on"
+            advice = "no record was lost; make room and continue"
             return StoreFull(self._location, advice, errno.ENOSPC)
         return error
 
