@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -24,6 +24,8 @@ MANY = 12
 """Maximum number of results shown per index; `--json` shows all."""
 CURVE = 60, 10
 """Maximum width and height of a curve in characters."""
+TICK = 10
+"""Characters between two ticks of plotille's horizontal axis."""
 
 
 @click.command(cls=options.FileAnywhere)
@@ -157,12 +159,16 @@ def _points(rows: Rows, number: str) -> dict[str, Points]:
 
 
 def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
-    width = min(shutil.get_terminal_size().columns - 20, CURVE[0])
+    width = max(min(shutil.get_terminal_size().columns - 20, CURVE[0]), 20)
+    xs, ys = zip(*(point for points in curves.values() for point in points), strict=True)
     figure = plotille.Figure()
-    figure.width, figure.height = max(width, 20), CURVE[1]
+    *x_limits, columns = _axis(xs, width // TICK - 1, least=1)
+    *y_limits, figure.height = _axis(ys, CURVE[1])
+    figure.width = columns * TICK
+    figure.set_x_limits(*x_limits)
+    figure.set_y_limits(*y_limits)
     figure.origin = False
     figure.x_label, figure.y_label = unit, terminal.one_line(next(iter(curves)))
-    figure.set_x_limits(*_limits(x for points in curves.values() for x, _ in points))
     for kind in (int, float):
         figure.register_label_formatter(kind, _label)
     figure.color_mode = "names"
@@ -174,9 +180,28 @@ def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
     yield f"\n{title}\n{terminal.marked(figure.show())}"
 
 
-def _limits(values: Iterable[float]) -> tuple[float, float]:
-    numbers = list(values)
-    return min(numbers), max(numbers)
+def _axis(values: Sequence[float], steps: int, least: float = 0) -> tuple[float, float, int]:
+    """Return the limits of an axis at multiples of a round step, and the number of steps.
+
+    Args:
+        values: the values to cover. If none is negative, the axis is not, either.
+        steps: the approximate number of steps.
+        least: the smallest step.
+    """
+    low, high = float(min(values)), float(max(values))
+    extent = high - low or abs(low) or 1.0
+    if not 1e-300 < extent < math.inf:
+        return low, high, steps
+    step = max(_round_step(extent / steps), least)
+    first = math.floor(low / step)
+    count = max(math.ceil(high / step) - first, 1)
+    return first * step, (first + count) * step, count
+
+
+def _round_step(size: float) -> float:
+    """Return the smallest of 1, 2 and 5 times a power of ten that is not below a size."""
+    power: float = 10.0 ** math.floor(math.log10(size))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= size * 0.999)
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's

@@ -1,6 +1,7 @@
 """`casket show`, `diff`, `tag`, `untag`, `note` and `sync`."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_the_curve_of_batches_numbered_anew_in_each_epoch_has_every_epoch(run, t
     lines = shown.splitlines()
     [axis] = [i for i, line in enumerate(lines) if "(batch)" in line]
     first, *_, last = map(float, lines[axis + 1].split("|")[1].split())
-    assert (first, last) == (1, 50)
+    assert (first, last) == (0, 50)
     assert "⠀" in shown
 
 
@@ -186,3 +187,21 @@ def test_sync_has_nothing_to_ship(run, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert "no pending records" in run(*arguments)
     assert run.json(*arguments) == []
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 10, 37, 250])
+@pytest.mark.parametrize("scale", [1.0, 1e-5, 3e4])
+def test_curves_have_round_ticks_whole_epochs_and_no_axis_below_zero(epochs, scale, run, tmp_path):
+    path = tmp_path / "runs.json"
+    with Experiment.use(path, exp_id="x").model("m").session() as session:
+        for epoch in range(1, epochs + 1):
+            session.add_epoch(epoch, {"loss": scale / epoch})
+    plot = run("show", "@last", path).partition("(loss)")[2].splitlines()
+    ticks = [float(match[1]) for line in plot if (match := re.match(r" *([\d.e-]+) \|", line))]
+    assert min(ticks) >= 0
+    steps = {round((a - b) / scale, 9) for a, b in pairwise(ticks)}
+    assert len(steps) == 1
+    assert all(len(f"{tick:.7g}".replace("0", "").replace(".", "")) <= 6 for tick in ticks)
+    numbers = plot[-1].replace("|", "").split()
+    assert numbers == [str(int(number)) for number in numbers]
+    assert len(set(numbers)) == len(numbers) > 1
