@@ -26,10 +26,18 @@ LOOK_INTERVAL = 0.1
 
 @click.command(cls=options.FileAnywhere)
 @click.argument("sessions", nargs=-1, type=options.SessionType(), metavar="[SESSION]...")
-@click.option("--model", "models", multiple=True, metavar="ID", help="Remove this model.")
+@click.option(
+    "--model",
+    "models",
+    shell_complete=options.complete_models,
+    multiple=True,
+    metavar="ID",
+    help="Remove this model.",
+)
 @click.option(
     "--experiment",
     "experiments",
+    shell_complete=options.complete_experiments,
     multiple=True,
     metavar="ID",
     help="Remove this experiment; with --model, only these models of it.",

@@ -60,10 +60,14 @@ FORMATS = {
     help="The rows of csv and parquet.",
 )
 @click.option(
-    "--columns", metavar="NAMES", help="The columns, separated by commas, such as params.lr,acc."
+    "--columns",
+    shell_complete=options.complete_names,
+    metavar="NAMES",
+    help="The columns, separated by commas, such as params.lr,acc.",
 )
 @click.option(
     "--group-by",
+    shell_complete=options.complete_names,
     metavar="NAMES",
     help="markdown, latex: one row per group of equal values, with mean ± interval.",
 )
@@ -80,7 +84,12 @@ FORMATS = {
     help="Omit user, host, process, command line and the folders of artifacts and checkpoints. "
     "Params, notes, error messages and other meta are kept as logged.",
 )
-@click.option("--sort", metavar="NAME", help="Sort the sessions by a name, as `ls --sort` does.")
+@click.option(
+    "--sort",
+    shell_complete=options.complete_names,
+    metavar="NAME",
+    help="Sort the sessions by a name, as `ls --sort` does.",
+)
 @options.where_option
 def export(
     file: str | None,

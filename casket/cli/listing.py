@@ -57,14 +57,18 @@ WIDEST = 200
 @options.file_argument
 @options.where_option
 @click.option("--status", type=click.Choice(STATUSES), help="Only sessions with this status.")
-@click.option("--tag", help="Only sessions with this tag.")
+@click.option("--tag", shell_complete=options.complete_tags, help="Only sessions with this tag.")
 @click.option(
     "--sort",
+    shell_complete=options.complete_names,
     metavar="NAME",
     help="Sort by a name, such as params.lr or best.METRIC; -NAME sorts in descending order.",
 )
 @click.option(
-    "--columns", metavar="NAMES", help="The columns, separated by commas, such as id,params.lr."
+    "--columns",
+    shell_complete=options.complete_names,
+    metavar="NAMES",
+    help="The columns, separated by commas, such as id,params.lr.",
 )
 @click.option(
     "--limit",
@@ -82,6 +86,7 @@ WIDEST = 200
 @click.option("--page", is_flag=True, help="Show the table in a pager ($PAGER).")
 @click.option(
     "--group-by",
+    shell_complete=options.complete_names,
     metavar="NAMES",
     help="One row per group of equal values, such as params.lr: mean ± 95 % interval, and n.",
 )
@@ -139,7 +144,7 @@ def ls(
 
 
 @click.command(cls=options.FileAnywhere)
-@click.argument("metric")
+@click.argument("metric", shell_complete=options.complete_metrics)
 @options.file_argument
 @click.option("--mode", type=click.Choice(get_args(Mode)), help="Which values are better.")
 @click.option(

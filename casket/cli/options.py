@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,8 @@ from click.shell_completion import CompletionItem
 
 import casket
 from casket.cli import terminal
-from casket.reading.summary import as_json
+from casket.reading.rows import flatten
+from casket.reading.summary import as_json, numeric_metrics
 from casket.reading.views import SessionView
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,6 +66,40 @@ class SessionType(click.ParamType[str]):
             for name, text in names
             if name.startswith(incomplete)
         ]
+
+
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def _completing(values: Callable[[casket.Casket], Iterable[str]]) -> Completion:
+    """Return the completion of an option by values of the file; after commas, of the last one."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+        try:
+            with open_file(ctx.params.get("file")) as runs:
+                known = dict.fromkeys(values(runs))
+        except (click.ClickException, casket.CasketError, OSError):
+            return []  # no file to read values from
+        before, comma, last = incomplete.rpartition(",")
+        fitting = [name for name in known if name.startswith(last) and name.isprintable()]
+        return [f"{before}{comma}{name}" for name in fitting]
+
+    return complete
+
+
+complete_metrics = _completing(
+    lambda runs: (name for session in runs.sessions() for name in numeric_metrics(session))
+)
+complete_names = _completing(
+    lambda runs: (
+        name
+        for session in runs.sessions()
+        for name in (*flatten(session.params, "params."), *numeric_metrics(session))
+    )
+)
+complete_tags = _completing(lambda runs: (tag for each in runs.sessions() for tag in each.tags))
+complete_experiments = _completing(lambda runs: (each.id for each in runs.experiments))
+complete_models = _completing(lambda runs: (each.id for each in runs.models()))
 
 
 class FileAnywhere(click.Command):

@@ -32,7 +32,10 @@ TICK = 10
 @click.argument("session", type=options.SessionType(), default="@last")
 @options.file_argument
 @click.option(
-    "--metrics", metavar="NAMES", help="The curves to draw, separated by commas; default: all."
+    "--metrics",
+    shell_complete=options.complete_metrics,
+    metavar="NAMES",
+    help="The curves to draw, separated by commas; default: all.",
 )
 @options.json_option
 def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> None:

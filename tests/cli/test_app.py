@@ -207,6 +207,13 @@ def test_the_shell_completes_commands_sessions_and_files(filled):
     assert complete(f"casket show {first[:6]}", 2) == [f"plain,{first}"]
     assert "plain,@last" in complete("casket show @", 2)
     assert complete("casket ls ", 2) == ["file,"]
+    assert complete("casket best val", 2) == ["plain,val_acc"]
+    assert complete("casket ls --sort params.l", 3) == ["plain,params.lr"]
+    assert complete("casket ls --columns session,lo", 3) == ["plain,session,loss"]
+    assert complete("casket export --group-by params.o", 3) == ["plain,params.opt.name"]
+    assert complete("casket ls --tag t", 3) == ["plain,thesis"]
+    assert complete("casket rm --experiment d", 3) == ["plain,digits"]
+    assert complete("casket rm --model n", 3) == ["plain,net"]
 
 
 def test_the_command_line_loads_no_framework_and_none_of_the_heavy_packages(run_python, filled):
