@@ -126,6 +126,13 @@ def test_an_empty_id_is_refused_by_name(tmp_path, overrides):
         assert not (tmp_path / name).exists()
 
 
+def test_a_tag_that_is_not_unicode_is_refused_by_name(url):
+    exp = E.use(url, exp_id="x")
+    for call in (exp.add_tag, exp.remove_tag, lambda tag: E.use(url, exp_id="y", tags=[tag])):
+        with pytest.raises(casket.UnstorableValue, match="tags"):
+            call("\ud800")
+
+
 def test_a_held_tinydb_answers_from_what_is_stored_now(file_url):
     exp = E.use(file_url, exp_id="x")
     database, epochs = exp.db, where("kind") == "epoch"

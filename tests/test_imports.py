@@ -20,7 +20,10 @@ STORES = [name for name in CORE if name.startswith("casket.stores.")]
 FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow", "torch", "jax"}
 # Where a package may be imported at the head of a module.
 HOMES = {
-    "sqlite3": {"casket.stores.sqlite.store", "casket.imports.databases"},
+    "sqlite3": {
+        *(f"casket.stores.sqlite.{module}" for module in ("store", "check", "salvage")),
+        "casket.imports.databases",
+    },
     "paramiko": {"casket.stores.sftp.ssh"},
     "pymongo": {"casket.stores.mongo"},
     "bson": {"casket.stores.mongo"},
@@ -193,7 +196,7 @@ def test_drivers_are_imported_in_their_one_module_or_when_they_are_used(name):
         assert name in HOMES[package], f"{name} imports {package} at its head"
 
 
-def test_sqlite_is_imported_in_its_store_alone():
+def test_sqlite_is_imported_in_its_homes_alone():
     users = {name for name in CORE if "sqlite3" in packages(IMPORTS[name].all)}
     assert users <= HOMES["sqlite3"]
 

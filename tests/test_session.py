@@ -328,6 +328,79 @@ def test_secrets_in_the_error_of_a_session_are_hidden(model):
     ]
 
 
+class Stopped(Exception):
+    casket_status = "completed"
+
+
+class Other(Exception):
+    casket_status = "failed"
+
+
+# Optuna recognizes its exception by the class; here a class of its name stands for it.
+TrialPruned = type("TrialPruned", (Exception,), {"__module__": "optuna.exceptions"})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "is_pruned"),
+    [
+        (SystemExit(), "completed", None),
+        (SystemExit(0), "completed", None),
+        (SystemExit(3), "failed", None),
+        (SystemExit("no data"), "failed", None),
+        (Stopped("no progress"), "completed", True),
+        (TrialPruned(), "completed", True),
+        (type("Mine", (TrialPruned,), {})(), "completed", True),
+        (Other(), "failed", None),
+    ],
+)
+def test_the_exception_that_leaves_the_block_decides_the_status(model, error, status, is_pruned):
+    def train():
+        with model.session() as session:
+            session.add_epoch(1, {"loss": 0.5})
+            raise error
+
+    with pytest.raises(type(error)):
+        train()
+    (view,) = model.sessions()
+    assert (view.status, view.meta.get("pruned")) == (status, is_pruned)
+    assert (view.error is None) is (status == "completed")
+    assert len(view.epochs) == 1
+    if status == "completed":
+        with pytest.raises(casket.ExistingParamsException):
+            model.session()
+
+
+def test_tags_and_notes_are_changed_by_the_handle_while_it_runs_and_afterwards(model):
+    with model.session({"lr": 0.1}) as session:
+        session.add_tag("baseline")
+        session.add_tag("baseline")
+        session.note("a first try")
+        (view,) = model.sessions()
+        assert (view.tags, view.note, view.status) == (("baseline",), "a first try", "running")
+        session.add_epoch(1, {"loss": 0.5})
+    ended = model.sessions()[0].ended
+    session.add_tag("paper")
+    session.remove_tag("baseline")
+    session.remove_tag("missing")
+    session.note("größer")
+    (view,) = model.sessions(tag="paper")
+    assert (view.tags, view.note, view.status) == (("paper",), "größer", "completed")
+    assert view.ended == ended
+    session.note("")
+    assert model.sessions()[0].note == ""
+    assert model.sessions(tag="baseline") == []
+
+
+@pytest.mark.parametrize("text", [1, None, b"x", ["a"], "\ud800"])
+def test_a_tag_or_note_that_is_no_text_is_refused_before_anything_is_written(model, text):
+    with model.session() as session:
+        before = len(list(session._backend.store.records()))
+        for call in (session.add_tag, session.remove_tag, session.note):
+            with pytest.raises(casket.UnstorableValue):
+                call(text)
+        assert len(list(session._backend.store.records())) == before
+
+
 def test_an_interrupt_fails_the_session(model):
     with pytest.raises(KeyboardInterrupt), model.session():
         raise KeyboardInterrupt

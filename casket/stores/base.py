@@ -8,12 +8,14 @@ tests every sentence of the protocol below.
 from __future__ import annotations
 
 import contextlib
+import errno
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
-from casket.errors import BadLocation, CasketWarning
+from casket.errors import BadLocation, CasketWarning, StoreUnavailable
 from casket.format.lifecycle import Life
 from casket.format.records import Record
 
@@ -38,6 +40,10 @@ Numbered = tuple[int, Record]
 
 GONE = "it was moved or deleted meanwhile, and nothing was written"
 """The message for an append to a missing file that must not be created."""
+
+
+MEND = "the store is damaged; `casket doctor` names the damage, `--repair` saves the intact records"
+"""How to continue with a damaged file."""
 
 
 class Heads(Protocol):
@@ -183,6 +189,24 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release the resources of the handle. A closed handle reopens on its next use."""
+
+
+def check_order(numbers: Sequence[int], after: int, location: object) -> None:
+    """Check that numbers grow: a reader that continues after the last would never end otherwise.
+
+    Args:
+        numbers: the numbers of the records that were read at once.
+        after: the number of the record before them.
+        location: the path or URL of the store.
+
+    Raises:
+        StoreUnavailable: they do not grow.
+    """
+    for before, number in pairwise((after, *numbers)):
+        if number <= before:
+            raise StoreUnavailable(
+                str(location), f"record {number} follows record {before}; {MEND}", errno.EIO
+            )
 
 
 class Claimed(Exception):

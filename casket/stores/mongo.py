@@ -185,7 +185,10 @@ class MongoStore:
                 return []
             return _documents(_collection(database, _SETTLED), filters, pace.rows)
 
-        while documents := self._guarded(work):
+        is_more = True
+        while is_more and (documents := self._guarded(work)):
+            is_more = len(documents) == pace.rows
+            base.check_order([d["last"] for d in documents], filters.after, self._shown)
             yield from _fitting(filters, documents)
             filters = filters._replace(after=documents[-1]["last"])
             pace.came([sum(len(one["text"]) for one in d["records"]) for d in documents])

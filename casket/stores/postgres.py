@@ -233,6 +233,7 @@ class PostgresStore:
         is_more = True
         while is_more and (rows := self._guarded(work)):
             is_more = len(rows) == pace.rows
+            base.check_order([number for number, _ in rows], filters.after, self._shown)
             yield from _fitting(filters, rows)
             filters = filters._replace(after=rows[-1][0])
             pace.came([len(text) for _, text in rows])

@@ -19,7 +19,7 @@ from casket.format.values import Encoder, restore
 from casket.stores.base import DEFAULTS, Claimed, Offline, StoreOptions, Sync
 from casket.stores.location import Location
 from casket.writing.backend import Backend
-from casket.writing.session import Session
+from casket.writing.session import Session, checked_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ class Experiment:
         """
         self.backend = Backend(Location.of(path), _options.checked())
         self._exp_id = exp_id
-        self._given_tags = _tags(tags)
+        self._given_tags = checked_tags(tags)
         self._given_facts = facts
         self.id = self._chosen_id()
         self.backend.remember((self.id, None, None), self._record)
@@ -165,11 +165,11 @@ class Experiment:
 
     def add_tag(self, tag: str) -> None:
         """Add a tag to the experiment; an existing tag is ignored."""
-        self._retag(add=_tags([tag]))
+        self._retag(add=checked_tags([tag]))
 
     def remove_tag(self, tag: str) -> None:
         """Remove a tag from the experiment; a missing tag is ignored."""
-        self._retag(remove=_tags([tag]))
+        self._retag(remove=checked_tags([tag]))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ class Experiment:
     def _record(self) -> Record:
         claim = claim_key(self.id, "", None)
         facts, extended = self.backend.encode(self._given_facts, "facts")
-        body = {"tags": list(self._given_tags), "facts": facts}
+        body = {"tags": self._given_tags, "facts": facts}
         return self.backend.record(
             "experiment", body, extended=extended, experiment=self.id, claim=claim
         )
@@ -268,9 +268,8 @@ class Experiment:
         del record["claim"]
         self.backend.store.append([record])
 
-    def _retag(self, **change: tuple[str, ...]) -> None:
-        body: dict[str, Any] = {name: list(tags) for name, tags in change.items()}
-        record = self.backend.record("tag", body, extended=False, experiment=self.id)
+    def _retag(self, **change: list[str]) -> None:
+        record = self.backend.record("tag", change, extended=False, experiment=self.id)
         self.backend.store.append([record])
 
 
@@ -540,16 +539,3 @@ class Model:
             experiment=self.experiment.id,
             model=self.id,
         )
-
-
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return tags as a tuple; a string is a single tag.
-
-    Raises:
-        UnstorableValue: a tag is not a string.
-    """
-    names = (tags,) if isinstance(tags, str) else tuple(tags)
-    for tag in names:
-        if not isinstance(tag, str):
-            raise UnstorableValue("tags", type(tag).__name__, "give text")
-    return names

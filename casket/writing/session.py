@@ -200,7 +200,12 @@ class Session:
             self.end()
             return
         try:
-            self.end("failed", error=describe(exc))
+            if _is_pruning(exc):
+                self.add_meta({"pruned": True})
+            if _is_pruning(exc) or (isinstance(exc, SystemExit) and exc.code in (None, 0)):
+                self.end()
+            else:
+                self.end("failed", error=describe(exc))
         except CasketError as error:
             # The exception of the user is being raised and must not be replaced by this error.
             warnings.warn(
@@ -302,6 +307,25 @@ class Session:
         """
         self._check_open("add_artifact")
         self._write("artifact", self._backend.files.put(name, source), False, "add_artifact")
+
+    def add_tag(self, tag: str) -> None:
+        """Add a tag to the session, which may have ended; an existing tag is ignored."""
+        self._annotate(add=checked_tags([tag]))
+
+    def remove_tag(self, tag: str) -> None:
+        """Remove a tag from the session, which may have ended; a missing tag is ignored."""
+        self._annotate(remove=checked_tags([tag]))
+
+    def note(self, text: str) -> None:
+        """Replace the note of the session, which may have ended; an empty text removes it.
+
+        Raises:
+            UnstorableValue: the note is not text.
+        """
+        self._annotate(note=_text(text, "note"))
+
+    def _annotate(self, **changes: Any) -> None:
+        self._append([self._record("tag", {"add": [], "remove": [], **changes}, False)])
 
     def end(
         self, status: Literal["completed", "failed"] = "completed", error: str | None = None
@@ -533,6 +557,30 @@ class Session:
 def describe(error: BaseException) -> str:
     """Return the type and message of an exception."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _is_pruning(error: BaseException) -> bool:
+    """Return whether an exception ends a run that is complete nevertheless."""
+    names = {(base.__module__.partition(".")[0], base.__name__) for base in type(error).__mro__}
+    return ("optuna", "TrialPruned") in names or (
+        getattr(error, "casket_status", None) == "completed"
+    )
+
+
+def checked_tags(tags: Iterable[str]) -> list[str]:
+    """Return tags as a list; a string is a single tag.
+
+    Raises:
+        UnstorableValue: a tag is not text.
+    """
+    return [_text(tag, "tags") for tag in ((tags,) if isinstance(tags, str) else tags)]
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise UnstorableValue(name, type(value).__name__, "give text")
+    text: str = Encoder().encode(value, name)
+    return text
 
 
 def checked_index(index_by: Any) -> Any:

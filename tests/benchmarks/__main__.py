@@ -2,8 +2,8 @@
 
 Usage: python -m tests.benchmarks [NAME...]
 
-Names: writing artifacts journal growth cold-start starts import reading command-line memory sklearn
-keras lightning dashboard watched
+Names: writing artifacts journal growth cold-start starts import reading command-line memory sharing
+sklearn keras lightning dashboard watched
 """
 
 import json
@@ -346,6 +346,7 @@ BENCHMARKS = {
     "reading": reading,
     "command-line": command_line,
     "memory": memory,
+    "sharing": of_module("tests.benchmarks.sharing", "sharing"),
     "sklearn": of_module("tests.benchmarks.sklearn_search", "logging_searches"),
     "keras": of_module("tests.benchmarks.keras", "logging_fits"),
     "lightning": of_module("tests.benchmarks.lightning", "logging_steps"),

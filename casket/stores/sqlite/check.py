@@ -4,43 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import math
+import mmap
 import os
 import shutil
+import sqlite3
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from casket.errors import NotACasketFile, NotFound, StoreUnavailable
-from casket.format.records import Record, covering
+from casket.format.records import Record, Seen, covering
 from casket.stores.base import StoreOptions
 from casket.stores.inspection import Damage, Part, copied, problem_of
-from casket.stores.sqlite.pages import Fault, Pages, Row, Survey, rows, survey
+from casket.stores.sqlite.salvage import Row, Salvage, header_of, page_size_of
 from casket.stores.sqlite.store import SqliteStore, is_open_here
 from casket.system import failures
 
 TOGETHER = 1000
 """Rows inspected between two progress reports."""
 
-MOST_SHOWN = 1 << 20
-"""Maximum number of bytes of a damaged range whose content is examined."""
-
 _LOCKS_AT, _LOCKS = 2**30, 512
 """The byte range of SQLite's locks: every process with the database open holds a lock in it."""
 
 _ENOUGH = 400
-"""Bytes of a row used to find it in its page."""
+"""Bytes of a row used to find it in the file."""
 
-_TOMBSTONE = b'{"kind":"deleted"'
 _BESIDE = ("-wal", "-shm", "-journal")
+_OPEN = "others have it open: end them, then repair it; nothing was changed"
 
 
 class SqliteInspection:
     """Inspection of a SQLite database.
 
-    SQLite reads a database that it considers sound; any other is read page by page.
+    SQLite reads a database that it considers sound; any other is salvaged page by page.
 
     Args:
         path: the database file.
@@ -55,14 +57,9 @@ class SqliteInspection:
             raise NotFound(str(self._path))
         store = SqliteStore(self._path, StoreOptions(writing=False))
         problems = store.problems() or _problem_of_reading(store)
-        if not problems:
-            for part in _parts(store.texts()):
-                yield part._replace(damages=self._located(part.damages)) if part.damages else part
-            return
-        try:
-            yield from self._damaged(problems)
-        except OSError as error:
-            raise failures.unreadable(self._path, error.errno) from error
+        items = self._salvaged(problems) if problems else _items(store.texts())
+        for part in _parts(items):
+            yield part._replace(damages=[self._located(damage) for damage in part.damages])
 
     def repair(self, kept: Path) -> None:
         """Write every intact record to a new database; see `Inspection`.
@@ -70,7 +67,8 @@ class SqliteInspection:
         No other process may have the database open, because SQLite would continue to write to the
         old file.
         """
-        self._refuse_if_open()
+        if is_open_here(self._path) or _is_locked(self._path):
+            raise StoreUnavailable(str(self._path), _OPEN, errno.EBUSY)
         old = Path(os.path.realpath(self._path))  # as SQLite does
         new = old.with_name(f"{old.name}.{os.getpid()}.tmp")
         try:
@@ -102,56 +100,47 @@ class SqliteInspection:
         finally:
             store.close()
 
-    def _refuse_if_open(self) -> None:
-        """Raise `StoreUnavailable` if the database is known to be open."""
-        if is_open_here(self._path) or _is_locked(self._path):
-            advice = "others have it open: end them, then repair it; nothing was changed"
-            raise StoreUnavailable(str(self._path), advice, errno.EBUSY)
-
-    def _located(self, damages: list[Damage]) -> list[Damage]:
-        """Return the damages with the byte ranges of rows in sound pages filled in."""
-        pages = Pages(self._path)
-        try:
-            overview = survey(pages)
-            return [_where(pages, overview, damage) for damage in damages]
-        finally:
-            pages.close()
-
-    def _damaged(self, problems: list[str]) -> Iterator[Part]:
-        """Yield the readable content of a damaged database, page by page."""
-        pages = Pages(self._path)
+    def _salvaged(self, problems: list[str]) -> Iterator[_Item]:
+        """Yield the readable content of a damaged database."""
+        if is_open_here(self._path):  # to read the file would release the locks on it
+            raise StoreUnavailable(str(self._path), _OPEN, errno.EBUSY)
         count = 0
         try:
-            overview = survey(pages)
-            damages = [_damage(pages, overview, fault) for fault in overview.faults]
-            if not damages:  # perhaps only an index is damaged, so that no row is lost
-                damages = [Damage(0, pages.length, problem) for problem in problems]
-            deleted = _Tombstones(rows(pages, overview))
-            for part in _parts(rows(pages, overview)):
-                there = [one for one in part.records if not deleted.cover(*one)]
-                count += len(there)
-                damages += [_where(pages, overview, damage) for damage in part.damages]
-                yield Part(there, damages, part.size)
-                damages = []
-        finally:
-            pages.close()
-        if not count and not pages.are_caskets:
+            with Salvage(self._path) as salvage:
+                for item in _salvaged(salvage, problems):
+                    count += item.record is not None
+                    yield item
+        except sqlite3.Error as error:
+            raise failures.unreadable(self._path, errno.EIO) from error
+        except OSError as error:
+            raise failures.unreadable(self._path, error.errno) from error
+        if not count and not salvage.are_caskets:
             raise NotACasketFile(str(self._path), f"no record can be read ({problems[0]})")
 
+    def _located(self, damage: Damage) -> Damage:
+        """Return a damage with the bytes of its row in the file, if they can be found."""
+        needle = damage.text[:_ENOUGH]
+        if damage.stop or not needle or is_open_here(self._path):
+            return damage
+        with (
+            self._path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            start = content.find(needle)
+        if start < 0:
+            return damage
+        size = page_size_of(header_of(self._path))
+        end_of_page = start - start % size + size
+        return damage._replace(start=start, stop=min(start + len(damage.text), end_of_page))
 
-class _Tombstones:
-    """The tombstones among rows, needed because unused pages may still hold deleted records."""
 
-    def __init__(self, stored: Iterator[Row]) -> None:
-        self._covering = [
-            (number, covering(orjson.loads(text)))
-            for number, text in stored
-            if text.startswith(_TOMBSTONE) and _parsed(text).record is not None
-        ]
+class _Item(NamedTuple):
+    """A record or a damage."""
 
-    def cover(self, number: int, record: Record) -> bool:
-        """Return whether a record was deleted."""
-        return any(number < after and covers(record) for after, covers in self._covering)
+    number: int
+    size: int
+    record: Record | None = None
+    damage: Damage | None = None
 
 
 def _problem_of_reading(store: SqliteStore) -> list[str]:
@@ -161,22 +150,6 @@ def _problem_of_reading(store: SqliteStore) -> list[str]:
     except StoreUnavailable as error:
         return [str(error)]
     return []
-
-
-def _damage(pages: Pages, overview: Survey, fault: Fault) -> Damage:
-    before = [last for _, last, page in overview.leaves if pages.range_of(page)[0] < fault.start]
-    stop = min(fault.stop, fault.start + MOST_SHOWN)
-    text = pages.text(fault.start, stop) or b"\0"
-    return Damage(*fault, after=max(before, default=0), text=text)
-
-
-def _where(pages: Pages, overview: Survey, damage: Damage) -> Damage:
-    for first, last, page in overview.leaves:
-        start, stop = pages.range_of(page)
-        at = pages.text(start, stop).find(damage.text[:_ENOUGH])
-        if first <= damage.number <= last and at >= 0:
-            return damage._replace(start=start + at, stop=min(start + at + len(damage.text), stop))
-    return damage
 
 
 def _is_locked(path: Path) -> bool:
@@ -193,34 +166,98 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _parts(stored: Iterator[Row]) -> Iterator[Part]:
-    """Yield the records of rows in batches."""
-    records: list[tuple[int, Record]] = []
-    damages: list[Damage] = []
-    last = size = 0
-    for number, text in stored:
-        parsed = _parsed(text)
-        if parsed.record is None:
-            problem = f"row {number}: {parsed.problem}"
-            damages.append(Damage(0, 0, problem, last, text, number))
-        else:
-            records.append((number, parsed.record))
-        last, size = number, size + len(text)
-        if len(records) >= TOGETHER:
-            yield Part(records, damages, size)
-            records, damages, size = [], [], 0
-    yield Part(records, damages, size)
+def _salvaged(salvage: Salvage, problems: list[str]) -> Iterator[_Item]:
+    """Yield the records of a damaged database that were not deleted, and its damages."""
+    # Pages that are no longer in use may still contain deleted records.
+    deleted = [
+        (item.number, covering(item.record))
+        for item in _walk(salvage)
+        if item.record is not None and item.record["kind"] == "deleted"
+    ]
+    is_described = False
+    for damage in _damages_of_file(salvage):
+        is_described = True
+        yield _Item(0, 0, damage=damage)
+    for item in _walk(salvage):
+        is_described = is_described or item.damage is not None
+        if not _is_covered(item, deleted):
+            yield item
+    if not is_described:  # for instance only an index is damaged, so that no row is lost
+        yield from (_Item(0, 0, damage=Damage(0, salvage.length, each)) for each in problems)
 
 
-class _Parsed(NamedTuple):
-    record: Record | None
-    problem: str = ""
+def _is_covered(item: _Item, deleted: list[tuple[int, Callable[[Record], bool]]]) -> bool:
+    number, record = item.number, item.record
+    return record is not None and any(number < at and covers(record) for at, covers in deleted)
 
 
-def _parsed(text: bytes) -> _Parsed:
+def _damages_of_file(salvage: Salvage) -> Iterator[Damage]:
+    """Yield the damages that belong to no page."""
+    if not salvage.has_header:
+        yield Damage(0, 16, "the header of a SQLite database is damaged")
+    if salvage.size < salvage.length:
+        yield Damage(salvage.size, salvage.length, "the file ends too soon", after=sys.maxsize)
+
+
+def _walk(salvage: Salvage) -> Iterator[_Item]:
+    """Yield every record once under a number that grows, and the damages of pages and rows."""
+    seen: dict[str, Seen] = defaultdict(Seen)
+    last = 0
+    limits = [*(median for median, _ in salvage.pages), math.inf][1:]
+    for (_, page), limit in zip(salvage.pages, limits, strict=True):
+        rows, problem = salvage.page(page)
+        following = [*(number for number, _ in rows[1:]), limit]
+        damage: Damage | None = None
+        if problem:
+            damage = _damage_of_page(salvage, page, rows, problem)
+        for (number, text), most in zip(rows, following, strict=False):
+            item = _item(number if last < number <= most else last + 1, text, last)
+            record = item.record
+            if record is not None and not seen[record["writer"]].add(record["n"]):
+                continue  # from a page that is no longer in use
+            if damage is not None and item.number > last + 1:
+                yield _Item(last, 0, damage=damage._replace(after=last))
+                damage = None
+            yield item
+            last = item.number
+        if damage is not None:
+            yield _Item(last, 0, damage=damage._replace(after=last))
+
+
+def _damage_of_page(salvage: Salvage, page: int, rows: Sequence[Row], problem: str) -> Damage:
+    remaining = salvage.text(page)
+    for _, text in rows:
+        remaining = remaining.replace(text, b"")
+    start = (page - 1) * salvage.page_size
+    return Damage(start, start + salvage.page_size, problem, text=remaining or b"\0")
+
+
+def _items(rows: Iterable[Row]) -> Iterator[_Item]:
+    last = 0
+    for number, text in rows:
+        yield _item(number, text, last)
+        last = number
+
+
+def _item(number: int, text: bytes, last: int) -> _Item:
     try:
         record: Any = orjson.loads(text)
+        problem = problem_of(record) if isinstance(record, dict) else "it is no object"
+        problem = problem and f"it is no record: {problem}"
     except orjson.JSONDecodeError as error:
-        return _Parsed(None, f"it holds no whole record ({error})")
-    fault = problem_of(record) if isinstance(record, dict) else "it is no object"
-    return _Parsed(None, f"it is no record: {fault}") if fault else _Parsed(record)
+        problem = f"it holds no whole record ({error})"
+    if problem is None:
+        return _Item(number, len(text), record)
+    damage = Damage(0, 0, f"row {number}: {problem}", last, text, number)
+    return _Item(number, len(text), damage=damage)
+
+
+def _parts(items: Iterable[_Item]) -> Iterator[Part]:
+    """Yield the records and damages in batches."""
+    items = iter(items)
+    while batch := list(itertools.islice(items, TOGETHER)):
+        yield Part(
+            [(item.number, item.record) for item in batch if item.record is not None],
+            [item.damage for item in batch if item.damage is not None],
+            sum(item.size for item in batch),
+        )

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, TypeVar, Unpack
 
 import orjson
 
-from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound
+from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound, StoreUnavailable
 from casket.format.records import FORMAT_VERSION, Record, covering, names_nothing
 from casket.stores import base, replaced, waiting
 from casket.stores.base import LOOK_INTERVAL
+from casket.stores.jsonfile.layout import is_record
 from casket.system import failures, forks
 
 APPLICATION_ID = 0x63736B74
@@ -28,6 +29,15 @@ APPLICATION_ID = 0x63736B74
 
 WAIT_FOR_LOCK = 120.0
 """Seconds a writer waits for the others: each holds the lock for microseconds."""
+
+PAUSE = 0.0005
+"""Seconds between two tries of a writer to get the lock."""
+
+TURN = 2
+"""Appends in a row, after which a writer pauses if there are other writers."""
+
+CONTESTED = 1.0
+"""Seconds for which a writer that met another one pauses."""
 
 LONGEST_EXIT = 1.0
 """Seconds that the exit of the interpreter waits for a thread that is still in here."""
@@ -44,7 +54,11 @@ CREATE INDEX heads ON records (kind, session) WHERE kind NOT IN ('epoch', 'batch
 CREATE INDEX claims ON records (claim) WHERE claim IS NOT NULL;
 PRAGMA user_version = {FORMAT_VERSION};
 """
-_IDENTITY = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
+_IDENTITY = """
+SELECT application_id, (SELECT count(*) FROM sqlite_master),
+    (SELECT count(*) FROM sqlite_master WHERE name IN ('records', 'heads', 'claims'))
+FROM pragma_application_id
+"""
 
 # The tombstone of a deletion always has the largest number, so a rowid is never used again.
 _INSERT_NUMBERED = (
@@ -58,6 +72,8 @@ ONE_PAGE = 4096
 ROWS = 5000
 """Rows read at a time."""
 
+# A damaged schema may make SQLite's message something that Python cannot decode.
+_FAILURES = (sqlite3.Error, PermissionError, UnicodeDecodeError)
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 _Row = tuple[str, str | None, str | None, str]
@@ -103,6 +119,10 @@ class SqliteStore:
         self._known: tuple[int, bytes] | None = None
         self._doubtful: list[tuple[int, _Row]] = []
         self._is_other = self._has_appended = self._has_warned_of_sync = False
+        # The last number appended here, how many were appended in a row, and when another handle
+        # had appended before.
+        self._number = self._in_a_row = 0
+        self._met = -CONTESTED
         self._warned: set[int] = set()
         self._connection: sqlite3.Connection | None = None
         self._opened = (0, 0)
@@ -135,9 +155,20 @@ class SqliteStore:
                 except sqlite3.OperationalError as error:
                     number = self._repeated(connection, error, lambda: _insert(connection, row))
                 self._doubtful.append((number, row))
+                self._give_way(number, now)
                 return number
-        except (sqlite3.Error, PermissionError) as error:
+        except _FAILURES as error:
             raise self._failure(error) from error
+
+    def _give_way(self, number: int, now: float) -> None:
+        """Pause after some appends in a row, if other handles have appended shortly before."""
+        if number != self._number + 1:
+            self._met, self._in_a_row = now, 0
+        self._number = number
+        self._in_a_row += 1
+        if self._in_a_row >= TURN and now - self._met < CONTESTED:
+            self._in_a_row = 0
+            time.sleep(PAUSE)
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         filters = base.Filters(**chosen)
@@ -154,7 +185,7 @@ class SqliteStore:
         """Return what SQLite finds wrong with its pages."""
         try:
             found = self._undisturbed(("PRAGMA integrity_check(20)", []))
-        except sqlite3.Error as error:
+        except (StoreUnavailable, sqlite3.Error, UnicodeDecodeError) as error:
             return [str(error)]
         return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
 
@@ -189,8 +220,8 @@ class SqliteStore:
                     self._persist(connection, lambda: self._transact(connection, [], None))
                 if not names_nothing(tombstone):
                     self._persist(connection, lambda: _delete(connection, tombstone))
-                _shrink(connection)
-        except (sqlite3.Error, PermissionError) as error:
+                _shrink(connection, self._path)
+        except _FAILURES as error:
             raise self._failure(error) from error
 
     def close(self) -> None:
@@ -240,13 +271,13 @@ class SqliteStore:
         connection = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode={self._mode}",
             uri=True,
-            timeout=min(waiting.NOTICE, WAIT_FOR_LOCK),
+            timeout=0.0,  # see _when_free
             isolation_level=None,
             check_same_thread=False,
         )
         self._is_full_sync = True  # the default of a connection
         try:
-            self._persist(connection, lambda: _prepare(connection, self._path))
+            self._persist(connection, lambda: _prepare(connection))
             # If it is gone again by now, the look after the append notices.
             self._opened = _inodes([str(self._path)]).get(str(self._path), (0, 0))
             self._is_other = self._is_other or not self._has_known(connection)
@@ -357,21 +388,14 @@ class SqliteStore:
     def _repeated(
         self, connection: sqlite3.Connection, error: sqlite3.Error, action: Callable[[], T]
     ) -> T:
-        """Do again what failed as a lock was held for long, or as a sync failed.
+        """Repeat an action that failed because a lock was held or because a sync failed.
 
         A transaction whose sync failed is not there, but would be once somebody recovers the log:
         the one that takes its place there is not synced.
         """
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        if code & 0xFF == sqlite3.SQLITE_BUSY:
-            _warn_waiting(self._path)
-            patience = max(WAIT_FOR_LOCK - waiting.NOTICE, 0.0)
-            _set_timeout(connection, patience)
-            try:
-                return action()
-            finally:
-                _set_timeout(connection, min(waiting.NOTICE, WAIT_FOR_LOCK))
-        if code not in _UNSYNCED:
+        if _is_busy(error):
+            return _when_free(self._path, action)
+        if getattr(error, "sqlite_errorcode", None) not in _UNSYNCED:
             raise error
         connection.execute("PRAGMA synchronous = OFF")
         self._is_full_sync = None
@@ -393,33 +417,36 @@ class SqliteStore:
     def _texts(self, filters: base.Filters) -> Iterator[tuple[int, bytes]]:
         try:
             yield from self._rows(filters)
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
         except PermissionError as error:
             raise failures.unreadable(self._path, error.errno) from error
+        except _FAILURES as error:
+            raise self._failure(error) from error
 
     def _parsed(self, number: int, text: bytes) -> Record | None:
         """Return a record; None, with a warning, if its text is damaged."""
-        try:
-            record: Record = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            if number not in self._warned:
-                self._warned.add(number)
-                warnings.warn(
-                    f"{self._path}: record {number} is damaged and was skipped "
-                    "(`casket doctor` tells more)",
-                    CasketWarning,
-                    stacklevel=2,
-                )
-            return None
-        return record
+        with contextlib.suppress(orjson.JSONDecodeError):
+            record: Any = orjson.loads(text)
+            if type(record) is dict and is_record(record):
+                return record  # type: ignore[return-value]
+        if number not in self._warned:
+            self._warned.add(number)
+            warnings.warn(
+                f"{self._path}: record {number} is damaged and was skipped; `casket doctor` shows "
+                "the damage",
+                CasketWarning,
+                stacklevel=2,
+            )
+        return None
 
     def _rows(self, filters: base.Filters) -> Iterator[tuple[int, bytes]]:
         if not self._path.exists():
             if self._writing:
                 return
             raise NotFound(str(self._path))
-        while rows := self._undisturbed(_query(filters)):
+        is_more = True
+        while is_more and (rows := self._undisturbed(_query(filters))):
+            is_more = len(rows) == ROWS
+            base.check_order([number for number, _ in rows], filters.after, self._path)
             if self._known is None:
                 self._known = rows[-1]
             yield from rows
@@ -453,13 +480,16 @@ class SqliteStore:
         return rows
 
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the database has casket's tables; an empty one may be taken over."""
-        application, tables = connection.execute(_IDENTITY).fetchone()
+        """Return whether the database has casket's tables; an empty one may be taken over."""
+        application, tables, own = connection.execute(_IDENTITY).fetchone()
         if application != APPLICATION_ID and (tables or application):
+            if own == 3:
+                detail = f"its application id is {application:#x}: {base.MEND}"
+                raise StoreUnavailable(str(self._path), detail, errno.EIO)
             raise NotACasketFile(str(self._path), "it is another program's SQLite database")
         return bool(tables)
 
-    def _failure(self, error: sqlite3.Error | PermissionError) -> CasketError:
+    def _failure(self, error: Exception) -> CasketError:
         """Return the error that names the file and what to do."""
         if isinstance(error, PermissionError):
             return failures.unavailable(self._path, error.errno, "nothing was written")
@@ -467,7 +497,9 @@ class SqliteStore:
         if code == sqlite3.SQLITE_CANTOPEN and self._mode == "rw" and not self._path.exists():
             return NotFound(str(self._path), base.GONE)
         if code == sqlite3.SQLITE_NOTADB:
-            return NotACasketFile(str(self._path), "it is no SQLite database")
+            return NotACasketFile(str(self._path), "it is not a SQLite database")
+        if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
+            return StoreUnavailable(str(self._path), f"{base.MEND} (SQLite: {error})", errno.EIO)
         return failures.unavailable(self._path, self._errno(code), f"SQLite says: {error}")
 
     def _errno(self, code: int) -> int:
@@ -598,21 +630,38 @@ def _insert(connection: sqlite3.Connection, row: _Row) -> int:
     return connection.execute(_INSERT, row).lastrowid or 0
 
 
-def _set_timeout(connection: sqlite3.Connection, seconds: float) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Return whether another connection holds the lock that was needed."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _warn_waiting(path: Path) -> None:
-    name = os.path.realpath(path)
-    waiting.warn_waiting(path, waiting.holder_of(f"{name}-shm", name), waiting.NOTICE)
+def _when_free(path: Path, action: Callable[[], T]) -> T:
+    """Call `action` as soon as no other connection holds the lock that it needs.
+
+    SQLite itself waits longer and longer between two tries, up to 100 ms, so that of many writers
+    those who wait would hardly ever get a turn.
+    """
+    begun, has_warned = time.monotonic(), False
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            waited = time.monotonic() - begun
+            if not _is_busy(error) or waited > WAIT_FOR_LOCK:
+                raise
+        if waited >= waiting.NOTICE and not has_warned:
+            has_warned = True
+            name = os.path.realpath(path)
+            waiting.warn_waiting(path, waiting.holder_of(f"{name}-shm", name), waited)
+        time.sleep(PAUSE)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection) -> None:
     """Bring a connection's database into write-ahead mode, with its tables."""
     if _is_empty(connection):
         # Before the log is used: so it is in the file's own header, whatever becomes of the log.
-        _when_free(connection, path, f"PRAGMA application_id = {APPLICATION_ID}")
-    _when_free(connection, path, "PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         if _is_empty(connection):
@@ -623,27 +672,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 def _is_empty(connection: sqlite3.Connection) -> bool:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return not tables
-
-
-def _when_free(connection: sqlite3.Connection, path: Path, statement: str) -> None:
-    """Execute a statement for which SQLite does not wait by itself.
-
-    It does not where many processes open a new file at once.
-    """
-    begun, has_warned = time.monotonic(), False
-    while True:
-        try:
-            connection.execute(statement)
-        except sqlite3.OperationalError as error:
-            waited = time.monotonic() - begun
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or waited > WAIT_FOR_LOCK:
-                raise
-            if waited >= waiting.NOTICE and not has_warned:
-                has_warned = True
-                _warn_waiting(path)
-            time.sleep(0.01)
-        else:
-            return
 
 
 def _delete(connection: sqlite3.Connection, tombstone: Record) -> None:
@@ -665,14 +693,12 @@ def _is_deleted(text: bytes, is_covered: Callable[[Record], bool]) -> bool:
         return False
 
 
-def _shrink(connection: sqlite3.Connection) -> None:
-    """Give back the room of deleted rows, as far as readers and a full disk let it."""
+def _shrink(connection: sqlite3.Connection, path: Path) -> None:
+    """Free the space of deleted rows, as far as readers and a full disk permit it."""
     with contextlib.suppress(sqlite3.OperationalError):
-        connection.execute("VACUUM")
-    connection.execute("PRAGMA busy_timeout = 0")
+        _when_free(path, lambda: connection.execute("VACUUM"))
     with contextlib.suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    _set_timeout(connection, min(waiting.NOTICE, WAIT_FOR_LOCK))
 
 
 _UNLOCKED = "&vfs=unix-none"
