@@ -37,13 +37,20 @@ TICK = 10
     metavar="NAMES",
     help="The curves to draw, separated by commas; default: all.",
 )
+@click.option("--epochs", "kind", flag_value="epoch", help="Show a table of the epochs.")
+@click.option("--batches", "kind", flag_value="batch", help="Show a table of the batches.")
+@click.option("--results", "kind", flag_value="result", help="Show a table of the results.")
+@click.option("--page", is_flag=True, help="Show the table in a pager ($PAGER), in full width.")
 @options.json_option
-def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> None:
+def show(
+    session: str, file: str | None, metrics: str | None, kind: str | None, page: bool, as_json: bool
+) -> None:
     """Show a session: params, meta, results, artifacts and curves.
 
     \b
     casket show @last
     casket show 65ab runs.json --metrics loss,val_loss
+    casket show @last --epochs --page
     """
     with options.open_file(file) as runs:
         view = options.found_session(runs, session)
@@ -53,9 +60,38 @@ def show(session: str, file: str | None, metrics: str | None, as_json: bool) -> 
         wanted = options.names(metrics)
         for name in wanted:
             Names([view]).check_metric(name)
+        if kind:
+            text = _table(_rows(view, kind), wanted, is_whole=page)
+            (terminal.page if page else click.echo)(text)
+            return
         click.echo("\n".join([*_head(view), *_facts(view), *_results(view)]))
         for lines in _curves(view, wanted):
             click.echo(lines)
+
+
+def _rows(session: SessionView, kind: str) -> list[dict[str, Any]]:
+    """Return the epochs, batches or results of a session, with flat names."""
+    if kind != "result":
+        return [flatten(row) for row in (session.epochs if kind == "epoch" else session.batches)]
+    return [
+        {"index": index, **flatten(result)}
+        for index in (None, *session.indexes)
+        for result in session.results(index)
+    ]
+
+
+def _table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, is_whole: bool) -> str:
+    if not rows:
+        raise options.NothingFound("the session has no such records")
+    fixed = {"epoch_num", "batch_num", "epoch", "index"}
+    columns = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if not metrics or name in metrics or name in fixed
+    ]
+    texts = {name: tables.column([row.get(name) for row in rows]) for name in columns}
+    cells = [{name: texts[name][i] for name in columns} for i in range(len(rows))]
+    return tables.table(cells, columns, keep=fixed, is_whole=is_whole)
 
 
 def _head(session: SessionView) -> Iterator[str]:

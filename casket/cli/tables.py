@@ -75,6 +75,7 @@ def table(
     headers: Mapping[str, str] | None = None,
     widest: int | None = None,
     least: Sequence[str] = (),
+    is_whole: bool = False,
 ) -> str:
     """Return rows as a table that fits the width of the terminal, if any.
 
@@ -86,10 +87,13 @@ def table(
         widest: maximum characters per line if the output is not a terminal. Without it, lines and
             values have any length there.
         least: columns to hide before all others, in this order.
+        is_whole: whether to show all columns and whole values, for a pager.
     """
     titles = {name: terminal.one_line((headers or {}).get(name, name)) for name in columns}
     rows = [{name: terminal.one_line(str(row.get(name, ""))) for name in columns} for row in rows]
     width = widest
+    if is_whole:
+        return _plain(rows, titles)
     if sys.stdout.isatty() or widest is not None:
         rows = [{name: _cut(cell) for name, cell in row.items()} for row in rows]
     if sys.stdout.isatty():

@@ -63,6 +63,7 @@ def rendered(text: str) -> str:
 def page(text: str) -> None:
     """Show a text in the user's pager; without a terminal, write it."""
     if sys.stdout.isatty():
+        os.environ.setdefault("LESS", "-RS")  # colors, and sideways scrolling of long lines
         click.echo_via_pager(rendered(text))
     else:
         click.echo(text)

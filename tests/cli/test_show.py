@@ -205,3 +205,25 @@ def test_curves_have_round_ticks_whole_epochs_and_no_axis_below_zero(epochs, sca
     numbers = plot[-1].replace("|", "").split()
     assert numbers == [str(int(number)) for number in numbers]
     assert len(set(numbers)) == len(numbers) > 1
+
+
+def test_show_has_tables_of_epochs_batches_and_results(run, terminal, tmp_path):
+    path = tmp_path / "runs.json"
+    with Experiment.use(path, exp_id="x").model("m").session() as session:
+        for epoch in (1, 2):
+            session.add_epoch(epoch, {"loss": 1 / epoch, **{f"long_name_{i}": i for i in range(9)}})
+            session.add_batch(1, {"loss": 0.75}, epoch=epoch)
+        session.add_result({"acc": 0.5, "by": {"a": 1}}, index_by="test")
+    header, first, second = run("show", "@last", path, "--epochs", "--metrics", "loss").splitlines()
+    assert (header.split(), first.split(), second.split()) == (
+        ["epoch_num", "loss"], ["1", "1"], ["2", "0.5"],
+    )  # fmt: skip
+    batches = run("show", "@last", path, "--batches", "--metrics", "loss").splitlines()
+    assert [line.split() for line in batches[1:]] == [["1", "1", "0.75"], ["1", "2", "0.75"]]
+    results = run("show", path, "--results").splitlines()
+    assert results[0].split()[:3] == ["index", "acc", "by.a"]
+    assert results[1].split()[:3] == ["test", "0.5", "1"]
+    shown = terminal("show", path, "--epochs", columns=60)[1].splitlines()
+    assert max(map(len, shown[:3])) <= 60
+    paged = terminal("show", path, "--epochs", "--page", columns=60, PAGER="cat")[1]
+    assert "long_name_8" in paged.splitlines()[0]
