@@ -19,17 +19,19 @@ from casket.errors import NotFound
 WORTH_COMPRESSING = 2_000
 """Minimum bytes of a response to compress."""
 
-COMPRESSION = 2
-"""The gzip level of a response that is sent once."""
+LARGE = 500_000
+COMPRESSION, COMPRESSION_OF_LARGE = 6, 2
+"""The gzip levels of a response that is sent once; a large one would take 60 ms more."""
 
 
 def json_response(request: Request, plain: bytes, compressed: bytes | None = None) -> Response:
     """Return a JSON response, compressed if the client accepts it and the size warrants it."""
     if len(plain) < WORTH_COMPRESSING or not _accepts_gzip(request):
         return _json(plain)
-    return _json(
-        compressed or gzip.compress(plain, COMPRESSION, mtime=0), {"Content-Encoding": "gzip"}
-    )
+    if compressed is None:
+        level = COMPRESSION if len(plain) < LARGE else COMPRESSION_OF_LARGE
+        compressed = gzip.compress(plain, level, mtime=0)
+    return _json(compressed, {"Content-Encoding": "gzip"})
 
 
 def _json(content: bytes, headers: dict[str, str] | None = None, status: int = 200) -> Response:

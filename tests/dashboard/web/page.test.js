@@ -273,6 +273,13 @@ test("groups stand in the order in which their first sessions began, as casket l
   assert.deepEqual(found.map(({ values }) => values[0]), [0.001, 0.1, 0.01]);
 });
 
+test("results are the goal only where no metric has a best epoch", () => {
+  learnMetrics({ test_acc: { better: "max", held_out: true, weight: 4, base: "acc" } });
+  const trained = row("a", { best: { loss: 0.1 }, last: { loss: 0.1, test_acc: 0.9 } });
+  assert.equal(mainMetric([trained]), "loss");
+  assert.equal(mainMetric([row("b", { best: {}, last: { test_acc: 0.9 } })]), "test_acc");
+});
+
 test("an axis has marks that differ, however large, small or far from zero its numbers are", () => {
   const ends = [[0, 1], [-3, 7], [1e5, 1e5 + 0.5], [123456, 123460], [0, 3e34], [1e-29, 5e-29]];
   for (const [low, high] of [...ends, [-1e300, 1e300], [1e16, 1e16 + 8], [5e-324, 1e-323]]) {

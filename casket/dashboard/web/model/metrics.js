@@ -28,9 +28,12 @@ export function scoredNames(row) {
 
 /** Returns the metric that tells best how good a session is, as far as names tell. */
 export function mainMetric(rows) {
+  // What has a best epoch comes before results: nothing should be chosen by a test's score.
+  const hasBest = rows.some((row) => Object.keys(row.best ?? {}).length > 0);
   const counts = new Map();
   for (const row of rows) {
-    for (const name of scoredNames(row)) counts.set(name, (counts.get(name) ?? 0) + 1);
+    const names = hasBest ? Object.keys(row.best ?? {}) : scoredNames(row);
+    for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const most = Math.max(0, ...counts.values());
   const rate = (name) => 2 * factsOf(name).weight + Number(better(name) === "max");
