@@ -16,6 +16,7 @@ import errno
 import itertools
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
@@ -46,6 +47,9 @@ SCHEMA_VERSION = 1
 
 PATIENCE = 10.0
 """Seconds after which an append, or reading some documents, is given up; connecting counts."""
+
+LEAVING = 1.0
+"""Seconds to tell the server that its sessions end: it may be gone."""
 
 NUMBER_KNOWN = 60.0
 """Seconds for which a handle trusts that the last number it saw is still in the store."""
@@ -206,10 +210,13 @@ class MongoStore:
             client, self._client = self._client, None
             self._is_ready = False
             if client is not None:
-                client.close()
+                with pymongo.timeout(LEAVING):
+                    client.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_lock"):  # not where the URL was refused
+        # Not where the URL was refused. At the exit of the interpreter, pymongo's threads are gone,
+        # and its own farewell would wait for them; the server forgets the session by itself.
+        if hasattr(self, "_lock") and not sys.is_finalizing():
             self.close()
 
     def _guarded(self, work: Callable[[Database[_Document]], T]) -> T:

@@ -35,6 +35,9 @@ GATHER = 0.2
 LONGEST_END = 1.0
 """Seconds that the end of a handle waits for a try that is under way."""
 
+SHORTEST_END = 0.1
+"""Seconds that it waits at least, for a thread that is idle."""
+
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds between a failure and the next try; they double, up to the longest."""
 
@@ -135,13 +138,24 @@ class Spool:
             warnings.warn(self._said(), CasketWarning, stacklevel=3)
         return False
 
-    def close(self) -> None:
-        """Ship what waits, for as long as `flush_timeout` says, and free all."""
+    def hurry(self) -> None:
+        """Let the thread ship at once."""
+        self._wake.set()
+        self._hurry.set()
+
+    def close(self, waited: float = 0.0) -> None:
+        """Ship pending records for at most `flush_timeout`, and free all resources.
+
+        Args:
+            waited: the seconds of `flush_timeout` that have already passed.
+        """
         if os.getpid() != self._pid:
             return
         if self._own is not None:
-            self.flush(0.0 if self._has_warned else None)
-            if not self._end_sender():
+            give_up = time.monotonic() + max(0.0, self._options.flush_timeout - waited)
+            self.flush(0.0 if self._has_warned else give_up - time.monotonic())
+            left = max(SHORTEST_END, give_up - time.monotonic())
+            if not self._end_sender(min(LONGEST_END, left)):
                 # It waits for the network, and would let nobody close the store before.
                 self._own.leave()
                 self._own, self._shipping = None, threading.Lock()
@@ -231,14 +245,13 @@ class Spool:
         longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._tries - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
-    def _end_sender(self) -> bool:
-        """Let the thread end; tell whether it has."""
+    def _end_sender(self, seconds: float) -> bool:
+        """Let the thread end; return whether it has ended in time."""
         self._closing.set()
-        self._wake.set()
-        self._hurry.set()
+        self.hurry()
         sender, self._sender = self._sender, None
         if sender is not None:
-            sender.join(LONGEST_END)
+            sender.join(seconds)
         return sender is None or not sender.is_alive()
 
     def _ship(self) -> None:
@@ -291,8 +304,7 @@ class Spool:
         if own is None:
             return True
         goal = own.last
-        self._wake.set()
-        self._hurry.set()
+        self.hurry()
         with self._progress:
             return self._progress.wait_for(lambda: own.shipped >= goal, seconds)
 
@@ -378,6 +390,9 @@ _spools: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Wait, for as long as was said, for what is still to be shipped."""
-    for spool in list(_spools):
-        spool.close()
+    """Ship pending records to all stores at the same time, each for at most its `flush_timeout`."""
+    begun, spools = time.monotonic(), list(_spools)
+    for spool in spools:
+        spool.hurry()
+    for spool in spools:
+        spool.close(waited=time.monotonic() - begun)
