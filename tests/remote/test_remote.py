@@ -285,7 +285,7 @@ def test_status_lists_what_waits_and_who_holds_it(url, server, capsys, monkeypat
             session.end()
         experiment.close()
         app(["sync", "--status"], standalone_mode=False)
-        assert "nobody: casket sync ships it" in capsys.readouterr().out
+        assert "casket sync ships it" in capsys.readouterr().out
         with pytest.raises(SystemExit) as left:
             app(["sync", url])
         assert left.value.code == 1
