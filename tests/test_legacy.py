@@ -191,7 +191,7 @@ def test_a_result_that_is_no_dict_is_called_result(read, result):
 
 def test_an_epoch_without_a_time_shows_none(read):
     view = read({"epochs": [{"epoch_num": 1}, {"epoch_num": 2, "timestamp": "yesterday"}]})
-    assert view.epochs == [{"epoch_num": 1}, {"epoch_num": 2, "timestamp": "yesterday"}]
+    assert view.epochs == [{"epoch_num": 1}, {"epoch_num": 2, "metric.timestamp": "yesterday"}]
 
 
 def test_a_time_with_a_zone_is_taken_at_its_word(read):

@@ -13,6 +13,7 @@ import pytest
 
 import casket
 from casket import BadExpression, BadLocation, CasketWarning, Experiment
+from casket.errors import NoSuchMetric
 from casket.format.records import Writer, claim_key, deletion
 from casket.reading.rows import MetricLog
 from casket.stores.base import StoreOptions
@@ -190,6 +191,78 @@ def test_epochs_keep_the_order_they_were_logged_in_and_those_logged_again(exp):
         (3, 0.35),
     ]
     assert exp.sessions()[0].epochs == epochs
+
+
+def test_results_under_an_index_are_metrics(exp):
+    with exp.model("net").session() as session:
+        session.add_epoch(1, {"loss": 0.5, "acc": 0.7})
+        session.add_result({"test_acc": 0.9, "acc": 0.8}, index_by="test")
+        session.add_result({"test_acc": 0.95, "confusion": {"tp": 5}}, index_by="test")
+        session.add_result({"only": 1.0, "twice": 2}, index_by="dev")
+        session.add_result({"twice": 3, "only": 0.5}, index_by=7)
+        session.add_result({"final": 4})
+    [view] = exp.sessions()
+    assert view.last == {
+        "final": 4,
+        "loss": 0.5,
+        "acc": 0.7,
+        "test.test_acc": 0.95,
+        "test.acc": 0.8,
+        "test.confusion.tp": 5,
+        "dev.only": 1.0,
+        "dev.twice": 2,
+        "7.twice": 3,
+        "7.only": 0.5,
+    }
+    assert view.last["test_acc"] == view.last["test.test_acc"] == 0.95
+    assert view.last["confusion.tp"] == 5
+    assert view.last["acc"] == 0.7
+    assert "twice" not in view.last
+    with pytest.raises(KeyError):
+        view.last["twice"]
+    assert view.best("test_acc", "max") == view.best("test.test_acc", "max") == 0.95
+    assert view.best("test.test_acc", "min") == 0.9
+    assert view.best("acc", "max") == 0.7
+    with pytest.raises(NoSuchMetric):
+        view.best("twice", "max")
+    frame = exp.to_pandas()
+    assert frame["last.test.test_acc"].tolist() == [0.95]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "test_acc > 0.8",
+        "test.test_acc > 0.8",
+        "last['test.test_acc'] > 0.8",
+        "best.test_acc > 0.8",
+        "best.test.test_acc > 0.8",
+    ],
+)
+def test_conditions_know_results_under_an_index(where, exp):
+    for seed, accuracy in enumerate([0.7, 0.9]):
+        with exp.model("net").session({"seed": seed}) as session:
+            session.add_result({"test_acc": accuracy}, index_by="test")
+    assert [view.params["seed"] for view in exp.sessions(where=where)] == [1]
+
+
+def test_of_a_search_the_best_score_of_each_scorer_is_a_metric(exp):
+    with exp.model("net").session() as session:
+        for candidate, mean in enumerate([0.5, 0.9, 0.7]):
+            row = {
+                "candidate": candidate,
+                "grid_search_params": {"C": candidate, "none": None},
+                "dev_scores": {"mean": mean, "std": 0.0, "splits": [mean]},
+                "fit_time": 1.0,
+                "score_time": 1.0,
+            }
+            session.add_result(row, index_by="accuracy")
+        best = {"best_params": {"C": 1}, "best_score": 0.9, "best_index": 1, "ranks": [3, 1, 2]}
+        session.add_result(best, index_by="accuracy")
+    [view] = exp.sessions()
+    assert view.last == {"accuracy.best_score": 0.9}
+    assert view.last["best_score"] == 0.9
+    assert len(exp.to_pandas("results")) == 4
 
 
 def test_the_latest_of_an_epoch_has_the_latest_of_each_metric(exp):

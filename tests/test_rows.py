@@ -15,7 +15,9 @@ from casket import CasketWarning, Experiment
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Writer
 from casket.format.values import Encoder
-from casket.reading.rows import MetricLog, flatten
+from casket.reading.columns import flatten
+from casket.reading.latest import LastValues
+from casket.reading.rows import MetricLog
 
 TIME = "2026-11-23T08:57:10.123456Z"
 
@@ -177,14 +179,15 @@ def test_the_values_of_each_name_are_those_in_the_results(make, seed, logged):
 @pytest.mark.parametrize(("make", "seed"), CASES)
 def test_the_latest_value_of_each_name_is_that_of_the_last_result_with_it(make, seed, logged):
     results = make(random.Random(seed))
-    expected, found = {"given": "before"}, {"given": "before"}
+    expected, latest = {"given": "before"}, LastValues()
+    latest.add(expected)
     for number, result in enumerate(results, 1):
         logged.add([record(number, result)])
     for result in reversed(results):
         for name, value in flatten(result).items():
             expected.setdefault(name, value)
-    logged.add_latest(found)
-    assert exactly(found) == exactly(expected)
+    logged.add_latest(latest)
+    assert exactly(dict(latest)) == exactly(expected)
 
 
 @pytest.mark.parametrize(("make", "seed"), CASES)
@@ -317,9 +320,9 @@ def test_a_reader_sees_whole_records_only_while_another_thread_adds_more(files):
                 assert list(logged.numbers["batch_num"])[:seen] == expected
                 assert list(logged.times)[:seen] == [TIME] * seen
                 assert len(logged.seconds()) >= seen
-                found = {}
-                logged.add_latest(found)
-                assert found.get("loss", -1.0) >= seen - 1
+                latest = LastValues()
+                logged.add_latest(latest)
+                assert latest.get("loss", -1.0) >= seen - 1
                 assert set(logged.metrics()) <= {"loss", "acc", "test.acc"}
                 assert all(len(column) >= seen for column in logged.table().values.values())
             except Exception as error:  # noqa: BLE001 - shown by the test's own thread
@@ -341,7 +344,8 @@ def test_many_epochs_take_little_memory(run_python):
     grown = run_python("""
     import resource
     from casket.format.artifacts import ArtifactFolder
-    from casket.reading.rows import MetricLog
+    from casket.reading.latest import LastValues
+from casket.reading.rows import MetricLog
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

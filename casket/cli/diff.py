@@ -9,9 +9,9 @@ import click
 
 from casket.cli import options, tables
 from casket.reading.casket import Casket
+from casket.reading.columns import flatten
 from casket.reading.grouping import Group, interval_as_json
 from casket.reading.numbers import with_margin
-from casket.reading.rows import flatten
 from casket.reading.summary import as_json, varying
 from casket.reading.views import SessionView
 from casket.statistics.intervals import Interval

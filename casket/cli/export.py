@@ -14,12 +14,12 @@ from casket.cli.csv_text import chosen, sessions_csv
 from casket.cli.listing import sorted_by
 from casket.errors import BadLocation, missing
 from casket.reading.casket import Casket
+from casket.reading.columns import flatten
 from casket.reading.frames import Table
 from casket.reading.grouping import groups
 from casket.reading.nested import documents
 from casket.reading.numbers import with_margin
 from casket.reading.query import Names
-from casket.reading.rows import flatten
 from casket.reading.summary import as_json, details, varying
 from casket.reading.views import SessionView
 from casket.stores.base import StoreOptions
@@ -273,7 +273,8 @@ def _grouped(
             for name, interval in group.metrics().items()
         }
         values = {name: tables.text(value) for name, value in group.values.items()}
-        row = {**values, "n": str(len(group.sessions)), **metrics}
+        counts = {name: str(count) for name, count in group.counts().items()}
+        row = {**values, **counts, **metrics}
         shown = [*grouping, "n", *names] if names else list(row)
         rows.append({name: row.get(name, "") for name in dict.fromkeys(shown)})
     return rows

@@ -14,11 +14,12 @@ import click
 from casket.cli import options, tables, terminal
 from casket.cli.csv_text import csv_text, sessions_csv
 from casket.reading.casket import STATUSES
+from casket.reading.columns import flatten
 from casket.reading.grouping import Group, groups
 from casket.reading.metrics import better, is_held_out
 from casket.reading.numbers import digits_apart, with_margin
 from casket.reading.query import Names
-from casket.reading.rows import Mode, flatten, is_number
+from casket.reading.rows import Mode, is_number
 from casket.reading.summary import best_values, epoch_count, facts, numeric_metrics, varying
 from casket.reading.views import SessionView
 
@@ -123,7 +124,7 @@ def ls(
             raise options.NothingFound(f"no session matches in {runs.location}")
         names = Names(runs.sessions())
         if group_by:
-            made = groups(sessions, options.names(group_by), names)
+            made = groups(sessions, options.names(group_by), names, status or "completed")
             _show_groups(made, as_csv=as_csv, as_json=as_json)
             return
         if sort:
@@ -348,9 +349,7 @@ def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
     names = list(groups[0].values)
     metrics = _metric_columns(session for group in groups for session in group.sessions)
     if as_csv:
-        rows = [
-            {**group.values, "n": len(group.sessions), **_flat_intervals(group)} for group in groups
-        ]
+        rows = [{**group.values, **group.counts(), **_flat_intervals(group)} for group in groups]
         header = list(dict.fromkeys(chain.from_iterable(rows)))
         terminal.write(csv_text(header, [[row.get(name) for name in header] for row in rows]))
         return
@@ -361,8 +360,10 @@ def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
         means = {
             name: with_margin(each.mean, each.margin) for name, each in group.metrics().items()
         }
-        shown.append({**cells, "n": str(len(group.sessions)), **means})
-    click.echo(tables.table(shown, [*names, "n", *metrics], keep=(*names, "n")))
+        counts = {name: str(count) for name, count in group.counts().items()}
+        shown.append({**cells, **counts, **means})
+    counted = list(dict.fromkeys(chain.from_iterable(group.counts() for group in groups)))
+    click.echo(tables.table(shown, [*names, *counted, *metrics], keep=(*names, *counted)))
 
 
 def _flat_intervals(group: Group) -> dict[str, float]:

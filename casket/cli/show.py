@@ -13,10 +13,11 @@ import plotille  # type: ignore[import-untyped]  # has no types
 
 from casket.cli import options, tables, terminal
 from casket.cli.wording import size
+from casket.reading.columns import flatten
 from casket.reading.latest import over_epochs
 from casket.reading.metrics import better
 from casket.reading.query import Names
-from casket.reading.rows import Rows, flatten, is_number
+from casket.reading.rows import Rows, is_number
 from casket.reading.summary import details
 from casket.reading.views import SessionView
 

@@ -11,7 +11,8 @@ import click
 from casket.cli import options, tables, terminal
 from casket.format.records import Record
 from casket.reading.casket import Casket
-from casket.reading.rows import flatten, is_number
+from casket.reading.columns import flatten
+from casket.reading.rows import is_number
 from casket.reading.summary import as_json, epoch_count, facts
 from casket.reading.views import SessionView, parse_time
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from casket.format.artifacts import ArtifactFolder
+from casket.format.intact import is_intact
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Writer, deletion
 from casket.maintenance.merging import files_of
 from casket.reading.fold import Fold
@@ -120,12 +121,15 @@ class Cleaner:
         return self._reader.fold
 
     def _note(self, record: Record) -> None:
+        is_readable = is_intact(record)
+        if not is_readable or record["v"] > FORMAT_VERSION or record["kind"] not in KINDS:
+            # All hashes in a damaged record or one of unknown kind count as references.
+            for digest in _DIGEST.findall(str(record)):
+                self._names.setdefault(digest, {})[_SOMEBODY] = str(record.get("time"))
+        if not is_readable:
+            return
         owner = _owner(record)
         self._used[owner] = max(record["time"], self._used.get(owner, ""))
-        if record["v"] > FORMAT_VERSION or record["kind"] not in KINDS:
-            # All hashes in a record of unknown kind count as references.
-            for digest in _DIGEST.findall(str(record)):
-                self._names.setdefault(digest, {})[_SOMEBODY] = record["time"]
         for file in files_of(record):
             self._names.setdefault(file, {})[owner] = record["time"]
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from casket.format.intact import problem_of
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
 from casket.format.stored import open_stored
 from casket.format.values import restore
@@ -165,6 +166,7 @@ class _Examination:
         self._newer: Counter[str] = Counter()
         self._damages: list[tuple[Damage, int]] = []
         self._waiting: list[Damage] = []
+        self._unreadable: list[Finding] = []
 
     def add(self, records: list[tuple[int, Record]], damages: list[Damage]) -> None:
         """Add the records and damages of a part of the file."""
@@ -172,7 +174,19 @@ class _Examination:
         for number, record in records:
             if self._waiting:
                 self._measure_damages(number)
-            self._add(record)
+            problem = problem_of(record)
+            if problem is None:
+                self._add(record)
+            else:
+                self._add_unreadable(number, record, problem)
+
+    def _add_unreadable(self, number: int, record: Record, problem: str) -> None:
+        session = record.get("session")
+        sessions = (session,) if isinstance(session, str) else ()
+        cost = f"1 record of kind {record.get('kind')!r}; it stays in the file and is not shown"
+        self._unreadable.append(
+            Finding(f"record {number}", f"it {problem}", cost, sessions=sessions)
+        )
 
     def _measure_damages(self, number: int) -> None:
         """Count the missing numbers at each damage, now that the next record is known."""
@@ -231,7 +245,8 @@ class _Examination:
     def of_bytes(self) -> list[Finding]:
         """Return the findings about ranges of bytes."""
         damages = [*self._damages, *((damage, 0) for damage in self._waiting)]
-        return [self._of_damage(damage, missing) for damage, missing in damages]
+        found = [self._of_damage(damage, missing) for damage, missing in damages]
+        return found + self._unreadable
 
     def _of_damage(self, damage: Damage, missing: int) -> Finding:
         sessions = tuple(

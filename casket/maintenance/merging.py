@@ -27,9 +27,11 @@ from typing import Any
 
 from casket.errors import NotFound
 from casket.format.artifacts import ArtifactFolder
+from casket.format.intact import is_intact, problem_of
 from casket.format.records import Record, Seen, covers
 from casket.format.stored import open_stored
 from casket.format.values import restore
+from casket.reading.rows import name_unreadable
 from casket.stores.base import Store
 
 GROUP = 500
@@ -132,6 +134,8 @@ class FileCarrier:
 def files_of(record: Record) -> list[str]:
     """Return the names of the files in the artifact folder that a record references."""
     files: list[str] = []
+    if not is_intact(record):
+        return files
     if record["kind"] == "artifact":
         files.append(record["body"]["file"])
     if "extended" in record:
@@ -154,7 +158,11 @@ class _Merge:
         self._kept_back: dict[_Name, list[Record]] = {}
 
     def add(self, record: Record) -> None:
-        """Add the next record."""
+        """Add the next record; a damaged record stays in its store only."""
+        problem = problem_of(record)
+        if problem is not None:
+            name_unreadable(record, problem)
+            return
         if record["kind"] == "deleted":
             self._delete(record)
             return
@@ -277,7 +285,9 @@ class _Target:
             self._last = last
 
     def know(self, record: Record) -> bool:
-        """Register a record; return whether it is new."""
+        """Register a record; return whether it is new and intact."""
+        if not is_intact(record):
+            return False
         seen = self._seen.get(record["writer"])
         if seen is None:
             seen = self._seen[record["writer"]] = Seen()

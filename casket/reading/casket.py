@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 
 from casket.errors import BadLocation
 from casket.format.artifacts import ArtifactFolder
+from casket.format.intact import is_intact
 from casket.format.records import Record
 from casket.format.values import restore
 from casket.reading.fold import Fold
@@ -222,7 +223,7 @@ class Casket:
             time.sleep(poll)
 
     def _shown(self, record: Record) -> Record:
-        if "extended" not in record:
+        if "extended" not in record or not is_intact(record):
             return record
         return {**record, "body": restore(record["body"], self._files.load_array)}
 

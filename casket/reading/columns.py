@@ -36,6 +36,17 @@ def by_path(result: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple
     return leaves
 
 
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{"opt": {"name": 1}}` as `{"opt.name": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if type(value) is dict and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 class Columns:
     """Results of the same shape, stored by column.
 

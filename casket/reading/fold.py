@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from casket.errors import CasketWarning
 from casket.format.artifacts import ArtifactFolder
+from casket.format.intact import DAMAGED, check, described
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
-from casket.reading.rows import EDITED, NUMBERS, Kind, name_unreadable
+from casket.reading.rows import NUMBERS, Kind, name_unreadable
 from casket.reading.views import ExperimentView, ModelView, SessionView
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Fold:
                     self._waiting[record["session"], kind].append(record)
                 else:
                     self._add_one(record)
-            except EDITED as error:
-                name_unreadable(record, error)
+            except DAMAGED as error:
+                name_unreadable(record, described(error))
         self._add_waiting()
         return new
 
@@ -80,7 +81,9 @@ class Fold:
         kind = record["kind"]
         if record["v"] > FORMAT_VERSION or kind not in KINDS:
             self._name_newer(record)
-        elif kind == "deleted":
+            return
+        check(record)
+        if kind == "deleted":
             self._add_waiting()
             self._add_deleted(record)
         elif "session" in record:

@@ -9,10 +9,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from casket.errors import BadLocation, missing
-from casket.reading.columns import NO_TIME, Column, Times
+from casket.reading.columns import NO_TIME, Column, Times, flatten
 from casket.reading.latest import Table as LogTable
 from casket.reading.latest import free_name
-from casket.reading.rows import NUMBERS, Kind, flatten
+from casket.reading.rows import NUMBERS, Kind
 from casket.reading.views import SessionView
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ class Group(NamedTuple):
     Attributes:
         values: the values by name; None if the sessions have no value.
         sessions: the sessions.
+        others: the sessions with another status, which do not count in `metrics`.
     """
 
     values: dict[str, Any]
     sessions: list[SessionView]
+    others: Sequence[SessionView] = ()
 
     def metrics(self) -> dict[str, Interval]:
         """Return the mean and confidence interval of the latest values of each metric."""
@@ -31,12 +34,19 @@ class Group(NamedTuple):
                 samples.setdefault(name, []).append(session.last[name])
         return {name: interval(sample) for name, sample in samples.items()}
 
+    def counts(self) -> dict[str, int]:
+        """Return the number of sessions, as `n`, and of others by their status."""
+        return {"n": len(self.sessions), **Counter(session.status for session in self.others)}
+
     def as_json(self) -> dict[str, Any]:
-        """Return `{"group": ..., "n": ..., "sessions": ids, "metrics": {name: {"mean", ...}}}`."""
+        """Return `{"group": ..., "n": ..., "sessions": ids, "metrics": {name: {"mean", ...}}}`.
+
+        The numbers of sessions that do not count are under their status, such as `"failed"`.
+        """
         metrics = {name: interval_as_json(each) for name, each in self.metrics().items()}
         return {
             "group": as_json(self.values),
-            "n": len(self.sessions),
+            **self.counts(),
             "sessions": [session.id for session in self.sessions],
             "metrics": metrics,
         }
@@ -48,21 +58,36 @@ def interval_as_json(interval: Interval) -> dict[str, Any]:
     return {"mean": as_json(interval.mean), "margin": margin, "n": interval.n}
 
 
-def groups(sessions: Iterable[SessionView], texts: Sequence[str], names: Names) -> list[Group]:
+def groups(
+    sessions: Iterable[SessionView],
+    texts: Sequence[str],
+    names: Names,
+    status: str = "completed",
+) -> list[Group]:
     """Group sessions by equal values.
 
     Args:
         sessions: the sessions.
         texts: the names to group by, as in a `where` expression, such as `params.lr`.
         names: resolves the names.
+        status: the status of the sessions that count, unless `texts` contains `status`; others
+            are counted beside them.
 
     Raises:
         BadExpression: a name is unknown to all sessions.
     """
     parts = {text: names.parts(text) for text in texts}
-    made: dict[str, Group] = {}
-    for session in sessions:
+    listed = list(sessions)
+    made: dict[str, tuple[dict[str, Any], list[SessionView]]] = {}
+    for session in listed:
         values = {text: names.given(session, name) for text, name in parts.items()}
-        key = str(as_json(values))
-        made.setdefault(key, Group(values, [])).sessions.append(session)
-    return list(made.values())
+        made.setdefault(str(as_json(values)), (values, []))[1].append(session)
+    is_counted = {session.id: "status" in texts or session.status == status for session in listed}
+    return [
+        Group(
+            values,
+            [session for session in members if is_counted[session.id]],
+            [session for session in members if not is_counted[session.id]],
+        )
+        for values, members in made.values()
+    ]

@@ -6,14 +6,73 @@ A number is logged again by a second call for the same epoch, and after a resume
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import lt
 from typing import Any, NamedTuple
 
-from casket.reading.columns import Column, Times
+from casket.reading.columns import Column, Times, flatten
 
 Key = tuple[tuple[int, Any], ...]
+
+
+SEARCHED = "grid_search_params"
+"""The key of a candidate of a hyperparameter search in its results."""
+
+
+class LastValues(Mapping[str, Any]):
+    """The latest value of each metric of a session, by flat name.
+
+    A result under an index is named `test.test_acc`; its bare name `test_acc` finds it as well if
+    no other metric has that name and no other index has that result.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._origins: dict[str, tuple[str, str]] = {}
+        self._bare: dict[str, str | None] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[self._full(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Add the values of an earlier result whose names are missing."""
+        for name, value in flatten(result).items():
+            self._values.setdefault(name, value)
+
+    def add_indexed(self, index: Any, result: Mapping[str, Any]) -> None:
+        """Add the values of an earlier result under an index whose names are missing."""
+        for name, value in flatten(metrics_of(result)).items():
+            full = f"{index}.{name}"
+            if full not in self._values:
+                self._values[full] = value
+                self._origins[full] = (str(index), name)
+                self._bare[name] = None if name in self._bare else full
+
+    def origin(self, name: str) -> tuple[str, str] | None:
+        """Return the index and the name of a result under an index; None for other metrics."""
+        return self._origins.get(self._full(name))
+
+    def _full(self, name: str) -> str:
+        return name if name in self._values else self._bare.get(name) or name
+
+
+def metrics_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metrics of a result under an index; of a search, the best score of a scorer."""
+    if SEARCHED in result:
+        return {}
+    if "best_params" in result and "best_score" in result:
+        return {"best_score": result["best_score"]}
+    return result
 
 
 class Table(NamedTuple):

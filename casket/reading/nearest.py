@@ -12,7 +12,8 @@ import orjson
 
 from casket.errors import shorten
 from casket.format.values import LoadArray, restore
-from casket.reading.rows import flatten, is_number
+from casket.reading.columns import flatten
+from casket.reading.rows import is_number
 from casket.reading.views import SessionView
 from casket.stores.base import Store
 

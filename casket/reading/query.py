@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from casket.errors import BadExpression
 from casket.reading.rows import Kind
-from casket.reading.summary import best_value, best_values, epoch_count
+from casket.reading.summary import best_value, best_values, epoch_count, numeric_metrics
 from casket.reading.views import SessionView
 from casket.reading.where import KEYWORDS, MISSING, Name, compile_where
 
@@ -121,8 +121,11 @@ class Names:
         known = dict.fromkeys(
             name
             for session in self._sessions
-            for kind in KINDS
-            for name in session.logged(kind).metrics()
+            for names in (
+                *(session.logged(kind).metrics() for kind in KINDS),
+                numeric_metrics(session),
+            )
+            for name in names
         )
         if known and metric not in known:
             near = nearest_names(metric, known)

@@ -12,9 +12,18 @@ from typing import Any, Literal, get_args
 
 from casket.errors import BadLocation, CasketWarning
 from casket.format.artifacts import ArtifactFolder
+from casket.format.intact import DAMAGED, described
 from casket.format.records import Record, is_counted
-from casket.reading.columns import Column, Columns, Shape, Times, by_path, shape_of
-from casket.reading.latest import Key, Table, free_name, key_of, updated
+from casket.reading.columns import Column, Columns, Shape, Times, by_path, flatten, shape_of
+from casket.reading.latest import (
+    SEARCHED,
+    Key,
+    LastValues,
+    Table,
+    free_name,
+    key_of,
+    updated,
+)
 from casket.reading.lazydict import LazyDict
 
 Kind = Literal["epoch", "batch", "result"]
@@ -116,8 +125,8 @@ class MetricLog:
         for record in records:
             try:
                 self._add_one(record)
-            except EDITED as error:
-                name_unreadable(record, error)
+            except DAMAGED as error:
+                name_unreadable(record, described(error))
 
     def _add_alike(self, records: Sequence[Record]) -> bool:
         """Add records in bulk if their values are floats under the same names.
@@ -176,7 +185,9 @@ class MetricLog:
             self._last_append(result.values())
             place = self._last_place
         except (_NoColumns, OverflowError, *_BY_HAND):
-            self._others[len(self._places)] = LazyDict.of(record, "result", self._files)
+            stored = LazyDict.of(record, "result", self._files)
+            stored.without_arrays()
+            self._others[len(self._places)] = stored
             place = NOWHERE
         # Nothing below may fail: half a record would shift all later records.
         for name, number in zip(self._names, numbers, strict=True):
@@ -324,14 +335,36 @@ class MetricLog:
             rows.append(row)
         return Rows(rows, () if self._kind == "result" else self._names)
 
-    def add_latest(self, latest: dict[str, Any]) -> None:
+    def add_latest(self, latest: LastValues) -> None:
         """Add the latest value of each metric whose flat name is not yet in `latest`."""
+        if self._kind == "result":
+            unindexed = [i for i in self._last_of_each() if self.numbers["index"][i] is None]
+        else:
+            unindexed = self._last_of_each()
+        for i in unindexed:
+            if not self._adds_nothing(i, latest):
+                latest.add(self._result(i))
+
+    def add_latest_indexed(self, latest: LastValues) -> None:
+        """Add the latest value of each metric of the results under each index."""
+        indexes = self.numbers["index"]
+        for i in self._last_of_each():
+            if indexes[i] is not None and SEARCHED not in self._stored(i):
+                latest.add_indexed(indexes[i], self._result(i))
+
+    def _last_of_each(self) -> list[int]:
+        """Return the position of the last record of each index and shape, latest first.
+
+        Records in the same columns have the same names, so that earlier records add nothing.
+        """
         count = len(self)
-        # Records in the same columns have the same names, so the last record is enough.
-        last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
-        for i in sorted(last.union(list(self._others)), reverse=True):
-            if 0 <= i < count and not self._adds_nothing(i, latest):
-                add_missing(latest, self._result(i))
+        if self._kind == "result":
+            keys = zip(map(index_key, self.numbers["index"]), self._places[:count], strict=False)
+            last = set({key: i for i, key in enumerate(keys)}.values())
+        else:
+            last = {self._places.rfind(place, 0, count) for place in range(len(self._columns))}
+        positions = last.union(list(self._others))
+        return sorted((i for i in positions if 0 <= i < count), reverse=True)
 
     def _in_kind(self, name: str, numbers: list[Any]) -> Column:
         """Return numbers as the kind of column that stores them.
@@ -387,9 +420,12 @@ class MetricLog:
         yield from list(self._others.values())
 
     def _result(self, i: int) -> dict[str, Any]:
+        return self._others[i].restored() if i in self._others else self._stored(i)
+
+    def _stored(self, i: int) -> dict[str, Any]:
+        if i in self._others:
+            return self._others[i].value
         place = self._places[i]
-        if place == NOWHERE:
-            return self._others[i].restored()
         return self._columns[place].row(self._places.count(place, 0, i))
 
     def _adds_nothing(self, i: int, latest: Mapping[str, Any]) -> bool:
@@ -443,17 +479,12 @@ def _values_of(results: Iterable[dict[str, Any]]) -> Iterator[Any]:
     return chain.from_iterable(map(dict.values, results))
 
 
-EDITED = (AttributeError, KeyError, TypeError, ValueError)
-"""Errors caused by a record that was edited by hand: missing keys or values of another type."""
-
-
-def name_unreadable(record: Record, error: Exception) -> None:
-    """Warn that a record cannot be read and is skipped."""
-    is_missing = isinstance(error, KeyError)
-    reason = f"has no {error}" if is_missing else f"cannot be read ({error})"
+def name_unreadable(record: Record, problem: str) -> None:
+    """Warn that a record is skipped, which is damaged or was edited."""
+    identity = f"{record.get('writer')}:{record.get('n')}"
     warnings.warn(
-        f"a record of kind {record['kind']!r}, {record['writer']}:{record['n']}, {reason}; it is "
-        "not shown, and stays in the store",
+        f"a record of kind {record.get('kind')!r}, {identity}, {problem}; it is "
+        "not shown, and stays in the store: run `casket doctor`",
         CasketWarning,
         stacklevel=2,
     )
@@ -487,21 +518,9 @@ def value_under(result: Mapping[str, Any], name: str) -> Any:
     return flatten(result).get(name)
 
 
-def add_missing(values: dict[str, Any], result: Mapping[str, Any]) -> None:
-    """Add the values of a result whose flat names are not yet in `values`."""
-    for name, value in flatten(result).items():
-        values.setdefault(name, value)
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `{"opt": {"name": 1}}` as `{"opt.name": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if type(value) is dict and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
+def index_key(index: Any) -> tuple[bool, Any]:
+    """Return a key that compares indexes as JSON does: True differs from 1, 1.0 does not."""
+    return isinstance(index, bool), str(index) if isinstance(index, (list, dict)) else index
 
 
 def is_number(value: Any) -> bool:

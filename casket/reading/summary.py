@@ -77,15 +77,22 @@ def epoch_count(session: SessionView) -> int:
 
 
 def best_values(session: SessionView) -> dict[str, float]:
-    """Return the best value over the epochs of each metric whose name implies a direction."""
+    """Return the best value of each metric whose name implies a direction; see `best_value`."""
     bests = {name: best_value(session, name) for name in numeric_metrics(session)}
     return {name: best for name, best in bests.items() if best is not None}
 
 
 def best_value(session: SessionView, metric: str, otherwise: Any = None) -> Any:
-    """Return the best value of a metric over the epochs, if its name implies a direction."""
+    """Return the best value of a metric if its name implies a direction.
+
+    This is the best over the epochs, or over the results under an index.
+    """
     mode = better(metric)
-    best = best_of(session.logged("epoch").values(metric), mode) if mode else None
+    if mode is None:
+        return otherwise
+    best = best_of(session.logged("epoch").values(metric), mode)
+    if best is None:
+        best = best_of(session.indexed(metric), mode)
     return otherwise if best is None else best
 
 

@@ -7,7 +7,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from casket.format import values
 from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.format.lifecycle import Life
 from casket.format.records import Record, is_counted, order_of
+from casket.reading.latest import LastValues
 from casket.reading.lazydict import LazyDict
 from casket.reading.rows import (
     NUMBERS,
@@ -23,8 +24,8 @@ from casket.reading.rows import (
     MetricLog,
     Mode,
     Rows,
-    add_missing,
     best_of,
+    index_key,
     is_number,
 )
 from casket.system import processes
@@ -36,6 +37,9 @@ LATE_PROVENANCE = frozenset({"dirty"})
 
 SILENCE = timedelta(days=1)
 """The time after which an inactive session on another host is considered killed."""
+
+
+_BY_NUMBER: tuple[Kind, ...] = ("epoch", "batch")
 
 
 class History:
@@ -175,7 +179,7 @@ class SessionView:
         self._artifacts = History()
         self._hidden_meta: Collection[str] = ()
         self._logged: dict[Kind, MetricLog] = {kind: MetricLog(kind, files) for kind in NUMBERS}
-        self._last: tuple[int, dict[str, Any]] = (0, {})
+        self._last = (0, LastValues())
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self.experiment}/{self.model}: {self.status}>"
@@ -362,45 +366,44 @@ class SessionView:
 
     @property
     def last(self) -> Mapping[str, Any]:
-        """The latest value of each metric, by flat name (`test.acc`).
+        """The latest value of each metric, by flat name (`val.acc`).
 
-        Precedence: unindexed results, then epochs, then batches.
+        Precedence: unindexed results, then epochs, then batches. Results under an index are named
+        `test.test_acc`; their bare name finds them if it is unambiguous. Of a search this is the
+        best score of each scorer, such as `accuracy.best_score`.
         """
+        return self._latest
+
+    @property
+    def _latest(self) -> LastValues:
         count = sum(map(len, self._logged.values()))
         if self._last[0] != count:
-            self._last = (count, self._latest_values())
+            latest = LastValues()
+            for kind in ("result", "epoch", "batch"):
+                self._logged[kind].add_latest(latest)
+            self._logged["result"].add_latest_indexed(latest)
+            self._last = (count, latest)
         return self._last[1]
-
-    def _latest_values(self) -> dict[str, Any]:
-        latest: dict[str, Any] = {}
-        if self._logged["result"]:
-            for result in reversed(self.results()):
-                add_missing(latest, result)
-        self._logged["epoch"].add_latest(latest)
-        self._logged["batch"].add_latest(latest)
-        return latest
 
     def best(self, metric: str, mode: Mode = "min") -> Any:
         """Return the lowest or highest value of a metric.
 
-        Epochs are searched first, then batches, then results without an index. Use
-        `session.epochs.best(metric)` to get the whole epoch.
+        Epochs are searched first, then batches, then results. Use `session.epochs.best(metric)`
+        to get the whole epoch.
 
         Args:
-            metric: the flat name of the metric, such as `loss` or `test.acc`.
+            metric: the flat name of the metric, such as `loss` or, under an index, `test.test_acc`.
             mode: `"min"` or `"max"`.
 
         Raises:
             NoSuchMetric: no number was logged under that name; a subclass of `KeyError`.
             BadLocation: `mode` is neither `"min"` nor `"max"`.
         """
-        for logged in (self._logged["epoch"], self._logged["batch"]):
-            value = best_of(logged.values(metric), mode)
-            if value is not None:
-                return value
-        value = best_of(self._unindexed(metric), mode)
-        if value is not None:
-            return value
+        logged = (self._logged[kind].values(metric) for kind in _BY_NUMBER)
+        for sample in chain(logged, [self._unindexed(metric), self.indexed(metric)]):
+            best = best_of(sample, mode)
+            if best is not None:
+                return best
         raise NoSuchMetric(metric, self.id, sorted(self.last))
 
     def _unindexed(self, metric: str) -> list[Any]:
@@ -408,6 +411,15 @@ class SessionView:
         logged = self._logged["result"]
         indexed = zip(logged.numbers["index"], logged.values(metric), strict=False)
         return [value for index, value in indexed if index is None]
+
+    def indexed(self, metric: str) -> list[Any]:
+        """Return the values of a metric in the results under an index, by its name in `last`."""
+        origin = self._latest.origin(metric)
+        if origin is None:
+            return []
+        logged = self._logged["result"]
+        indexed = zip(logged.numbers["index"], logged.values(origin[1]), strict=False)
+        return [value for index, value in indexed if index is not None and str(index) == origin[0]]
 
     def summary(self) -> str:
         """Return a one-line summary: start, status, error, number of epochs, latest metrics."""
@@ -435,9 +447,9 @@ class SessionView:
         """Add records of epochs, batches or results."""
         self._logged[kind].add(records)
         for writer, written in groupby(records, itemgetter("writer")):
-            times = [record["time"] for record in written if "time" in record]
-            if not set(map(type, times)) <= {str}:
-                times = [time for time in times if type(time) is str]
+            times = [record.get("time", "") for record in written]
+            if not all(map(_is_time, {min(times, key=str), max(times, key=str)})):
+                times = list(filter(_is_time, times))
             if times:
                 self._note_time(writer, min(times), max(times))
 
@@ -487,7 +499,7 @@ class SessionView:
         arranged = logged.arranged(ranks, numbered)
         if arranged is not logged:
             self._logged[kind] = arranged
-            self._last = (0, {})
+            self._last = (0, LastValues())
 
     def _began(self, record: Record) -> str | None:
         """Return when the writer of a record started this session, or None if it did not."""
@@ -515,8 +527,17 @@ class SessionView:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse the time of a record."""
-    return datetime.fromisoformat(text)
+    """Parse the time of a record; a time without a zone is in UTC."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value is the text of a time; in a damaged record it may not be."""
+    try:
+        return isinstance(value, str) and bool(parse_time(value))
+    except ValueError:
+        return False
 
 
 def retagged(tags: tuple[str, ...], changes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -533,11 +554,6 @@ def last_note(changes: Iterable[Mapping[str, Any]]) -> str:
     for change in changes:
         note = change.get("note", note)
     return note
-
-
-def index_key(index: Any) -> tuple[bool, Any]:
-    """Return a key that compares indexes as JSON does: True differs from 1, 1.0 does not."""
-    return isinstance(index, bool), index
 
 
 def _is_afterthought(record: Record) -> bool:

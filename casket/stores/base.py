@@ -245,7 +245,8 @@ def _claimants(claiming: Iterable[Numbered]) -> list[str]:
     for _, record in claiming:
         if record["kind"] != "session":
             raise Claimed(record.get("session"))
-        sessions[record["session"]] = None
+        if "session" in record:  # missing in a damaged record
+            sessions[record["session"]] = None
     return list(sessions)
 
 
@@ -256,6 +257,8 @@ def is_holding(starts_and_ends: Iterable[Record]) -> bool:
 
 def _says_whose(record: Record) -> bool:
     """Return whether a record is a start, or an end that names its writer."""
+    if "time" not in record or not isinstance(record.get("body"), dict):  # a damaged record
+        return False
     return record["kind"] == "session" or "of" in record["body"]
 
 

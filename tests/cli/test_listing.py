@@ -15,11 +15,16 @@ def test_a_listing_shows_what_differs_and_the_last_and_best_metrics(run, filled)
     title, header, *rows = run("ls", filled).splitlines()
     assert title == "experiment digits, model net"
     assert header.split() == [
+<<<<<<< HEAD
         "session", "status", "tags", "lr", "seed", "opt.name", "val_acc", "loss", "epochs", "age",
         "duration",
+=======
+        "id", "status", "tags", "lr", "seed", "opt.name", "val_acc", "test.acc", "loss",
+        "epochs", "age", "duration",
+>>>>>>> 115588d (Results under an index are metrics; groups of completed sessions)
     ]  # fmt: skip
     assert len(rows) == 4
-    assert re.search(r"completed  thesis  0.1 +0 +adam +0.8333 +0.5 +3", rows[0])
+    assert re.search(r"completed  thesis  0.1 +0 +adam +0.8333 +0.5 +0.5 +3", rows[0])
     assert "failed" in rows[3]
     assert "NaN" in rows[3]
 
@@ -39,8 +44,8 @@ def test_json_has_stable_keys(run, filled):
         "tags", "note", "error", "params", "last", "best",
     }  # fmt: skip
     assert first["params"] == {"lr": 0.1, "seed": 0, "opt": {"name": "adam"}}
-    assert first["last"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3}
-    assert first["best"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3}
+    assert first["last"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3, "test.acc": 0.5}
+    assert first["best"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3, "test.acc": 0.5}
     assert first["epochs"] == 3
     assert (first["tags"], first["error"]) == (["thesis"], None)
     assert last["error"] == "ValueError: diverged"
@@ -153,8 +158,9 @@ def test_csv_has_every_value(run, filled):
 
 def test_groups_have_means_with_their_interval_and_how_many(run, filled):
     header, *rows = run("ls", filled, "--group-by", "params.lr").splitlines()
-    assert header.split() == ["params.lr", "n", "val_acc", "loss"]
+    assert header.split() == ["params.lr", "n", "failed", "val_acc", "test.acc", "loss"]
     assert rows[1].split()[:2] == ["0.01", "2"]
+    assert rows[2].split() == ["10", "0", "1"]
     assert "0.30 ± 0.64" in rows[1]  # 12.706 * 0.0707 / sqrt(2)
     found = run.json("ls", filled, "--group-by", "params.lr,status")
     assert found[1]["group"] == {"params.lr": 0.01, "status": "completed"}
@@ -164,6 +170,31 @@ def test_groups_have_means_with_their_interval_and_how_many(run, filled):
     assert (found[1]["n"], len(found[1]["sessions"])) == (2, 2)
     rows = list(csv.DictReader(io.StringIO(run("ls", filled, "--group-by", "params.lr", "--csv"))))
     assert float(rows[1]["loss.mean"]) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("command", [("ls",), ("export", "--format", "markdown")])
+def test_groups_are_of_completed_sessions_with_the_others_counted_beside(command, run, tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="x").model("m")
+    for seed, (status, loss) in enumerate([("completed", 1), ("completed", 1), ("failed", 99)]):
+        session = model.session({"lr": 0.1, "seed": seed})
+        session.add_epoch(1, {"loss": loss})
+        session.end(status)
+    running = model.session({"lr": 0.1, "seed": 3})
+    running.add_epoch(1, {"loss": 50})
+    head, *options = command
+    shown = run(head, tmp_path / "runs.json", *options, "--group-by", "params.lr")
+    cells = [line.replace("|", " ").split() for line in shown.splitlines()]
+    assert cells[0] in (["params.lr", "n", "failed", "running", "loss"], ["lr", *cells[0][1:]])
+    assert cells[-1] == ["0.1", "2", "1", "1", "1", "±", "0"]
+    if head == "ls":
+        [group] = run.json("ls", tmp_path / "runs.json", "--group-by", "params.lr")
+        assert (group["n"], group["failed"], group["running"]) == (2, 1, 1)
+        assert group["metrics"]["loss"] == {"mean": 1, "margin": 0, "n": 2}
+        failed = run.json(
+            "ls", tmp_path / "runs.json", "--group-by", "params.lr", "--status", "failed"
+        )
+        assert failed[0]["metrics"]["loss"]["mean"] == 99
+    running.end()
 
 
 def test_a_terminal_shows_the_newest_fifty_and_as_many_columns_as_fit(terminal, run, tmp_path):

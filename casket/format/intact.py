@@ -1,0 +1,98 @@
+"""Whether a record is intact: a damaged or edited character may leave its JSON valid.
+
+Readers skip damaged records and name each once, doctor reports them, and stores keep them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from casket.format.records import KINDS
+from casket.format.values import restore
+
+DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+"""Errors caused by a damaged record: missing keys or values of another type."""
+
+STATUSES = ("running", "completed", "failed", "killed")
+
+_FIELDS: dict[str, dict[str, type]] = {
+    "experiment": {"tags": list, "facts": dict},
+    "model": {"config": dict},
+    "session": {"params": dict, "meta": dict},
+    "epoch": {"result": dict},
+    "batch": {"result": dict},
+    "result": {"result": dict},
+    "artifact": {"name": str, "file": str, "sha256": str, "size": int, "media_type": str},
+    "end": {"status": str},
+    "deleted": {"sessions": list, "models": list, "experiments": list},
+}
+"""The fields of the body that every record of a kind has."""
+
+_OPTIONAL: dict[str, dict[str, type]] = {
+    "session": {"process": dict},
+    "end": {"of": str},
+    "tag": {"add": list, "remove": list, "note": str},
+}
+
+
+def check(record: Any) -> None:
+    """Check that a record is intact, as far as its kind is known.
+
+    Raises:
+        KeyError: it lacks a field.
+        TypeError, ValueError: a field has another type or cannot be decoded.
+    """
+    kind, body = record["kind"], record["body"]
+    for name in ("kind", "writer"):
+        _check_type(name, record[name], str)
+    for name in ("experiment", "model", "session"):
+        _check_type(name, record.get(name, ""), str)
+    for name in ("v", "n"):
+        _check_type(name, record[name], int)
+    if "result" not in _FIELDS.get(kind, {}):  # of logged values an odd time is shown as it is
+        datetime.fromisoformat(record["time"])
+    if kind in KINDS:
+        _check_body(kind, body)
+        if "extended" in record:
+            restore(body, lambda _: None)
+
+
+def is_intact(record: Any) -> bool:
+    """Return whether a record is intact."""
+    return problem_of(record) is None
+
+
+def problem_of(record: Any) -> str | None:
+    """Return why a record is not intact, or None if it is."""
+    try:
+        check(record)
+    except DAMAGED as error:
+        return described(error)
+    return None
+
+
+def described(error: Exception) -> str:
+    """Return an error in a damaged record as a predicate of the record."""
+    return f"has no {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
+
+
+def _check_body(kind: str, body: Any) -> None:
+    _check_type("body", body, dict)
+    for name, expected in _FIELDS.get(kind, {}).items():
+        _check_type(name, body[name], expected)
+    for name, expected in _OPTIONAL.get(kind, {}).items():
+        if name in body:
+            _check_type(name, body[name], expected)
+    if kind == "end" and body["status"] not in STATUSES:
+        raise ValueError(f"status {body['status']!r}")
+    if kind == "deleted":
+        _ = [(experiment, model) for experiment, model in body["models"]]
+    tags = body.get("tags" if kind == "experiment" else "add", ())
+    if kind in {"experiment", "tag"} and not all(isinstance(tag, str) for tag in tags):
+        raise TypeError("tags are no texts")
+
+
+def _check_type(name: str, value: Any, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} is a {type(value).__name__}, not a {expected.__name__}")
