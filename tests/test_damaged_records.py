@@ -188,6 +188,24 @@ def test_a_damaged_record_is_named_once_and_the_rest_is_shown(name, suffix, tmp_
     assert "record" in result.output
 
 
+def test_damage_that_is_accepted_is_a_note_and_new_damage_is_not(tmp_path):
+    path = tmp_path / "runs.json"
+    fill(path)
+    text = path.read_text()
+    path.write_text(text.replace('"NaN"', '"NbN"', 1))
+    doctor = ["doctor", str(path)]
+    assert CliRunner().invoke(app, doctor).exit_code == 1
+    accepted = CliRunner().invoke(app, [*doctor, "--accept"])
+    assert accepted.exit_code == 0
+    assert "runs.json.accepted" in accepted.output
+    again = CliRunner().invoke(app, doctor)
+    assert (again.exit_code, "(accepted)" in again.output) == (0, True)
+    path.write_text(path.read_text().replace('"status":"completed"', '"status":"complated"', 1))
+    anew = CliRunner().invoke(app, doctor)
+    assert anew.exit_code == 1
+    assert anew.output.count("damage:") == 1
+
+
 def write_over(path, records, others):
     """Replace records in a file by others."""
     pairs = [

@@ -23,10 +23,17 @@ DAMAGED = 1
     is_flag=True,
     help="Replace the file by one with all intact records, and keep the old one.",
 )
+@click.option(
+    "--accept",
+    is_flag=True,
+    help="Accept the damage that is left: it is listed in FILE.accepted, and later runs note it.",
+)
 @options.file_argument
 @options.yes_options
 @options.json_option
-def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+def doctor(
+    file: str | None, repair: bool, accept: bool, yes: bool, dry_run: bool, as_json: bool
+) -> None:
     """Check the records, the artifacts and the structure of a file.
 
     Each damaged range of bytes is reported with the records lost in it. The file is changed only
@@ -36,6 +43,7 @@ def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bo
     \b
     casket doctor runs.json
     casket doctor runs.json --repair
+    casket doctor runs.json --accept
     """
     location = Location.of(options.chosen_file(file))
     report = _examined(location)
@@ -51,6 +59,8 @@ def doctor(file: str | None, repair: bool, yes: bool, dry_run: bool, as_json: bo
                 click.echo(f"remaining {_line(finding)}", err=as_json)
     elif repair:
         click.echo("nothing to repair", err=as_json)
+    if accept and not dry_run:
+        report = _accepted(location, report, quiet=as_json)
     if report.damages:
         click.get_current_context().exit(DAMAGED)
 
@@ -94,6 +104,14 @@ def _repaired(location: Location, *, yes: bool, dry_run: bool, quiet: bool) -> P
     kept = examining.repair(location)
     click.echo(f"repaired {location}; the old file is {kept}", err=quiet)
     return kept
+
+
+def _accepted(location: Location, report: Report, *, quiet: bool) -> Report:
+    count = len(report.damages)
+    if count:
+        kept = examining.accept(location, report)
+        click.echo(f"accepted {counted(count, 'damage')}, listed in {kept}", err=quiet)
+    return _examined(location)
 
 
 def _show(report: Report) -> None:

@@ -50,8 +50,9 @@ def check(record: Any) -> None:
         _check_type(name, record.get(name, ""), str)
     for name in ("v", "n"):
         _check_type(name, record[name], int)
+    time = record["time"]
     if "result" not in _FIELDS.get(kind, {}):  # of logged values an odd time is shown as it is
-        datetime.fromisoformat(record["time"])
+        datetime.fromisoformat(time)
     if kind in KINDS:
         _check_body(kind, body)
         if "extended" in record:

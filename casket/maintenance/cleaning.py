@@ -129,7 +129,7 @@ class Cleaner:
         if not is_readable:
             return
         owner = _owner(record)
-        self._used[owner] = max(record["time"], self._used.get(owner, ""))
+        self._used[owner] = max(str(record["time"]), self._used.get(owner, ""))
         for file in files_of(record):
             self._names.setdefault(file, {})[owner] = record["time"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from casket.format.stored import open_stored
 from casket.format.values import restore
 from casket.stores.inspection import Damage
 from casket.stores.location import Location
+from casket.system import failures
 
 READ = 1 << 20
 """The number of bytes of an artifact to read at a time."""
@@ -116,8 +118,52 @@ def examine(location: Location, progress: Progress = lambda _: None) -> Report:
         examination.kinds,
         len(examination.sessions),
         len(examination.files),
-        findings,
+        _without_accepted(findings, _accepted(location)),
     )
+
+
+def accept(location: Location, report: Report) -> Path:
+    """Accept the damage of a report: later reports list it as notes, new damage as damage.
+
+    Returns:
+        The path of the file beside the store that lists the accepted damage.
+
+    Raises:
+        StoreUnavailable: the file cannot be written.
+    """
+    path = _accepted_path(location)
+    texts = _accepted(location) | set(map(_identity, report.damages))
+    try:
+        path.write_text(f"{json.dumps(sorted(texts), indent=0)}\n", encoding="utf-8")
+    except OSError as error:
+        raise failures.unavailable(path, error.errno, "nothing was accepted") from error
+    return path
+
+
+def _accepted_path(location: Location) -> Path:
+    return location.path.with_name(f"{location.path.name}.accepted")
+
+
+def _accepted(location: Location) -> set[str]:
+    path = _accepted_path(location)
+    try:
+        return set(map(str, json.loads(path.read_text(encoding="utf-8"))))
+    except (FileNotFoundError, ValueError):  # a list that cannot be read accepts nothing
+        return set()
+
+
+def _identity(finding: Finding) -> str:
+    return f"{finding.where}: {finding.problem}"
+
+
+def _without_accepted(findings: list[Finding], accepted: set[str]) -> list[Finding]:
+    """Return the findings with accepted damage as remarks."""
+    return [
+        finding._replace(is_damage=False, problem=f"{finding.problem} (accepted)")
+        if _identity(finding) in accepted
+        else finding
+        for finding in findings
+    ]
 
 
 def repair(location: Location) -> Path:

@@ -447,8 +447,9 @@ class SessionView:
         """Add records of epochs, batches or results."""
         self._logged[kind].add(records)
         for writer, written in groupby(records, itemgetter("writer")):
-            times = [record.get("time", "") for record in written]
-            if not all(map(_is_time, {min(times, key=str), max(times, key=str)})):
+            times = [record["time"] for record in written if "time" in record]
+            is_text = set(map(type, times)) == {str}
+            if not is_text or not _is_time(min(times)) or not _is_time(max(times)):
                 times = list(filter(_is_time, times))
             if times:
                 self._note_time(writer, min(times), max(times))

@@ -252,10 +252,10 @@ def _claimants(claiming: Iterable[Numbered]) -> list[str]:
 
 def is_holding(starts_and_ends: Iterable[Record]) -> bool:
     """Return whether a session still holds its claim, given its starts and ends."""
-    return Life(record for record in starts_and_ends if _says_whose(record)).is_holding
+    return Life(record for record in starts_and_ends if says_whose(record)).is_holding
 
 
-def _says_whose(record: Record) -> bool:
+def says_whose(record: Record) -> bool:
     """Return whether a record is a start, or an end that names its writer."""
     if "time" not in record or not isinstance(record.get("body"), dict):  # a damaged record
         return False

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from casket.format.lifecycle import Life
 from casket.format.records import Record
+from casket.stores.base import says_whose
 from casket.system import processes
 from casket.writing.backend import Backend
 
@@ -77,4 +78,4 @@ def starts_with(backend: Backend, claim: str) -> dict[str, Record]:
 
 def _life(backend: Backend, session: str) -> Life:
     records = backend.store.records(session=session, kinds={"session", "end"})
-    return Life(record for _, record in records)
+    return Life(record for _, record in records if says_whose(record))
