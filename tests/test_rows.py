@@ -344,8 +344,7 @@ def test_many_epochs_take_little_memory(run_python):
     grown = run_python("""
     import resource
     from casket.format.artifacts import ArtifactFolder
-    from casket.reading.latest import LastValues
-from casket.reading.rows import MetricLog
+    from casket.reading.rows import MetricLog
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -24,14 +24,13 @@ _FIELDS: dict[str, dict[str, type]] = {
     "batch": {"result": dict},
     "result": {"result": dict},
     "artifact": {"name": str, "file": str, "sha256": str, "size": int, "media_type": str},
-    "end": {"status": str},
+    "end": {"of": str, "status": str},
     "deleted": {"sessions": list, "models": list, "experiments": list},
 }
 """The fields of the body that every record of a kind has."""
 
 _OPTIONAL: dict[str, dict[str, type]] = {
     "session": {"process": dict},
-    "end": {"of": str},
     "tag": {"add": list, "remove": list, "note": str},
 }
 
