@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 
 import casket
 from casket.cli import terminal
-from casket.reading.rows import flatten
+from casket.reading.columns import flatten
 from casket.reading.summary import as_json, numeric_metrics
 from casket.reading.views import SessionView
 
