@@ -185,7 +185,7 @@ def test_a_name_that_is_not_unicode_is_refused(model, files):
 def test_a_source_that_does_not_exist_is_named(model, files, source):
     with model.session() as session, pytest.raises(StoreUnavailable) as refused:
         session.add_artifact("a", source)
-    assert source in str(refused.value)
+    assert source[:100] in str(refused.value)  # a message is never longer than 2,000 characters
     assert "bytes" in str(refused.value)
     assert isinstance(refused.value, OSError)
     assert files() == []
