@@ -34,6 +34,7 @@ class Raw:
     """Writes records as another process, host or version of casket would."""
 
     def __init__(self, path):
+        self.path = path
         self.store = Location.of(path).open(StoreOptions(), writing=True)
         self.files = Location.of(path).artifacts()
         self.writer = Writer()
@@ -321,6 +322,7 @@ def test_the_last_value_of_a_metric_is_the_one_logged_last(exp):
         "rare": 1,
         "only_in_batches": 1,
         "deep.a": 1,
+        "other.acc": "indexed",
     }
     assert last["loss"] == 0.4
     with pytest.raises(KeyError):
@@ -674,7 +676,7 @@ def test_a_copy_of_a_record_is_dropped(raw, read):
     start = raw.start("s1")
     epoch = raw.epoch("s1", 1, {"loss": 0.5})
     raw.epoch("s1", 2, {"loss": 0.4})
-    other = Raw(raw.store._path)
+    other = Raw(raw.path)
     other.epoch("s1", 1, {"loss": 0.5})  # alike, but not the same record
     for again in (epoch, start, epoch):
         raw.store.append([again])
@@ -834,7 +836,7 @@ def test_the_age_of_a_running_session_is_said_in_words(raw, read, age, text):
 def test_an_end_noted_for_a_killed_session_moves_neither_its_end_nor_its_age(raw, read):
     start = raw.start("s1", elsewhere(), time=ago(days=5))
     raw.epoch("s1", 1, {}, time=ago(days=4))
-    Raw(raw.store._path).end("s1", "killed", of=start["writer"])
+    Raw(raw.path).end("s1", "killed", of=start["writer"])
     raw.write("tag", {"add": ["bad"]}, **owner("s1"))
     (view,) = read()
     assert view.status == "killed"
@@ -852,7 +854,7 @@ def test_a_tag_added_later_does_not_move_the_end(raw, read):
 
 
 def test_a_continued_session_stands_as_its_last_writer_does(raw, read):
-    first, second = raw, Raw(raw.store._path)
+    first, second = raw, Raw(raw.path)
     first.start("s1", processes.this_process())
     first.end("s1", "failed", error="ValueError: x")
     (view,) = read()
@@ -868,7 +870,7 @@ def test_a_continued_session_stands_as_its_last_writer_does(raw, read):
 
 def test_of_several_writers_one_that_lives_keeps_a_session_running(raw, read):
     gone = {**processes.this_process(), "started": 1}
-    first, second, third = raw, Raw(raw.store._path), Raw(raw.store._path)
+    first, second, third = raw, Raw(raw.path), Raw(raw.path)
     first.start("s1", gone)
     second.start("s1", processes.this_process())
     third.start("s1", gone)
@@ -884,7 +886,7 @@ def test_of_several_writers_one_that_lives_keeps_a_session_running(raw, read):
 
 
 def test_a_session_whose_last_writer_is_gone_without_an_end_was_killed(raw, read):
-    first, second = raw, Raw(raw.store._path)
+    first, second = raw, Raw(raw.path)
     for writer in (first, second):
         writer.start("s1", {**processes.this_process(), "started": 1})
     first.end("s1", "completed")
@@ -892,7 +894,7 @@ def test_a_session_whose_last_writer_is_gone_without_an_end_was_killed(raw, read
 
 
 def test_a_writer_that_begins_again_is_the_last_to_have_begun(raw, read):
-    first, second = raw, Raw(raw.store._path)
+    first, second = raw, Raw(raw.path)
     for writer in (first, second, first):
         writer.start("s1")
     second.end("s1", "failed")
