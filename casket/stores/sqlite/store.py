@@ -333,6 +333,7 @@ class SqliteStore:
             raise refused
         if is_end:
             _checkpoint(connection)
+        self._number = last  # else the next append would take its own record for another writer's
         return last
 
     def _transact(
