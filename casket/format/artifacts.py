@@ -12,7 +12,7 @@ import io
 import mimetypes
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -159,7 +159,7 @@ class ArtifactFolder:
         """Return the sizes of the stored files, as far as listing them is fast."""
         with os.scandir(self.path) as entries:
             listed = list(islice(entries, LISTED))
-        return {entry.stat(follow_symlinks=False).st_size for entry in listed}
+        return set(_existing_sizes(listed))
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -242,6 +242,13 @@ def _unpickled(content: bytes, serializer: str) -> Any:
     except ModuleNotFoundError as error:
         raise missing(error, "joblib", "sklearn") from error
     return joblib.load(io.BytesIO(content))
+
+
+def _existing_sizes(entries: Iterable[os.DirEntry[str]]) -> Iterator[int]:
+    """Yield the sizes of files, except of those that another process has removed meanwhile."""
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            yield entry.stat(follow_symlinks=False).st_size
 
 
 def _checked_name(name: str) -> str:
