@@ -1,6 +1,7 @@
 """Reading: what `casket.open` shows of a store, and how it copes with what is odd in one."""
 
 import copy
+import json
 import os
 import pickle
 import subprocess
@@ -325,6 +326,7 @@ def test_the_last_value_of_a_metric_is_the_one_logged_last(exp):
         "other.acc": "indexed",
     }
     assert last["loss"] == 0.4
+    assert json.loads(json.dumps(last)) == last
     with pytest.raises(KeyError):
         last["none"]
 

@@ -16,7 +16,7 @@ DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
 
 STATUSES = ("running", "completed", "failed", "killed")
 
-_FIELDS: dict[str, dict[str, type]] = {
+FIELDS: dict[str, dict[str, type]] = {
     "experiment": {"tags": list, "facts": dict},
     "model": {"config": dict},
     "session": {"params": dict, "meta": dict},
@@ -50,7 +50,7 @@ def check(record: Any) -> None:
     for name in ("v", "n"):
         _check_type(name, record[name], int)
     time = record["time"]
-    if "result" not in _FIELDS.get(kind, {}):  # of logged values an odd time is shown as it is
+    if "result" not in FIELDS.get(kind, {}):  # of logged values an odd time is shown as it is
         datetime.fromisoformat(time)
     if kind in KINDS:
         _check_body(kind, body)
@@ -79,7 +79,7 @@ def described(error: Exception) -> str:
 
 def _check_body(kind: str, body: Any) -> None:
     _check_type("body", body, dict)
-    for name, expected in _FIELDS.get(kind, {}).items():
+    for name, expected in FIELDS.get(kind, {}).items():
         _check_type(name, body[name], expected)
     for name, expected in _OPTIONAL.get(kind, {}).items():
         if name in body:
@@ -87,7 +87,7 @@ def _check_body(kind: str, body: Any) -> None:
     if kind == "end" and body["status"] not in STATUSES:
         raise ValueError(f"status {body['status']!r}")
     if kind == "deleted":
-        _ = [(experiment, model) for experiment, model in body["models"]]
+        dict(body["models"])  # pairs of an experiment and a model
     tags = body.get("tags" if kind == "experiment" else "add", ())
     if kind in {"experiment", "tag"} and not all(isinstance(tag, str) for tag in tags):
         raise TypeError("tags are no texts")

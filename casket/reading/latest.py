@@ -6,7 +6,7 @@ A number is logged again by a second call for the same epoch, and after a resume
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import lt
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ SEARCHED = "grid_search_params"
 """The key of a candidate of a hyperparameter search in its results."""
 
 
-class LastValues(Mapping[str, Any]):
+class LastValues(dict[str, Any]):
     """The latest value of each metric of a session, by flat name.
 
     A result under an index is named `test.test_acc`; its bare name `test_acc` finds it as well if
@@ -28,33 +28,34 @@ class LastValues(Mapping[str, Any]):
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = {}
+        super().__init__()
         self._origins: dict[str, tuple[str, str]] = {}
         self._bare: dict[str, str | None] = {}
 
-    def __getitem__(self, name: str) -> Any:
-        return self._values[self._full(name)]
+    def __missing__(self, name: str) -> Any:
+        full = self._full(name)
+        if full == name:
+            raise KeyError(name)
+        return self[full]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(self._full(name) if isinstance(name, str) else name)
 
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a metric, or `default` if there is none."""
+        return super().get(self._full(name), default)
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Add the values of an earlier result whose names are missing."""
         for name, value in flatten(result).items():
-            self._values.setdefault(name, value)
+            self.setdefault(name, value)
 
     def add_indexed(self, index: Any, result: Mapping[str, Any]) -> None:
         """Add the values of an earlier result under an index whose names are missing."""
         for name, value in flatten(metrics_of(result)).items():
             full = f"{index}.{name}"
-            if full not in self._values:
-                self._values[full] = value
+            if not super().__contains__(full):
+                self[full] = value
                 self._origins[full] = (str(index), name)
                 self._bare[name] = None if name in self._bare else full
 
@@ -63,7 +64,7 @@ class LastValues(Mapping[str, Any]):
         return self._origins.get(self._full(name))
 
     def _full(self, name: str) -> str:
-        return name if name in self._values else self._bare.get(name) or name
+        return name if super().__contains__(name) else self._bare.get(name) or name
 
 
 def metrics_of(result: Mapping[str, Any]) -> Mapping[str, Any]:

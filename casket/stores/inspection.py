@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from casket.format.intact import FIELDS
 from casket.format.records import FORMAT_VERSION, KINDS
 from casket.stores.base import Numbered
 from casket.system import access
@@ -100,24 +101,14 @@ def copied(path: Path, kept: Path) -> Iterator[None]:
             raise
 
 
-_IN_BODY: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "experiment": {"tags": list, "facts": dict},
-    "model": {"config": dict},
-    "session": {"params": dict, "meta": dict},
-    "epoch": {"epoch_num": int, "result": dict},
-    "batch": {"batch_num": int, "epoch": (int, type(None)), "result": dict},
-    "result": {"index": (str, int, float, type(None)), "result": dict},
-    "artifact": {
-        "name": str,
-        "file": str,
-        "sha256": str,
-        "size": int,
-        "media_type": str,
-        "serializer": (str, type(None)),
-    },
-    "end": {"status": str, "of": str},
-    "deleted": {"sessions": list, "models": list, "experiments": list},
+_STRICTER: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "epoch": {"epoch_num": int},
+    "batch": {"batch_num": int, "epoch": (int, type(None))},
+    "result": {"index": (str, int, float, type(None))},
+    "artifact": {"serializer": (str, type(None))},
 }
+"""Fields that every store writes, although readers do without them."""
+
 _NAMES = ("experiment", "model", "session")
 
 
@@ -155,7 +146,7 @@ def _problem_of_time(time: str) -> str | None:
 
 
 def _problem_of_body(kind: str, body: dict[str, Any]) -> str | None:
-    for name, types in _IN_BODY.get(kind, {}).items():
+    for name, types in {**FIELDS.get(kind, {}), **_STRICTER.get(kind, {})}.items():
         if name not in body:
             return f"its {name!r} is missing"
         if not isinstance(body[name], types):

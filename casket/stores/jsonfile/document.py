@@ -419,9 +419,8 @@ class JsonDocument:
     def _take_back(self, file: FilePort) -> None:
         """Restore the closing braces, whose bytes are already allocated."""
         existed, self._end = bool(self._end), b""
-        with contextlib.suppress(
-            OSError
-        ):  # the first error is raised; the next append repairs the file
+        # The first error is raised; the next append repairs the file.
+        with contextlib.suppress(OSError):
             if existed:
                 file.write_at(self._stop, layout.TAIL)
                 file.truncate(self._stop + TAIL_LENGTH)
