@@ -135,6 +135,16 @@ def test_an_artifact_that_is_gone_is_named(path: Path) -> None:
 
 def test_the_command_names_the_copy_after_the_time(path: Path) -> None:
     done = CliRunner().invoke(app, ["backup", str(path)])
-    (copy,) = path.parent.glob(f"runs-*T*Z{path.suffix}")
+    (copy,) = path.parent.glob(f"{path.name}.backup-*T*Z")
     assert (done.exit_code, done.stdout.partition(" (")[0]) == (0, str(copy))
     assert CliRunner().invoke(app, ["backup", str(path), "-o", str(copy)]).exit_code == 2
+    with casket.open(copy) as runs:
+        assert len(runs.sessions()) == 1
+
+
+def test_after_a_backup_the_file_is_still_the_only_one_of_its_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    assert CliRunner().invoke(app, ["backup"]).exit_code == 0
+    assert CliRunner().invoke(app, ["ls"]).exit_code == 0

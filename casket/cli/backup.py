@@ -20,7 +20,7 @@ from casket.stores.location import Location
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The copy, a new file; default: the name of the file with the time in UTC.",
+    help="The copy, a new file; default: FILE.backup-TIME, with the time in UTC.",
 )
 def backup(file: str | None, output: Path | None) -> None:
     """Copy a file with its artifacts while processes write to it.
@@ -42,4 +42,4 @@ def backup(file: str | None, output: Path | None) -> None:
 
 
 def _dated(path: Path) -> Path:
-    return path.with_name(f"{path.stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}{path.suffix}")
+    return path.with_name(f"{path.name}.backup-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
