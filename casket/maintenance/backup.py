@@ -32,7 +32,7 @@ class Backup(NamedTuple):
 
 
 def back_up(location: Location, target: Path) -> Backup:
-    """Copy a JSON or SQLite file as it stands at one moment, and then its artifacts.
+    """Copy a snapshot of a JSON or SQLite file, and then its artifacts.
 
     Writers of a JSON file wait while the file is copied; writers of SQLite do not. The copy appears
     under its name when it is complete.

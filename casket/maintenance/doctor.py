@@ -291,8 +291,8 @@ class _Examination:
     def of_bytes(self) -> list[Finding]:
         """Return the findings about ranges of bytes."""
         damages = [*self._damages, *((damage, 0) for damage in self._waiting)]
-        found = [self._of_damage(damage, missing) for damage, missing in damages]
-        return found + self._unreadable
+        findings = [self._of_damage(damage, missing) for damage, missing in damages]
+        return findings + self._unreadable
 
     def _of_damage(self, damage: Damage, missing: int) -> Finding:
         sessions = tuple(

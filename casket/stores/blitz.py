@@ -1,11 +1,10 @@
-"""BlitzDB 0.4.4: a folder with a file for each append, for those who have tools that read it.
+"""BlitzDB 0.4.4: a folder with a file per append, for compatibility with tools that read it.
 
-BlitzDB has no lock, writes its indexes anew at every commit, and a kill in the middle truncates
-them; what it writes once and leaves alone is the file of a document. So a document holds all
-records of one append; reading looks at the documents' files and at no index; writing takes a lock
-beside the folder, and where the indexes are damaged the folder is made anew from the documents, and
-the old one kept. Each append costs more than the one before: take SQLite or the JSON file unless it
-has to be BlitzDB.
+BlitzDB has no lock and rewrites its indexes at every commit; a kill truncates them. Only the files
+of documents are written once. Therefore a document holds all records of an append, and reading
+uses the documents' files instead of the indexes. Writing takes a lock beside the folder; if the
+indexes are damaged, the folder is rebuilt from the documents and the old folder is kept. The cost
+of an append grows with the folder: prefer SQLite or the JSON file.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class BlitzStore:
         forks.renew_in_children(self)
 
     def after_fork(self) -> None:
-        """Take a lock and a memory of its own."""
+        """Create a new lock and an empty cache."""
         self._mutex = threading.RLock()
         self._known: dict[str, str] = {}
 
@@ -94,10 +93,10 @@ class BlitzStore:
             self._known.clear()
 
     def _completed(self, records: Sequence[Record], seen: Record) -> list[Record]:
-        """Return records with what this handle has to put before them in another folder."""
+        """Return records, preceded by those that this handle must repeat in another folder."""
         return replaced.completed(
             records,
-            doubtful=[],  # every append looks into the folder
+            doubtful=[],  # every append reads the folder
             last=seen if self._has_appended else None,
             heads=self._heads,
             read=self.records,
@@ -128,15 +127,15 @@ class BlitzStore:
                 lock.close()
 
     def _numbered(self) -> list[base.Numbered]:
-        """Return all records, reading the documents that were not read before."""
+        """Return all records; only new documents are read."""
         with self._mutex:
             names = {file.name for file in self._objects.glob("*")}
             for name in self._known.keys() - names:
                 del self._known[name]
             for name in names - self._known.keys():
-                found = _document(self._objects / name)
-                if found is not None:
-                    self._known[name] = found
+                records = _document(self._objects / name)
+                if records is not None:
+                    self._known[name] = records
             parts = map(orjson.loads, self._known.values())
             numbered = [(number, record) for part in parts for number, record in part]
             return sorted(numbered, key=itemgetter(0))
@@ -145,7 +144,7 @@ class BlitzStore:
         try:
             _save(self._path, [records])
         except OSError:
-            # What fails after the document was written are the indexes, which nobody reads here.
+            # After the document, only the indexes can fail, which are not used here.
             if not _has(self._numbered(), records[-1]):
                 raise
         except (Exception, _index_error()):  # noqa: BLE001 - whatever damaged indexes lead to
@@ -153,7 +152,7 @@ class BlitzStore:
             _save(self._path, [records])
 
     def _make_anew(self, records: list[base.Numbered], *, keep_old: bool) -> None:
-        """Put a folder made from the documents in place of this one."""
+        """Replace the folder by a new folder, made from the documents."""
         import shutil
 
         new = self._path.with_name(f"{self._path.name}.new")
@@ -170,14 +169,14 @@ class BlitzStore:
 
 
 def _has(stored: Sequence[base.Numbered], seen: base.Numbered) -> bool:
-    """Tell whether a record stands under its number."""
+    """Return whether a record is stored under its number."""
     number, record = seen
-    found = dict(stored).get(number)
-    return found is not None and (found["writer"], found["n"]) == (record["writer"], record["n"])
+    other = dict(stored).get(number)
+    return other is not None and (other["writer"], other["n"]) == (record["writer"], record["n"])
 
 
 def _document(path: Path) -> str | None:
-    """Return the records of a document; None if it was cut short: its append never returned."""
+    """Return the records of a document; None if it is truncated (its append failed)."""
     try:
         records: str = orjson.loads(path.read_bytes())["records"]
     except (FileNotFoundError, KeyError, TypeError, ValueError):
@@ -194,7 +193,7 @@ def _save(path: Path, documents: Sequence[list[base.Numbered]]) -> None:
     backend.commit()
 
 
-@functools.cache  # BlitzDB knows each class by its name, for ever
+@functools.cache  # BlitzDB registers each class by its name, permanently
 def _document_class() -> Any:
     blitzdb = _blitzdb()
 
@@ -215,7 +214,7 @@ def _blitzdb() -> Any:
 
 
 def _index_error() -> type[BaseException]:
-    """Return BlitzDB's error of damaged indexes, which is no `Exception`."""
+    """Return BlitzDB's error for damaged indexes, which is not an `Exception`."""
     from blitzdb.backends.file.backend import DatabaseIndexError  # type: ignore[import-untyped]
 
     error: type[BaseException] = DatabaseIndexError

@@ -78,7 +78,7 @@ class Inspection(Protocol):
         """
 
     def copy(self, target: Path) -> None:
-        """Copy the file as it stands at one moment, damaged or not, into a new file.
+        """Copy a snapshot of the file, damaged or not, into a new file.
 
         Raises:
             StoreUnavailable: the file cannot be read.

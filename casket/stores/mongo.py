@@ -1,12 +1,11 @@
-"""MongoDB: one document an append, through pymongo.
+"""MongoDB: a document per append, through pymongo.
 
-MongoDB writes one document whole or not at all, with and without a replica set; so what is
-appended at once is one document, which is never written to again but to prune it. Its `_id` is
-the number of its first record. Two that append at once ask for the same `_id`; one of them gets
-it, the other looks again at what is stored now and tries the next. So whoever gets a number has
-seen all smaller ones, and with them every claim and every copy of what it appends. For the same
-reason a document of which everything was pruned stays for a while, empty: somebody who has not
-seen it might take its number.
+MongoDB writes a document atomically, with and without a replica set. Therefore all records of an
+append form a single document, which is only changed by pruning. Its `_id` is the number of its
+first record. Two concurrent writers insert the same `_id`; the second is refused, reads the store
+again and tries the next number. Hence a writer that obtains a number has seen all smaller numbers,
+and with them every claim and every duplicate. For the same reason a document whose records have
+all been pruned stays for a while, empty: a writer that has not seen it might take its number.
 """
 
 from __future__ import annotations
@@ -46,35 +45,35 @@ except ModuleNotFoundError as error:
 SCHEMA_VERSION = 1
 
 PATIENCE = 10.0
-"""Seconds after which an append, or reading some documents, is given up; connecting counts."""
+"""Seconds after which an append or a read is given up, connecting included."""
 
 LEAVING = 1.0
-"""Seconds to tell the server that its sessions end: it may be gone."""
+"""Seconds for ending the sessions at the server, which may be gone."""
 
 NUMBER_KNOWN = 60.0
-"""Seconds for which a handle trusts that the last number it saw is still in the store."""
+"""Seconds for which a handle assumes that the last number it saw is still stored."""
 
 CONTESTED = 1.0
-"""Seconds for which a handle that met another looks before it appends: else who appended last, and
-need not look, would always be the first."""
+"""Seconds for which a handle that met another writer reads before it appends: otherwise the last
+writer, which need not read, would always win."""
 
 LOOK_INTERVAL = 1.0
-"""Seconds between two looks whether what was appended is still there: each is a round trip."""
+"""Seconds between two checks that appended records still exist; a check is a round trip."""
 
 PAUSE = 0.002
-"""Seconds, at most, before a handle that met another tries again; it doubles a few times."""
+"""The longest pause in seconds before a retry after a conflict; doubled a few times."""
 
 EMPTY_KEPT = 3600.0
-"""Seconds for which a document without records stays: much longer than anybody takes to append."""
+"""Seconds for which an empty document is kept: much longer than any append takes."""
 
 DOCUMENTS = 2000
-"""Documents read at a time, at most."""
+"""The largest number of documents read at a time."""
 
 _Document = dict[str, Any]
 _STORE, _RECORDS = "casket_store", "casket_records"
 _SCHEMA = {"_id": "schema"}
 _INDEXES = [
-    # No record is stored twice, whoever repeats an append.
+    # No record is stored twice if an append is repeated.
     pymongo.IndexModel([("records.identity", 1)], name="identities", unique=True, sparse=True),
     pymongo.IndexModel([("last", 1)], name="last"),
     pymongo.IndexModel([("records.session", 1), ("last", 1)], name="sessions"),
@@ -86,16 +85,16 @@ _INDEXES = [
 _COLUMNS = ("kind", "experiment", "model", "session", "claim")
 _TEXTS = "records.text"
 
-# On disk at most servers of a replica set: what an append returned for is never rolled back.
+# On disk at a majority of a replica set: an acknowledged append is never rolled back.
 _WRITTEN = WriteConcern("majority", j=True)
 
-# What could still be rolled back is not shown.
+# Records that could still be rolled back are not read.
 _SETTLED = ReadConcern("majority")
 _NEWEST = ReadConcern("local")
 
-# Errors by their code: trying again does not help.
+# Error codes for which a retry does not help.
 _REFUSALS = {
-    13: "ask who runs the server for leave to read and write this database",
+    13: "ask the administrator of the server for permission to read and write this database",
     18: "correct the user or the password, or name the database of its users: ?authSource=admin",
     8000: "correct the user or the password",
 }
@@ -107,7 +106,7 @@ T = TypeVar("T")
 class MongoStore:
     """Collections `casket_store` and `casket_records` in a MongoDB database.
 
-    What is appended at once must fit into 16 MB.
+    The records of an append must fit into 16 MB.
 
     Args:
         url: such as `mongodb://user@host/database`. Without a password, it is taken from
@@ -125,7 +124,7 @@ class MongoStore:
         self._client: pymongo.MongoClient[_Document] | None = None
         self._is_ready = False
         self._heads = options.heads
-        # What was appended since the last look whether it is still there, and the last of it.
+        # Records appended since the last check that they still exist, and the last of them.
         self._doubtful: list[Record] = []
         self._appended: Record | None = None
         self._inserted = 0  # the document it is in
@@ -160,7 +159,7 @@ class MongoStore:
     def _completed(
         self, database: Database[_Document], records: Sequence[Record]
     ) -> Sequence[Record]:
-        """Look now and then whether the collections were dropped; then repeat what they lack."""
+        """Check at intervals that the collections exist; if not, repeat the missing records."""
         last, now = self._appended, time.monotonic()
         if last is None:
             self._looked = now
@@ -214,8 +213,8 @@ class MongoStore:
                     client.close()
 
     def __del__(self) -> None:
-        # Not where the URL was refused. At the exit of the interpreter, pymongo's threads are gone,
-        # and its own farewell would wait for them; the server forgets the session by itself.
+        # No lock: the URL was refused. At the exit of the interpreter, `close` would wait for
+        # pymongo's threads, which are gone; the server discards the session by itself.
         if hasattr(self, "_lock") and not sys.is_finalizing():
             self.close()
 
@@ -225,7 +224,7 @@ class MongoStore:
                 return work(self._connected()[self._name])
         except errors.PyMongoError as error:
             failure = _failure(self._shown, error)
-            # Another server may go on for this one, and lack what was not on most of them.
+            # Another server may have taken over, without records that a majority did not have.
             self._last, self._last_seen = 0, -math.inf
         raise failure  # here, where the driver's error, which might quote the URL, is gone
 
@@ -236,10 +235,10 @@ class MongoStore:
             return self._client
 
     def _exists(self, database: Database[_Document]) -> bool:
-        """Tell whether the collections are there.
+        """Return whether the collections exist.
 
         Raises:
-            NotFound: they are not, and the store is open to read.
+            NotFound: they do not, and the store is open for reading.
         """
         if not self._is_ready:
             self._is_ready = self._look(database)
@@ -269,10 +268,10 @@ class MongoStore:
     def _append(
         self, database: Database[_Document], records: Sequence[Record], claim: str | None
     ) -> int:
-        """Append what is not stored yet, when nobody else has appended since it was looked up."""
+        """Append the records that are not stored, provided that no other writer has appended."""
         batch, collection = _Batch(records), _collection(database)
         stored: dict[databases.Identity, int] = {}
-        # Mostly nobody has, and nothing is repeated; if not so, the indexes refuse it.
+        # Conflicts and repetitions are rare; the indexes refuse both.
         must_look = claim is not None or abs(time.time() - self._last_seen) > NUMBER_KNOWN
         for tries in itertools.count():
             if must_look or time.monotonic() < self._contested_until:
@@ -300,19 +299,19 @@ class MongoStore:
         what = "a record" if len(records) == 1 else f"{len(records)} records at once"
         return StoreRefused(
             self._shown,
-            f"{what} of {size:,} bytes: MongoDB keeps 16 MB in a document; log less at once, or "
-            "keep it as an artifact",
+            f"{what} of {size:,} bytes: a MongoDB document holds 16 MB; log less at once, or "
+            "store an artifact",
             errno.EFBIG,
         )
 
 
-# Clients that a forked child has of its parent: closing them would end the parent's sessions, and
-# pymongo warns if they are deleted without.
+# Clients that a forked child inherited: closing them would end the parent's sessions, and deleting
+# them without closing makes pymongo warn.
 _inherited: list[pymongo.MongoClient[_Document]] = []
 
 
 class _Batch:
-    """Records that are appended at once, each of them once."""
+    """The records of an append, without duplicates."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._last = databases.identity(records[-1])
@@ -326,20 +325,20 @@ class _Batch:
         }
 
     def stored(self, collection: MongoCollection[_Document]) -> dict[databases.Identity, int]:
-        """Return the numbers of those that are stored already."""
-        asked = {_identity_text(one): one for one in self._texts}
-        found = collection.find(
+        """Return the numbers of the records that are already stored."""
+        asked = {_identity_text(identity): identity for identity in self._texts}
+        documents = collection.find(
             {"records.identity": {"$in": list(asked)}}, {"records.identity": 1, "records.place": 1}
         )
         return {
-            asked[one["identity"]]: document["_id"] + one["place"]
-            for document in found
-            for one in document["records"]
-            if one["identity"] in asked
+            asked[record["identity"]]: document["_id"] + record["place"]
+            for document in documents
+            for record in document["records"]
+            if record["identity"] in asked
         }
 
     def end(self, last: int, stored: Collection[databases.Identity]) -> int:
-        """Return the last number after those that are not stored were inserted."""
+        """Return the last number after the insertion of the records that are not stored."""
         return last + sum(one not in stored for one in self._texts)
 
     def insert(
@@ -348,10 +347,10 @@ class _Batch:
         last: int,
         stored: dict[databases.Identity, int],
     ) -> int:
-        """Insert those that are not stored after the last number; return that of the last one.
+        """Insert the records that are not stored; return the number of the last record.
 
         Raises:
-            DuplicateKeyError: somebody has appended meanwhile, or some are stored.
+            DuplicateKeyError: another writer has appended, or some records are stored.
         """
         fresh = [one for one in self._texts if one not in stored]
         if fresh:
@@ -398,7 +397,7 @@ def _fitting(filters: base.Filters, documents: Sequence[_Document]) -> Iterator[
 
 
 class _Covered(NamedTuple):
-    """What a tombstone covers, told from columns."""
+    """The records covered by a tombstone, decided by their columns."""
 
     tombstone: Record
     number: int
@@ -415,15 +414,16 @@ class _Covered(NamedTuple):
         return cls({**tombstone, "body": columns}, number)
 
     def drop(self, database: Database[_Document], *, after: int) -> int | None:
-        """Drop what is covered in some documents; return the number of the last, if any is left."""
+        """Drop covered records of some documents; return the last `_id`, None at the end."""
         collection = _collection(database)
         candidates = {"_id": {"$gt": after, "$lt": self.number}, "$or": self._conditions()}
-        found = list(collection.find(candidates, {_TEXTS: 0}, sort=[("_id", 1)], limit=DOCUMENTS))
-        changes = self._changes(found)
+        options: dict[str, Any] = {"sort": [("_id", 1)], "limit": DOCUMENTS}
+        documents = list(collection.find(candidates, {_TEXTS: 0}, **options))
+        changes = self._changes(documents)
         if changes:
             collection.bulk_write(changes, ordered=False)
-            return after  # look again: somebody else may have pruned some of them at once
-        return found[-1]["_id"] if found else None
+            return after  # read again: another process may have pruned some of them concurrently
+        return documents[-1]["_id"] if documents else None
 
     def _conditions(self) -> list[_Document]:
         body = self.tombstone["body"]
@@ -460,7 +460,7 @@ def _remove_empty(database: Database[_Document]) -> None:
 
 
 def _known(columns: _Document) -> Record:
-    """Return a record of which only what it belongs to is known."""
+    """Return a partial record, made from its columns."""
     known: Any = {name: value for name, value in columns.items() if value is not None}
     record: Record = known
     return record
@@ -484,9 +484,9 @@ def _collection(
 
 
 def _last_number(collection: MongoCollection[_Document], known: int) -> int:
-    """Return the last number, given one that is not larger."""
+    """Return the last number, which is at least `known`."""
     if known:
-        # Not sorted: SecantusDB would look at every document.
+        # Not sorted: SecantusDB would scan every document.
         newer = collection.find({"last": {"$gt": known}}, {"_id": 0, "last": 1})
         return max((document["last"] for document in newer), default=known)
     newest = collection.find_one({}, {"last": 1}, sort=[("last", -1)])
@@ -496,7 +496,7 @@ def _last_number(collection: MongoCollection[_Document], known: int) -> int:
 def _read_all(
     collection: MongoCollection[_Document], **chosen: Unpack[base.Chosen]
 ) -> Iterator[base.Numbered]:
-    """Yield what is stored, however new, all in memory."""
+    """Yield all stored records, including the newest; loads them at once."""
     filters = base.Filters(**chosen)
     return _fitting(filters, _documents(collection, filters, 2**31 - 1))
 
@@ -536,14 +536,14 @@ def _client(url: str, shown: str) -> pymongo.MongoClient[_Document]:
             **login,
             appname="casket",
             timeoutMS=int(PATIENCE * 1000),
-            retryWrites=False,  # who appends again may do so to another server
+            retryWrites=False,  # the retry might reach another server
         )
     except (errors.ConfigurationError, ValueError) as error:
         is_looked_up = url.startswith("mongodb+srv:") and not isinstance(error, errors.InvalidURI)
-        said = f"its name cannot be looked up: {error}" if is_looked_up else ""
-    # Outside of the driver's error, which may quote what it cannot read.
-    if said:
-        raise StoreUnavailable(shown, said, errno.EHOSTUNREACH)
+        lookup = f"its name cannot be looked up: {error}" if is_looked_up else ""
+    # Outside of the handler: the driver's error may quote the password.
+    if lookup:
+        raise StoreUnavailable(shown, lookup, errno.EHOSTUNREACH)
     if "@" in url and password is None and not urls.has_password(url):
         raise StoreRefused(
             shown,

@@ -1,8 +1,8 @@
-"""PostgreSQL: one row a record, through psycopg.
+"""PostgreSQL: a row per record, through psycopg.
 
-Whoever appends locks one row first, the one that tells the schema's version, until the commit. So
-numbers are given in the order of the commits, and a reader that saw one never finds a smaller one
-later, as it would with a sequence.
+A writer first locks the row that holds the schema's version, until the commit. Numbers therefore
+ascend in the order of the commits: no smaller number appears after a larger number has been read,
+which could happen with a sequence.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ except ModuleNotFoundError as error:
 SCHEMA_VERSION = 1
 
 PATIENCE = 12.0
-"""Seconds after which an append, or reading some rows, is given up; connecting counts."""
+"""Seconds after which an append or a read is given up, connecting included."""
 
 CONNECTING = 7
-"""Seconds to connect to one address; a name may have two."""
+"""Seconds for connecting to an address; a name may have two."""
 
 ROWS = 5000
-"""Rows read at a time, at most."""
+"""The largest number of rows read at a time."""
 
 _SCHEMA = f"""
 CREATE TABLE casket_store (version integer NOT NULL);
@@ -70,11 +70,11 @@ CREATE INDEX ON casket_records (experiment, kind, number)
     WHERE kind NOT IN ('epoch', 'batch', 'result');
 CREATE INDEX ON casket_records (experiment, number);
 """  # noqa: S608 - only our own words
-# Any number will do that all who create these tables agree on, and nobody else is likely to use.
+# An arbitrary number, common to all creators of these tables.
 _CREATE_LOCK = "SELECT pg_advisory_xact_lock(7161889360113362804)"
 _LOCK = "SELECT version FROM casket_store FOR UPDATE"
 _BEGIN = f"BEGIN; {_LOCK}"
-# Not to_regclass: that looks into a cache, which waiting for the lock does not renew.
+# Not to_regclass: it uses a cache, which is not refreshed while waiting for the lock.
 _IS_THERE = """
 SELECT current_setting('server_encoding'), EXISTS (
     SELECT FROM pg_tables
@@ -83,7 +83,7 @@ SELECT current_setting('server_encoding'), EXISTS (
 """
 _VERSION = "SELECT version FROM casket_store"
 
-# A client that stops while it holds the lock is thrown out, so that the others go on.
+# A client that is suspended while it holds the lock is disconnected, so that others can continue.
 _SETTINGS = (
     f"SET lock_timeout = '{PATIENCE:.0f}s'; "
     f"SET idle_in_transaction_session_timeout = '{PATIENCE:.0f}s'; "
@@ -110,7 +110,7 @@ _STORED = """
 SELECT writer, n FROM casket_records
 JOIN unnest(%(writer)s::text[], %(n)s::bigint[]) AS asked (writer, n) USING (writer, n)
 """
-# What `casket.format.records.covering` says.
+# Equivalent to `casket.format.records.covering`.
 _DELETE = """
 DELETE FROM casket_records WHERE number < %(number)s AND (
     session = ANY(%(sessions)s::text[])
@@ -123,16 +123,16 @@ DELETE FROM casket_records WHERE number < %(number)s AND (
 )
 """
 
-# Errors by the first two letters of their code: trying again does not help.
+# Errors, by the first two letters of their code, for which a retry does not help.
 _PERMANENT = frozenset({"0A", "22", "28", "3D", "3F", "42", "54"})
 _NO_ROOM = frozenset({"53100", "53200"})
 _ADVICE = {
-    "42501": "ask its owner for leave to do this, or name another schema",
+    "42501": "ask its owner for permission, or name another schema",
     "3F000": "create the schema that the search_path names",
-    "54000": "it is more than PostgreSQL can keep in a row",
+    "54000": "the record exceeds the size of a row in PostgreSQL",
 }
-# A refused connection has no code, and its text may be in the server's language: what is not found
-# here is tried again.
+# A refused connection has no code, and its text may be in the server's language: errors that are
+# not listed here are retried.
 _REFUSALS = (
     (r"password authentication failed|no password supplied", errno.EACCES, "correct the password"),
     (r"database .* does not exist", errno.ENOENT, "create the database, or correct its name"),
@@ -140,7 +140,7 @@ _REFUSALS = (
     (
         r"no pg_hba.conf entry|permission denied|not permitted to log in|authentication failed",
         errno.EACCES,
-        "ask who runs the server for leave",
+        "ask the administrator of the server for permission",
     ),
 )
 
@@ -151,14 +151,14 @@ _Row = tuple[Any, ...]
 class PostgresStore:
     """Tables `casket_store` and `casket_records` in a PostgreSQL database.
 
-    They are looked for along the `search_path`, and made, at the first append, in its first
-    schema. The server syncs every append before it returns, if it is not set otherwise.
+    They are searched for along the `search_path`, and created in its first schema by the first
+    append. By default, the server syncs every append before it returns.
 
     Args:
         url: such as `postgresql://user@host/database`. Without a password, it is taken from
-            `$CASKET_PASSWORD`, or from where libpq looks.
-        options: how to open it; with `sync="always"` the server syncs every append though it is
-            set otherwise.
+            `$CASKET_PASSWORD`, or from the usual places of libpq.
+        options: how to open it; `sync="always"` overrides a server that does not sync every
+            append.
     """
 
     drops_copies = True
@@ -200,7 +200,7 @@ class PostgresStore:
     def _append(self, connection: _Connection, records: Sequence[Record], claim: str | None) -> int:
         rows = _rows(records)
         if claim is None:
-            # Sent at once, statements are one transaction and one round trip.
+            # Sent together, the statements form a single transaction in a single round trip.
             return connection.last(f"{_LOCK}; {_INSERT}", rows)
         connection.execute(_BEGIN)
         stored = set(connection.execute(_STORED, rows))
@@ -208,15 +208,15 @@ class PostgresStore:
             try:
                 base.refuse_held(claim, connection.records, records)
             except base.Claimed:
-                connection.execute("ROLLBACK")  # else the connection would be closed
+                connection.execute("ROLLBACK")  # otherwise the connection would be closed
                 raise
         return connection.last(f"{_INSERT}; COMMIT", rows)
 
     def _completed(self, records: Sequence[Record]) -> list[Record]:
-        """Return records with what this handle has to put before them in new tables."""
+        """Return records, preceded by those that this handle must repeat in new tables."""
         return replaced.completed(
             records,
-            doubtful=[],  # what was acknowledged was in the tables when they were dropped
+            doubtful=[],  # acknowledged records were in the tables when they were dropped
             last=self._appended,
             heads=self._heads,
             read=self.records,
@@ -244,7 +244,7 @@ class PostgresStore:
             is_deleting = not names_nothing(tombstone)
             if is_deleting:
                 connection.execute(_BEGIN)
-            connection.deadline = math.inf  # it answers, and there may be millions of rows
+            connection.deadline = math.inf  # the server answers; there may be millions of rows
             if is_deleting:
                 number = connection.last(_INSERT, _rows([tombstone]))
                 connection.execute(f"{_DELETE}; COMMIT", _covered(tombstone, number))
@@ -264,7 +264,7 @@ class PostgresStore:
             self.close()
 
     def _guarded(self, work: Callable[[_Connection], T]) -> T:
-        """Do something with the connection; what is left in the middle is rolled back."""
+        """Do some work on the connection; an unfinished transaction is rolled back."""
         with self._lock:
             try:
                 return work(self._connected())
@@ -291,10 +291,10 @@ class PostgresStore:
         return connection
 
     def _exists(self, connection: _Connection) -> bool:
-        """Tell whether the tables are there.
+        """Return whether the tables exist.
 
         Raises:
-            NotFound: they are not, and the store is open to read.
+            NotFound: they do not, and the store is open for reading.
         """
         if not self._has_tables:
             self._has_tables = self._look(connection)
@@ -331,7 +331,7 @@ class PostgresStore:
 
 
 class _Connection(psycopg.Connection[_Row]):
-    """A connection that waits for the server until its deadline, and no longer."""
+    """A connection that waits for the server until its deadline."""
 
     deadline = math.inf
 
@@ -341,7 +341,7 @@ class _Connection(psycopg.Connection[_Row]):
         return self.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
-        """Wait as psycopg does, which has no limit where a server says nothing."""
+        """Wait like psycopg, which would wait forever for an unresponsive server."""
         return super().wait(self._until_deadline(gen), *args, **options)
 
     def _until_deadline(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -357,7 +357,7 @@ class _Connection(psycopg.Connection[_Row]):
             return result
 
     def last(self, statements: str, values: dict[str, Any]) -> int:
-        """Run statements of which the last that returns rows returns a number."""
+        """Run statements; return the number that the last query among them selects."""
         cursor = self.execute(statements, values)
         number = 0
         is_more: bool | None = True
@@ -368,7 +368,7 @@ class _Connection(psycopg.Connection[_Row]):
         return number
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
-        """Yield what is stored in the order of the numbers, all in memory."""
+        """Yield all stored records in the order of their numbers; loads them at once."""
         filters = base.Filters(**chosen)
         return _fitting(filters, self.rows(filters, None))
 
@@ -377,7 +377,7 @@ class _Connection(psycopg.Connection[_Row]):
         return self.execute(*_query(filters, limit)).fetchall()
 
     def disown(self) -> None:
-        """Let closing, in a forked child, say nothing to the parent's server."""
+        """Disconnect a forked child, so that closing sends nothing to the parent's server."""
         nowhere = os.open(os.devnull, os.O_RDWR)
         with contextlib.suppress(psycopg.OperationalError):  # it was lost before the fork
             os.dup2(nowhere, self.fileno())
@@ -397,7 +397,7 @@ def _query(filters: base.Filters, limit: int | None) -> tuple[str, dict[str, Any
         conditions.append("kind = ANY(%(kinds)s)")
         values["kinds"] = [databases.column(kind) for kind in filters.kinds]
         if filters.are_for_heads:
-            # Says what the partial index says, so that PostgreSQL may use it.
+            # Implied by `kinds`; repeated so that PostgreSQL uses the partial index.
             conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
     query = f"SELECT number, record::text FROM casket_records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
     return f"{query} ORDER BY number LIMIT %(limit)s", values
@@ -411,7 +411,7 @@ def _fitting(filters: base.Filters, rows: Sequence[_Row]) -> Iterator[base.Numbe
 
 
 def _rows(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the values of `_INSERT` for records, each of them once."""
+    """Return the values of `_INSERT` for records, without duplicates."""
     last_writer, last_n = databases.identity(records[-1])
     rows: dict[str, Any] = {name: [] for name in _COLUMNS}
     for record in databases.once_each(records):
@@ -436,7 +436,7 @@ def _covered(tombstone: Record, number: int) -> dict[str, Any]:
 
 
 def _parameters(url: str, shown: str) -> dict[str, Any]:
-    """Return what to connect with.
+    """Return the parameters of the connection.
 
     Raises:
         BadLocation: libpq cannot read the URL.
@@ -445,7 +445,7 @@ def _parameters(url: str, shown: str) -> dict[str, Any]:
         given = conninfo.conninfo_to_dict(url)
     except psycopg.Error:
         given = None
-    # Outside of the driver's error, which quotes what it cannot read.
+    # Outside of the handler: the driver's error quotes the URL.
     if given is None or not re.fullmatch(r"[\d,]*", str(given.get("port") or "")):
         raise BadLocation(
             f"{shown}: PostgreSQL cannot read this URL; it has the form "
@@ -465,7 +465,7 @@ def _parameters(url: str, shown: str) -> dict[str, Any]:
 def _failure(shown: str, error: psycopg.Error | TimeoutError) -> StoreUnavailable:
     """Return the error that names the location and how to continue."""
     if isinstance(error, TimeoutError):
-        return StoreUnavailable(shown, "the server said nothing in time", errno.ETIMEDOUT)
+        return StoreUnavailable(shown, "the server did not answer in time", errno.ETIMEDOUT)
     said = f"PostgreSQL says: {' '.join(str(error).split())}"
     code = error.sqlstate
     if code is None:
@@ -484,5 +484,7 @@ def _connection_failure(shown: str, error: psycopg.Error, said: str) -> StoreUna
         if re.search(pattern, said):
             return StoreRefused(shown, f"{advice}; {said}", number)
     if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return StoreUnavailable(shown, f"the server said nothing in time; {said}", errno.ETIMEDOUT)
+        return StoreUnavailable(
+            shown, f"the server did not answer in time; {said}", errno.ETIMEDOUT
+        )
     return StoreUnavailable(shown, f"the server cannot be reached; {said}", errno.ENOTCONN)

@@ -1,1 +1,1 @@
-"""What goes before every store on another machine: journal and shipping."""
+"""Journal and shipping, in front of every store on another machine."""

@@ -1,9 +1,9 @@
-"""The journal before a remote store: writing never waits for the network.
+"""The journal in front of a remote store: writing never waits for the network.
 
-An append is safe in a journal of this machine when it returns. A thread ships what waits, in
-batches and in order, tries again after failures, and forgets only what the store has confirmed;
-the store drops what it is given twice. Only claims are asked of the store at once, when a session
-begins: of two hosts that start the same params one must be refused.
+An append is safe in a journal on this machine when it returns. A thread ships pending records in
+batches and in order, retries after failures, and removes records only after the store has
+confirmed them; the store drops duplicates. Claims alone are sent to the store immediately, when a
+session begins: if two hosts start the same params, the second must be refused.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ BATCH = 500
 """Records shipped at once."""
 
 GATHER = 0.2
-"""Seconds that records are gathered for: to ship each alone would take the training's time."""
+"""Seconds for which records are gathered: shipping each separately would slow down the training."""
 
 LONGEST_END = 1.0
-"""Seconds that the end of a handle waits for a try that is under way."""
+"""Seconds for which closing a handle waits for an attempt in progress."""
 
 SHORTEST_END = 0.1
-"""Seconds that it waits at least, for a thread that is idle."""
+"""The least time it waits, for an idle thread."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
-"""Seconds between a failure and the next try; they double, up to the longest."""
+"""Seconds between a failure and the next attempt; doubled each time, up to the longest."""
 
 PAUSES = (0.05, 0.2, 0.8, 1.6)
-"""Seconds before what a session waits for is tried again, of a store that has just broken off."""
+"""Seconds between attempts of an operation that a session waits for, after a lost connection."""
 
 PATIENCE = 8.0
-"""Seconds after which it is not: a store that does not answer takes ten to say so."""
+"""Seconds after which it is not retried: an unresponsive store takes ten seconds to fail."""
 
 ASKED = "asked"
-"""Marks, in the journal, a record whose claim the store has still to be asked for."""
+"""Marks a record in the journal whose claim has not been checked by the store yet."""
 
 Answer = TypeVar("Answer")
 
 log = logging.getLogger("casket")
-log.addHandler(logging.NullHandler())  # who has not asked for it sees no log
+log.addHandler(logging.NullHandler())  # without configuration, nothing is printed
 
 
 class Spool:
-    """A remote store with a journal before it.
+    """A remote store with a journal in front of it.
 
     Args:
-        store: the store; its `append` drops records it has already.
+        store: the store; its `append` drops duplicates.
         url: its URL, without the password.
-        options: what the user chose.
+        options: the options of `Experiment.use`.
     """
 
     def __init__(self, store: base.Store, url: str, options: base.StoreOptions) -> None:
@@ -75,7 +75,7 @@ class Spool:
         _spools.add(self)
 
     def after_fork(self) -> None:
-        """Begin anew in a child: journal, thread and locks are its parent's."""
+        """Start afresh in a child: journal, thread and locks belong to its parent."""
         if self._own is not None:
             self._own.leave()
         self._own = None
@@ -86,7 +86,7 @@ class Spool:
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = threading.Event()
         self._sender: threading.Thread | None = None
-        # The threads that are in the store: what reads for them must not ship first.
+        # The threads inside the store: reads on their behalf must not ship first.
         self._at_store: set[int] = set()
         self._tries = 0
         self._failure: Exception | None = None
@@ -96,7 +96,7 @@ class Spool:
         """Append to the journal; with a claim, ask the store.
 
         Returns:
-            A number that grows; it is not the store's.
+            An ascending number, unrelated to those of the store.
         """
         if claim is not None:
             return self._append_claiming(records, claim)
@@ -106,7 +106,7 @@ class Spool:
         return number
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
-        """Yield what is in the store once what waits here was shipped; else what waits, alone."""
+        """Ship pending records, then yield from the store; offline, yield the pending ones only."""
         if threading.get_ident() in self._at_store:
             yield from self._store.records(**chosen)
             return
@@ -119,13 +119,13 @@ class Spool:
             yield from self._waiting_records(base.Filters(**chosen))
 
     def prune(self, tombstone: Record, /) -> None:
-        """Ship what waits, then remove from the store."""
+        """Ship pending records, then remove records from the store."""
         self._insist(self._ship)
         with self._in_store():
             self._store.prune(tombstone)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until all is shipped, at most some seconds; warn if it is not.
+        """Wait until all records are shipped; warn after a timeout.
 
         Args:
             timeout: seconds; by default the `flush_timeout` of `Experiment.use`.
@@ -139,7 +139,7 @@ class Spool:
         return False
 
     def hurry(self) -> None:
-        """Let the thread ship at once."""
+        """Wake the thread, so that it ships immediately."""
         self._wake.set()
         self._hurry.set()
 
@@ -156,7 +156,7 @@ class Spool:
             self.flush(0.0 if self._has_warned else give_up - time.monotonic())
             left = max(SHORTEST_END, give_up - time.monotonic())
             if not self._end_sender(min(LONGEST_END, left)):
-                # It waits for the network, and would let nobody close the store before.
+                # It waits for the network and holds the store until then.
                 self._own.leave()
                 self._own, self._shipping = None, threading.Lock()
                 return
@@ -174,7 +174,7 @@ class Spool:
         return number
 
     def _begun(self) -> Journal:
-        """Return the journal; begin it, and the thread that ships it, if need be."""
+        """Return the journal; create it and start the shipping thread if necessary."""
         own = self._own
         if own is None:
             own = self._own = Journal.begin(self._url, self._options.sync)
@@ -194,7 +194,7 @@ class Spool:
         except StoreUnavailable as error:
             if self._options.offline == "refuse":
                 raise
-            log.warning("%s cannot be asked; going on without: %s", self._url, error)
+            log.warning("%s cannot be reached; its claims are checked later: %s", self._url, error)
         asked = [{**record, ASKED: True} if "claim" in record else record for record in records]
         return self._journal(asked)  # type: ignore[arg-type]  # a record with a mark
 
@@ -204,7 +204,7 @@ class Spool:
             return self._store.append(records, claim=claim)
 
     def _insist(self, action: Callable[[], Answer]) -> Answer:
-        """Do something that waits for the store; again if the connection had just broken."""
+        """Perform an operation on the store; retry it if the connection was lost."""
         begun = time.monotonic()
         for pause in PAUSES:
             try:
@@ -214,14 +214,14 @@ class Spool:
             except StoreUnavailable as error:
                 if time.monotonic() - begun > PATIENCE:
                     raise
-                log.info("once more after: %s", error)
+                log.info("retrying after: %s", error)
                 time.sleep(pause)
         return action()
 
     # Shipping
 
     def _send(self, closing: threading.Event) -> None:
-        """Ship what comes, until this handle is closed; in a thread of its own."""
+        """Ship records until this handle is closed; runs in a separate thread."""
         while not closing.is_set():
             self._wake.wait(LONGEST_WAIT)
             self._hurry.wait(self._pause())
@@ -231,22 +231,22 @@ class Spool:
                 self._ship()
                 self._ship_orphans()
                 self._tries, self._failure = 0, None
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises, it goes on
+            except Exception as error:  # noqa: BLE001 - drivers raise anything; it continues
                 self._tries, self._failure = self._tries + 1, error
                 self._wake.set()
-                log.warning("shipping is tried again: %s", error)
+                log.warning("records could not be shipped, retrying: %s", error)
             with self._progress:
                 self._progress.notify_all()
 
     def _pause(self) -> float:
-        """Return how long to wait before the next try, in seconds."""
+        """Return the seconds to wait before the next attempt."""
         if not self._tries:
             return GATHER
         longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._tries - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
     def _end_sender(self, seconds: float) -> bool:
-        """Let the thread end; return whether it has ended in time."""
+        """Stop the thread; return whether it stopped in time."""
         self._closing.set()
         self.hurry()
         sender, self._sender = self._sender, None
@@ -255,10 +255,10 @@ class Spool:
         return sender is None or not sender.is_alive()
 
     def _ship(self) -> None:
-        """Ship what waits in this handle's journal.
+        """Ship the pending records of this handle's journal.
 
         Raises:
-            StoreUnavailable: the store cannot be reached; what waits is kept.
+            StoreUnavailable: the store cannot be reached; pending records are kept.
         """
         with self._shipping:
             own = self._own
@@ -271,7 +271,7 @@ class Spool:
 
     @contextlib.contextmanager
     def _in_store(self) -> Iterator[None]:
-        """Let this thread read the store as it is, which it does to find what is to be repeated."""
+        """Let this thread read the store directly, in order to find records to repeat."""
         me = threading.get_ident()
         self._at_store.add(me)
         try:
@@ -286,7 +286,7 @@ class Spool:
                 own.close()
 
     def _ship_orphans(self) -> None:
-        """Ship what processes have left that are gone."""
+        """Ship the records left behind by dead processes."""
         for url, path in journals(self._url):
             if self._own is not None and path == self._own.path:
                 continue
@@ -299,7 +299,7 @@ class Spool:
                     orphan.close()
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for the thread to ship what is in the journal now."""
+        """Wait for the thread to ship the current content of the journal."""
         own = self._own
         if own is None:
             return True
@@ -327,15 +327,15 @@ class Spool:
 def ship(
     journal: Journal, store: base.Store, progress: Callable[[int], object] | None = None
 ) -> None:
-    """Ship what waits in a journal, in order.
+    """Ship the pending records of a journal, in order.
 
     Args:
         journal: the journal.
-        store: where to.
-        progress: called with how many records were confirmed, after each batch.
+        store: the store to ship to.
+        progress: called after each batch with its number of records.
 
     Raises:
-        StoreUnavailable: the store could not be reached; what it confirmed is forgotten.
+        StoreUnavailable: the store could not be reached; confirmed records have been removed.
     """
     while batch := journal.batch(BATCH):
         plain: list[Record] = []
@@ -359,7 +359,7 @@ def _append(store: base.Store, records: Sequence[Record]) -> None:
 
 
 def _append_asking(store: base.Store, record: Record) -> None:
-    """Append a record that was written without asking for its claim; mark it if it clashes."""
+    """Append a record whose claim was not checked when it was written; mark it if it clashes."""
     try:
         store.append([record], claim=record["claim"])
     except base.Claimed as claimed:
@@ -368,7 +368,7 @@ def _append_asking(store: base.Store, record: Record) -> None:
 
 
 def _clash(start: Record, other: str | None) -> Record:
-    """Make the record that tells of another session with the same params."""
+    """Return the record that names another session with the same params."""
     clash = start.copy()
     clash.pop("claim")
     clash.pop("extended", None)

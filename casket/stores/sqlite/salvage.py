@@ -128,7 +128,7 @@ class Salvage:
         return Page(rows if all(_is_whole(text) for _, text in rows) else _completed(rows, page))
 
     def _single_rows(self) -> list[Row]:
-        """Return the rows of a leaf that cannot be read at once; (0, b"") for unreadable ones."""
+        """Return the rows of a leaf, read separately; (0, b"") for unreadable rows."""
         try:
             [(count,)] = self._connection.execute("SELECT count(*) FROM records")
         except sqlite3.DatabaseError:

@@ -1,4 +1,4 @@
-"""SQLite: one row a record, in write-ahead logging mode."""
+"""SQLite: a row per record, in write-ahead logging mode."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from casket.stores.jsonfile.layout import is_record
 from casket.system import failures, forks
 
 APPLICATION_ID = 0x63736B74
-"""`cskt`: what a casket database carries in its header."""
+"""`cskt`, the application id in the header of a casket database."""
 
 WAIT_FOR_LOCK = 120.0
-"""Seconds a writer waits for the others: each holds the lock for microseconds."""
+"""Seconds a writer waits for others, each of which holds the lock for microseconds."""
 
 PAUSE = 0.0005
-"""Seconds between two tries of a writer to get the lock."""
+"""Seconds between two attempts of a writer to get the lock."""
 
 TURN = 2
-"""Appends in a row, after which a writer pauses if there are other writers."""
+"""Consecutive appends after which a writer pauses if there are other writers."""
 
 CONTESTED = 1.0
-"""Seconds for which a writer that met another one pauses."""
+"""Seconds for which a writer takes turns after it met another writer."""
 
 LONGEST_EXIT = 1.0
-"""Seconds that the exit of the interpreter waits for a thread that is still in here."""
+"""Seconds that the exit of the interpreter waits for a thread inside SQLite."""
 
 _SCHEMA = f"""
 CREATE TABLE records (
@@ -72,7 +72,7 @@ ONE_PAGE = 4096
 ROWS = 5000
 """Rows read at a time."""
 
-# A damaged schema may make SQLite's message something that Python cannot decode.
+# With a damaged schema, Python may be unable to decode SQLite's message.
 _FAILURES = (sqlite3.Error, PermissionError, UnicodeDecodeError)
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -87,10 +87,10 @@ _open: Counter[tuple[int, int]] = Counter()
 
 
 def is_open_here(path: Path) -> bool:
-    """Tell whether this process has a database open to write.
+    """Return whether this process has a database open for writing.
 
-    Opening and closing such a file by other means would drop the locks SQLite holds on it (so
-    POSIX says), and another process could then remove the log this one goes on writing.
+    Opening and closing such a file by other means would release SQLite's locks (a rule of POSIX),
+    and another process could then remove the log that this process still writes.
     """
     try:
         return _open[_inode(path)] > 0
@@ -114,13 +114,13 @@ class SqliteStore:
         self._heads = options.heads
         self._always_sync = options.sync == "always"
         self._synced = self._looked = 0.0
-        # A row that is known to be stored, with its number; what was appended since the path was
-        # last seen to name the database; whether that lacks the row.
+        # A stored row with its number; the rows appended since the path was last known to name
+        # the database; whether the database lacks the stored row.
         self._known: tuple[int, bytes] | None = None
         self._doubtful: list[tuple[int, _Row]] = []
         self._is_other = self._has_appended = self._has_warned_of_sync = False
-        # The last number appended here, how many were appended in a row, and when another handle
-        # had appended before.
+        # The last number appended here, the count of consecutive appends, and when another handle
+        # was last seen to append.
         self._number = self._in_a_row = 0
         self._met = -CONTESTED
         self._warned: set[int] = set()
@@ -128,13 +128,13 @@ class SqliteStore:
         self._opened = (0, 0)
         self._beside: dict[str, tuple[int, int]] = {}
         self._is_full_sync: bool | None = True
-        # A child in which SQLite believes to hold the parent's locks would take none of its own.
+        # In a child, SQLite would assume that it holds the parent's locks, and take none.
         forks.close_before_forks(self)
         forks.renew_in_children(self)
         _stores.add(self)
 
     def after_fork(self) -> None:
-        """Leave what the parent has appended to the parent."""
+        """Leave the parent's appends to the parent."""
         if self._doubtful:
             self._known = self._last_known()
             self._doubtful = []
@@ -161,7 +161,7 @@ class SqliteStore:
             raise self._failure(error) from error
 
     def _give_way(self, number: int, now: float) -> None:
-        """Pause after some appends in a row, if other handles have appended shortly before."""
+        """Pause after some consecutive appends, if other handles have appended recently."""
         if number != self._number + 1:
             self._met, self._in_a_row = now, 0
         self._number = number
@@ -182,15 +182,15 @@ class SqliteStore:
         return self._texts(base.Filters())
 
     def problems(self) -> list[str]:
-        """Return what SQLite finds wrong with its pages."""
+        """Return the problems that SQLite's integrity check reports."""
         try:
-            found = self._undisturbed(("PRAGMA integrity_check(20)", []))
+            texts = self._undisturbed(("PRAGMA integrity_check(20)", []))
         except (StoreUnavailable, sqlite3.Error, UnicodeDecodeError) as error:
             return [str(error)]
-        return [text.decode(errors="replace") for (text,) in found if text != b"ok"]
+        return [text.decode(errors="replace") for (text,) in texts if text != b"ok"]
 
     def copy_to(self, target: Path) -> None:
-        """Copy the database as it stands at one moment into a new file, without its log."""
+        """Copy a snapshot of the database into a new file, without its log."""
         is_copied = False
         while not is_copied:
             with contextlib.suppress(_Disturbed), _inside.lock:
@@ -231,7 +231,7 @@ class SqliteStore:
                 return
             is_in_place = self._is_in_place()
             if not is_in_place:
-                # SQLite would leave what is in the log to nobody.
+                # SQLite would leave records in a log that is never read again.
                 _checkpoint_all(connection)
             connection.close()
             _open[self._opened] -= 1
@@ -239,7 +239,7 @@ class SqliteStore:
                 _remove_if_same(self._beside)
 
     def settle(self) -> None:
-        """Bring the log into the database and close it, at the end of this process."""
+        """Checkpoint and close the database at the end of this process."""
         if _inside.lock.acquire(timeout=LONGEST_EXIT):
             try:
                 if self._connection is not None:
@@ -252,13 +252,13 @@ class SqliteStore:
         self.close()
 
     def _connected(self) -> sqlite3.Connection:
-        """Return a connection to the database that the path names now."""
+        """Return a connection to the database that the path currently names."""
         if self._connection is not None and not self._is_in_place():
             self.close()
         return self._connection or self._connect()
 
     def _is_in_place(self) -> bool:
-        """Look whether the path names the open database; True if that cannot be told."""
+        """Return whether the path names the open database; True if this cannot be determined."""
         try:
             return _inode(self._path) == self._opened
         except OSError as error:
@@ -278,7 +278,7 @@ class SqliteStore:
         self._is_full_sync = True  # the default of a connection
         try:
             self._persist(connection, lambda: _prepare(connection))
-            # If it is gone again by now, the look after the append notices.
+            # If it has already been removed again, the check after the append notices.
             self._opened = _inodes([str(self._path)]).get(str(self._path), (0, 0))
             self._is_other = self._is_other or not self._has_known(connection)
         except BaseException:
@@ -291,14 +291,14 @@ class SqliteStore:
         return connection
 
     def _last_known(self) -> tuple[int, bytes] | None:
-        """Return a row that this handle has appended last, or has read first."""
+        """Return the row that this handle has appended last, or has read first."""
         if not self._doubtful:
             return self._known
         number, row = self._doubtful[-1]
         return number, row[-1].encode()
 
     def _has_known(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the last row this handle knows is there, with its number."""
+        """Return whether the last row known to this handle is stored under its number."""
         known = self._last_known()
         if known is None:
             return True
@@ -307,12 +307,12 @@ class SqliteStore:
         return bool(connection.execute(query, (number,)).fetchone() == (text,))
 
     def _refuse_foreign(self) -> None:
-        """Raise `NotACasketFile` if the path holds something else, which is not touched."""
+        """Raise `NotACasketFile` if the path holds another kind of file, which is left alone."""
         if self._path.is_file():
             next(self._rows(base.Filters(after=2**62)), None)
 
     def _append_looking(self, records: Sequence[Record], claim: str | None, now: float) -> int:
-        """Append, and look before and afterwards whether the path names the database."""
+        """Append, and check before and afterwards that the path names the database."""
         is_end = records[-1]["kind"] == "end"
         while True:
             connection = self._connected()
@@ -324,7 +324,7 @@ class SqliteStore:
             )
             if not self._create or self._is_in_place():
                 break
-            # It was replaced at this very moment.
+            # It was replaced during the append.
             self._doubtful, self._known = kept
             self.close()
         self._looked = now
@@ -333,16 +333,17 @@ class SqliteStore:
             raise refused
         if is_end:
             _checkpoint(connection)
-        self._number = last  # else the next append would take its own record for another writer's
+        self._number = last  # otherwise the next append would infer another writer
         return last
 
     def _transact(
         self, connection: sqlite3.Connection, records: Sequence[Record], claim: str | None
     ) -> tuple[int, base.Claimed | None]:
-        """Append records, and before them what this handle has to repeat in another database.
+        """Append records, preceded by those that this handle must repeat in another database.
 
         Returns:
-            The number of the last record, and who holds the claim, if what was repeated is all.
+            The number of the last record; and the refused claim, if only repeated records were
+            appended.
         """
         refused = None
         connection.execute("BEGIN IMMEDIATE")
@@ -357,7 +358,7 @@ class SqliteStore:
             rows = [_row(record) for record in self._completed(records)]
             (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
             known = self._last_known()
-            # Numbers are never used again.
+            # Numbers are never reused.
             first = 1 + (max(last, known[0]) if self._is_other and known else last)
             numbered = list(enumerate(rows, first))
             connection.executemany(_INSERT_NUMBERED, ((number, *row) for number, row in numbered))
@@ -366,7 +367,7 @@ class SqliteStore:
         return first + len(rows) - 1, refused
 
     def _completed(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Return records with what this handle has to put before them in another database."""
+        """Return records, preceded by those that this handle must repeat in another database."""
         if not self._is_other:
             return records
         known = self._last_known()
@@ -380,7 +381,7 @@ class SqliteStore:
         )
 
     def _persist(self, connection: sqlite3.Connection, action: Callable[[], T]) -> T:
-        """Do something that waits for a lock and syncs; do it again where that fails."""
+        """Perform an action that waits for a lock and syncs; repeat it if it fails."""
         try:
             return action()
         except sqlite3.OperationalError as error:
@@ -391,8 +392,8 @@ class SqliteStore:
     ) -> T:
         """Repeat an action that failed because a lock was held or because a sync failed.
 
-        A transaction whose sync failed is not there, but would be once somebody recovers the log:
-        the one that takes its place there is not synced.
+        A transaction whose sync failed is not visible, but would be after a recovery of the log:
+        the repeated transaction takes its place in the log, without a sync.
         """
         if _is_busy(error):
             return _when_free(self._path, action)
@@ -407,7 +408,7 @@ class SqliteStore:
         return result
 
     def _sync_if_due(self, connection: sqlite3.Connection, now: float, is_end: bool) -> None:
-        """Let the commit that follows sync the log, if the last one that did is too old."""
+        """Let the next commit sync the log, if the last sync is too long ago."""
         is_due = now - self._synced >= base.SYNC_INTERVAL or self._always_sync or is_end
         if is_due:
             self._synced = now
@@ -459,19 +460,19 @@ class SqliteStore:
                 return self._select(query)
 
     def _select(self, query: tuple[str, list[object]]) -> list[Any]:
-        """Run a query on a connection of its own, which changes nothing and is not kept.
+        """Run a query on a separate, temporary connection that changes nothing.
 
-        A database that nobody has open is read without SQLite's locks: for those, SQLite would
+        A database that is not in use is read without SQLite's locks, for which SQLite would
         create files beside it.
 
         Raises:
-            _Disturbed: it was so read, and has changed meanwhile.
+            _Disturbed: it was read without locks, and has changed in the meantime.
         """
         state = _State.of(self._path)
         if not state.size or state.is_being_created:
             return []
         with _reading(self._path, state) as connection:
-            connection.text_factory = bytes  # one that is damaged may be no Unicode
+            connection.text_factory = bytes  # damaged text may not be Unicode
             try:
                 rows = connection.execute(*query).fetchall() if self._is_ready(connection) else []
             except sqlite3.Error:
@@ -481,7 +482,7 @@ class SqliteStore:
         return rows
 
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the database has casket's tables; an empty one may be taken over."""
+        """Return whether the database has casket's tables; an empty database may be used."""
         application, tables, own = connection.execute(_IDENTITY).fetchone()
         if application != APPLICATION_ID and (tables or application):
             if own == 3:
@@ -491,7 +492,7 @@ class SqliteStore:
         return bool(tables)
 
     def _failure(self, error: Exception) -> CasketError:
-        """Return the error that names the file and what to do."""
+        """Return the error that names the file and how to continue."""
         if isinstance(error, PermissionError):
             return failures.unavailable(self._path, error.errno, "nothing was written")
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -523,7 +524,7 @@ class _Disturbed(Exception):
 
 
 class _State(NamedTuple):
-    """What there is of a database's files: inode, size and time of change of each."""
+    """Inode, size and modification time of each file of a database."""
 
     database: tuple[int, ...]
     log: tuple[int, ...]
@@ -541,17 +542,17 @@ class _State(NamedTuple):
 
     @property
     def is_being_created(self) -> bool:
-        """Whether there are no tables yet, or their creator was killed; a writer clears up."""
+        """Whether the tables are missing, or their creator was killed; a writer cleans up."""
         return bool(self.journal) and self.size <= ONE_PAGE
 
     @property
     def is_in_use(self) -> bool:
-        """Whether somebody has the database open, or was killed while having it open."""
+        """Whether a process has the database open, or was killed while it had."""
         return bool(self.shared or self.journal)
 
     @property
     def has_log(self) -> bool:
-        """Whether there is a log with something in it."""
+        """Whether there is a log that is not empty."""
         return bool(self.log and self.log[1])
 
     def check(self, path: Path) -> None:
@@ -577,42 +578,42 @@ _BESIDE = ("-wal", "-shm")
 
 
 def _inodes(names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Return the inodes of the files that are there."""
-    found = {}
+    """Return the inodes of the files that exist."""
+    inodes = {}
     for name in names:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found[name] = _inode(name)
-    return found
+            inodes[name] = _inode(name)
+    return inodes
 
 
 def _remove_if_same(files: dict[str, tuple[int, int]]) -> None:
-    """Remove files whose names still name the inodes that they did.
+    """Remove files whose names still refer to the given inodes.
 
-    They belong to a database that is not at its path any more. SQLite would use them for the one
+    They belong to a database that is no longer at its path. SQLite would use them for the database
     that takes its place, which destroys both.
     """
     for name, inode in files.items():
-        with contextlib.suppress(OSError):  # SQLite refuses what it cannot use
+        with contextlib.suppress(OSError):  # SQLite refuses files that it cannot use
             if _inode(name) == inode:
                 os.unlink(name)
 
 
 def _remove_orphans(path: Path) -> None:
-    """Remove what lies beside a database that is to be created: it belongs to one that is gone."""
+    """Remove the log of a deleted database before a new database is created at its path."""
     name = os.path.realpath(path)
     beside = _inodes(f"{name}{end}" for end in _BESIDE)
-    # In this order: whoever creates a database has it there before what lies beside it.
+    # In this order: a database is created before the files beside it.
     if beside and not os.path.exists(name):
         _remove_if_same(beside)
 
 
 def _checkpoint(connection: sqlite3.Connection) -> bool:
-    """Bring the log into the database, so that a copy of that alone is complete.
+    """Copy the log into the database, so that a copy of this file is complete.
 
-    It waits for nobody: what others keep it from remains in the log until the next time.
+    It waits for nobody: parts of the log that others use remain there until the next time.
 
     Returns:
-        Whether all of the log is there now.
+        Whether all of the log was copied.
     """
     with contextlib.suppress(sqlite3.Error):
         busy, log, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -621,7 +622,7 @@ def _checkpoint(connection: sqlite3.Connection) -> bool:
 
 
 def _checkpoint_all(connection: sqlite3.Connection) -> None:
-    """Do so with a log that nobody will find again; wait a little for those who read it."""
+    """Checkpoint a log that will not be read again; wait a little for current readers."""
     give_up = time.monotonic() + LONGEST_EXIT
     while not _checkpoint(connection) and time.monotonic() < give_up:
         time.sleep(0.01)
@@ -639,8 +640,8 @@ def _is_busy(error: sqlite3.Error) -> bool:
 def _when_free(path: Path, action: Callable[[], T]) -> T:
     """Call `action` as soon as no other connection holds the lock that it needs.
 
-    SQLite itself waits longer and longer between two tries, up to 100 ms, so that of many writers
-    those who wait would hardly ever get a turn.
+    SQLite itself increases the pause between two attempts up to 100 ms, so that among many writers
+    those that wait would hardly ever get the lock.
     """
     begun, has_warned = time.monotonic(), False
     while True:
@@ -658,9 +659,9 @@ def _when_free(path: Path, action: Callable[[], T]) -> T:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Bring a connection's database into write-ahead mode, with its tables."""
+    """Switch a connection's database to write-ahead logging and create its tables."""
     if _is_empty(connection):
-        # Before the log is used: so it is in the file's own header, whatever becomes of the log.
+        # Before the log is used, so that it is in the file's header even if the log is lost.
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
@@ -681,13 +682,13 @@ def _delete(connection: sqlite3.Connection, tombstone: Record) -> None:
     with connection:
         rows = connection.execute("SELECT number, CAST(record AS BLOB) FROM records")
         covered = [(number,) for number, text in rows if _is_deleted(text, is_covered)]
-        # First, so that its number is larger than those that go.
+        # First, so that its number is larger than the deleted numbers.
         connection.execute(_INSERT, _row(tombstone))
         connection.executemany("DELETE FROM records WHERE number = ?", covered)
 
 
 def _is_deleted(text: bytes, is_covered: Callable[[Record], bool]) -> bool:
-    """Tell whether a stored record is covered; one that is damaged is kept for who mends it."""
+    """Return whether a stored record is covered; a damaged record is kept for a later repair."""
     try:
         return is_covered(orjson.loads(text))
     except orjson.JSONDecodeError:
@@ -706,13 +707,13 @@ _UNLOCKED = "&vfs=unix-none"
 
 
 def _options(path: Path, state: _State) -> str:
-    """Return SQLite's options to read in a way that creates nothing, if there is one."""
+    """Return SQLite's options for reading without creating files, if possible."""
     if state.is_in_use:
         return ""
     if not state.has_log:
         return "&immutable=1"
-    # The log was copied without its index, which SQLite keeps in memory if it need not lock. Where
-    # it might write it must lock, and makes an index: it would remove a log it cannot see in use.
+    # The log was copied without its index, which SQLite keeps in memory if it need not lock. If
+    # the log is writable it must lock and create an index, as it removes a log that seems unused.
     return "" if os.access(f"{os.path.realpath(path)}-wal", os.W_OK) else _UNLOCKED
 
 
@@ -748,7 +749,7 @@ def _query(filters: base.Filters) -> tuple[str, list[object]]:
         conditions.append(f"kind IN ({', '.join('?' * len(filters.kinds))})")
         values += filters.kinds
         if filters.are_for_heads:
-            # Says what the partial index says, so that SQLite may use it.
+            # Implied by `kinds`; repeated so that SQLite uses the partial index.
             conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
     query = f"SELECT number, record FROM records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
     return f"{query} ORDER BY number LIMIT {ROWS}", values
@@ -759,7 +760,7 @@ _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 
 @atexit.register
 def _settle_all() -> None:
-    """Leave complete databases behind, whatever threads still run.
+    """Leave complete databases behind, even if threads still run.
 
     In a forked child, none of its parent's connections is open.
     """
