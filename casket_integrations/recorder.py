@@ -27,7 +27,8 @@ from casket import (
     UnstorableValue,
 )
 from casket.system import forks
-from casket.writing.session import Batch, describe
+from casket.writing.outcome import describe
+from casket.writing.session import Batch
 from casket_integrations.batches import BatchMeans, PendingBatches
 from casket_integrations.hyperparameters import as_dict, can_be_stored, storable
 from casket_integrations.openings import Openings

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from casket import CasketError, ExistingParamsException, Model, Session
 from casket.format.records import new_id
-from casket.writing.session import describe
+from casket.writing.outcome import describe
 from casket_integrations.hyperparameters import differing, storable
 from casket_integrations.recorder import Recorder
 

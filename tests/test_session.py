@@ -78,8 +78,8 @@ def test_a_json_file_holds_the_bytes_that_a_store_of_records_is_given(tmp_path):
                 session.add_batch(number, metrics)
                 session.add_batch(number, metrics, epoch=3)
                 session.add_result(metrics, index_by="test")
-            records = list(session._backend.store.records(kinds={"epoch", "batch", "result"}))
-            ids = (session.id, session._writer.id)
+            records = list(session._log.backend.store.records(kinds={"epoch", "batch", "result"}))
+            ids = (session.id, session._log.writer.id)
         for _, record in records:
             assert (record["session"], record["writer"]) == ids
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record["time"])
@@ -394,11 +394,11 @@ def test_tags_and_notes_are_changed_by_the_handle_while_it_runs_and_afterwards(m
 @pytest.mark.parametrize("text", [1, None, b"x", ["a"], "\ud800"])
 def test_a_tag_or_note_that_is_no_text_is_refused_before_anything_is_written(model, text):
     with model.session() as session:
-        before = len(list(session._backend.store.records()))
+        before = len(list(session._log.backend.store.records()))
         for call in (session.add_tag, session.remove_tag, session.note):
             with pytest.raises(casket.UnstorableValue):
                 call(text)
-        assert len(list(session._backend.store.records())) == before
+        assert len(list(session._log.backend.store.records())) == before
 
 
 def test_an_interrupt_fails_the_session(model):

@@ -18,8 +18,10 @@ from casket.format.records import Record, claim_key, covering, new_id
 from casket.format.values import Encoder, restore
 from casket.stores.base import DEFAULTS, Claimed, Offline, StoreOptions, Sync
 from casket.stores.location import Location
+from casket.writing import starting
+from casket.writing.arguments import checked_tags
 from casket.writing.backend import Backend
-from casket.writing.session import Session, checked_tags
+from casket.writing.session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -333,7 +335,7 @@ class Model:
             UnstorableValue: the params contain a value that cannot be stored.
             StoreUnavailable: the start cannot be written.
         """
-        return Session(self, params, ensure_unique, repeat)
+        return Session(self, starting.start(self, params, ensure_unique, repeat))
 
     def resume(self, session_id: str) -> Session:
         """Continue a session of this model, regardless of its status.
@@ -354,7 +356,7 @@ class Model:
         if len(matching) != 1:
             location = str(self.backend.location)
             raise NoSuchSession(session_id, f"model {self.id!r} in {location}", sorted(matching))
-        return Session.resumed(self, *matching.values())
+        return Session(self, starting.resume(self, *matching.values()))
 
     def resume_last(self, params: Mapping[str, Any] | None = None) -> Session:
         """Continue the last session with these params that is not running, or start a new session.
@@ -369,7 +371,7 @@ class Model:
             UnstorableValue: the params contain a value that cannot be stored.
             StoreUnavailable: the start cannot be written.
         """
-        return Session.resumed_last(self, params)
+        return Session(self, starting.resume_last(self, params))
 
     def add_result(
         self,
@@ -388,7 +390,7 @@ class Model:
             UnstorableValue: `result` or `params` contain a value that cannot be stored.
             StoreUnavailable: the store cannot be written.
         """
-        Session.of_one_result(self, params, result, index_by)
+        starting.write_one_result(self, params, result, index_by)
 
     def add_epoch(self, *_: Any, **__: Any) -> NoReturn:
         """Raise an error, because epochs are logged in a session.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from casket import CasketWarning, Model
-from casket.writing.session import describe
+from casket.writing.outcome import describe
 from casket_integrations.recorder import Recorder
 from casket_integrations.sklearn.describe import estimator_params
 from casket_integrations.sklearn.progress import Progress

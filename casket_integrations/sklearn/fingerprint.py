@@ -21,7 +21,7 @@ from scipy.sparse import issparse  # type: ignore[import-untyped]  # has no type
 from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no types
 
 from casket import Model
-from casket.writing.session import describe
+from casket.writing.outcome import describe
 from casket_integrations.sklearn.describe import PLAIN
 from casket_integrations.sklearn.modules import code_of, dependencies, loaded_code, version_of
 

@@ -1,0 +1,208 @@
+"""How a session begins: as the only one with its params, as a repetition, or continued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from casket.errors import CasketError
+from casket.format.records import Record, new_id
+from casket.stores.base import Claimed
+from casket.writing import claims
+from casket.writing.arguments import checked_index
+from casket.writing.backend import Backend
+from casket.writing.log import SessionLog
+from casket.writing.refusal import ExistingParamsException
+
+if TYPE_CHECKING:
+    from casket.reading.nearest import Near
+    from casket.reading.views import SessionView
+
+
+class SessionsModel(Protocol):
+    """The interface of a model that sessions use."""
+
+    id: str
+    backend: Backend
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the experiment of the model."""
+
+    def view_of(self, holder: claims.Holder) -> SessionView:
+        """Return the session that holds a claim."""
+
+    def nearest_but(
+        self, session_id: str | None, params: Mapping[str, Any], n: int = 3
+    ) -> list[Near]:
+        """Return the sessions whose params are nearest to `params`, except for a given session."""
+
+
+def start(
+    model: SessionsModel, params: Mapping[str, Any] | None, ensure_unique: bool, repeat: bool
+) -> SessionLog:
+    """Start or continue a session; see `Model.session` for the arguments."""
+    log = _log_of(model, params)
+    if repeat:
+        _repeat(log)
+    elif ensure_unique:
+        _begin_unique(log, model)
+    else:
+        _begin_or_continue(log)
+    return log
+
+
+def resume(model: SessionsModel, start: Record) -> SessionLog:
+    """Continue a session, regardless of its status.
+
+    Args:
+        model: the model of the session.
+        start: a start of the session.
+    """
+    params, extended = start["body"]["params"], "extended" in start
+    log = SessionLog(model.backend, model.experiment_id, model.id, params, extended)
+    _continue(log, claims.look_at(model.backend, start["session"]))
+    return log
+
+
+def resume_last(model: SessionsModel, params: Mapping[str, Any] | None) -> SessionLog:
+    """Continue the last session with these params that is not running, or start a session."""
+    log = _log_of(model, params)
+    for earlier in reversed(claims.starts_with(model.backend, log.claim)):
+        holder = claims.look_at(model.backend, earlier)
+        if not holder.may_run and _continues_alone(log, holder):
+            return log
+    _repeat(log)
+    return log
+
+
+def write_one_result(
+    model: SessionsModel, params: Mapping[str, Any] | None, result: Any, index_by: Any
+) -> None:
+    """Write a complete session that contains a single result."""
+    log = _log_of(model, params)
+    encoded, extended = log.backend.encode(result, "result")
+    body = {"index": checked_index(index_by), "result": encoded}
+    end = {"status": "completed", "of": log.writer.id}
+    log.append([log.start(), log.record("result", body, extended), log.record("end", end)])
+
+
+def _log_of(model: SessionsModel, params: Mapping[str, Any] | None) -> SessionLog:
+    encoded, extended = model.backend.encode(params or {}, "params")
+    return SessionLog(model.backend, model.experiment_id, model.id, encoded, extended)
+
+
+def _begin_unique(log: SessionLog, model: SessionsModel) -> None:
+    """Start the session, unless a running or completed session has these params.
+
+    Raises:
+        ExistingParamsException: a running or completed session has these params.
+    """
+    start = log.start()
+    ends: dict[str, list[Record]] = {}
+    refused: list[tuple[str, int]] = []
+    while True:
+        try:
+            log.append([*chain(*ends.values()), start], claim=log.claim)
+            return
+        except Claimed as claimed:
+            holder = _holder(log, claimed, refused)
+        if not holder.is_released and (holder.may_run or holder.is_completed):
+            raise _existing(holder, model, log.params)
+        # Accumulated, because repetitions allow several sessions to hold the claim.
+        ends[holder.session] = holder.ends(log.backend)
+
+
+def _holder(log: SessionLog, claimed: Claimed, refused: list[tuple[str, int]]) -> claims.Holder:
+    """Return the state of the session that holds the claim.
+
+    Args:
+        log: the log of the refused session.
+        claimed: the refusal of the store.
+        refused: the sessions returned before, with the number of their records.
+
+    Raises:
+        CasketError: the store keeps refusing although its records do not show a reason.
+    """
+    holder = claims.look_at(log.backend, claimed.session or "")
+    # Either another process has written since, or the missing ends are written next.
+    state = (holder.session, len(holder.life))
+    if refused.count(state) > 1:
+        raise CasketError(
+            f"{log.backend.location}: session {claimed.session} holds these params, but its "
+            "records do not show why; `casket doctor` examines the file"
+        )
+    refused.append(state)
+    return holder
+
+
+def _existing(
+    holder: claims.Holder, model: SessionsModel, params: Mapping[str, Any]
+) -> ExistingParamsException:
+    """Return the exception, which reads its details on access."""
+    return ExistingParamsException(
+        lambda: model.view_of(holder),
+        lambda: model.nearest_but(holder.session, params),
+    )
+
+
+def _begin_or_continue(log: SessionLog) -> None:
+    refused: list[tuple[str, int]] = []
+    while True:
+        for earlier in reversed(claims.starts_with(log.backend, log.claim)):
+            _continue(log, claims.look_at(log.backend, earlier))
+            return
+        try:
+            log.append([log.start()], claim=log.claim)
+            return
+        except Claimed as claimed:
+            _holder(log, claimed, refused)  # another process has just started a session
+
+
+def _continue(log: SessionLog, holder: claims.Holder) -> None:
+    log.id = holder.session
+    log.follows = len(holder.life.starts)
+    log.append([*holder.ends(log.backend), log.start()])
+
+
+def _continues_alone(log: SessionLog, holder: claims.Holder) -> bool:
+    """Continue a session that was not running, unless another process is doing so.
+
+    Claims the next position in the order of its writers, so that only one process succeeds.
+
+    Returns:
+        Whether this process continues the session.
+    """
+    log.id = holder.session
+    log.follows = len(holder.life.starts)
+    place = log.claim_of("follows", [log.id, log.follows])
+    records = [*holder.ends(log.backend), log.start(), log.claiming(place, {})]
+    try:
+        log.append(records, claim=place)
+    except Claimed:
+        log.id, log.follows = new_id(), 0
+        return False
+    return True
+
+
+def _repeat(log: SessionLog) -> None:
+    """Start a session even if others have these params, and number the repetition.
+
+    The number is claimed in addition to the params, so that repetitions have distinct numbers.
+    """
+    earlier = claims.starts_with(log.backend, log.claim)
+    if not earlier:
+        # If another process is starting the first session, this session is a repetition.
+        with suppress(Claimed):
+            log.append([log.start()], claim=log.claim)
+            return
+    start = log.start()
+    numbers = [known["body"].get("repeat", 0) for known in earlier.values()]
+    for number in count(max(numbers, default=0) + 1):
+        claim = log.claim_of("repeat", number)
+        start["body"]["repeat"] = number
+        with suppress(Claimed):
+            log.append([start, log.claiming(claim, {"repeat": number})], claim=claim)
+            return
