@@ -28,6 +28,7 @@ from casket.errors import (
     StoreFull,
     StoreRefused,
     StoreUnavailable,
+    UnknownMode,
     UnstorableValue,
     UntrustedArtifact,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
+    "UnknownMode",
     "UnstorableValue",
     "UntrustedArtifact",
     "open",

@@ -26,10 +26,14 @@ __all__ = [
     "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
+    "UnknownMode",
     "UnstorableValue",
     "UntrustedArtifact",
 ]
 
+
+MOST_IDS = 6
+"""The number of ids listed by a message."""
 
 LONGEST_MESSAGE = 2_000
 """The maximum number of characters of a message."""
@@ -183,13 +187,35 @@ class UntrustedArtifact(CasketError, ValueError):
 
 
 class NoSuchSession(CasketError, KeyError):
-    """No session, or more than one session, has an id with the given prefix."""
+    """No session, or more than one session, has the given name or an id with the given prefix."""
+
+    @property
+    def matching(self) -> list[str]:
+        """The ids of the sessions that the text may mean."""
+        ids: list[str] = self.facts[2]
+        return ids
 
     @staticmethod
     def sentence(session: str, owner: str, matching: list[str]) -> str:
-        if matching:
-            return f"session {session!r} of {owner} is ambiguous: give one of {matching}"
-        return f"{owner} has no session {session!r}: `casket ls` lists the sessions of a file"
+        if not matching:
+            return (
+                f"{owner} has no session {session!r}, neither by its id or name nor by a "
+                "condition: `casket ls` lists the sessions of a file"
+            )
+        more = f" and {len(matching) - MOST_IDS} more" if len(matching) > MOST_IDS else ""
+        ids = ", ".join(matching[:MOST_IDS])
+        return f"session {session!r} of {owner} is ambiguous: give the id, one of {ids}{more}"
+
+
+class UnknownMode(CasketError, ValueError):
+    """No mode was given for a metric whose name does not imply one."""
+
+    @staticmethod
+    def sentence(metric: str) -> str:
+        return (
+            f"the name {metric!r} does not imply whether higher is better: give the mode, "
+            "'min' or 'max' (`--mode` on the command line)"
+        )
 
 
 class NoSuchMetric(CasketError, KeyError):

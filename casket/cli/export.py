@@ -91,6 +91,7 @@ FORMATS = {
     help="Sort the sessions by a name, as `ls --sort` does.",
 )
 @options.where_option
+@options.children_option
 def export(
     file: str | None,
     output: Path | None,
@@ -102,6 +103,7 @@ def export(
     anonymous: bool,
     sort: str | None,
     where: str | None,
+    children: bool,
 ) -> None:
     """Export tables, documents and reports.
 
@@ -116,12 +118,12 @@ def export(
     form = form or _format_of(output)
     names = options.names(columns)
     with _opened(options.chosen_file(file), form) as runs:
-        sessions = runs.sessions(where=where)
+        sessions = runs.sessions(where=where, children=children)
         if not sessions:
             raise options.NothingFound(f"no session matches in {runs.location}")
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
-        known = Names(runs.sessions())
+        known = runs.names()
         if sort:
             sessions = sorted_by(sessions, sort, known)
         if form == "parquet":

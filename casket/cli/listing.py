@@ -15,10 +15,11 @@ from casket.cli import options, tables, terminal
 from casket.cli.csv_text import csv_text, sessions_csv
 from casket.reading.casket import STATUSES
 from casket.reading.columns import flatten
-from casket.reading.grouping import Group, groups
-from casket.reading.metrics import better, is_held_out
+from casket.reading.grouping import Groups, groups
+from casket.reading.metrics import is_held_out
 from casket.reading.numbers import digits_apart, with_margin
 from casket.reading.query import Names
+from casket.reading.ranking import Ranking
 from casket.reading.rows import Mode, is_number
 from casket.reading.summary import best_values, epoch_count, facts, numeric_metrics, varying
 from casket.reading.views import SessionView
@@ -91,6 +92,7 @@ WIDEST = 200
     metavar="NAMES",
     help="One row per group of equal values, such as params.lr: mean ± 95 % interval, and n.",
 )
+@options.children_option
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
 @options.json_option
 def ls(
@@ -104,12 +106,14 @@ def ls(
     offset: int,
     page: bool,
     group_by: str | None,
+    children: bool,
     as_csv: bool,
     as_json: bool,
 ) -> None:
     """List sessions with the params that vary and their metrics.
 
     The newest session comes last. A metric's best value is in brackets if it is not the latest.
+    With --children, sessions are followed by their children, unless they are sorted.
 
     \b
     casket ls runs.json --where "status == 'completed' and val_loss < 0.3" --sort val_loss
@@ -117,16 +121,18 @@ def ls(
     casket ls --columns id,params.lr,best.val_acc --sort -best.val_acc --limit 10
     """
     with options.open_file(file) as runs:
-        sessions = runs.sessions(status=status, tag=tag, where=where)
+        sessions = runs.sessions(status=status, tag=tag, where=where, children=children)
         if not sessions:
             if as_json:
                 options.write_json([])
             raise options.NothingFound(f"no session matches in {runs.location}")
-        names = Names(runs.sessions())
+        names = runs.names()
         if group_by:
             made = groups(sessions, options.names(group_by), names, status or "completed")
             _show_groups(made, as_csv=as_csv, as_json=as_json)
             return
+        if children:
+            sessions = under_parents(sessions)
         if sort:
             sessions = sorted_by(sessions, sort, names)
         is_read = as_json or as_csv or not sys.stdout.isatty() or page
@@ -152,9 +158,16 @@ def ls(
     "--top", type=click.IntRange(1), default=10, show_default=True, help="The number of sessions."
 )
 @options.where_option
+@options.children_option
 @options.json_option
 def best(
-    metric: str, file: str | None, mode: Mode | None, top: int, where: str | None, as_json: bool
+    metric: str,
+    file: str | None,
+    mode: Mode | None,
+    top: int,
+    where: str | None,
+    children: bool,
+    as_json: bool,
 ) -> None:
     """List the sessions with the best values of METRIC.
 
@@ -165,32 +178,30 @@ def best(
     casket best reward --mode max --top 3
     """
     with options.open_file(file) as runs:
-        names = Names(runs.sessions())
-        sessions = runs.sessions(where=where)
-        way = mode or better(metric)
-        rated = _rated(sessions, metric, way or "max")
-        if not rated:
-            names.check_metric(metric)
+        ranking = runs.best(metric, mode, where, top, children=children)
+        if not ranking:
             raise options.NothingFound(f"no matching session has numbers named {metric!r}")
-        if way is None:
-            raise click.UsageError(
-                f"the name {metric!r} does not imply whether higher is better: give --mode"
-            )
-        best_ones = rated[:top]
         if as_json:
-            options.write_json([{"value": value, **facts(each)} for value, each in best_ones])
-            return
-        shown = [session for _, session in best_ones]
-        params = [f"params.{name}" for name in _varying_params(shown)]
-        values = tables.column([value for value, _ in best_ones])
-        epochs = [tables.text(_epoch_of(session, metric, way)) for session in shown]
-        columns = ["session", "status", "model", *params, "age"]
-        rows = [
-            {**row, metric: value, "epoch": epoch}
-            for row, value, epoch in zip(_rows(shown, columns, names), values, epochs, strict=True)
-        ]
-        head = [metric, "epoch", *columns]
-        click.echo(tables.table(rows, head, keep=(metric, "session"), widest=WIDEST))
+            options.write_json([{"value": each.value, **facts(each.session)} for each in ranking])
+        else:
+            click.echo(_ranking(ranking, runs.names()))
+
+
+def _ranking(ranking: Ranking, names: Names) -> str:
+    """Return the best sessions as a table."""
+    shown = [each.session for each in ranking]
+    params = [f"params.{name}" for name in _varying_params(shown)]
+    columns = ["session", "status", "model", *params, "age"]
+    cells = {
+        ranking.metric: tables.column([each.value for each in ranking]),
+        "epoch": [tables.text(each.epoch) for each in ranking],
+    }
+    own = zip(*cells.values(), strict=True)
+    rows = [
+        {**row, **dict(zip(cells, values, strict=True))}
+        for row, values in zip(_rows(shown, columns, names), own, strict=True)
+    ]
+    return tables.table(rows, [*cells, *columns], keep=(ranking.metric, "session"), widest=WIDEST)
 
 
 def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Names) -> str:
@@ -236,6 +247,21 @@ def _shares(sessions: Sequence[SessionView]) -> dict[str, float]:
         counts.update({f"params.{name}" for name in flatten(session.params)})
         counts.update(set(numeric_metrics(session)))
     return {name: count / len(sessions) for name, count in counts.items()}
+
+
+def under_parents(sessions: Sequence[SessionView]) -> list[SessionView]:
+    """Return sessions with the children of each after it; order is kept otherwise."""
+    listed = {session.id for session in sessions}
+    children: dict[str | None, list[SessionView]] = {}
+    for session in sessions:
+        parent = session.parent_id if session.parent_id in listed else None
+        children.setdefault(parent, []).append(session)
+    ordered: list[SessionView] = []
+    waiting = children.pop(None, [])[::-1]
+    while waiting:
+        ordered.append(waiting.pop())
+        waiting += children.pop(ordered[-1].id, [])[::-1]
+    return ordered
 
 
 def sorted_by(sessions: Iterable[SessionView], key: str, names: Names) -> list[SessionView]:
@@ -324,34 +350,15 @@ def _varying_params(sessions: Iterable[SessionView]) -> list[str]:
     return varying(flatten(session.params) for session in sessions)
 
 
-def _rated(
-    sessions: Iterable[SessionView], metric: str, mode: Mode
-) -> list[tuple[float, SessionView]]:
-    """Return the sessions with their best values, best first."""
-    rated = []
-    for session in sessions:
-        try:
-            rated.append((session.best(metric, mode), session))
-        except KeyError:
-            continue  # the session does not have this metric
-    return sorted(rated, key=lambda pair: pair[0], reverse=mode == "max")
-
-
-def _epoch_of(session: SessionView, metric: str, mode: Mode) -> int | None:
-    row = session.epochs.best(metric, mode)
-    return row["epoch_num"] if row else None
-
-
-def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
+def _show_groups(groups: Groups, *, as_csv: bool, as_json: bool) -> None:
     if as_json:
         options.write_json([group.as_json() for group in groups])
         return
     names = list(groups[0].values)
     metrics = _metric_columns(session for group in groups for session in group.sessions)
     if as_csv:
-        rows = [{**group.values, **group.counts(), **_flat_intervals(group)} for group in groups]
-        header = list(dict.fromkeys(chain.from_iterable(rows)))
-        terminal.write(csv_text(header, [[row.get(name) for name in header] for row in rows]))
+        columns = groups.columns()
+        terminal.write(csv_text(list(columns), zip(*columns.values(), strict=True)))
         return
     shown = []
     shared = {name: tables.column([group.values[name] for group in groups]) for name in names}
@@ -364,11 +371,3 @@ def _show_groups(groups: list[Group], *, as_csv: bool, as_json: bool) -> None:
         shown.append({**cells, **counts, **means})
     counted = list(dict.fromkeys(chain.from_iterable(group.counts() for group in groups)))
     click.echo(tables.table(shown, [*names, *counted, *metrics], keep=(*names, *counted)))
-
-
-def _flat_intervals(group: Group) -> dict[str, float]:
-    return {
-        f"{name}.{part}": getattr(each, part)
-        for name, each in group.metrics().items()
-        for part in ("mean", "margin")
-    }

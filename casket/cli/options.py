@@ -57,7 +57,7 @@ class SessionType(click.ParamType[str]):
         """Return the ids that start with the incomplete word, newest first."""
         try:
             with open_file(ctx.params.get("file")) as runs:
-                sessions = list(reversed(runs.sessions()))
+                sessions = list(reversed(runs.sessions(children=True)))
         except (click.ClickException, casket.CasketError, OSError):
             return []  # no file to read ids from
         names = [("@last", "the latest session"), *((s.id, s.model) for s in sessions)]
@@ -88,16 +88,20 @@ def _completing(values: Callable[[casket.Casket], Iterable[str]]) -> Completion:
 
 
 complete_metrics = _completing(
-    lambda runs: (name for session in runs.sessions() for name in numeric_metrics(session))
+    lambda runs: (
+        name for session in runs.sessions(children=True) for name in numeric_metrics(session)
+    )
 )
 complete_names = _completing(
     lambda runs: (
         name
-        for session in runs.sessions()
+        for session in runs.sessions(children=True)
         for name in (*flatten(session.params, "params."), *numeric_metrics(session))
     )
 )
-complete_tags = _completing(lambda runs: (tag for each in runs.sessions() for tag in each.tags))
+complete_tags = _completing(
+    lambda runs: (tag for each in runs.sessions(children=True) for tag in each.tags)
+)
 complete_experiments = _completing(lambda runs: (each.id for each in runs.experiments))
 complete_models = _completing(lambda runs: (each.id for each in runs.models()))
 
@@ -191,6 +195,13 @@ def where_option(command: Command) -> Command:
     )(command)
 
 
+def children_option(command: Command) -> Command:
+    """Add the option `--children` to a command."""
+    return click.option("--children", is_flag=True, help="Include the children of other sessions.")(
+        command
+    )
+
+
 def yes_options(command: Command) -> Command:
     """Add the options `--yes` and `--dry-run` to a command."""
     command = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(
@@ -248,24 +259,19 @@ def open_file(file: str | None) -> casket.Casket:
 
 
 def found_session(runs: casket.Casket, name: str) -> SessionView:
-    """Return a session by a prefix of its id or by `@last`."""
-    sessions = runs.sessions()
-    if name == "@last":
-        if not sessions:
-            raise NothingFound(f"there are no sessions in {runs.location}")
-        return sessions[-1]
-    fitting = [session for session in sessions if session.id.startswith(name)]
-    if not fitting:
-        raise NothingFound(
-            f"no session has an id that starts with {name!r}: `casket ls` lists the sessions"
-        )
-    if len(fitting) > 1 and name not in {session.id for session in fitting}:
-        ids = ", ".join(session.id for session in fitting[:6])
-        more = f" and {len(fitting) - 6} more" if len(fitting) > 6 else ""
-        raise click.UsageError(
-            f"{name!r} is ambiguous: it may be {ids}{more}; give a longer prefix of the id"
-        )
-    return fitting[0]
+    """Return a session by its id, the beginning of its id or its name, or by `@last`."""
+    with reported():
+        return runs[name]
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Exit with code 1 if a session is not there, and with code 2 if several are meant."""
+    try:
+        yield
+    except casket.NoSuchSession as error:
+        kind = click.UsageError if error.matching else NothingFound
+        raise kind(str(error)) from error
 
 
 def names(text: str | None) -> list[str]:

@@ -11,6 +11,7 @@ import click
 from tabulate import tabulate
 
 from casket.cli import terminal
+from casket.reading import numbers
 from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
 
 STATUS_COLORS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
@@ -33,8 +34,7 @@ def text(value: Any, digits: int = MOST_DIGITS) -> str:
 
 def exact(value: Any) -> str:
     """Format a value with full precision."""
-    is_whole = isinstance(value, float) and value.is_integer()
-    return text(value) if is_whole or value is None else terminal.one_line(str(value))
+    return terminal.one_line(numbers.exact(value))
 
 
 def column(values: Sequence[Any]) -> list[str]:

@@ -30,7 +30,7 @@ FIELDS: dict[str, dict[str, type]] = {
 """The fields of the body that every record of a kind has."""
 
 _OPTIONAL: dict[str, dict[str, type]] = {
-    "session": {"process": dict},
+    "session": {"process": dict, "parent": str},
     "tag": {"add": list, "remove": list, "note": str},
 }
 

@@ -6,16 +6,17 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, get_args
 
-from casket.errors import BadLocation
+from casket.errors import BadLocation, NoSuchSession
 from casket.format.artifacts import ArtifactFolder
 from casket.format.intact import is_intact
 from casket.format.records import Record
 from casket.format.values import restore
 from casket.reading.fold import Fold
+from casket.reading.lookup import find, is_condition
 from casket.reading.query import Names
 from casket.reading.reader import Reader
 from casket.reading.views import ExperimentView, ModelView, SessionView, Status
@@ -29,9 +30,20 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from casket.reading.difference import Difference, Side
     from casket.reading.frames import Table
+    from casket.reading.grouping import Groups
+    from casket.reading.ranking import Ranking
+    from casket.reading.rows import Mode
 
 STATUSES = get_args(Status)
+
+Condition = Callable[[SessionView], bool]
+Where = str | Condition | None
+"""A condition as `Casket.sessions` takes it."""
+
+Compared = str | SessionView | Condition | Sequence[SessionView]
+"""A session or a group of sessions as `Casket.diff` takes it."""
 
 
 class Casket:
@@ -113,7 +125,9 @@ class Casket:
         model: str | None = None,
         status: str | None = None,
         tag: str | None = None,
-        where: str | Callable[[SessionView], bool] | None = None,
+        where: Where = None,
+        *,
+        children: bool = False,
     ) -> list[SessionView]:
         """Return the sessions that match all filters, in order of their start.
 
@@ -129,6 +143,7 @@ class Casket:
                 and `best.` (for metrics whose name implies a direction) make the source explicit.
                 Attributes of the session are id, experiment, model, status, tags, started, ended,
                 duration (seconds), age (seconds), error, note and epochs (their number).
+            children: return the children of other sessions, too.
 
         Raises:
             BadExpression: `where` cannot be parsed, or contains a name that no session of the
@@ -139,52 +154,218 @@ class Casket:
             raise BadLocation(f"status={status!r}: give one of {STATUSES}")
         self._refresh()
         fits = _condition(where, list(self._fold.sessions.values()))
-        experiments = {self._experiment, experiment} - {None}
-        models = {self._model, model} - {None}
         return [
             session
-            for session in sorted(self._fold.sessions.values(), key=attrgetter("started"))
-            if experiments <= {session.experiment}
-            and models <= {session.model}
-            and (status is None or session.status == status)
+            for session in self._listed(experiment, model, children=children)
+            if (status is None or session.status == status)
             and (tag is None or tag in session.tags)
             and fits(session)
         ]
+
+    def _listed(
+        self, experiment: str | None, model: str | None, *, children: bool
+    ) -> list[SessionView]:
+        """Return the sessions of an experiment and model.
+
+        A child whose parent is not among them, such as an imported run of another model, is not
+        left out.
+        """
+        experiments = {self._experiment, experiment} - {None}
+        models = {self._model, model} - {None}
+        own = {
+            name: session
+            for name, session in self._fold.sessions.items()
+            if experiments <= {session.experiment} and models <= {session.model}
+        }
+        listed = (each for each in own.values() if children or each.parent_id not in own)
+        return sorted(listed, key=attrgetter("started"))
 
     def session(self, session_id: str) -> SessionView | None:
         """Return the session with this id, or None if it does not exist."""
         self._refresh()
         return self._fold.sessions.get(session_id)
 
-    def to_pandas(self, table: Table = "sessions", *, latest: bool = False) -> pd.DataFrame:
+    def __getitem__(self, name: str) -> SessionView:
+        """Return a session by its id, the beginning of its id or its name; `@last` is the latest.
+
+        Raises:
+            NoSuchSession: no session, or more than one, is meant; a subclass of `KeyError`.
+        """
+        return find(self.sessions(children=True), name, self.location)
+
+    def to_pandas(
+        self,
+        table: Table = "sessions",
+        *,
+        where: Where = None,
+        experiment: str | None = None,
+        model: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        latest: bool = False,
+        children: bool = False,
+    ) -> pd.DataFrame:
         """Return a pandas DataFrame with flat columns: `params.lr`, `meta.commit`, metrics by name.
 
         Args:
             table: the entities to return as rows: `"sessions"` (with `last.` metrics),
                 `"epochs"`, `"batches"` or `"results"` (each with its session and its params).
+            where: a condition, as for `sessions`.
+            experiment: the id of the experiment.
+            model: the id of the model.
+            status: the status of the sessions.
+            tag: a tag of the session or of its experiment.
             latest: return a row per epoch or batch with the latest value of each metric, instead
                 of a row per call.
+            children: return the children of other sessions, too; the column `parent` contains the
+                ids of their parents.
 
         Raises:
             MissingDependency: pandas is not installed.
+            BadExpression, BadLocation: an argument is not valid, as for `sessions`.
         """
         from casket.reading import frames
 
-        return frames.to_pandas(self.sessions(), table, latest=latest)
+        chosen = self.sessions(experiment, model, status, tag, where, children=children)
+        return frames.to_pandas(chosen, table, latest=latest)
 
-    def to_polars(self, table: Table = "sessions", *, latest: bool = False) -> pl.DataFrame:
-        """Return a polars DataFrame with the columns of `to_pandas`.
-
-        Args:
-            table: the entities to return as rows, as for `to_pandas`.
-            latest: return a row per epoch or batch, as for `to_pandas`.
+    def to_polars(
+        self,
+        table: Table = "sessions",
+        *,
+        where: Where = None,
+        experiment: str | None = None,
+        model: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        latest: bool = False,
+        children: bool = False,
+    ) -> pl.DataFrame:
+        """Return a polars DataFrame; see `to_pandas` for its columns and for the arguments.
 
         Raises:
             MissingDependency: polars is not installed.
+            BadExpression, BadLocation: an argument is not valid, as for `sessions`.
         """
         from casket.reading import frames
 
-        return frames.to_polars(self.sessions(), table, latest=latest)
+        chosen = self.sessions(experiment, model, status, tag, where, children=children)
+        return frames.to_polars(chosen, table, latest=latest)
+
+    def group_by(
+        self,
+        *names: str,
+        where: Where = None,
+        experiment: str | None = None,
+        model: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        children: bool = False,
+    ) -> Groups:
+        """Group sessions by equal values, as `casket ls --group-by` does.
+
+        Args:
+            names: the names to group by, as in a condition, such as `params.lr`.
+            where: a condition, as for `sessions`.
+            experiment: the id of the experiment.
+            model: the id of the model.
+            status: the status of the sessions that count; by default completed, others are counted
+                beside them.
+            tag: a tag of the session or of its experiment.
+            children: group the children of other sessions, too.
+
+        Raises:
+            BadExpression: no session has one of the names.
+            BadLocation: `status` is not a valid status.
+        """
+        from casket.reading.grouping import groups
+
+        chosen = self.sessions(experiment, model, status, tag, where, children=children)
+        return groups(chosen, names, self.names(), status or "completed")
+
+    def best(
+        self,
+        metric: str,
+        mode: Mode | None = None,
+        where: Where = None,
+        top: int = 10,
+        *,
+        children: bool = False,
+    ) -> Ranking:
+        """Return the sessions with the best values of a metric, best first, as `casket best` does.
+
+        Args:
+            metric: the flat name of the metric, such as `val_loss`.
+            mode: `"min"` or `"max"`; by default, as implied by the name of the metric.
+            where: a condition, as for `sessions`.
+            top: the number of sessions.
+            children: rank the children of other sessions, too.
+
+        Raises:
+            BadExpression: no session has the metric, or `where` is not valid.
+            UnknownMode: no mode is given, and the name of the metric does not imply one.
+        """
+        from casket.reading.ranking import rank
+
+        ranking = rank(self.sessions(where=where, children=children), metric, mode, top)
+        if not ranking:
+            self.names().check_metric(metric)
+        return ranking
+
+    def diff(
+        self,
+        a: Compared,
+        b: Compared,
+        *,
+        all: bool = False,  # noqa: A002 - as the option is called
+        children: bool = False,
+    ) -> Difference:
+        """Return the differences between two sessions or groups of sessions, as `casket diff` does.
+
+        Args:
+            a: a session, or its id, the beginning of its id or its name; or a condition as for
+                `sessions`, or a list, for a group of sessions.
+            b: what to compare it with, in the same way.
+            all: return equal values, too.
+            children: whether conditions select the children of other sessions, too.
+
+        Raises:
+            NoSuchSession: no session, or more than one, is meant, or no session fits a condition.
+            BadExpression: a condition is not valid.
+        """
+        from casket.reading.difference import difference
+
+        one, other = (self._side(each, children=children) for each in (a, b))
+        return difference(one, other, all=all)
+
+    def _side(self, compared: Compared, *, children: bool) -> Side:
+        from casket.reading.difference import Side
+
+        if isinstance(compared, str):
+            compared = self._named(compared) or compared
+        if isinstance(compared, SessionView):
+            return Side(compared.id[:8], [compared], is_group=False)
+        if isinstance(compared, Sequence) and not isinstance(compared, str):
+            return Side(f"{len(compared)} sessions", compared, is_group=True)
+        title = compared if isinstance(compared, str) else "condition"
+        sessions = self.sessions(where=compared, children=children)
+        if not sessions:
+            raise NoSuchSession(title, self.location, [])
+        return Side(title, sessions, is_group=True)
+
+    def _named(self, text: str) -> SessionView | None:
+        """Return the session that a text means, or None if the text is a condition."""
+        try:
+            return self[text]
+        except NoSuchSession as error:
+            if error.matching or not is_condition(text):
+                raise
+        return None
+
+    def names(self) -> Names:
+        """Return the names that the sessions of the store have, for use in conditions."""
+        self._refresh()
+        return Names(self._fold.sessions.values())
 
     def follow(
         self,
@@ -270,10 +451,7 @@ def open_to_read(url: str | os.PathLike[str]) -> Casket:
     return Casket(location.open(StoreOptions(), writing=False), location.artifacts(), str(location))
 
 
-Condition = Callable[[SessionView], bool]
-
-
-def _condition(where: str | Condition | None, sessions: Collection[SessionView]) -> Condition:
+def _condition(where: Where, sessions: Collection[SessionView]) -> Condition:
     if where is None:
         return lambda _: True
     if callable(where):

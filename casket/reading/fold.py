@@ -16,6 +16,7 @@ from casket.errors import CasketWarning
 from casket.format.artifacts import ArtifactFolder
 from casket.format.intact import DAMAGED, check, described
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
+from casket.reading.family import Family
 from casket.reading.rows import NUMBERS, Kind, name_unreadable
 from casket.reading.views import ExperimentView, ModelView, SessionView
 
@@ -47,7 +48,7 @@ class Fold:
     def __init__(self, files: ArtifactFolder) -> None:
         self.experiments: dict[str, ExperimentView] = {}
         self.models: dict[tuple[str, str], ModelView] = {}
-        self.sessions: dict[str, SessionView] = {}
+        self.sessions: Family[SessionView] = Family()
         self._files = files
         self._seen: dict[str, Seen] = {}
         self._waiting: defaultdict[tuple[str, Kind], list[Record]] = defaultdict(list)
@@ -141,7 +142,8 @@ class Fold:
     def _new_session(self, record: Record) -> SessionView:
         experiment = record.get("experiment", "")
         model = self.models.get((experiment, record.get("model", "")))
-        session = SessionView(record, model, self.experiments.get(experiment), self._files)
+        owner = self.experiments.get(experiment)
+        session = SessionView(record, model, owner, self._files, self.sessions)
         self.sessions[session.id] = session
         return session
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
@@ -59,21 +59,47 @@ def parts(sessions: Iterable[SessionView], table: Table, *, latest: bool = False
     return _logged_parts(list(sessions), _LOGGED[table], latest=latest)
 
 
+class Tabular:
+    """Base class of results that can be read as data frames."""
+
+    def columns(self) -> Columns:
+        """Return the columns of the data frames by name."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a pandas DataFrame.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        return pandas_frame(self.columns())
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a polars DataFrame.
+
+        Raises:
+            MissingDependency: polars is not installed.
+        """
+        return polars_frame(self.columns())
+
+
 def to_pandas(
     sessions: Iterable[SessionView], table: Table, *, latest: bool = False
 ) -> pd.DataFrame:
     """Return a table as a pandas DataFrame; see `parts`."""
+    made = parts(sessions, table, latest=latest)
+    owners, rows = pandas_frame(made.owners), pandas_frame(made.rows)
+    shared = owners.take(made.positions()).reset_index(drop=True)
+    return shared.join(rows)
+
+
+def pandas_frame(columns: Columns) -> pd.DataFrame:
+    """Return columns as a pandas DataFrame."""
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
         raise missing(error, "pandas", "pandas") from error
-    made = parts(sessions, table, latest=latest)
-    owners, rows = (
-        pd.DataFrame({name: _pandas_values(values) for name, values in columns.items()})
-        for columns in (made.owners, made.rows)
-    )
-    shared = owners.take(made.positions()).reset_index(drop=True)
-    return pd.concat([shared, rows], axis=1)
+    return pd.DataFrame({name: _pandas_values(each) for name, each in columns.items()})
 
 
 def _pandas_values(values: Sequence[Any]) -> Any:
@@ -89,14 +115,18 @@ def to_polars(
     sessions: Iterable[SessionView], table: Table, *, latest: bool = False
 ) -> pl.DataFrame:
     """Return a table as a polars DataFrame; see `parts`."""
+    made = parts(sessions, table, latest=latest)
+    owners, rows = polars_frame(made.owners), polars_frame(made.rows)
+    return owners[made.positions()].hstack(rows)
+
+
+def polars_frame(columns: Columns) -> pl.DataFrame:
+    """Return columns as a polars DataFrame."""
     try:
         import polars as pl
     except ModuleNotFoundError as error:
         raise missing(error, "polars", "polars") from error
-    made = parts(sessions, table, latest=latest)
-    positions = made.positions()
-    shared = [_series(name, values).gather(positions) for name, values in made.owners.items()]
-    return pl.DataFrame([*shared, *(_series(*column) for column in made.rows.items())])
+    return pl.DataFrame([_series(*column) for column in columns.items()])
 
 
 def _series(name: str, values: Sequence[Any]) -> pl.Series:
@@ -145,7 +175,7 @@ def _leaves(values: Iterable[Any]) -> Iterator[Any]:
 
 def _session_parts(sessions: list[SessionView]) -> Parts:
     own = (*_OWNER, "status", "started", "ended", "duration", "tags", "error")
-    columns = _table([_session_row(session) for session in sessions], own)
+    columns = table([_session_row(session) for session in sessions], own)
     for name in ("started", "ended"):
         columns[name] = Times(columns[name])
     return Parts(columns, [1] * len(sessions), {})
@@ -199,7 +229,7 @@ def _logged_parts(sessions: list[SessionView], kind: Kind, *, latest: bool) -> P
     is_latest = latest and kind != "result"
     tables = (logged.table() for _, logged in logs)
     counts = [rows.add(table.latest() if is_latest else table) for table in tables]
-    return Parts(_table(owners, _OWNER), counts, rows.columns)
+    return Parts(table(owners, _OWNER), counts, rows.columns)
 
 
 class _Growing:
@@ -246,6 +276,15 @@ def _is_like(values: Sequence[Any], column: array[Any]) -> bool:
     return isinstance(values, array) and values.typecode == column.typecode
 
 
-def _table(rows: list[dict[str, Any]], first: tuple[str, ...] = ()) -> Columns:
+def table(
+    rows: Sequence[Mapping[str, Any]], first: Iterable[str] = (), but: Collection[str] = ()
+) -> Columns:
+    """Return rows as columns; values that a row lacks are None.
+
+    Args:
+        rows: the values of each row by name.
+        first: the names of the first columns, in order.
+        but: the names of values that are no columns.
+    """
     names = dict.fromkeys(chain(first, *rows))
-    return {name: [row.get(name) for row in rows] for name in names}
+    return {name: [row.get(name) for row in rows] for name in names if name not in but}

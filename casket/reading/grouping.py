@@ -5,26 +5,68 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from casket.reading import frames
 from casket.reading.query import Names
-from casket.reading.summary import as_json, numeric_metrics
+from casket.reading.summary import as_json, is_numeric, numeric_metrics
 from casket.reading.views import SessionView
 from casket.statistics.intervals import Interval, interval
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
-class Group(NamedTuple):
+
+@dataclass(frozen=True)
+class Group:
     """A group of sessions with equal values.
 
     Attributes:
         values: the values by name; None if the sessions have no value.
         sessions: the sessions.
-        others: the sessions with another status, which do not count in `metrics`.
+        others: the sessions with another status, which do not count in `n` and the metrics.
+        names: resolves the names of metrics.
     """
 
     values: dict[str, Any]
-    sessions: list[SessionView]
+    sessions: Sequence[SessionView]
     others: Sequence[SessionView] = ()
+    names: Names | None = field(default=None, repr=False)
+
+    @property
+    def n(self) -> int:
+        """The number of sessions."""
+        return len(self.sessions)
+
+    def mean(self, metric: str) -> float:
+        """Return the mean of the latest values of a metric; NaN if no session has it.
+
+        Raises:
+            BadExpression: no session of the store has the metric.
+        """
+        return self.interval(metric).mean
+
+    def interval(self, metric: str) -> Interval:
+        """Return the mean of the latest values of a metric with its 95 % confidence interval.
+
+        Raises:
+            BadExpression: no session of the store has the metric.
+        """
+        values: Iterable[Any] = (session.last.get(metric) for session in self.sessions)
+        sample = [value for value in values if is_numeric(value)]
+        if not sample and self.names is not None:
+            self.names.check_metric(metric)
+        return interval(sample)
+
+    def to_pandas(self, table: frames.Table = "sessions") -> pd.DataFrame:
+        """Return the sessions of the group as a pandas DataFrame; see `Casket.to_pandas`."""
+        return frames.to_pandas(self.sessions, table)
+
+    def to_polars(self, table: frames.Table = "sessions") -> pl.DataFrame:
+        """Return the sessions of the group as a polars DataFrame; see `Casket.to_pandas`."""
+        return frames.to_polars(self.sessions, table)
 
     def metrics(self) -> dict[str, Interval]:
         """Return the mean and confidence interval of the latest values of each metric."""
@@ -51,6 +93,55 @@ class Group(NamedTuple):
             "metrics": metrics,
         }
 
+    def row(self) -> dict[str, Any]:
+        """Return the values, the counts, and `METRIC.mean` and `METRIC.margin` of each metric."""
+        intervals = {
+            f"{name}.{part}": getattr(each, part)
+            for name, each in self.metrics().items()
+            for part in ("mean", "margin")
+        }
+        return {**self.values, **self.counts(), **intervals}
+
+
+class GroupMean(NamedTuple):
+    """The mean of a metric in a group.
+
+    Attributes:
+        values: the values of the group by name.
+        mean: the mean of the latest values of its sessions.
+        margin: half the width of the 95 % confidence interval; NaN if `n` is 1.
+        n: the number of sessions that have the metric.
+    """
+
+    values: dict[str, Any]
+    mean: float
+    margin: float
+    n: int
+
+
+class Means(list[GroupMean], frames.Tabular):
+    """The mean of a metric in each group."""
+
+    def columns(self) -> frames.Columns:
+        """Return the values of the groups, `mean`, `margin` and `n`."""
+        return frames.table([{**each.values, **each._asdict()} for each in self], but=("values",))
+
+
+class Groups(list[Group], frames.Tabular):
+    """Groups of sessions, in the order of their first session."""
+
+    def mean(self, metric: str) -> Means:
+        """Return the mean of the latest values of a metric in each group, with its interval.
+
+        Raises:
+            BadExpression: no session of the store has the metric.
+        """
+        return Means(GroupMean(group.values, *group.interval(metric)) for group in self)
+
+    def columns(self) -> frames.Columns:
+        """Return the values, the counts and the metrics of each group; see `Group.row`."""
+        return frames.table([group.row() for group in self])
+
 
 def interval_as_json(interval: Interval) -> dict[str, Any]:
     """Return an interval as `{"mean", "margin", "n"}`; an undefined margin is None."""
@@ -63,7 +154,7 @@ def groups(
     texts: Sequence[str],
     names: Names,
     status: str = "completed",
-) -> list[Group]:
+) -> Groups:
     """Group sessions by equal values.
 
     Args:
@@ -83,11 +174,12 @@ def groups(
         values = {text: names.given(session, name) for text, name in parts.items()}
         made.setdefault(str(as_json(values)), (values, []))[1].append(session)
     is_counted = {session.id: "status" in texts or session.status == status for session in listed}
-    return [
+    return Groups(
         Group(
             values,
             [session for session in members if is_counted[session.id]],
             [session for session in members if not is_counted[session.id]],
+            names,
         )
         for values, members in made.values()
-    ]
+    )

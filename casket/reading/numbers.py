@@ -45,6 +45,12 @@ def shown_number(number: float, digits: int = MOST_DIGITS) -> str:
     return _without_zeros(f"{_rounded(number, max(digits, whole_digits)):f}")
 
 
+def exact(value: Any) -> str:
+    """Return a value as text with full precision; None is empty."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else shown_number(value) if is_whole else str(value)
+
+
 def digits_apart(values: Iterable[Any]) -> int:
     """Return the number of significant digits needed to distinguish the numbers in `values`."""
     numbers = {value for value in values if _is_finite(value)}

@@ -98,7 +98,7 @@ def best_value(session: SessionView, metric: str, otherwise: Any = None) -> Any:
 
 def numeric_metrics(session: SessionView) -> list[str]:
     """Return the flat names of the metrics whose latest value is a number."""
-    return [name for name, value in session.last.items() if _is_numeric(value)]
+    return [name for name, value in session.last.items() if is_numeric(value)]
 
 
 def varying(tables: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -135,7 +135,8 @@ def _word(value: float) -> str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-def _is_numeric(value: Any) -> bool:
+def is_numeric(value: Any) -> bool:
+    """Return whether a value is a number, NaN included; bools are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

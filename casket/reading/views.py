@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 from casket.errors import NoSuchMetric
@@ -16,6 +16,7 @@ from casket.format import values
 from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.format.lifecycle import Life
 from casket.format.records import Record, is_counted, order_of
+from casket.reading.family import Family
 from casket.reading.latest import LastValues
 from casket.reading.lazydict import LazyDict
 from casket.reading.rows import (
@@ -159,6 +160,7 @@ class SessionView:
         model: ModelView | None,
         experiment: ExperimentView | None,
         files: ArtifactFolder,
+        family: Family[SessionView],
     ) -> None:
         nothing = LazyDict({}, False, files)
         self.id: str = record["session"]
@@ -166,6 +168,7 @@ class SessionView:
         self.model = record.get("model", "")
         self._experiment = experiment
         self._files = files
+        self._family = family
         self._life = Life()
         self._first_time = self._last_time = record["time"]
         # The times of the first and the last record of each writer.
@@ -183,6 +186,26 @@ class SessionView:
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self.experiment}/{self.model}: {self.status}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Exclude the sessions of the store that are not related to this one."""
+        return {**self.__dict__, "_family": self._family.related_to(self.id)}
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the session that this one is a child of, otherwise None."""
+        starts = self._life.starts
+        return starts[0]["body"].get("parent") if starts else None
+
+    @property
+    def parent(self) -> SessionView | None:
+        """The session that this one is a child of; None if there is none, or it was removed."""
+        return self._family.get(self.parent_id or "")
+
+    @property
+    def children(self) -> list[SessionView]:
+        """The children of the session, in order of their start."""
+        return sorted(self._family.children_of(self.id), key=attrgetter("started"))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -511,6 +534,8 @@ class SessionView:
         LazyDict.of(record, "meta", self._files)
         self._life.add(record)
         self._params = LazyDict.of(self._life.starts[0], "params", self._files)
+        if "parent" in record["body"]:
+            self._family.add_child(record["body"]["parent"], self.id)
 
     def _add_meta(self, record: Record) -> None:
         stored = LazyDict(record["body"], "extended" in record, self._files)
