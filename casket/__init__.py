@@ -25,6 +25,8 @@ from casket.errors import (
     NotACasketFile,
     NotFound,
     NotInASession,
+    OpenedForReading,
+    SessionsRunning,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
@@ -38,8 +40,9 @@ from casket.writing.refusal import ExistingParamsException
 from casket.writing.session import Session
 
 if TYPE_CHECKING:
+    from casket.maintenance.editing import EditableCasket
+    from casket.maintenance.editing import open_store as open  # noqa: A004 - the contract's name
     from casket.reading.casket import Casket
-    from casket.reading.casket import open_to_read as open  # noqa: A004 - the contract's name
     from casket.reading.views import SessionView
     from casket_integrations.keras import DBCallback as DBCallback
 
@@ -52,6 +55,7 @@ __all__ = [
     "CasketError",
     "CasketWarning",
     "DamagedFile",
+    "EditableCasket",
     "ExistingExperimentError",
     "ExistingParamsException",
     "Experiment",
@@ -61,8 +65,10 @@ __all__ = [
     "NotACasketFile",
     "NotFound",
     "NotInASession",
+    "OpenedForReading",
     "Session",
     "SessionView",
+    "SessionsRunning",
     "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
@@ -78,8 +84,9 @@ __all__ = [
 _LAZY = {
     "Casket": ("casket.reading.casket", "Casket"),
     "DBCallback": ("casket_integrations.keras", "DBCallback"),
+    "EditableCasket": ("casket.maintenance.editing", "EditableCasket"),
     "SessionView": ("casket.reading.views", "SessionView"),
-    "open": ("casket.reading.casket", "open_to_read"),
+    "open": ("casket.maintenance.editing", "open_store"),
 }
 
 

@@ -23,6 +23,8 @@ __all__ = [
     "NotACasketFile",
     "NotFound",
     "NotInASession",
+    "OpenedForReading",
+    "SessionsRunning",
     "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
@@ -199,12 +201,35 @@ class NoSuchSession(CasketError, KeyError):
     def sentence(session: str, owner: str, matching: list[str]) -> str:
         if not matching:
             return (
-                f"{owner} has no session {session!r}, neither by its id or name nor by a "
-                "condition: `casket ls` lists the sessions of a file"
+                f"no session of {owner} matches {session!r}: `casket ls` lists the sessions "
+                "of a file"
             )
         more = f" and {len(matching) - MOST_IDS} more" if len(matching) > MOST_IDS else ""
         ids = ", ".join(matching[:MOST_IDS])
         return f"session {session!r} of {owner} is ambiguous: give the id, one of {ids}{more}"
+
+
+class OpenedForReading(CasketError, AttributeError):
+    """A method that changes a store was called on one that was opened for reading."""
+
+    @staticmethod
+    def sentence(method: str, location: str) -> str:
+        return (
+            f"{method}: {location} is opened for reading; open it by "
+            "casket.open(path, writing=True)"
+        )
+
+
+class SessionsRunning(CasketError, RuntimeError):
+    """Sessions that are to be removed may still be running."""
+
+    @staticmethod
+    def sentence(running: list[str]) -> str:
+        sessions = "1 session" if len(running) == 1 else f"{len(running)} sessions"
+        return (
+            f"{sessions} may still be running, such as {running[0]}: end them first or give "
+            "force=True (`--force` on the command line)"
+        )
 
 
 class UnknownMode(CasketError, ValueError):

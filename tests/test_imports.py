@@ -284,4 +284,4 @@ def test_every_public_name_is_there(run_python):
             getattr(casket, name)
         print(set(casket.__all__) <= set(dir(casket)), casket.open.__name__)
     """)
-    assert printed == "True open_to_read"
+    assert printed == "True open_store"

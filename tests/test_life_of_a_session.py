@@ -170,7 +170,7 @@ def test_a_session_is_resumed_by_the_beginning_of_its_id(model):
 def test_an_id_that_means_no_session_or_several_is_refused(model, begin):
     for n in range(2):
         model.add_result({"acc": 1}, {"n": n})
-    with pytest.raises(NoSuchSession, match="ambiguous" if not begin else "has no session"):
+    with pytest.raises(NoSuchSession, match="ambiguous" if not begin else "no session of model"):
         model.resume(begin)
 
 

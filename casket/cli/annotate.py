@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
+import casket
 from casket.cli import options
-from casket.reading.casket import Casket
-from casket.reading.views import ExperimentView, SessionView
-from casket.stores.location import Location
-from casket.writing.annotating import OPTIONS, annotate
-from casket.writing.backend import Backend
 
 _WHAT = click.argument("what", metavar="SESSION|EXPERIMENT", type=options.SessionType())
 
@@ -31,7 +28,8 @@ def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
     for each in tags:
         if Path(each).is_file():
             raise click.UsageError(f"{each} is a file, not a tag: give the file as `-f {each}`")
-    _annotate(what, file, add=tags)
+    with _opened(file) as runs:
+        runs.tag(what, *tags)
 
 
 @click.command(cls=options.FileAnywhere)
@@ -40,7 +38,8 @@ def tag(what: str, tags: tuple[str, ...], file: str | None) -> None:
 @options.file_option
 def untag(what: str, tags: tuple[str, ...], file: str | None) -> None:
     """Remove tags from a session or an experiment."""
-    _annotate(what, file, remove=tags)
+    with _opened(file) as runs:
+        runs.untag(what, *tags)
 
 
 @click.command(cls=options.FileAnywhere)
@@ -55,21 +54,11 @@ def note(what: str, text: str, file: str | None) -> None:
     \b
     casket note @last "diverged: the schedule was wrong"
     """
-    _annotate(what, file, note=text)
+    with _opened(file) as runs:
+        runs.note(what, text)
 
 
-def _annotate(what: str, file: str | None, **change: Any) -> None:
-    url = options.chosen_file(file)
-    with options.open_file(url) as runs:
-        view = _found(runs, what)
-    backend = Backend(Location.of(url), OPTIONS)
-    annotate(backend, view, **change)
-    backend.store.close()
-
-
-def _found(runs: Casket, what: str) -> SessionView | ExperimentView:
-    """Return the experiment with this id, or else the session whose id starts with it."""
-    for experiment in runs.experiments:
-        if experiment.id == what:
-            return experiment
-    return options.found_session(runs, what)
+@contextmanager
+def _opened(file: str | None) -> Iterator[casket.EditableCasket]:
+    with casket.open(options.chosen_file(file), writing=True) as runs, options.reported():
+        yield runs

@@ -14,6 +14,7 @@ from casket.cli import options, terminal
 from casket.cli.wording import SpanType, counted, listed, size
 from casket.maintenance import cleaning
 from casket.maintenance.cleaning import Cleaner, ModelKey, Removal
+from casket.maintenance.editing import check_not_running
 from casket.reading.views import SessionView, Status
 from casket.stores.location import Location
 
@@ -58,7 +59,8 @@ def rm(
 ) -> None:
     """Remove sessions, models and experiments with all their records.
 
-    Artifacts that no other session refers to are removed, too. Removal cannot be undone.
+    The children of a session and artifacts that no other session refers to are removed, too.
+    Removal cannot be undone.
 
     \b
     casket rm 114884e0 @last
@@ -76,12 +78,7 @@ def rm(
     removal = cleaner.chosen(
         lambda session: session.id in ids, keys.__contains__, names.__contains__
     )
-    running = [name for name, status in removal.sessions.items() if status == "running"]
-    if running and not force:
-        raise click.UsageError(
-            f"{counted(len(running), 'session')} may still be running, such as "
-            f"{running[0]}: end them first or give --force"
-        )
+    check_not_running(removal, force=force)
     _remove(cleaner, removal, yes=yes, dry_run=dry_run)
 
 
@@ -112,9 +109,10 @@ def clean(
 ) -> None:
     """Remove failed and killed sessions, empty models and experiments, and unused files.
 
-    Without --failed, --killed, --empty and --artifacts, all of these are removed. While sessions
-    run, empty models and experiments and unused files are kept until they are an hour old, because
-    they may have just been created.
+    Without --failed, --killed, --empty and --artifacts, all of these are removed. The children of a
+    session are removed with it, unless one of them is running. While sessions run, empty models and
+    experiments and unused files are kept until they are an hour old, because they may have just been
+    created.
 
     \b
     casket clean runs.json --dry-run

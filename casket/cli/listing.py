@@ -32,6 +32,7 @@ Cell = Callable[[SessionView], str]
 CELLS: dict[str, Cell] = {
     "session": lambda session: session.id[:8],
     "id": lambda session: session.id[:8],
+    "parent": lambda session: (session.parent_id or "")[:8],
     "status": lambda session: tables.colored_status(session.status),
     "epochs": lambda session: str(epoch_count(session) or ""),
     "age": lambda session: tables.ago(session.age.total_seconds()),
@@ -41,6 +42,9 @@ CELLS: dict[str, Cell] = {
     "tags": lambda session: " ".join(session.tags),
 }
 """Formatters of the columns that are not plain values."""
+
+INDENT = "└ "
+"""Precedes children in a table, once for each level."""
 
 FIRST_HIDDEN = ("tags", "age", "duration", "epochs")
 """The columns that are hidden in a narrow terminal, after those with equal values, in order."""
@@ -309,7 +313,23 @@ def _rows(
         BadExpression: a column exists in no session.
     """
     cells = [_column(sessions, name, names) for name in columns]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+    if columns:
+        first = columns[0]
+        for row, depth in zip(rows, _depths(sessions), strict=True):
+            row[first] = INDENT * depth + row[first]
+    return rows
+
+
+def _depths(sessions: Sequence[SessionView]) -> list[int]:
+    """Return the depth of each session: 1 for a child that follows its parent, and so on."""
+    depths, above = [], list[str]()
+    for session in sessions:
+        while above and above[-1] != session.parent_id:
+            above.pop()
+        depths.append(len(above))
+        above.append(session.id)
+    return depths
 
 
 def _column(sessions: Sequence[SessionView], name: str, names: Names) -> list[str]:

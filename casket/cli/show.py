@@ -18,7 +18,7 @@ from casket.reading.latest import over_epochs
 from casket.reading.metrics import better
 from casket.reading.query import Names
 from casket.reading.rows import Rows, is_number
-from casket.reading.summary import details
+from casket.reading.summary import details, numeric_metrics
 from casket.reading.views import SessionView
 
 MANY = 12
@@ -65,7 +65,7 @@ def show(
             text = _table(_rows(view, kind), wanted, is_whole=page)
             (terminal.page if page else click.echo)(text)
             return
-        click.echo("\n".join([*_head(view), *_facts(view), *_results(view)]))
+        click.echo("\n".join([*_head(view), *_facts(view), *_results(view), *_children(view)]))
         for lines in _curves(view, wanted):
             click.echo(lines)
 
@@ -100,6 +100,8 @@ def _head(session: SessionView) -> Iterator[str]:
     took = tables.span(session.duration.total_seconds())
     yield f"session {terminal.styled(session.id, bold=True)}  {status}"
     yield terminal.one_line(f"experiment {session.experiment}, model {session.model}")
+    if session.parent_id:
+        yield f"child of {session.parent_id}"
     yield f"started {session.started:%Y-%m-%d %H:%M:%S} UTC, took {took}"
     if session.error:
         yield terminal.styled(_indented(session.error), fg="red")
@@ -145,6 +147,18 @@ def _results(session: SessionView) -> Iterator[str]:
             yield from (_cut(f"  {_one_line(row)}") for row in rows[:MANY])
             if len(rows) > MANY:
                 yield f"  ... and {len(rows) - MANY} more: --json shows all"
+
+
+def _children(session: SessionView) -> Iterator[str]:
+    """Yield a line for each child: its id, status, own params and last metrics."""
+    children = session.children
+    if children:
+        yield from ["", terminal.styled("children", bold=True)]
+    for child in children:
+        own = {name: value for name, value in child.params.items() if name not in session.params}
+        metrics = {name: child.last[name] for name in numeric_metrics(child)}
+        facts = "  ".join(_one_line(values) for values in (own, metrics) if values)
+        yield _cut(f"  {child.id[:8]}  {tables.colored_status(child.status):9}  {facts}")
 
 
 def _one_line(value: Any) -> str:

@@ -184,15 +184,22 @@ def _utc(seconds: float) -> bytes:
     return b"%b%06dZ" % (text, (seconds - whole) * 1e6)
 
 
-def claim_key(experiment: str, model: str, params: Any) -> str:
+def claim_key(experiment: str, model: str, params: Any, parent: str | None = None) -> str:
     """Return the key that identifies a model's session with these params.
 
     Params are compared as JSON values: the order of keys is ignored, and 1 equals 1.0.
+
+    Args:
+        experiment: the id of the experiment.
+        model: the id of the model.
+        params: the encoded params.
+        parent: the id of the session's parent, among whose children the params are unique.
     """
     import hashlib  # loads OpenSSL, so deferred until a session starts
 
-    identity = orjson.dumps([experiment, model, _canonical(params)], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(identity).hexdigest()[:32]
+    identity = [experiment, model, _canonical(params), *([parent] if parent else [])]
+    text = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def _canonical(value: Any) -> Any:

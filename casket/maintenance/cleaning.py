@@ -158,15 +158,23 @@ class Cleaner:
         models: Callable[[ModelKey], bool] = lambda _: False,
         experiments: Callable[[str], bool] = lambda _: False,
     ) -> Removal:
-        """Return the removal of the selected data, including everything that belongs to it."""
+        """Return the removal of the selected data, including everything that belongs to it.
+
+        The children of a session belong to it.
+        """
         gone = {each for each in self.experiments if experiments(each)}
         keys = {key for key in self.models if key[0] in gone or models(key)}
         doomed = {
-            view.id: view.status
+            each.id: each.status
             for view in self.sessions
             if sessions(view) or view.experiment in gone or (view.experiment, view.model) in keys
+            for each in (view, *self._below(view.id))
         }
         return self._with_files(Removal(doomed, frozenset(keys), frozenset(gone)))
+
+    def _below(self, session: str) -> list[SessionView]:
+        """Return the children of a session, and theirs, which are removed with it."""
+        return self._fold.sessions.descendants_of(session)
 
     def cleanable(
         self,
@@ -179,7 +187,8 @@ class Cleaner:
         """Return the removal of data that is most likely unused.
 
         Args:
-            statuses: remove sessions with these statuses.
+            statuses: remove sessions with these statuses, and their children. A session with a
+                child that is running is kept.
             empty: remove models without sessions, and experiments without models and sessions,
                 including those that become empty by this removal.
             files: remove files in the artifact folder that no record references.
@@ -187,9 +196,11 @@ class Cleaner:
         """
         doomed: dict[str, Status] = {}
         for view in self.sessions:
-            status = view.status
-            if status in statuses and _since(view.last_seen) >= older_than:
-                doomed[view.id] = status
+            with_children = (view, *self._below(view.id))
+            is_old = all(_since(each.last_seen) >= older_than for each in with_children)
+            is_over = all(each.status != "running" for each in with_children)
+            if view.status in statuses and is_old and is_over:
+                doomed.update((each.id, each.status) for each in with_children)
         removal = Removal(doomed)
         if empty:
             removal = self._with_empty(removal, older_than)
@@ -319,6 +330,9 @@ class Cleaner:
             for name, status in removal.sessions.items()
             if name in self._fold.sessions and self._fold.sessions[name].status == status
         }
+        for name in list(sessions):
+            if any(child.id not in sessions for child in self._below(name)):
+                del sessions[name]  # a child was started or continued, which keeps its parents
         used = {(view.experiment, view.model) for view in self.sessions if view.id not in sessions}
         models = {key for key in removal.models if key in self._fold.models and key not in used}
         in_use = {key[0] for key in used | {key for key in self._fold.models if key not in models}}

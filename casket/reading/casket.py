@@ -1,4 +1,4 @@
-"""Read-only access to an experiment file: `casket.open` and the `Casket` it returns."""
+"""Read-only access to an experiment file: the `Casket` that `casket.open` returns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
-from casket.errors import BadLocation, NoSuchSession
+from casket.errors import BadLocation, NoSuchSession, OpenedForReading
 from casket.format.artifacts import ArtifactFolder
 from casket.format.intact import is_intact
 from casket.format.records import Record
@@ -21,12 +21,10 @@ from casket.reading.query import Names
 from casket.reading.reader import Reader
 from casket.reading.views import ExperimentView, ModelView, SessionView, Status
 from casket.reading.where import compile_where
-from casket.stores.base import Store
+from casket.stores.base import Store, StoreOptions
 from casket.system import forks
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
     import polars as pl
 
@@ -35,8 +33,12 @@ if TYPE_CHECKING:
     from casket.reading.grouping import Groups
     from casket.reading.ranking import Ranking
     from casket.reading.rows import Mode
+    from casket.stores.location import Location
 
 STATUSES = get_args(Status)
+
+CHANGES = frozenset({"tag", "untag", "rename", "note", "remove"})
+"""The methods of `casket.maintenance.editing.EditableCasket`."""
 
 Condition = Callable[[SessionView], bool]
 Where = str | Condition | None
@@ -82,11 +84,34 @@ class Casket:
         forks.renew_in_children(self)
         self._refresh()
 
+    @classmethod
+    def at(cls, location: Location) -> Self:
+        """Open the store at a location.
+
+        Raises:
+            BadLocation: the store is in memory.
+            NotFound, NotACasketFile, StoreUnavailable: the store cannot be read.
+        """
+        if location.kind == "memory":
+            raise BadLocation(
+                ":memory: cannot be opened a second time; ask the experiment: exp.sessions()"
+            )
+        store = location.open(StoreOptions(), writing=False)
+        return cls(store, location.artifacts(), str(location))
+
+    if not TYPE_CHECKING:  # otherwise type checkers would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise an error that names the way to change a store, if `name` would change it."""
+            if name in CHANGES:
+                raise OpenedForReading(name, self.location)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def after_fork(self) -> None:
         """Create a new lock, because the parent's may be held."""
         self._refreshing = threading.Lock()
 
-    def __enter__(self) -> Casket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,10 +332,9 @@ class Casket:
         """
         from casket.reading.ranking import rank
 
-        ranking = rank(self.sessions(where=where, children=children), metric, mode, top)
-        if not ranking:
-            self.names().check_metric(metric)
-        return ranking
+        sessions = self.sessions(where=where, children=children)
+        self.names().check_metric(metric)
+        return rank(sessions, metric, mode, top)
 
     def diff(
         self,
@@ -426,29 +450,6 @@ class _Follower:
 
     def __init__(self) -> None:
         self.waiting: deque[Record] = deque()
-
-
-def open_to_read(url: str | os.PathLike[str]) -> Casket:
-    """Open a store for reading; nothing is created, locked or changed.
-
-    Args:
-        url: the path or URL of the store.
-
-    Raises:
-        NotFound: the store does not exist.
-        NotACasketFile: the file has another format.
-        StoreUnavailable: the store cannot be read.
-        BadLocation: `url` is not a valid location.
-    """
-    from casket.stores.base import StoreOptions
-    from casket.stores.location import Location
-
-    location = Location.of(url)
-    if location.kind == "memory":
-        raise BadLocation(
-            ":memory: cannot be opened a second time; ask the experiment: exp.sessions()"
-        )
-    return Casket(location.open(StoreOptions(), writing=False), location.artifacts(), str(location))
 
 
 def _condition(where: Where, sessions: Collection[SessionView]) -> Condition:

@@ -184,9 +184,7 @@ def _session_parts(sessions: list[SessionView]) -> Parts:
 def _session_row(session: SessionView) -> dict[str, Any]:
     ended = session.ended
     return {
-        "session": session.id,
-        "experiment": session.experiment,
-        "model": session.model,
+        **_owner(session),
         "status": session.status,
         "started": _text(session.started),
         "ended": _text(ended) if ended else None,
@@ -200,11 +198,16 @@ def _session_row(session: SessionView) -> dict[str, Any]:
     }
 
 
+def _owner(session: SessionView) -> dict[str, str | None]:
+    values = (session.id, session.parent_id, session.experiment, session.model)
+    return dict(zip(_OWNER, values, strict=True))
+
+
 def _text(timestamp: datetime) -> str:
     return timestamp.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
-_OWNER = ("session", "experiment", "model")
+_OWNER = ("session", "parent", "experiment", "model")
 
 _LOGGED: dict[str, Kind] = {
     "epochs": "epoch",
@@ -216,15 +219,7 @@ _LOGGED: dict[str, Kind] = {
 def _logged_parts(sessions: list[SessionView], kind: Kind, *, latest: bool) -> Parts:
     """Return a row per record of a kind: its session, params, numbers, metrics and time."""
     logs = [(session, session.logged(kind)) for session in sessions if session.logged(kind)]
-    owners = [
-        {
-            "session": session.id,
-            "experiment": session.experiment,
-            "model": session.model,
-            **flatten(session.params, "params."),
-        }
-        for session, _ in logs
-    ]
+    owners = [{**_owner(session), **flatten(session.params, "params.")} for session, _ in logs]
     rows = _Growing(NUMBERS[kind], {*_OWNER, *chain.from_iterable(owners)})
     is_latest = latest and kind != "result"
     tables = (logged.table() for _, logged in logs)

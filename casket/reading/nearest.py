@@ -34,8 +34,8 @@ class Near(NamedTuple):
         return f"session {self.session.id}, {self.session.status}: {difference or 'the same'}"
 
 
-Start = tuple[int, str, dict[str, Any]]
-"""The number of a start, its session and its params."""
+Start = tuple[int, str, dict[str, Any], str | None]
+"""The number of a start, its session, its params and the id of the session's parent, if any."""
 
 
 def starts_of(
@@ -55,7 +55,7 @@ def starts_of(
     if texts is None:
         for number, start in deque(store.records(kinds={"session"}), latest):
             if (start.get("experiment"), start.get("model")) == (experiment, model):
-                yield number, start["session"], _params(start, load_array)
+                yield number, start["session"], *_body(start, load_array)
         return
     owner = b'{"kind":"session","v":1,"experiment":%b,"model":%b,"session":"' % (
         orjson.dumps(experiment),
@@ -64,34 +64,36 @@ def starts_of(
     for number, text in texts:
         if text.startswith(owner):
             session_stop = text.find(b'"', len(owner))
-            yield number, text[len(owner) : session_stop].decode(), _params_in(text, load_array)
+            yield number, text[len(owner) : session_stop].decode(), *_body_in(text, load_array)
         elif not text.startswith(owner[: owner.find(b":", _AS_WRITTEN)]):
             start = orjson.loads(text)
             if (start.get("experiment"), start.get("model")) == (experiment, model):
-                yield number, start["session"], _params(start, load_array)
+                yield number, start["session"], *_body(start, load_array)
 
 
 _AS_WRITTEN = len('{"kind":"session","v":1,')
 
 
-def _params(start: Mapping[str, Any], load_array: LoadArray) -> dict[str, Any]:
+def _body(start: Mapping[str, Any], load_array: LoadArray) -> tuple[dict[str, Any], str | None]:
+    """Return the params of a start and the id of the session's parent, if any."""
     params: dict[str, Any] = start["body"]["params"]
-    return restore(params, load_array) if "extended" in start else params
+    parent = start["body"].get("parent")
+    return (restore(params, load_array) if "extended" in start else params), parent
 
 
-def _params_in(text: bytes, load_array: LoadArray) -> dict[str, Any]:
-    """Return the params of a start, parsing nothing else if it has casket's own format."""
+def _body_in(text: bytes, load_array: LoadArray) -> tuple[dict[str, Any], str | None]:
+    """Return the same, parsing only the params if the start has casket's own format."""
     begin = text.find(_PARAMS) + len(_PARAMS)
-    if begin >= len(_PARAMS) and _EXTENDED not in text:
+    if begin >= len(_PARAMS) and _EXTENDED not in text and _PARENT not in text:
         # Cut at a param of the same name, the text is not valid JSON.
         with suppress(orjson.JSONDecodeError):
             params: dict[str, Any] = orjson.loads(text[begin : text.find(_META, begin)])
-            return params
-    return _params(orjson.loads(text), load_array)
+            return params, None
+    return _body(orjson.loads(text), load_array)
 
 
 _PARAMS, _META = b'"body":{"params":', b',"meta":'
-_EXTENDED = b'"extended":true'
+_EXTENDED, _PARENT = b'"extended":true', b'"parent":"'
 
 
 class NearStart(NamedTuple):

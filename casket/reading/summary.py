@@ -10,19 +10,22 @@ from typing import Any
 from casket.reading.metrics import better
 from casket.reading.rows import best_of
 from casket.reading.views import SessionView
+from casket.statistics.intervals import mean_and_deviation
 
 
 def facts(session: SessionView) -> dict[str, Any]:
     """Return the fields of a session that listings show, as JSON.
 
     Returns:
-        id, experiment, model, status, started, ended, duration and age (seconds), epochs (their
-        number), tags, note, error, params, last (the latest value of each metric, by flat name)
-        and best (the best value of each metric whose name implies a direction).
+        id, parent (the id of the session that it is a child of, or None), experiment, model,
+        status, started, ended, duration and age (seconds), epochs (their number), tags, note,
+        error, params, last (the latest value of each metric, by flat name) and best (the best
+        value of each metric whose name implies a direction).
     """
     ended = session.ended
     return {
         "id": session.id,
+        "parent": session.parent_id,
         "experiment": session.experiment,
         "model": session.model,
         "status": session.status,
@@ -46,7 +49,7 @@ def details(session: SessionView) -> dict[str, Any]:
     Returns:
         The fields of `facts`, and config, meta, results (a list of
         `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type),
-        epoch_rows and batch_rows.
+        epoch_rows, batch_rows and children (their id, status, params and last).
     """
     results = session.logged("result")
     return {
@@ -68,7 +71,13 @@ def details(session: SessionView) -> dict[str, Any]:
         ],
         "epoch_rows": as_json(session.epochs),
         "batch_rows": as_json(session.batches),
+        "children": [_brief(child) for child in session.children],
     }
+
+
+def _brief(session: SessionView) -> dict[str, Any]:
+    facts_of = facts(session)
+    return {name: facts_of[name] for name in ("id", "status", "error", "params", "last")}
 
 
 def epoch_count(session: SessionView) -> int:
@@ -99,6 +108,23 @@ def best_value(session: SessionView, metric: str, otherwise: Any = None) -> Any:
 def numeric_metrics(session: SessionView) -> list[str]:
     """Return the flat names of the metrics whose latest value is a number."""
     return [name for name, value in session.last.items() if is_numeric(value)]
+
+
+def means_of(children: Iterable[SessionView]) -> dict[str, float]:
+    """Return the mean of each metric of completed children, and its deviation as `<name>.std`.
+
+    Deviations that children have logged as summaries of their own children are left out.
+    """
+    samples: dict[str, list[float]] = {}
+    for child in children:
+        metrics = numeric_metrics(child) if child.status == "completed" else []
+        for name in metrics:
+            if not (name.endswith(".std") and name.removesuffix(".std") in metrics):
+                samples.setdefault(name, []).append(child.last[name])
+    means = {}
+    for name, sample in samples.items():
+        means[name], means[f"{name}.std"] = mean_and_deviation(sample)
+    return means
 
 
 def varying(tables: Iterable[Mapping[str, Any]]) -> list[str]:

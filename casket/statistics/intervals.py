@@ -30,20 +30,29 @@ def interval(sample: Sequence[float]) -> Interval:
     The mean of a sample that is empty or contains NaN is NaN. Sums are scaled to avoid overflow;
     equal values have a margin of exactly 0.
     """
+    mean, deviation = mean_and_deviation(sample)
+    n = len(sample)
+    return Interval(mean, _student_t(n - 1) * (deviation / math.sqrt(n)) if n > 1 else math.nan, n)
+
+
+def mean_and_deviation(sample: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation, which is NaN for less than two values.
+
+    Never raises; see `interval` for numbers that are not finite or very large.
+    """
     numbers = [as_float(value) for value in sample]
     n = len(numbers)
     if n == 0 or not all(map(math.isfinite, numbers)):
-        return Interval(sum(numbers) / n if n else math.nan, math.nan, n)
+        return (sum(numbers) / n if n else math.nan), math.nan
     least, most = min(numbers), max(numbers)
     if least == most:
-        return Interval(least, 0.0 if n > 1 else math.nan, n)
+        return least, 0.0 if n > 1 else math.nan
     # Scaling by a power of two is exact; half of it keeps the sum of squares from overflowing.
     scale = 2.0 ** (math.frexp(max(most, -least))[1] - 1)
     scaled = [value / scale for value in numbers]
     mean = math.fsum(scaled) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in scaled) / (n - 1))
-    margin = _student_t(n - 1) * deviation / math.sqrt(n)
-    return Interval(mean * scale, margin * scale, n)
+    return mean * scale, deviation * scale
 
 
 def as_float(number: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ from casket.stores.location import Location
 from casket.writing import starting
 from casket.writing.arguments import checked_tags
 from casket.writing.backend import Backend
+from casket.writing.parent import Parent
 from casket.writing.session import Session
 
 if TYPE_CHECKING:
@@ -291,6 +293,7 @@ class Model:
         self.experiment = experiment
         self.backend = experiment.backend
         self.id = str(model_id)
+        self.parent: Parent | None = None
         self._add(model_config)
 
     @property
@@ -347,16 +350,46 @@ class Model:
             NoSuchSession: no session, or several sessions, of the model match.
             StoreUnavailable: the start cannot be written.
         """
-        starts = self.backend.store.records(experiment=self.experiment.id, kinds={"session"})
+        return Session(self, starting.resume(self, self._start_of(session_id)))
+
+    def within(self, parent: str | Parent) -> Model:
+        """Return this model with a session as the parent of the sessions that it starts.
+
+        Use it to start children in other processes, to which a session cannot be sent.
+
+        Args:
+            parent: the id of a session of this model, or a prefix of it. Its params are added to
+                those of its children.
+
+        Raises:
+            NoSuchSession: no session, or several sessions, of the model match.
+        """
+        model = copy.copy(self)
+        model.parent = Parent.of(self._start_of(parent)) if isinstance(parent, str) else parent
+        return model
+
+    def _start_of(self, session_id: str) -> Record:
+        """Return a start of the session whose id begins with a text."""
         matching = {
             start["session"]: start
-            for _, start in starts
-            if start["model"] == self.id and start["session"].startswith(session_id)
+            for start in self._starts()
+            if start["session"].startswith(session_id)
         }
         if len(matching) != 1:
             location = str(self.backend.location)
             raise NoSuchSession(session_id, f"model {self.id!r} in {location}", sorted(matching))
-        return Session(self, starting.resume(self, *matching.values()))
+        return next(iter(matching.values()))
+
+    def _starts(self) -> Iterator[Record]:
+        starts = self.backend.store.records(experiment=self.experiment.id, kinds={"session"})
+        return (start for _, start in starts if start["model"] == self.id)
+
+    def children_of(self, session_id: str) -> list[SessionView]:
+        """Return the children of a session, in order of start, without reading others."""
+        starts = self._starts()
+        ids = (each["session"] for each in starts if each["body"].get("parent") == session_id)
+        views = map(self.read_session, dict.fromkeys(ids))
+        return [view for view in views if view is not None]
 
     def resume_last(self, params: Mapping[str, Any] | None = None) -> Session:
         """Continue the last session with these params that is not running, or start a new session.
@@ -463,7 +496,10 @@ class Model:
     def _params_by_session(
         self, but: str | None, latest: int | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the id and the params of the first start of each session that is not deleted."""
+        """Yield the id and the params of the first start of each session that is not deleted.
+
+        Within a session, these are its children; otherwise children are left out.
+        """
         from casket.reading.nearest import starts_of
 
         store, load_array = self.backend.store, self.backend.files.load_array
@@ -471,9 +507,10 @@ class Model:
         deletions = [
             (number, covering(record)) for number, record in store.records(kinds={"deleted"})
         ]
-        for number, session, params in starts_of(store, *ids, load_array, latest):
+        own_parent = self.parent.id if self.parent else None
+        for number, session, params, parent in starts_of(store, *ids, load_array, latest):
             start: Any = {"experiment": self.experiment.id, "model": self.id, "session": session}
-            if session in seen:
+            if session in seen or parent != own_parent:
                 continue
             seen.add(session)
             if not any(later > number and is_covered(start) for later, is_covered in deletions):

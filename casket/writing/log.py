@@ -12,6 +12,7 @@ from casket.format.values import plain_json, restore
 from casket.system import forks, git, processes
 from casket.writing import provenance
 from casket.writing.backend import Backend, Owner
+from casket.writing.parent import Parent
 
 
 class SessionLog:
@@ -25,6 +26,7 @@ class SessionLog:
         model: the id of the model.
         stored_params: the encoded params.
         extended: whether the encoded params contain extended values.
+        parent: the id of the session whose child it is, if any.
 
     Attributes:
         id: the id of the session.
@@ -41,6 +43,7 @@ class SessionLog:
         model: str,
         stored_params: dict[str, Any],
         extended: bool = False,
+        parent: str | None = None,
     ) -> None:
         self.id = new_id()
         self.backend = backend
@@ -49,7 +52,8 @@ class SessionLog:
         self.writer = Writer()
         self._experiment, self._model = experiment, model
         self._stored_params, self._extended = stored_params, extended
-        self.claim = claim_key(experiment, model, stored_params)
+        self._parent = parent
+        self.claim = claim_key(experiment, model, stored_params, parent)
         self.params: dict[str, Any] = stored_params
         if extended:
             self.params = restore(stored_params, backend.files.load_array)
@@ -61,6 +65,11 @@ class SessionLog:
         """Continue as the new writer that the child has become."""
         self._heads: dict[Kind, bytes] = {}
         self._dirty: git.DirtyCheck | None = None
+
+    @property
+    def as_parent(self) -> Parent:
+        """The session as the parent of others."""
+        return Parent(self.id, self._stored_params, self._extended)
 
     @property
     def owner(self) -> Owner:
@@ -127,6 +136,8 @@ class SessionLog:
             "meta": meta,
             "process": processes.this_process(),
         }
+        if self._parent:
+            body["parent"] = self._parent
         if self.follows:
             body["follows"] = self.follows
         record = self.record("session", body, self._extended or is_meta_extended)
@@ -146,7 +157,7 @@ class SessionLog:
     def claim_of(self, name: str, value: Any) -> str:
         """Return the key of an additional claim, beside the claim on the params."""
         identity = [self._stored_params, name, value]
-        return claim_key(self._experiment, self._model, identity)
+        return claim_key(self._experiment, self._model, identity, self._parent)
 
     def claiming(self, claim: str, meta: dict[str, Any]) -> Record:
         """Return a record that holds an additional claim, beside the claim of the start."""

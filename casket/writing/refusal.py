@@ -46,13 +46,14 @@ class ExistingParamsException(CasketError, ValueError):
 
     @staticmethod
     def sentence(session: SessionView, nearest: list[Near]) -> str:
+        call = "model.session" if session.parent_id is None else "session.child"
         lines = [
             f"session {session.id} of model {session.model!r} in experiment "
             f"{session.experiment!r} has these params already: {shorten(str(session.params), 400)}",
             f"  it {shorten(session.summary(), 250)}",
             *(f"  nearest: {shorten(near.summary(), 250)}" for near in nearest),
-            "To continue that session, use model.session(params, ensure_unique=False). "
-            "To repeat the run, use model.session(params, repeat=True). "
+            f"To continue that session, use {call}(params, ensure_unique=False). "
+            f"To repeat the run, use {call}(params, repeat=True). "
             "Otherwise change the params, or remove the session with "
             f"`casket rm {session.id}` (`casket clean` removes killed sessions).",
         ]

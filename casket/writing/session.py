@@ -214,6 +214,54 @@ class Session:
     def _annotate(self, **changes: Any) -> None:
         self._log.append([self._log.record("tag", {"add": [], "remove": [], **changes})])
 
+    def child(
+        self,
+        params: Mapping[str, Any] | None = None,
+        ensure_unique: bool = True,
+        *,
+        repeat: bool = False,
+    ) -> Session:
+        """Start or continue a child of this session, such as a fold of a cross-validation.
+
+        It is a session of the same model; it ends on its own and may have children, too.
+
+        Args:
+            params: its hyperparameters, which are added to those of this session.
+            ensure_unique: as for `Model.session`; only the children of this session are considered.
+            repeat: as for `Model.session`; only the children of this session are considered.
+
+        Raises:
+            NotInASession: this session has ended.
+            ExistingParamsException: a running or completed child has these params.
+            UnstorableValue: the params contain a value that cannot be stored.
+            StoreUnavailable: the start cannot be written.
+        """
+        self._check_open("child")
+        model = self._model.within(self._log.as_parent)
+        return model.session(params, ensure_unique, repeat=repeat)
+
+    def summarize_children(self) -> dict[str, float]:
+        """Log the mean and the standard deviation of the metrics of the completed children.
+
+        They become a result of this session: the mean under the name of the metric, and the sample
+        standard deviation under `<name>.std`, which is NaN for a single child. Another call adds a
+        newer result.
+
+        Returns:
+            The result; empty, and not logged, if no child is completed.
+
+        Raises:
+            NotInASession: this session has ended.
+            StoreUnavailable: the store cannot be read or written.
+        """
+        from casket.reading.summary import means_of
+
+        self._check_open("summarize_children")
+        means = means_of(self._model.children_of(self.id))
+        if means:
+            self.add_result(means)
+        return means
+
     def end(
         self, status: Literal["completed", "failed"] = "completed", error: str | None = None
     ) -> None:

@@ -14,11 +14,13 @@ from casket.writing import claims
 from casket.writing.arguments import checked_index
 from casket.writing.backend import Backend
 from casket.writing.log import SessionLog
+from casket.writing.parent import Parent
 from casket.writing.refusal import ExistingParamsException
 
 if TYPE_CHECKING:
     from casket.reading.nearest import Near
     from casket.reading.views import SessionView
+    from casket.writing.session import Session
 
 
 class SessionsModel(Protocol):
@@ -26,10 +28,26 @@ class SessionsModel(Protocol):
 
     id: str
     backend: Backend
+    parent: Parent | None
 
     @property
     def experiment_id(self) -> str:
         """The id of the experiment of the model."""
+
+    def within(self, parent: str | Parent) -> SessionsModel:
+        """Return the model with a session as the parent of the sessions that it starts."""
+
+    def session(
+        self,
+        params: Mapping[str, Any] | None = None,
+        ensure_unique: bool = True,
+        *,
+        repeat: bool = False,
+    ) -> Session:
+        """Start or continue a session."""
+
+    def children_of(self, session_id: str) -> list[SessionView]:
+        """Return the children of a session."""
 
     def view_of(self, holder: claims.Holder) -> SessionView:
         """Return the session that holds a claim."""
@@ -62,7 +80,8 @@ def resume(model: SessionsModel, start: Record) -> SessionLog:
         start: a start of the session.
     """
     params, extended = start["body"]["params"], "extended" in start
-    log = SessionLog(model.backend, model.experiment_id, model.id, params, extended)
+    owner = (model.backend, model.experiment_id, model.id)
+    log = SessionLog(*owner, params, extended, start["body"].get("parent"))
     _continue(log, claims.look_at(model.backend, start["session"]))
     return log
 
@@ -91,7 +110,12 @@ def write_one_result(
 
 def _log_of(model: SessionsModel, params: Mapping[str, Any] | None) -> SessionLog:
     encoded, extended = model.backend.encode(params or {}, "params")
-    return SessionLog(model.backend, model.experiment_id, model.id, encoded, extended)
+    owner = (model.backend, model.experiment_id, model.id)
+    parent = model.parent
+    if parent is None:
+        return SessionLog(*owner, encoded, extended)
+    together = {**parent.params, **encoded}
+    return SessionLog(*owner, together, parent.extended or extended, parent.id)
 
 
 def _begin_unique(log: SessionLog, model: SessionsModel) -> None:

@@ -148,7 +148,8 @@ def test_a_bad_expression_shows_the_place_of_the_mistake(run, filled):
 
 
 def test_a_session_that_is_not_there_is_exit_code_1(run, filled):
-    assert "no session has an id that starts with 'zzz'" in run.error("show", "zzz", filled, code=1)
+    said = run.error("show", "zzz", filled, code=1)
+    assert f"no session of {filled} matches 'zzz'" in said
 
 
 def test_an_ambiguous_beginning_names_what_it_may_mean(run, filled):

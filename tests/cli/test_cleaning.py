@@ -73,9 +73,8 @@ def test_rm_removes_models_and_experiments(run, file_url):
 
 
 def test_rm_of_what_is_not_there_is_exit_code_1(run, filled):
-    assert "no session has an id that starts with" in run.error(
-        "rm", "zz", "-f", filled, "-y", code=1
-    )
+    said = run.error("rm", "zz", "-f", filled, "-y", code=1)
+    assert f"no session of {filled} matches 'zz'" in said
     assert "no model 'zz'" in run.error("rm", "--model", "zz", "-f", filled, "-y", code=1)
     said = run.error("rm", "--model", "net", "--experiment", "zz", "-f", filled, "-y", code=1)
     assert "in experiment zz" in said
@@ -85,7 +84,7 @@ def test_rm_of_what_is_not_there_is_exit_code_1(run, filled):
 
 def test_rm_of_nothing_or_of_many_that_begin_alike_is_bad_use(run, filled):
     assert "nothing to remove" in run.error("rm", "-f", filled)
-    assert "give a longer prefix of the id" in run.error("rm", "", "-f", filled, "-y")
+    assert "is ambiguous: give the id, one of" in run.error("rm", "", "-f", filled, "-y")
     assert "does not exist" in run.error("rm", "@last", "-f", f"{filled}.nothing", "-y")
 
 

@@ -310,9 +310,8 @@ def test_best_asks_for_the_mode_of_a_metric_whose_name_implies_none(run, tmp_pat
     with Experiment.use(path, exp_id="x").model("m").session() as session:
         for epoch, speed in enumerate((1, 3, 2)):
             session.add_epoch(epoch, {"speed": speed})
-    assert "does not imply whether higher is better: give --mode" in run.error(
-        "best", "speed", path
-    )
+    said = run.error("best", "speed", path)
+    assert "does not imply whether higher is better: give the mode, 'min' or 'max'" in said
     assert run.json("best", "speed", path, "--mode", "max")[0]["value"] == 3
 
 
