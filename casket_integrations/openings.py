@@ -7,8 +7,8 @@ from itertools import takewhile
 from typing import Any
 
 from casket import ExistingParamsException, Model, Session
-from casket.format.records import claim_key
 from casket.writing import claims
+from casket.writing.starting import claim_of
 from casket_integrations.hyperparameters import params_key
 
 
@@ -74,9 +74,7 @@ class Openings:
         model = self.model
         if model is None:
             return []
-        encoded, _ = model.backend.encode(params, "params")
-        claim = claim_key(model.experiment.id, model.id, encoded)
-        sessions = claims.starts_with(model.backend, claim)
+        sessions = claims.starts_with(model.backend, claim_of(model, params))
         return [claims.look_at(model.backend, session) for session in sessions]
 
     def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:

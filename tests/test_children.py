@@ -269,6 +269,21 @@ def test_a_view_is_pickled_with_its_relatives_only(net, folds):
     assert pickle.loads(pickle.dumps(other)).children == []
 
 
+def test_a_child_of_another_model_is_listed_with_its_model(file_url):
+    """Nested runs of other trackers have names, and thus models, of their own."""
+    store = Location.of(file_url).open(StoreOptions(), writing=True)
+    writer = Writer()
+    for model, parent in (("outer", {}), ("inner", {"parent": "outer"})):
+        owner = {"experiment": "exp", "model": model, "session": model}
+        body = {"params": {}, "meta": {}, "process": {}, **parent}
+        store.append([writer.record("session", body, **owner)])
+    store.close()
+    with casket.open(file_url) as runs:
+        assert [view.id for view in runs.sessions()] == ["outer"]
+        assert [view.id for view in runs.sessions(model="inner")] == ["inner"]
+        assert [view.id for view in runs.sessions(model="outer")] == ["outer"]
+
+
 def test_a_child_whose_parent_is_not_there_is_listed_as_a_session(file_url):
     store = Location.of(file_url).open(StoreOptions(), writing=True)
     writer = Writer()

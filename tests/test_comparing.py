@@ -97,8 +97,8 @@ def test_frames_name_the_parent(table, runs):
     parents = {view.id: view.parent_id for view in runs.sessions(children=True)}
     for frame in (runs.to_pandas(table, children=True), runs.to_polars(table, children=True)):
         pairs = zip(frame["session"], frame["parent"], strict=True)
-        assert all(parents[session] == (parent or None) for session, parent in pairs)
-    assert list(runs.to_pandas(table)["parent"]) == [None] * len(runs.to_pandas(table))
+        assert all(parents[s] == (None if pd.isna(parent) else parent) for s, parent in pairs)
+    assert runs.to_pandas(table)["parent"].isna().all()
 
 
 def test_groups_are_those_of_the_command_line(runs, path):

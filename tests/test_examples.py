@@ -20,6 +20,7 @@ def run(name, url, monkeypatch):
 
 def test_no_example_is_left_out():
     tested = {
+        "cross_validation.py",
         "svm_digits.py",
         "sklearn_grid_search.py",
         "grid_search_digits.py",
@@ -40,6 +41,26 @@ def test_svm_logs_one_result(file_url, monkeypatch, capsys):
         assert len(session.results()[0]["y_pred"]) == 450
         assert session.config["gamma"] == 0.001
     assert "completed" in capsys.readouterr().out
+
+
+def test_cross_validation_has_a_child_for_each_fold_and_computes_none_twice(
+    file_url, monkeypatch, capsys
+):
+    run("cross_validation.py", file_url, monkeypatch)
+    with casket.open(file_url) as runs:
+        sessions = runs.sessions(model="SVM folds")
+        folds = {session.params["C"]: session.children for session in sessions}
+        assert [len(children) for children in folds.values()] == [4] * 3
+        for session in sessions:
+            accuracies = [child.last["accuracy"] for child in session.children]
+            assert session.last["accuracy"] == pytest.approx(sum(accuracies) / 4)
+            assert min(accuracies) > 0.9
+    shown = capsys.readouterr().out
+    assert "folds of the best: [" in shown
+    run("cross_validation.py", file_url, monkeypatch)
+    assert capsys.readouterr().out == shown
+    with casket.open(file_url) as runs:
+        assert len(runs.sessions(children=True)) == 15
 
 
 def test_grid_search_logs_every_candidate_and_runs_once(file_url, monkeypatch, capsys):

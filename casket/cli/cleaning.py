@@ -110,9 +110,9 @@ def clean(
     """Remove failed and killed sessions, empty models and experiments, and unused files.
 
     Without --failed, --killed, --empty and --artifacts, all of these are removed. The children of a
-    session are removed with it, unless one of them is running. While sessions run, empty models and
-    experiments and unused files are kept until they are an hour old, because they may have just been
-    created.
+    session are removed with it, unless one of them is running. While sessions run, empty models
+    and experiments and unused files are kept until they are an hour old, because they may have just
+    been created.
 
     \b
     casket clean runs.json --dry-run

@@ -5,9 +5,9 @@ stores params as strings; strings that are a Boolean, or a number in the spellin
 converted. Metrics become epochs by step, each with its time. MLflow gives metrics without a step
 the step 0: if a metric has only that step, it becomes a result if it was logged once and the run
 has ended, and is numbered by time if it was logged several times. Tags become tags of the form
-`name=value`; MLflow's own tags are stored in the meta, the parent of a run as `meta["parent"]`, and
-the description becomes the note. Killed and failed runs keep their status. Deleted runs, traces,
-datasets and logged models are not imported.
+`name=value`; MLflow's own tags are stored in the meta, nested runs become children of their parent,
+and the description becomes the note. Killed and failed runs keep their status. Deleted runs,
+traces, datasets and logged models are not imported.
 
 Artifacts are imported if they are on this machine: at the location recorded in the run, or in
 `mlruns` or `mlartifacts` beside the database.

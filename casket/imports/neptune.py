@@ -132,7 +132,7 @@ def _run(project: str, run_id: str, export: _Export, report: Report) -> Run:
     points.sort(key=lambda point: (point.time is not None, point.time or 0, point.step))
     times = [point.time for point in points if point.time is not None]
     system = export.system
-    parent = system.get("forking/parent")
+    origin = system.get("forking/parent")
     ended = max(times, default=None)
     return Run(
         facts=[project, run_id],
@@ -146,7 +146,7 @@ def _run(project: str, run_id: str, export: _Export, report: Report) -> Run:
         meta={"run_id": run_id, **{n: system[k] for k, n in _FACTS.items() if system.get(k)}},
         tags=[str(tag) for tag in system.get("tags") or ()],
         note=str(system.get("description") or ""),
-        parent=[project, parent] if parent else None,
+        forked_from=[project, origin] if origin else None,
         entries=[*by_step(points), *export.texts],
         artifacts=export.artifacts,
     )

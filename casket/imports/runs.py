@@ -70,7 +70,8 @@ class Run:
         error: the error that ended a failed run.
         meta: facts about the run, under casket's names where they exist.
         note: the user's note.
-        parent: the identifying facts of the parent run, if any.
+        parent: the identifying facts of the run that it is a child of, if any.
+        forked_from: the identifying facts of the run that it was started from, if any.
         artifacts: the files of the run by name.
         folder: the folder of its log, below which a job of Hydra may have run.
     """
@@ -88,6 +89,7 @@ class Run:
     tags: list[str] = field(default_factory=list)
     note: str = ""
     parent: list[Any] | None = None
+    forked_from: list[Any] | None = None
     entries: list[Entry] = field(default_factory=list)
     artifacts: dict[str, Path] = field(default_factory=dict)
     folder: Path | None = None
@@ -234,20 +236,23 @@ class Translator:
     def _start(self, maker: _Maker, run: Run) -> Record:
         params, is_extended = self._encoded(run.params, f"{run.name}, params")
         facts_of_run = dict(run.meta)
-        if run.parent is not None:
-            facts_of_run["parent"] = self._session_id(run.parent)
+        if run.forked_from is not None:
+            facts_of_run["forked_from"] = self._session_id(run.forked_from)
+        parent = None if run.parent is None else self._session_id(run.parent)
         meta, is_meta_extended = self._encoded(facts_of_run, f"{run.name}, meta")
         # Without the name and the claim derived from it, because the name of a TensorBoard run
         # depends on the part of the tree that is imported.
-        facts = [params, meta, run.source_status, run.status]
+        facts = [params, meta, run.source_status, run.status, *([parent] if parent else [])]
         imported = {"from": self._source, "name": run.name, "status": run.source_status}
         fields: dict[str, Any] = _mark(is_extended or is_meta_extended)
         if run.status == "completed":
-            fields["claim"] = claim_key(maker.owner["experiment"], maker.owner["model"], params)
+            owner = maker.owner["experiment"], maker.owner["model"]
+            fields["claim"] = claim_key(*owner, params, parent)
         body = {
             "params": params,
             "meta": {**meta, "imported": imported},
             "process": {},
+            **({"parent": parent} if parent else {}),
             # If the run has grown since the last import, the start with more entries takes effect.
             "entries": len(run.entries) + len(run.params),
         }

@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
 from casket.errors import BadLocation, NoSuchSession, OpenedForReading
 from casket.format.artifacts import ArtifactFolder
@@ -43,6 +43,18 @@ CHANGES = frozenset({"tag", "untag", "rename", "note", "remove"})
 Condition = Callable[[SessionView], bool]
 Where = str | Condition | None
 """A condition as `Casket.sessions` takes it."""
+
+
+class Selection(TypedDict, total=False):
+    """The arguments of `Casket.sessions` that frames take, too."""
+
+    experiment: str | None
+    model: str | None
+    status: str | None
+    tag: str | None
+    where: Where
+    children: bool
+
 
 Compared = str | SessionView | Condition | Sequence[SessionView]
 """A session or a group of sessions as `Casket.diff` takes it."""

@@ -47,6 +47,12 @@ class Backend:
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
 
+    def is_same_store(self, other: Backend) -> bool:
+        """Return whether another backend is of the same store; each in memory is one of its own."""
+        if self.location.kind == "memory":
+            return self.store is other.store
+        return self.location == other.location
+
     def remember(self, owner: Owner, make: Callable[[], Record | None]) -> None:
         """Register a function that recreates a head if the file is replaced later.
 

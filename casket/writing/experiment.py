@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from casket.errors import (
     CasketError,
@@ -19,7 +19,7 @@ from casket.format.records import Record, claim_key, covering, new_id
 from casket.format.values import Encoder, restore
 from casket.stores.base import DEFAULTS, Claimed, Offline, StoreOptions, Sync
 from casket.stores.location import Location
-from casket.writing import starting
+from casket.writing import around, starting
 from casket.writing.arguments import checked_tags
 from casket.writing.backend import Backend
 from casket.writing.parent import Parent
@@ -27,9 +27,10 @@ from casket.writing.session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     from tinydb import TinyDB
 
-    from casket.reading.casket import Casket
+    from casket.reading.casket import Casket, Selection
     from casket.reading.fold import Fold
     from casket.reading.frames import Table
     from casket.reading.nearest import Near
@@ -196,17 +197,23 @@ class Experiment:
         status: str | None = None,
         tag: str | None = None,
         where: Where = None,
+        *,
+        children: bool = False,
     ) -> list[SessionView]:
         """Return the sessions of the experiment; see `Casket.sessions` for the arguments."""
-        return self._read().sessions(model=model, status=status, tag=tag, where=where)
+        return self._read().sessions(None, model, status, tag, where, children=children)
 
-    def to_pandas(self, table: Table = "sessions", *, latest: bool = False) -> pd.DataFrame:
+    def to_pandas(
+        self, table: Table = "sessions", *, latest: bool = False, **filters: Unpack[Selection]
+    ) -> pd.DataFrame:
         """Return a pandas DataFrame of the experiment; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_pandas(table, latest=latest)
+        return self._read().to_pandas(table, latest=latest, **filters)
 
-    def to_polars(self, table: Table = "sessions", *, latest: bool = False) -> Any:
+    def to_polars(
+        self, table: Table = "sessions", *, latest: bool = False, **filters: Unpack[Selection]
+    ) -> pl.DataFrame:
         """Return a polars DataFrame of the experiment; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_polars(table, latest=latest)
+        return self._read().to_polars(table, latest=latest, **filters)
 
     @property
     def db(self) -> TinyDB:
@@ -294,6 +301,7 @@ class Model:
         self.backend = experiment.backend
         self.id = str(model_id)
         self.parent: Parent | None = None
+        self.copied_within: Parent | None = None
         self._add(model_config)
 
     @property
@@ -367,6 +375,15 @@ class Model:
         model = copy.copy(self)
         model.parent = Parent.of(self._start_of(parent)) if isinstance(parent, str) else parent
         return model
+
+    def within_open(self) -> Model:
+        """Return this model within its session that is open around the caller, if there is one."""
+        parent = around.parent_around(self)
+        return self if parent is None else self.within(parent)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Include the session that is open, for copies in other processes."""
+        return {**self.__dict__, "copied_within": around.parent_around(self)}
 
     def _start_of(self, session_id: str) -> Record:
         """Return a start of the session whose id begins with a text."""
@@ -442,18 +459,27 @@ class Model:
         raise NotInASession("add_batch", "was called on a model")
 
     def sessions(
-        self, status: str | None = None, tag: str | None = None, where: Where = None
+        self,
+        status: str | None = None,
+        tag: str | None = None,
+        where: Where = None,
+        *,
+        children: bool = False,
     ) -> list[SessionView]:
         """Return the sessions of the model; see `Casket.sessions` for the arguments."""
-        return self._read().sessions(status=status, tag=tag, where=where)
+        return self._read().sessions(None, None, status, tag, where, children=children)
 
-    def to_pandas(self, table: Table = "sessions", *, latest: bool = False) -> pd.DataFrame:
+    def to_pandas(
+        self, table: Table = "sessions", *, latest: bool = False, **filters: Unpack[Selection]
+    ) -> pd.DataFrame:
         """Return a pandas DataFrame of the model; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_pandas(table, latest=latest)
+        return self._read().to_pandas(table, latest=latest, **filters)
 
-    def to_polars(self, table: Table = "sessions", *, latest: bool = False) -> Any:
+    def to_polars(
+        self, table: Table = "sessions", *, latest: bool = False, **filters: Unpack[Selection]
+    ) -> pl.DataFrame:
         """Return a polars DataFrame of the model; see `Casket.to_pandas` for the arguments."""
-        return self._read().to_polars(table, latest=latest)
+        return self._read().to_polars(table, latest=latest, **filters)
 
     def nearest(self, params: Mapping[str, Any], n: int = 3) -> list[Near]:
         """Return the sessions whose params are nearest to `params`, with their differences.

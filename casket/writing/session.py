@@ -10,9 +10,11 @@ from typing import Any, Literal, NoReturn
 from casket.errors import CasketError, CasketWarning, NotInASession
 from casket.format.records import Kind, utc
 from casket.system.secrets import redact
+from casket.writing import around
 from casket.writing.arguments import checked_index, checked_number, checked_tags, checked_text
 from casket.writing.log import SessionLog
 from casket.writing.outcome import describe, is_pruning
+from casket.writing.parent import Parent
 from casket.writing.starting import SessionsModel
 
 Batch = tuple[int, Mapping[str, Any], int | None, float]
@@ -37,6 +39,7 @@ class Session:
         self._ended = False
         self._pid = os.getpid()
         log.backend.remember(log.owner, log.start_again)
+        around.enter(self)
 
     @property
     def id(self) -> str:
@@ -47,6 +50,17 @@ class Session:
     def params(self) -> dict[str, Any]:
         """The hyperparameters, as JSON values."""
         return self._log.params
+
+    @property
+    def as_parent(self) -> Parent:
+        """The session as the parent of others."""
+        return self._log.as_parent
+
+    def is_of(self, model: SessionsModel) -> bool:
+        """Return whether this is a session of a model, perhaps by another handle."""
+        own, other = self._model, model
+        is_same = (own.experiment_id, own.id) == (other.experiment_id, other.id)
+        return is_same and own.backend.is_same_store(other.backend)
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self._model!r}>"
@@ -237,7 +251,7 @@ class Session:
             StoreUnavailable: the start cannot be written.
         """
         self._check_open("child")
-        model = self._model.within(self._log.as_parent)
+        model = self._model.within(self.as_parent)
         return model.session(params, ensure_unique, repeat=repeat)
 
     def summarize_children(self) -> dict[str, float]:
@@ -283,6 +297,7 @@ class Session:
         self._log.append([self._log.record("end", body)])
         self._ended = True
         self._log.backend.forget(self._log.owner)
+        around.leave(self)
 
     def _write_result(
         self, kind: Kind, lead: dict[str, Any], result: Any, timestamp: bool, method: str

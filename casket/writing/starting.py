@@ -8,7 +8,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from casket.errors import CasketError
-from casket.format.records import Record, new_id
+from casket.format.records import Record, claim_key, new_id
 from casket.stores.base import Claimed
 from casket.writing import claims
 from casket.writing.arguments import checked_index
@@ -29,6 +29,7 @@ class SessionsModel(Protocol):
     id: str
     backend: Backend
     parent: Parent | None
+    copied_within: Parent | None
 
     @property
     def experiment_id(self) -> str:
@@ -108,14 +109,25 @@ def write_one_result(
     log.append([log.start(), log.record("result", body, extended), log.record("end", end)])
 
 
+def claim_of(model: SessionsModel, params: Mapping[str, Any] | None) -> str:
+    """Return the claim of a session with these params, within the parent of the model if any."""
+    encoded, _, parent = _identity(model, params)
+    return claim_key(model.experiment_id, model.id, encoded, parent)
+
+
 def _log_of(model: SessionsModel, params: Mapping[str, Any] | None) -> SessionLog:
+    return SessionLog(model.backend, model.experiment_id, model.id, *_identity(model, params))
+
+
+def _identity(
+    model: SessionsModel, params: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], bool, str | None]:
+    """Return the encoded params, whether they are extended, and the id of the parent, if any."""
     encoded, extended = model.backend.encode(params or {}, "params")
-    owner = (model.backend, model.experiment_id, model.id)
     parent = model.parent
     if parent is None:
-        return SessionLog(*owner, encoded, extended)
-    together = {**parent.params, **encoded}
-    return SessionLog(*owner, together, parent.extended or extended, parent.id)
+        return encoded, extended, None
+    return {**parent.params, **encoded}, parent.extended or extended, parent.id
 
 
 def _begin_unique(log: SessionLog, model: SessionsModel) -> None:

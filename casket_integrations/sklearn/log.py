@@ -54,7 +54,8 @@ class SearchLog:
         self._progress = Progress("candidates", wanted=search.verbose == 1)
         self._keys = Keys() if search.resume else None
         self._folds, self._results = StoredFolds(None), StoredResults(None)
-        self._recorder = Recorder(search.casket_model, ensure_unique=search.ensure_unique)
+        model = search.casket_model.within_open()
+        self._recorder = Recorder(model, ensure_unique=search.ensure_unique)
         with self._recorder.forgiving():
             self._recorder.params = search_params(search, without=_NOT_PARAMS)
 

@@ -26,7 +26,7 @@ PLACES = {
 
 def sessions(path):
     with casket.open(path) as runs:
-        return runs.sessions()
+        return runs.sessions(children=True)
 
 
 def read(value):

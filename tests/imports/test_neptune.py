@@ -124,7 +124,7 @@ def test_params_names_tags_and_times(exports, target):
     assert first.started == START
     assert first.ended == START + timedelta(seconds=60)
     assert (first.status, second.status) == ("completed", "failed")
-    assert second.meta["parent"] == first.id
+    assert (second.meta["forked_from"], second.parent) == (first.id, None)
 
 
 def test_series(runs):

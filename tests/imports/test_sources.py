@@ -146,10 +146,14 @@ def test_a_killed_run_of_mlflow_keeps_its_end(mlflow):
     assert milliseconds(killed[0].ended) == killed[1]["end_time"]
 
 
-def test_a_run_of_mlflow_names_its_parent(mlflow):
-    ids = {run["run_id"]: session.id for session, run in mlflow}
-    parents = {session.meta.get("parent") for session, run in mlflow if run["parent"]}
-    assert parents == {ids[run["parent"]] for _, run in mlflow if run["parent"]} != set()
+def test_a_nested_run_of_mlflow_is_a_child_of_its_parent(mlflow):
+    by_id = {run["run_id"]: session for session, run in mlflow}
+    nested = [(session, by_id[run["parent"]]) for session, run in mlflow if run["parent"]]
+    assert nested
+    for child, parent in nested:
+        assert child.parent is parent
+        assert child in parent.children
+    assert sum(session.parent is not None for session, _ in mlflow) == len(nested)
 
 
 def test_mlflow_metrics_without_steps_are_numbered_by_time(mlflow):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -329,6 +330,57 @@ def test_each_fold_of_a_nested_cross_validation_is_a_session(resume, n_jobs, tmp
         assert means_of(session) == expected["mean_test_score"].tolist()
     repeats = [session.meta.get("repeat", 0) for session in sessions.values()]
     assert sorted(repeats) == [0, 1, 2]
+
+
+@jobs
+def test_searches_within_an_open_session_of_the_model_are_its_children(n_jobs, tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    search = search_of("grid", model)
+    with model.session({"outer": 3}) as session:
+        cross_val_score(search, X, y, cv=3, n_jobs=n_jobs)
+        means = session.summarize_children()
+    search.fit(X, y)
+    parent, alone = model.sessions()
+    assert (parent.id, alone.parent, alone.children) == (session.id, None, [])
+    assert [child.meta.get("repeat", 0) for child in parent.children] == [0, 1, 2]
+    assert {child.params["outer"] for child in parent.children} == {3}
+    scores = [child.last["score.best_score"] for child in parent.children]
+    assert parent.last["score.best_score"] == means["score.best_score"]
+    assert means["score.best_score"] == pytest.approx(np.mean(scores))
+
+
+def test_a_search_within_a_session_of_another_model_is_no_child(tmp_path):
+    exp = Experiment.use(tmp_path / "runs.json", exp_id="exp")
+    with exp.model("other").session():
+        exp.model("net").session().end()
+        search_of("grid", exp.model("net")).fit(X, y)
+    assert [session.parent for session in exp.sessions()] == [None] * 3
+
+
+def test_searches_in_threads_are_children_of_the_session_of_their_thread(tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+
+    def train(number):
+        with model.session({"number": number}):
+            search_of("grid", model).fit(X, y)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(train, range(2)))
+    for session in model.sessions():
+        assert [child.params["number"] for child in session.children] == [session.params["number"]]
+
+
+def test_a_search_within_a_continued_session_resumes_its_children(tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
+    search = search_of("grid", model, resume=True)
+    for _ in range(2):
+        with model.session({"outer": 3}, ensure_unique=False):
+            cross_val_score(search, X, y, cv=3)
+    (parent,) = model.sessions()
+    assert len(parent.children) == 3
+    assert [child.meta["folds"]["reused"] for child in parent.children] == [
+        child.meta["folds"]["total"] for child in parent.children
+    ]
 
 
 def test_ensure_unique_refuses_a_search_that_was_run(memory):

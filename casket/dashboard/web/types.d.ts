@@ -70,6 +70,8 @@ export interface File {
 export interface Row {
   key: string;
   id: string;
+  /** The id of the session that it is a child of. */
+  parent: string | null;
   /** The index of its file. */
   file: number;
   fileName?: string;
@@ -140,9 +142,9 @@ export interface Group {
 export interface Item {
   key: string;
   row?: Row;
-  /** 1 if it stands inside a group. */
+  /** In how many groups and sessions it stands. */
   depth?: number;
   group?: Group;
-  /** Whether the sessions of the group are shown. */
+  /** Whether the sessions of the group, or the children of the session, are shown. */
   isOpen?: boolean;
 }

@@ -21,7 +21,7 @@ export const isWriting = signal(false);
 export const condition = computed(() => {
   const { where } = text.value;
   if (!where.trim()) return ANY;
-  if (language.value) return read(where, data.rows.value, language.value);
+  if (language.value) return read(where, data.all.value, language.value);
   return problem.value ? { ...UNREAD, mistake: { message: problem.value, position: 0 } } : UNREAD;
 });
 

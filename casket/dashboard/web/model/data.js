@@ -15,9 +15,20 @@ export class Data {
   files = signal(/** @type {import("casket/types").File[]} */ ([]));
   experiments = signal([]);
   maxPoints = signal(1000);
-  rows = computed(() => [...this.#byKey.value.values()]);
+  /** All sessions, children of others included. */
+  all = computed(() => [...this.#byKey.value.values()]);
+  /** The sessions that are not children of others. */
+  rows = computed(() => this.all.value.filter((row) => !this.parentOf(row)));
   /** Grows when sessions come or go: what they all were started with is another then. */
   generation = signal(0);
+  #children = computed(() => {
+    const children = new Map();
+    for (const row of this.all.value) {
+      const parent = this.parentOf(row);
+      if (parent) children.set(parent.key, [...(children.get(parent.key) ?? []), row]);
+    }
+    return children;
+  });
   #byKey = signal(/** @type {Map<string, Row>} */ (new Map()));
   #source;
   #listening = false;
@@ -49,6 +60,25 @@ export class Data {
    */
   row(key) {
     return this.#byKey.value.get(key);
+  }
+
+  /**
+   * Returns the session that another is a child of, if it is here.
+   *
+   * @param {Row} row
+   */
+  parentOf(row) {
+    return row.parent ? this.row(`${row.file}.${row.parent}`) : undefined;
+  }
+
+  /**
+   * Returns the children of a session, in order of their start.
+   *
+   * @param {string} key
+   * @returns {Row[]}
+   */
+  childrenOf(key) {
+    return this.#children.value.get(key) ?? [];
   }
 
   /**

@@ -21,6 +21,7 @@ const MOST_FINDERS = 10_000;
 const OWN = {
   __proto__: null,
   id: (row) => row.id,
+  parent: (row) => row.parent,
   experiment: (row) => row.experiment,
   model: (row) => row.model,
   status: (row) => row.status,

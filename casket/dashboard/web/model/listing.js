@@ -91,13 +91,13 @@ export const items = computed(() => {
     const isPinned = new Set(pinned);
     const top = ordered.value.filter((row) => isPinned.has(row.key));
     const rest = ordered.value.filter((row) => !isPinned.has(row.key));
-    return [...top, ...rest].map((row) => ({ key: row.key, row }));
+    return [...top, ...rest].flatMap((row) => itemsOfRow(row));
   }
   return groupsInOrder(groupsOf(ordered.value, group), sort).flatMap(itemsOf);
 });
 
 /**
- * Opens a group, or closes it.
+ * Opens a group or a session with children, or closes it.
  *
  * @param {string} key
  */
@@ -127,11 +127,26 @@ export const selected = computed(() =>
 function itemsOf(group) {
   const isOpen = open.value.has(group.key);
   const head = { key: group.key, group, isOpen };
-  return isOpen ? [head, ...group.rows.map((row) => ({ key: row.key, row, depth: 1 }))] : [head];
+  return isOpen ? [head, ...group.rows.flatMap((row) => itemsOfRow(row, 1))] : [head];
+}
+
+/**
+ * Returns the row of a session and, if it is open, those of its children.
+ *
+ * @param {Row} row
+ * @returns {Item[]}
+ */
+function itemsOfRow(row, depth = 0) {
+  const children = data.childrenOf(row.key);
+  const item = { key: row.key, row, depth };
+  if (!children.length) return [item];
+  const isOpen = open.value.has(row.key);
+  const below = isOpen ? children.flatMap((child) => itemsOfRow(child, depth + 1)) : [];
+  return [{ ...item, isOpen }, ...below];
 }
 
 function partsOfGroups() {
-  const groups = drawnGroups(ordered.value, data.rows.value, choice.value, goal.value);
+  const groups = drawnGroups(ordered.value, data.all.value, choice.value, goal.value);
   return groups.map((group) => ({
     key: group.key,
     label: group.names.map((name, i) => `${headOf(name)}=${shown(group.values[i])}`).join(" "),
@@ -140,7 +155,7 @@ function partsOfGroups() {
 }
 
 function partsOfRows() {
-  const rowsDrawn = drawnRows(ordered.value, data.rows.value, choice.value, goal.value);
+  const rowsDrawn = drawnRows(ordered.value, data.all.value, choice.value, goal.value);
   return rowsDrawn.map((row) => ({
     key: row.key,
     label: `${spokenName(row.id)} ${row.id.slice(0, 6)} ${settings(row, varying.value)}`,

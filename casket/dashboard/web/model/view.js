@@ -12,7 +12,7 @@ const SELDOM = ["view", "session"];
 const PAUSE = 150;
 
 const raw = signal(address.parse(location.hash));
-const count = computed(() => data.rows.value.length);
+const count = computed(() => data.all.value.length);
 /** @type {State} */
 let settled;
 let timer;
@@ -20,13 +20,13 @@ let timer;
 /** What the address says, sessions by their keys; the same object as long as nothing changes. */
 export const state = computed(() => {
   // Sessions that come may be meant by names that meant none before.
-  const rows = count.value ? data.rows.peek() : [];
+  const rows = count.value ? data.all.peek() : [];
   settled = withKept(address.resolve(raw.value, rows), settled);
   return settled;
 });
 
 /** The shortest names of all sessions, by their keys. */
-export const shortNames = computed(() => address.shortNames(data.rows.value));
+export const shortNames = computed(() => address.shortNames(data.all.value));
 
 /**
  * Returns some fields of the state as a signal that changes only when one of them does.

@@ -11,6 +11,7 @@ import { hasSearch } from "casket/model/metrics";
 import { spokenName } from "casket/model/spoken";
 import { update } from "casket/model/view";
 import { Answers, Changed } from "casket/session/answers";
+import { Children, Parent } from "casket/session/children";
 import { Notes } from "casket/session/notes";
 import { Entries, Picture, TableOf, Value } from "casket/session/pictures";
 import { Chips, chipsOf } from "casket/sessions/chips";
@@ -41,6 +42,7 @@ export function SessionPage({ row }) {
     ${row.counts.epoch + row.counts.batch > 0 &&
     html`<${Curves} parts=${parts} kind=${row.counts.epoch ? undefined : "batch"} />`}
     ${hasSearch(row) && html`<${SearchMap} row=${row} />`}
+    <${Children} row=${row} />
     <${Pictures} artifacts=${details?.artifacts ?? []} />
     <${Results} ...${{ details, row, file }} />
     <${Artifacts} details=${details} />
@@ -98,6 +100,7 @@ function Head({ row, file }) {
       <${Chips} chips=${chipsOf(row, listing.varying.value)} />
       <span class="dim">${" "}${row.experiment} / ${row.model}</span>
     </p>
+    <${Parent} row=${row} />
     <${Answers} ...${{ row, previous }} />
     <${Changed} ...${{ row, previous }} />
     <p>
@@ -120,9 +123,11 @@ function Head({ row, file }) {
   </div>`;
 }
 
-/** Returns the sessions of the same experiment that began just before and after one. */
+/** Returns the sessions of the same experiment, or parent, that began just before and after one. */
 function neighborsOf(row) {
-  const own = data.rows.value.filter(({ file, experiment }) =>
+  const parent = data.parentOf(row);
+  const among = parent ? data.childrenOf(parent.key) : data.rows.value;
+  const own = among.filter(({ file, experiment }) =>
     file === row.file && experiment === row.experiment,
   );
   const at = own.sort(byStart).findIndex(({ key }) => key === row.key);

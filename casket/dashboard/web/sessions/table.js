@@ -34,6 +34,7 @@ export function Table() {
   const [active, setActive] = useState("");
   const [place, setPlace] = useState({ top: 0, height: 600 });
   const hasGroups = Boolean(items[0]?.group);
+  const isTree = items.some(canOpen);
   const rowHeight = isCoarse ? 42 : 32;
   const digits = useMemo(() => digitsOf(columns, rows), [rows, columns]);
   const widths = useMemo(
@@ -79,7 +80,7 @@ export function Table() {
     eye: (item) => update(eyed(item, state.peek(), drawn)),
     pin: (item) => update({ pinned: toggled(pinned, keysOf(item)) }),
     open: (item) => (item.row ? update({ view: "session", session: item.key }) : acts.expand(item)),
-    expand: (item) => item.group && listing.expand(item.key),
+    expand: (item) => canOpen(item) && listing.expand(item.key),
   };
 
   const onClick = (event) => {
@@ -108,8 +109,8 @@ export function Table() {
       X: () => item && acts.select(item, true),
       p: () => item && acts.pin(item),
       h: () => item && acts.eye(item),
-      ArrowRight: () => item?.group && !item.isOpen && acts.expand(item),
-      ArrowLeft: () => item?.group && item.isOpen && acts.expand(item),
+      ArrowRight: () => item && !item.isOpen && acts.expand(item),
+      ArrowLeft: () => item?.isOpen && acts.expand(item),
     };
     const step = steps[event.key] ?? (event.key.startsWith("Arrow") && steps[event.key]);
     if (step) {
@@ -132,7 +133,7 @@ export function Table() {
   };
   return html`<div
     class=${isHeld ? "table is-held" : "table"}
-    role=${hasGroups ? "treegrid" : "grid"}
+    role=${isTree ? "treegrid" : "grid"}
     aria-label="Sessions"
     aria-rowcount=${items.length + 1}
     aria-colcount=${columns.length + 1}
@@ -262,8 +263,9 @@ function Row({ item, context, at, top, isActive }) {
     class=${kinds.filter(Boolean).join(" ")}
     aria-rowindex=${at + 2}
     aria-selected=${isSelected}
-    aria-expanded=${item.group ? item.isOpen : undefined}
-    style=${{ top: `${top}px` }}
+    aria-expanded=${item.isOpen}
+    aria-level=${item.depth ? item.depth + 1 : undefined}
+    style=${{ top: `${top}px`, "--depth": item.depth ?? 0 }}
   >
     <${Lead} ...${{ item, context, isSelected, keys }} />
     ${columns.map(
@@ -299,6 +301,18 @@ function Lead({ item, context, isSelected, keys }) {
     >
       <span class="dot" aria-hidden="true"></span>
     </button>
+    ${item.row && canOpen(item) &&
+    html`<button
+      type="button"
+      class="quiet opener"
+      tabindex="-1"
+      data-act="expand"
+      aria-expanded=${item.isOpen}
+      aria-label=${`Children of ${text}`}
+      title="Children (→, ←)"
+    >
+      <${Icon} name=${item.isOpen ? "open" : "right"} />
+    </button>`}
     ${item.row
       ? html`<a
           class="id"
@@ -462,6 +476,11 @@ function bringIntoView(box, index, rowHeight) {
   const seen = box.clientHeight - rowHeight - 34;
   if (top < box.scrollTop) box.scrollTop = top;
   else if (top > box.scrollTop + seen) box.scrollTop = top - seen;
+}
+
+/** Returns whether an item is a group or a session with children. */
+function canOpen(item) {
+  return item.isOpen !== undefined;
 }
 
 function keysOf(item) {
