@@ -42,7 +42,7 @@ def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -
     casket tail -f runs.json
     """
     with options.open_file(file) as runs:
-        running = runs.sessions(status="running")
+        running = runs.sessions(status="running", children=True)
         if follow:
             if running and not as_json:
                 click.echo(_table(running))
@@ -145,7 +145,9 @@ class _Watch:
         self._running = set(self._sessions("running"))
 
     def _sessions(self, status: str) -> dict[str, SessionView]:
-        return {session.id: session for session in self._runs.sessions(status=status)}
+        return {
+            session.id: session for session in self._runs.sessions(status=status, children=True)
+        }
 
 
 def _lines(runs: Casket, record: Record) -> Iterator[str]:

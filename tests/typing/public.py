@@ -9,6 +9,7 @@ import polars as pl
 
 import casket
 from casket import Experiment as E
+from casket.reading.views import Status
 
 
 class Mine(E):
@@ -32,6 +33,10 @@ def writing(path: Path) -> None:
         session.add_artifact("model.joblib", b"")
         assert_type(session.id, str)
         assert_type(session.params, dict[str, Any])
+        with session.child({"fold": 1}, ensure_unique=False) as fold:
+            assert_type(fold, casket.Session)
+        assert_type(session.summarize_children(), dict[str, float])
+        assert_type(model.within(session.id), casket.Model)
 
 
 def reading(path: Path) -> None:
@@ -45,11 +50,40 @@ def reading(path: Path) -> None:
             assert_type(s.tags, tuple[str, ...])
             assert_type(s.epochs[0], dict[str, Any])
             assert_type(s.artifacts["model.joblib"].path, Path)
-        assert_type(runs.to_pandas("epochs"), pd.DataFrame)
+            assert_type(s.parent, casket.SessionView | None)
+            assert_type(s.children, list[casket.SessionView])
+        assert_type(runs["8f3a"], casket.SessionView)
+        assert_type(runs.to_pandas("epochs", where="lr < 1", children=True), pd.DataFrame)
+        groups = runs.group_by("params.lr", "seed", status="failed")
+        assert_type(groups[0].values, dict[str, Any])
+        assert_type(groups[0].n, int)
+        assert_type(groups[0].mean("loss"), float)
+        assert_type(groups[0].interval("loss").margin, float)
+        assert_type(groups[0].to_pandas(), pd.DataFrame)
+        assert_type(groups.mean("loss")[0].mean, float)
+        assert_type(groups.mean("loss").to_polars(), pl.DataFrame)
+        best = runs.best("loss", "min", where=lambda s: s.status == "completed", top=3)
+        assert_type(best[0].value, float)
+        assert_type(best[0].session, casket.SessionView)
+        assert_type(best.to_pandas(), pd.DataFrame)
+        difference = runs.diff("lr == 1", runs.sessions(), all=True)
+        assert_type(difference.params, dict[str, tuple[Any, Any]])
+        assert_type(difference.to_polars(), pl.DataFrame)
         assert_type(runs.to_polars("sessions"), pl.DataFrame)
+
+
+def changing(path: Path) -> None:
+    with casket.open(path, writing=True) as runs:
+        assert_type(runs, casket.EditableCasket)
+        runs.tag("@last", "a", "b")
+        runs.untag(runs["8f3a"], "a")
+        runs.note(runs.experiments[0], "text")
+        assert_type(runs.remove("8f3a", where="loss > 1", force=True).sessions["8f3a"], Status)
 
 
 def mistakes(model: casket.Model) -> None:
     model.session({"lr": 0.1}, ensure_unique="no")  # type: ignore[arg-type]
     E.use("runs.json", sync="never")  # type: ignore[arg-type]
     model.to_pandas("rows")  # type: ignore[arg-type]
+    model.to_pandas(wher="lr < 1")  # type: ignore[call-arg]
+    casket.open("runs.json").tag("@last", "a")  # type: ignore[attr-defined]
