@@ -6,12 +6,23 @@ import multiprocessing
 import pickle
 import statistics
 import threading
+from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 
 import casket
-from casket import ExistingParamsException, Experiment, NoSuchSession, NotInASession
+from casket import (
+    ExistingParamsException,
+    Experiment,
+    NoSuchSession,
+    NotInASession,
+    SessionsRunning,
+)
+from casket.cli.app import app
 from casket.format.records import Writer
+from casket.maintenance import cleaning
+from casket.maintenance.cleaning import Cleaner
 from casket.stores.base import StoreOptions
 from casket.stores.location import Location
 from casket.system import processes
@@ -301,3 +312,110 @@ def test_a_child_whose_parent_is_not_there_is_listed_as_a_session(file_url):
         circle = runs["c2"]
         assert [circle.parent.id, circle.children[0].id] == ["c", "c"]
         assert len(pickle.loads(pickle.dumps(circle))._family) == 2
+
+
+# What is done to a store with children.
+
+
+@pytest.fixture
+def family(file_url):
+    """A parent with two children and a grandchild, and a session beside them; ids by name."""
+    model = Experiment.use(file_url, exp_id="cv").model("net")
+    with model.session({"lr": 0.1}) as parent:
+        with parent.child({"fold": 0}) as first:
+            first.add_artifact("w.bin", b"first")
+        with parent.child({"fold": 1}) as second, second.child({"seed": 0}) as grandchild:
+            grandchild.add_artifact("w.bin", b"grandchild")
+    with model.session({"lr": 0.2}) as other:
+        pass
+    model.experiment.close()
+    names = {"parent": parent, "first": first, "second": second, "grandchild": grandchild}
+    return {**{name: session.id for name, session in names.items()}, "other": other.id}
+
+
+def _ids(url):
+    with casket.open(url) as runs:
+        return {view.id for view in runs.sessions(children=True)}
+
+
+def _named(family, *names):
+    return {family[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("removed", "kept"),
+    [
+        ("parent", ["other"]),
+        ("second", ["parent", "first", "other"]),
+        ("first", ["parent", "second", "grandchild", "other"]),
+    ],
+)
+def test_children_are_removed_with_their_parent(family, file_url, removed, kept, monkeypatch):
+    monkeypatch.setattr(cleaning, "SETTLING", timedelta(0))
+    with casket.open(file_url, writing=True) as runs:
+        removal = runs.remove(family[removed])
+    assert _ids(file_url) == _named(family, *kept)
+    assert set(removal.sessions) == set(family.values()) - _named(family, *kept)
+    files = Location.of(file_url).artifacts().path
+    with casket.open(file_url) as runs:
+        artifacts = [each for view in runs.sessions(children=True) for each in view.artifacts]
+    assert len(list(files.iterdir())) == len(artifacts)
+
+
+def test_a_parent_with_a_running_child_is_removed_by_force_only(family, file_url):
+    model = Experiment.use(file_url, exp_id="cv").model("net")
+    running = model.within(family["parent"]).session({"fold": 7})
+    with casket.open(file_url, writing=True) as runs:
+        with pytest.raises(SessionsRunning, match=running.id):
+            runs.remove(family["parent"])
+        assert len(_ids(file_url)) == 6
+        runs.remove(family["parent"], force=True)
+    assert _ids(file_url) == _named(family, "other")
+
+
+def test_clean_removes_failed_sessions_with_their_children_unless_one_runs(file_url, monkeypatch):
+    monkeypatch.setattr(cleaning, "SETTLING", timedelta(0))
+    model = Experiment.use(file_url, exp_id="cv").model("net")
+    failed, completed = model.session({"lr": 1}), model.session({"lr": 2})
+    failed.child({"fold": 0}).end()
+    bad_fold = completed.child({"fold": 0})
+    bad_fold.end("failed")
+    running = failed.child({"fold": 1})
+    failed.end("failed")
+    completed.end()
+
+    def clean():
+        cleaner = Cleaner(Location.of(file_url))
+        return set(cleaner.remove(cleaner.cleanable(files=False)).sessions)
+
+    assert clean() == {bad_fold.id}
+    running.end()
+    assert failed.id in clean()
+    assert _ids(file_url) == {completed.id}
+
+
+def test_a_parent_that_got_a_child_after_the_plan_is_kept(family, file_url):
+    cleaner = Cleaner(Location.of(file_url))
+    removal = cleaner.chosen(lambda view: view.id == family["parent"])
+    model = Experiment.use(file_url, exp_id="cv").model("net")
+    model.within(family["parent"]).session({"fold": 9}).end()
+    removed = cleaner.remove(removal)
+    assert set(removed.sessions) == _named(family, "first", "second", "grandchild")
+    assert family["parent"] in _ids(file_url)
+
+
+def test_merged_copied_and_compacted_children_stay_children(family, file_url, tmp_path):
+    for command in (
+        ("merge", tmp_path / "merged.json", file_url),
+        ("backup", file_url, "-o", tmp_path / "copy.json"),
+        ("compact", file_url, "--yes"),
+        ("doctor", file_url),
+    ):
+        result = CliRunner().invoke(app, [*map(str, command)])
+        assert result.exit_code == 0, result.output
+    for path in (tmp_path / "merged.json", tmp_path / "copy.json", file_url):
+        with casket.open(path) as runs:
+            assert {view.id for view in runs.sessions()} == _named(family, "parent", "other")
+            children = [child.id for child in runs[family["parent"]].children]
+            assert children == [family["first"], family["second"]]
+            assert runs[family["grandchild"]].parent.id == family["second"]
