@@ -406,7 +406,7 @@ def test_a_parent_that_got_a_child_after_the_plan_is_kept(family, file_url):
 
 def test_merged_copied_and_compacted_children_stay_children(family, file_url, tmp_path):
     for command in (
-        ("merge", tmp_path / "merged.json", file_url),
+        ("merge", "-o", tmp_path / "merged.json", file_url),
         ("backup", file_url, "-o", tmp_path / "copy.json"),
         ("compact", file_url, "--yes"),
         ("doctor", file_url),
