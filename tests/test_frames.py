@@ -16,6 +16,7 @@ TABLES = ("sessions", "epochs", "batches", "results")
 OWN = {
     "sessions": [
         "session",
+        "parent",
         "experiment",
         "model",
         "status",
@@ -25,9 +26,9 @@ OWN = {
         "tags",
         "error",
     ],
-    "epochs": ["session", "experiment", "model", "epoch_num", "timestamp"],
-    "batches": ["session", "experiment", "model", "batch_num", "epoch", "timestamp"],
-    "results": ["session", "experiment", "model", "index", "timestamp"],
+    "epochs": ["session", "parent", "experiment", "model", "epoch_num", "timestamp"],
+    "batches": ["session", "parent", "experiment", "model", "batch_num", "epoch", "timestamp"],
+    "results": ["session", "parent", "experiment", "model", "index", "timestamp"],
 }
 TIMES = {"sessions": ["started", "ended"]}
 
@@ -69,7 +70,7 @@ def test_sessions_have_flat_columns(exp, table):
         session.add_meta({"gpu": {"name": "none"}})
     columns = table("sessions")
     (view,) = exp.sessions()
-    assert list(columns)[:9] == OWN["sessions"]
+    assert list(columns)[: len(OWN["sessions"])] == OWN["sessions"]
     row = {name: values[0] for name, values in columns.items()}
     assert row["session"] == session.id
     assert (row["experiment"], row["model"], row["status"]) == ("exp", "SVM", "completed")
@@ -105,6 +106,7 @@ def test_epochs_have_their_session_params_metrics_and_time(exp, table):
     times = [row["timestamp"] for view in exp.sessions() for row in view.epochs]
     assert columns == {
         "session": ids,
+        "parent": [None] * 4,
         "experiment": ["exp"] * 4,
         "model": ["net"] * 4,
         "params.lr": [0.1, 0.1, 0.2, 0.2],
@@ -393,7 +395,7 @@ def test_tables_of_random_results_have_every_value_in_its_row(memory):
         memory.to_pandas("epochs").to_dict("records"),
         memory.to_polars("epochs").to_dicts(),
     ):
-        own = {"session", "experiment", "model", "timestamp"}
+        own = {"session", "parent", "experiment", "model", "timestamp"}
         found = [
             {k: v for k, v in row.items() if k not in own and not is_missing(v)} for row in rows
         ]

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from casket.writing import claims
 from casket.writing.parent import Parent
+from casket.writing.starting import SessionsModel
 
-if TYPE_CHECKING:
-    from casket.writing.session import Session
-    from casket.writing.starting import SessionsModel
 
-Stack = tuple["weakref.ref[Session]", ...]
+class OpenSession(Protocol):
+    """The part of a session that is used here."""
+
+    @property
+    def as_parent(self) -> Parent:
+        """The session as the parent of others."""
+
+    def is_of(self, model: SessionsModel) -> bool:
+        """Return whether this is a session of a model, perhaps by another handle."""
+
+
+Stack = tuple["weakref.ref[OpenSession]", ...]
 
 _opened_here: ContextVar[Stack] = ContextVar("opened_here", default=())
 """The sessions opened in this context, which a thread does not inherit, the innermost last."""
 
-_opened: weakref.WeakSet[Session] = weakref.WeakSet()
+_opened: weakref.WeakSet[OpenSession] = weakref.WeakSet()
 """The open sessions of this process."""
 
 
-def enter(session: Session) -> None:
+def enter(session: OpenSession) -> None:
     """Note that a session was opened."""
     _opened.add(session)
     _opened_here.set((*(each for each in _opened_here.get() if each()), weakref.ref(session)))
 
 
-def leave(session: Session) -> None:
+def leave(session: OpenSession) -> None:
     """Note that a session has ended."""
     _opened.discard(session)
 

@@ -252,7 +252,8 @@ class Session:
         """
         self._check_open("child")
         model = self._model.within(self.as_parent)
-        return model.session(params, ensure_unique, repeat=repeat)
+        child: Session = model.session(params, ensure_unique, repeat=repeat)
+        return child
 
     def summarize_children(self) -> dict[str, float]:
         """Log the mean and the standard deviation of the metrics of the completed children.

@@ -20,7 +20,6 @@ from casket.writing.refusal import ExistingParamsException
 if TYPE_CHECKING:
     from casket.reading.nearest import Near
     from casket.reading.views import SessionView
-    from casket.writing.session import Session
 
 
 class SessionsModel(Protocol):
@@ -44,8 +43,8 @@ class SessionsModel(Protocol):
         ensure_unique: bool = True,
         *,
         repeat: bool = False,
-    ) -> Session:
-        """Start or continue a session."""
+    ) -> Any:
+        """Start or continue a `Session`."""
 
     def children_of(self, session_id: str) -> list[SessionView]:
         """Return the children of a session."""

@@ -6,8 +6,7 @@ from itertools import pairwise
 import pytest
 
 import casket
-from casket import Experiment
-from casket.cli import options
+from casket import EditableCasket, Experiment
 
 
 def plain(text):
@@ -165,12 +164,12 @@ def test_a_file_that_goes_away_before_it_is_tagged_is_not_made_anew(
     run, filled, tmp_path, monkeypatch
 ):
     def found_and_removed(runs, what):
-        found = options.found_session(runs, what)
+        found = runs[what]
         for path in tmp_path.glob("runs.*"):
             path.unlink()
         return found
 
-    monkeypatch.setattr("casket.cli.annotate._found", found_and_removed)
+    monkeypatch.setattr(EditableCasket, "target", found_and_removed)
     assert "it was moved or deleted meanwhile" in run.error("tag", "@last", "bad", "-f", filled)
     assert not list(tmp_path.glob("runs.*"))
 
