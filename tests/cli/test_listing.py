@@ -35,8 +35,8 @@ def test_a_best_value_that_is_not_the_last_stands_in_brackets(run, tmp_path):
 def test_json_has_stable_keys(run, filled):
     first, *_, last = run.json("ls", filled)
     assert first.keys() == {
-        "id", "parent", "experiment", "model", "status", "started", "ended", "duration", "age", "epochs",
-        "tags", "note", "error", "params", "last", "best",
+        "id", "parent", "experiment", "model", "status", "started", "ended", "duration", "age",
+        "epochs", "tags", "note", "error", "params", "last", "best",
     }  # fmt: skip
     assert first["params"] == {"lr": 0.1, "seed": 0, "opt": {"name": "adam"}}
     assert first["last"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3, "test.acc": 0.5}
