@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, NamedTuple
 
-from casket_integrations.hyperparameters import storable
+from casket.format.described import described
 from casket_integrations.recorder import Recorder, Recording
 
 Arguments = Mapping[str, Any]
@@ -92,7 +92,7 @@ def wrap_boosting(
                 recorder = callback.recorder
                 rounds = {"num_boost_round": arguments["num_boost_round"]}
                 with recorder.forgiving():
-                    own = {**storable(dict(arguments["params"])), **rounds}
+                    own = {**described(dict(arguments["params"])), **rounds}
                     recorder.params = {**own, **callback.params}
                 recorder.expect(resumes=arguments.get(continued) is not None)
                 yield recorder

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
-from types import SimpleNamespace
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
 from typing import Any
 
 from casket import UnstorableValue
+from casket.format.configs import parts_of
+from casket.format.described import described
 from casket.format.records import claim_key
 from casket.format.values import Encoder
-
-_MAX_DEPTH = 20
-"""Maximum nesting depth; deeper or recursive values are converted to strings."""
-
-
-def storable(params: Any) -> dict[str, Any]:
-    """Return hyperparameters with the same nesting; values that cannot be stored become strings.
-
-    Args:
-        params: a dict, a Namespace, a dataclass, a mapping such as OmegaConf's, or None.
-    """
-    shown = {} if params is None else _shown(params, 0)
-    return shown if isinstance(shown, dict) else {"hyperparameters": shown}
 
 
 def as_dict(params: Any) -> dict[str, Any]:
     """Return hyperparameters by name.
 
     Args:
-        params: as in `storable`.
+        params: a dict, another config object such as a Namespace or a dataclass, or None.
 
     Raises:
         TypeError: the params have no names.
     """
-    parts = {} if params is None else _parts(params)
-    if parts is None:
+    parts = {} if params is None else parts_of(params)
+    if not isinstance(parts, Mapping):
         kind = type(params).__name__
         raise TypeError(f"params is a {kind}: give a dict, a Namespace or a dataclass")
     return dict(parts)
@@ -68,7 +54,7 @@ def changed(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
         value = getattr(config, field.name)
         if (value or None) != (default or None) and not field.name.endswith(without):
             values[field.name] = value
-    return storable(values)
+    return described(values)
 
 
 def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,44 +72,16 @@ def params_key(params: Mapping[str, Any]) -> str:
     Raises:
         UnstorableValue: a param cannot be stored.
     """
-    return claim_key("", "", Encoder().mapping(params, "params"))
+    return claim_key("", "", Encoder(names=True).mapping(params, "params"))
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Return whether two storable values have the same stored form."""
-    return bool(Encoder().encode(one, "") == Encoder().encode(other, ""))
+    """Return whether two values have the same stored form."""
+    return bool(_encoded(one) == _encoded(other))
 
 
-def _shown(value: Any, depth: int) -> Any:
-    try:
-        if depth < _MAX_DEPTH and (parts := _parts(value)) is not None:
-            return {str(name): _part(parts, name, depth + 1) for name in parts}
-        if can_be_stored(value):
-            return value
-        if depth < _MAX_DEPTH and _is_list(value):
-            return [_shown(item, depth + 1) for item in value]
-    except Exception:  # noqa: BLE001 - any code of the user's
-        return _text(value)
-    return _text(value)
-
-
-def _part(parts: Mapping[Any, Any], name: Any, depth: int) -> Any:
-    try:
-        return _shown(parts[name], depth)
-    except Exception as error:  # noqa: BLE001 - such as OmegaConf's for a missing value
-        return f"<{type(error).__name__}>"
-
-
-def _parts(value: Any) -> Mapping[Any, Any] | None:
-    if isinstance(value, (Namespace, SimpleNamespace)):
-        return vars(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    return value if isinstance(value, Mapping) else None
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+def _encoded(value: Any) -> Any:
+    return Encoder(names=True).encode(value, "")
 
 
 def can_be_stored(value: Any) -> bool:
@@ -133,12 +91,3 @@ def can_be_stored(value: Any) -> bool:
     except UnstorableValue:
         return False
     return True
-
-
-def _text(value: Any) -> str:
-    """Return a string without memory addresses, so that it is the same in every run."""
-    try:
-        text = str(value)
-    except Exception:  # noqa: BLE001 - any code of the user's
-        text = f"<{type(value).__name__}>"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text).encode(errors="replace").decode()

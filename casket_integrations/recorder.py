@@ -26,11 +26,12 @@ from casket import (
     Session,
     UnstorableValue,
 )
+from casket.format.described import described
 from casket.system import forks
 from casket.writing.outcome import describe
 from casket.writing.session import Batch
 from casket_integrations.batches import BatchMeans, PendingBatches
-from casket_integrations.hyperparameters import as_dict, can_be_stored, storable
+from casket_integrations.hyperparameters import as_dict, can_be_stored
 from casket_integrations.openings import Openings
 from casket_integrations.ranks import is_rank_zero
 
@@ -342,7 +343,7 @@ class Recorder:
             if self._on_error == "raise":
                 raise
             self._warn(error)
-            self.params = storable(self.params)
+            self.params = described(self.params)
             return self.openings.open(model, self.params, *arguments)
 
     def _write_batches(self, batches: Sequence[Batch], always: bool) -> None:

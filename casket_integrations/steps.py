@@ -17,9 +17,10 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from casket import CasketError, ExistingParamsException, Model, Session
+from casket.format.described import described
 from casket.format.records import new_id
 from casket.writing.outcome import describe
-from casket_integrations.hyperparameters import differing, storable
+from casket_integrations.hyperparameters import differing
 from casket_integrations.recorder import Recorder
 
 
@@ -85,7 +86,7 @@ class Steps:
         **options: Any,
     ) -> None:
         self._recorder = Recorder(
-            model, storable(params), ensure_unique=ensure_unique, exp_id=exp_id, **options
+            model, described(params), ensure_unique=ensure_unique, exp_id=exp_id, **options
         )
         self._refuses_known = ensure_unique
         self._exp_id = exp_id
@@ -150,7 +151,7 @@ class Steps:
         Raises:
             ExistingParamsException: the run is a training, and its params were run already.
         """
-        self._facts.update(storable(facts))
+        self._facts.update(described(facts))
         if self._is_begun:
             self._recorder.meta(self._facts)
         elif run is not None and self._refuses_known and not run.can_resume_later:
@@ -159,7 +160,7 @@ class Steps:
 
     def hyperparameters(self, params: Any) -> None:
         """Add hyperparameters to the params of the session, or to its meta once it has started."""
-        self._hyperparameters.update(storable(params))
+        self._hyperparameters.update(described(params))
         if self._is_begun:
             self._add_later(self._new_hyperparameters())
 

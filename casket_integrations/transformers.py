@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from casket.errors import missing
+from casket.format.described import described
 from casket_integrations.calls import Arguments, ending_sessions
-from casket_integrations.hyperparameters import changed, storable
+from casket_integrations.hyperparameters import changed
 from casket_integrations.recorder import Recorder, Recording
 
 try:
@@ -56,7 +57,7 @@ class CasketCallback(Recording, TrainerCallback):  # type: ignore[misc, unused-i
         if self.recorder.start(resumes=state.global_step > 0):
             config = getattr(more.get("model"), "config", None)
             facts = {"training_arguments": args, "transformers_model": config}
-            self.recorder.meta({name: storable(_dict(each)) for name, each in facts.items()})
+            self.recorder.meta({name: described(_dict(each)) for name, each in facts.items()})
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
@@ -80,7 +81,7 @@ class CasketCallback(Recording, TrainerCallback):  # type: ignore[misc, unused-i
     def describe(self, args: Any, trial: Mapping[str, Any] | None) -> None:
         """Take the params from the arguments of the training and of the trial, if any."""
         with self.recorder.forgiving():
-            self.recorder.params = {**changed(args, _OF_THE_RUN), **storable(trial), **self.params}
+            self.recorder.params = {**changed(args, _OF_THE_RUN), **described(trial), **self.params}
 
 
 def _dict(config: Any) -> Any:

@@ -4,15 +4,17 @@ import copy
 import enum
 import math
 import random
+import re
 import time
-from collections import ChainMap, OrderedDict, UserDict, defaultdict, namedtuple
+from argparse import Namespace
+from collections import ChainMap, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from datetime import time as clock
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import ClassVar
 from uuid import UUID
 
@@ -637,7 +639,7 @@ def test_a_flat_dict_of_one_value_is_read_back_equal(memory, name):
     assert same(memory.sessions()[0].epochs[0][name], FLAT[name])
 
 
-@pytest.mark.parametrize("result", [{"t": "\ud800"}, {"\ud800": 1}, {1: 1}, {"a": b"x"}])
+@pytest.mark.parametrize("result", [{"t": "\ud800"}, {"\ud800": 1}, {(1,): 1}, {"a": b"x"}])
 def test_a_flat_dict_that_cannot_be_stored_is_refused(memory, result):
     with memory.session() as session, pytest.raises(UnstorableValue):
         session.add_epoch(1, result)
@@ -711,8 +713,8 @@ REFUSED = {
     "inside an array": ({"a": np.array([[1, object()]], object)}, "a[0][1]"),
     "half a surrogate pair": ({"t": {"u": "\ud800"}}, "t.u"),
     "a path that is not Unicode": ({"p": Path("\udcff")}, "p"),
-    "a key of int": ({"a": {1: 2}}, "a[1]"),
-    "a key of None": ({None: 2}, "[None]"),
+    "a key that is there as text": ({"a": {1: 2, "1": 3}}, "a['1']"),
+    "a key of None that is there as text": ({"None": 3, None: 2}, "[None]"),
     "a key of a tuple": ({"a": [{("x", 1): 2}]}, "a[0][('x', 1)]"),
     "a deep structure": ({"deep": nested(500)}, "deep.a[0].a"),
     "a structure that holds itself": ({"c": circle()}, "c.again[0].again"),
@@ -887,3 +889,149 @@ def test_params_that_differ_as_json_are_not_the_same(memory, one, other):
     memory.add_result({}, params=one)
     with memory.session(other) as session:
         assert session.id != memory.sessions()[0].id
+
+
+# Config objects.
+
+
+@dataclass
+class Training:
+    """The dataclass that OmegaConf and the tests below make a config of."""
+
+    lr: float = 0.1
+    sizes: list[int] = field(default_factory=lambda: [8, 4])
+
+
+def attrs_config():
+    attr = pytest.importorskip("attr")
+    return attr.make_class("Config", {"lr": attr.ib(0.1), "sizes": attr.ib((8, 4))})()
+
+
+def pydantic_config():
+    pydantic = pytest.importorskip("pydantic")
+    return pydantic.create_model("Config", lr=(float, 0.1), sizes=(list[int], [8, 4]))()
+
+
+def omega_config():
+    config = pytest.importorskip("omegaconf").OmegaConf
+    return config.merge(config.structured(Training), {"sizes": ["${first}", 4], "first": 8})
+
+
+class ByKeys:
+    """A config with the two methods that `dict()` needs, such as those of ml_collections."""
+
+    def keys(self):
+        return ["lr", "sizes"]
+
+    def __getitem__(self, key):
+        return {"lr": 0.1, "sizes": deque([8, 4])}[key]
+
+
+CONFIGS = {
+    "Namespace": lambda: Namespace(lr=0.1, sizes=[8, 4]),
+    "SimpleNamespace": lambda: SimpleNamespace(lr=0.1, sizes=range(8, 0, -4)),
+    "dataclass": Training,
+    "attrs": attrs_config,
+    "pydantic": pydantic_config,
+    "OmegaConf": lambda: pytest.importorskip("omegaconf").OmegaConf.structured(Training),
+    "Mapping": lambda: MappingProxyType({"lr": np.float64(0.1), "sizes": np.array([8, 4])}),
+    "keys and items": ByKeys,
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_config_objects_are_kept_as_their_parts_and_are_the_same_params(model, kind):
+    make, expected = CONFIGS[kind], {"lr": 0.1, "sizes": [8, 4]}
+    with model.session(make()) as session:
+        assert session.params == expected
+        session.add_result(make())
+        session.add_epoch(1, {"deep": [make()]})
+    with pytest.raises(casket.ExistingParamsException):
+        model.session(expected)
+    (view,) = model.sessions()
+    assert (view.params, view.results()) == (expected, [expected])
+    assert view.epochs[0]["deep"] == [expected]
+    assert model.experiment.model(kind, make()).config == expected
+
+
+def test_interpolations_of_omegaconf_are_resolved_and_missing_values_named(memory):
+    config = pytest.importorskip("omegaconf").OmegaConf
+    given = config.create({"base": 8, "net": {"sizes": ["${base}", 4], 3: "${net.sizes[0]}"}})
+    with memory.session(given) as session:
+        assert session.params == {"base": 8, "net": {"sizes": [8, 4], "3": 8}}
+    for broken, path in [({"net": {"lr": "???"}}, "net.lr"), ({"a": ["${b}"]}, "a[0]")]:
+        with pytest.raises(UnstorableValue, match=f"^{re.escape(path)} cannot be stored"):
+            memory.session(config.create(broken))
+
+
+def test_a_root_model_of_pydantic_is_its_root(kept):
+    pydantic = pytest.importorskip("pydantic")
+    assert kept(pydantic.RootModel[list[int]]([1, 2])) == [1, 2]
+
+
+def test_keys_that_are_no_text_become_text(kept):
+    given = {True: 1, None: 2, 3: 3, 0.5: 4, np.int64(7): 5, Number.TWO: 6, math.nan: 7}
+    assert list(kept(given)) == ["True", "None", "3", "0.5", "7", "2", "nan"]
+    assert kept({1.0: "a"}) == kept({np.float32(1): "a"}) == {"1": "a"}
+
+
+def test_a_clash_of_keys_is_refused_by_name(kept):
+    for clash in ({1: 2, "1": 3}, {"1": 2, np.int64(1): 3}):
+        with pytest.raises(UnstorableValue, match=r"^value\.a\[.*same text as the key"):
+            kept({"a": clash})
+
+
+def test_sets_are_sorted_by_their_json_text(kept):
+    assert kept({10, 9, 2.5, "a", None, True, (1, 2)}) == ["a", 10, 2.5, 9, [1, 2], None, True]
+
+
+NAMED = {
+    "class": (Training, f"{__name__}.Training"),
+    "builtin class": (dict, "dict"),
+    "function": (omega_config, f"{__name__}.omega_config"),
+    "builtin function": (print, "print"),
+    "function of C": (math.sin, "math.sin"),
+    "class method": (datetime.fromtimestamp, "datetime.fromtimestamp"),
+    "numpy's class": (np.float32, "numpy.float32"),
+    "module": (math, "math"),
+    "object with a repr": (Decimal, "decimal.Decimal"),
+    "complex number": (1j, "1j"),
+    "slice": (slice(1, 2), "slice(1, 2, None)"),
+}
+
+
+@pytest.mark.parametrize(("value", "name"), NAMED.values(), ids=NAMED)
+def test_in_params_and_configs_only_objects_are_kept_by_name(memory, value, name):
+    with memory.session({"deep": [value]}) as session:
+        assert session.params == {"deep": [name]}
+        with pytest.raises(UnstorableValue, match=r"^deep\[0\]"):
+            session.add_result({"deep": [value]})
+    assert memory.experiment.model("other", {"a": value}).config == {"a": name}
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (object(), "memory address"),
+        ([].append, "memory address"),
+        (lambda: 0, "lambda"),
+        (b"bytes", "add_artifact"),
+        (Unprintable(), "no repr"),
+    ],
+)
+def test_objects_without_a_lasting_name_are_refused_in_params_by_path(memory, value, hint):
+    with pytest.raises(UnstorableValue, match=rf"^deep\[0\] cannot be stored.*{hint}"):
+        memory.session({"deep": [value]})
+    with pytest.raises(UnstorableValue, match=rf"^a cannot be stored.*{hint}"):
+        memory.experiment.model("other", {"a": value})
+
+
+@pytest.mark.parametrize("params", [0, "", [("a", 1)], False])
+def test_params_without_names_are_refused(memory, params):
+    with pytest.raises(UnstorableValue, match=r"^params cannot be stored.*give a dict"):
+        memory.session(params)

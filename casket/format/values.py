@@ -5,14 +5,14 @@ single `$` key: MongoDB's relaxed extended JSON where it has a suitable form (`$
 `$numberDecimal`, `$date`), and forms of casket's own otherwise: `$integer` (beyond 64 bits),
 `$array` (an array stored as a file beside the store) and `$literal` (a user's dict with a key that
 begins with `$`). `restore` reads them back. `casket.format.arrays` converts objects of array
-libraries and pandas to plain values.
+libraries and pandas to plain values, `casket.format.configs` config objects.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -24,6 +24,7 @@ import orjson
 
 from casket.errors import UnstorableValue
 from casket.format import arrays as foreign
+from casket.format import configs
 
 LARGE_ARRAY = 256 * 1024
 """Size in bytes above which an array is stored as a file of its own."""
@@ -68,26 +69,36 @@ def _is_plain(value: Any) -> bool:
 class Encoder:
     """Encoder of a value as JSON.
 
+    Args:
+        keep_array: stores large arrays; by default they become lists.
+        names: store classes and functions by name and other objects by their `repr`, as in params,
+            instead of refusing them.
+
     Attributes:
         extended: whether a `$` form was used, so that reading requires `restore`.
     """
 
-    def __init__(self, keep_array: KeepArray | None = None) -> None:
+    max_depth = MAX_DEPTH
+
+    def __init__(self, keep_array: KeepArray | None = None, *, names: bool = False) -> None:
         self.extended = False
         self._keep_array = keep_array
+        self._names = names
         self._large: list[tuple[dict[str, Any], Any]] = []
         self._depth = 0
 
     def mapping(self, value: Any, name: str) -> dict[str, Any]:
-        """Encode a dict, then store the large arrays in it.
+        """Encode a dict or a config object, then store the large arrays in it.
 
         Raises:
-            UnstorableValue: `value` is not a dict, or contains a value that cannot be stored; no
+            UnstorableValue: `value` is neither, or contains a value that cannot be stored; no
                 array was stored.
         """
-        if not isinstance(value, Mapping):
-            raise UnstorableValue(name, _type_name(value), "give a dict with str keys")
-        encoded = self._mapping(value, "")
+        parts = self._parts(value, name)
+        if not isinstance(parts, Mapping):
+            hint = "give a dict, a Namespace, a dataclass or another config object"
+            raise UnstorableValue(name, _type_name(value), hint)
+        encoded = self._mapping(parts, "")
         if self._keep_array is not None:
             for form, array in self._large:
                 form["$array"] = self._keep_array(array)
@@ -101,7 +112,7 @@ class Encoder:
             path: its name in error messages, such as `layers[2].units`.
         """
         self._depth += 1
-        if self._depth > MAX_DEPTH:
+        if self._depth > self.max_depth:
             raise UnstorableValue(path, _type_name(value), "it is nested deeply or contains itself")
         try:
             return self._encode(value, path)
@@ -118,29 +129,82 @@ class Encoder:
         return self._other(value, path)
 
     def _other(self, value: Any, path: str) -> Any:
-        """Encode a value whose type derives from a builtin or standard library type."""
+        """Encode a value whose type is neither a builtin nor an array."""
         for base, encode in _BASES:
             if isinstance(value, base):
                 return encode(self, value, path)
-        if hasattr(type(value), "__dataclass_fields__"):
-            from dataclasses import fields  # already loaded, since a dataclass exists
+        parts = self._parts(value, path)
+        return self._unknown(value, path) if parts is None else self.encode(parts, path)
 
-            parts = {field.name: getattr(value, field.name) for field in fields(value)}
-            return self._mapping(parts, path)
-        raise UnstorableValue(path, _type_name(value), _hint(value))
+    def _parts(self, value: Any, path: str) -> Any:
+        try:
+            return configs.parts_of(value)
+        except Exception as error:  # a part may be any code of the user's
+            raise self._unreadable(value, path, error) from error
+
+    def _unknown(self, value: Any, path: str) -> str:
+        """Return the name of an object that has no form in JSON."""
+        if not self._names:
+            raise UnstorableValue(path, _type_name(value), configs.hint(value))
+        try:
+            name = configs.name_of(value)
+        except Exception as error:
+            raise self._unreadable(value, path, error) from error
+        if name is None:
+            raise UnstorableValue(path, _type_name(value), configs.hint_for_nameless(value))
+        return self._text(name, path)
+
+    def _unreadable(self, value: Any, path: str, error: Exception) -> UnstorableValue:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return UnstorableValue(path, _type_name(value), reason)
+
+    def _dict(self, value: dict[Any, Any], path: str) -> dict[str, Any]:
+        return self._members(value, value.items(), path)
 
     def _mapping(self, value: Mapping[Any, Any], path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return self._dict(value, path)
+        prefix = f"{path}." if path else ""
+        items = ((key, self._item(value, key, f"{prefix}{key}")) for key in value)
+        return self._members(value, items, path)
+
+    def _members(
+        self, value: Mapping[Any, Any], items: Iterable[tuple[Any, Any]], path: str
+    ) -> dict[str, Any]:
         prefix = f"{path}." if path else ""
         encoded = {}
         is_literal = False
-        for key, item in value.items():
-            if not isinstance(key, str):
-                hint = "write str(key)"
-                raise UnstorableValue(f"{path}[{key!r}]", f"a key of type {_type_name(key)}", hint)
-            name = self._text(key, path)
+        for key, item in items:
+            name = self._key(key, path)
             is_literal = is_literal or name[:1] == "$"
             encoded[name] = self.encode(item, prefix + name)
+        if len(encoded) < len(value):
+            self._refuse_clash(value, path)
         return self._form("$literal", encoded) if is_literal else encoded
+
+    def _item(self, value: Any, key: Any, path: str) -> Any:
+        """Return an item of a mapping or sequence, which may be computed."""
+        try:
+            return value[key]
+        except Exception as error:
+            raise self._unreadable(value, path, error) from error
+
+    def _key(self, key: Any, path: str) -> str:
+        if isinstance(key, str):
+            return self._text(key, path)
+        text = configs.key_text(key)
+        if text is None:
+            hint = "write str(key)"
+            raise UnstorableValue(f"{path}[{key!r}]", f"a key of type {_type_name(key)}", hint)
+        return self._text(text, path)
+
+    def _refuse_clash(self, value: Mapping[Any, Any], path: str) -> None:
+        names: dict[str, Any] = {}
+        for key in value:
+            known = names.setdefault(self._key(key, path), key)
+            if known is not key:
+                hint = f"it has the same text as the key {known!r}; rename one of them"
+                raise UnstorableValue(f"{path}[{key!r}]", f"a key of type {_type_name(key)}", hint)
 
     def _form(self, name: str, value: Any) -> dict[str, Any]:
         self.extended = True
@@ -151,8 +215,12 @@ class Encoder:
             return list(value)
         return [self.encode(item, f"{path}[{i}]") for i, item in enumerate(value)]
 
+    def _sequence(self, value: Sequence[Any], path: str) -> list[Any]:
+        items = ((f"{path}[{i}]", i) for i in range(len(value)))
+        return [self.encode(self._item(value, i, name), name) for name, i in items]
+
     def _set(self, value: AbstractSet[Any], path: str) -> list[Any]:
-        return sorted(self._list(value, path), key=_sort_key)
+        return sorted(self._list(value, path), key=orjson.dumps)
 
     def _float(self, value: float, _path: str) -> Any:
         value = float(value)
@@ -178,10 +246,13 @@ class Encoder:
         return text
 
     def _enum(self, value: Enum, path: str) -> Any:
+        encoder = Encoder()
         try:
-            return self.encode(value.value, path)
+            encoded = encoder.encode(value.value, path)
         except UnstorableValue:
             return value.name
+        self.extended = self.extended or encoder.extended
+        return encoded
 
     def _datetime(self, value: datetime, path: str) -> Any:
         try:
@@ -209,8 +280,7 @@ class Encoder:
         try:
             simple = self._simplified(value, package)
         except Exception as error:  # the library may raise anything
-            reason = str(error).partition("\n")[0]
-            raise UnstorableValue(path, _type_name(value), reason) from error
+            raise self._unreadable(value, path, error) from error
         if simple is value:
             return self._other(value, path)
         return self.encode(simple, path)
@@ -246,7 +316,7 @@ _ENCODERS: dict[type, Encode] = {
     str: Encoder._text,
     bool: Encoder._same,
     type(None): Encoder._same,
-    dict: Encoder._mapping,
+    dict: Encoder._dict,
     list: Encoder._list,
     tuple: Encoder._list,
     set: Encoder._set,
@@ -268,6 +338,8 @@ _BASES: list[tuple[Any, Encode]] = [
     (Mapping, Encoder._mapping),
     ((list, tuple), Encoder._list),
     (AbstractSet, Encoder._set),
+    ((bytes, bytearray, memoryview), Encoder._unknown),
+    (Sequence, Encoder._sequence),
 ]
 
 
@@ -306,23 +378,8 @@ def _digits(value: int) -> str:
     return hex(value)
 
 
-def _sort_key(value: Any) -> tuple[str, Any]:
-    if isinstance(value, (int, float)):
-        return "", value
-    return type(value).__name__, orjson.dumps(value)
-
-
 def _type_name(value: Any) -> str:
-    kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-
-
-def _hint(value: Any) -> str:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return "keep bytes with session.add_artifact(name, data)"
-    if callable(value):
-        return "store its name"
-    return "store the numbers or text in it, or keep it with session.add_artifact(name, object)"
+    return configs.qualified_name(type(value))
 
 
 def _is_large(array: Any) -> bool:

@@ -89,7 +89,7 @@ class Backend:
         return any(_owners_of(head)[-1] == owner for _, head in heads)
 
     def encode(self, value: Any, name: str) -> tuple[dict[str, Any], bool]:
-        """Encode a dict passed by the user as JSON; `name` is the name of the argument.
+        """Encode a dict or config object of the user as JSON; `name` is the name of the argument.
 
         Returns:
             The JSON, and whether it contains extended values.
@@ -99,6 +99,19 @@ class Backend:
         """
         encoder = Encoder(self.files.put_array)
         return encoder.mapping(value, name), encoder.extended
+
+    def encode_config(self, value: Any, name: str) -> tuple[dict[str, Any], bool]:
+        """Encode params or a config as `encode` does, with objects stored by name.
+
+        Args:
+            value: a dict, another config object or None.
+            name: the name of the argument.
+
+        Raises:
+            UnstorableValue: it contains a value that cannot be stored.
+        """
+        encoder = Encoder(self.files.put_array, names=True)
+        return encoder.mapping({} if value is None else value, name), encoder.extended
 
     def record(self, kind: Kind, body: dict[str, Any], *, extended: bool, **fields: Any) -> Record:
         """Create a record; `fields` are its owner and, optionally, its claim."""

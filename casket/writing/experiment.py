@@ -512,7 +512,9 @@ class Model:
         from casket.reading.nearest import Near, nearest
 
         # Arrays stay lists, because a query must not store anything.
-        wanted = restore(Encoder().mapping(params, "params"), self.backend.files.load_array)
+        wanted = restore(
+            Encoder(names=True).mapping(params, "params"), self.backend.files.load_array
+        )
         return [
             Near(view, near.difference)
             for near in nearest(self._params_by_session(session_id, latest), wanted, n)
@@ -583,7 +585,7 @@ class Model:
         return self._fold(kinds={"model"}).models.get((self.experiment.id, self.id))
 
     def _add(self, model_config: Mapping[str, Any] | None) -> None:
-        config, extended = self.backend.encode(model_config or {}, "model_config")
+        config, extended = self.backend.encode_config(model_config, "model_config")
         view = self._read_config()
         if view is not None and (model_config is None or view.stored_config.value == config):
             config, extended = view.stored_config.value, view.stored_config.is_extended

@@ -122,7 +122,7 @@ def _identity(
     model: SessionsModel, params: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], bool, str | None]:
     """Return the encoded params, whether they are extended, and the id of the parent, if any."""
-    encoded, extended = model.backend.encode(params or {}, "params")
+    encoded, extended = model.backend.encode_config(params, "params")
     parent = model.parent
     if parent is None:
         return encoded, extended, None
