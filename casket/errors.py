@@ -256,7 +256,8 @@ class MissingDependency(CasketError, ImportError):
 
     @staticmethod
     def sentence(package: str, extra: str | None, distribution: str = "casket") -> str:
-        advice = f": pip install '{distribution}[{extra}]'" if extra else ""
+        wanted = f"{distribution}[{extra}]" if extra else distribution
+        advice = f": pip install '{wanted}'" if wanted != "casket" else ""
         return f"{package} is not installed{advice}"
 
 

@@ -21,6 +21,8 @@ from casket.stores.location import Location
 SHOWN = 20
 """Maximum number of sessions listed individually."""
 
+_NOUNS = ("session", "model", "experiment", "file", "old artifact")
+
 LOOK_INTERVAL = 0.1
 """Seconds between two updates of the progress bar."""
 
@@ -91,6 +93,11 @@ def rm(
 )
 @click.option("--artifacts", is_flag=True, help="Remove files that no record refers to.")
 @click.option(
+    "--old-artifacts",
+    is_flag=True,
+    help="Remove artifacts whose name was used again in their session, except for the last.",
+)
+@click.option(
     "--older-than",
     type=SpanType(),
     metavar="DURATION",
@@ -103,22 +110,23 @@ def clean(
     killed: bool,
     empty: bool,
     artifacts: bool,
+    old_artifacts: bool,
     older_than: timedelta | None,
     yes: bool,
     dry_run: bool,
 ) -> None:
     """Remove failed and killed sessions, empty models and experiments, and unused files.
 
-    Without --failed, --killed, --empty and --artifacts, all of these are removed. The children of a
-    session are removed with it, unless one of them is running. While sessions run, empty models
-    and experiments and unused files are kept until they are an hour old, because they may have just
-    been created.
+    Without --failed, --killed, --empty, --artifacts and --old-artifacts, all of these are removed
+    except for old artifacts. The children of a session are removed with it, unless one of them is
+    running. While sessions run, empty models and experiments and unused files are kept until they are
+    an hour old, because they may have just been created.
 
     \b
     casket clean runs.json --dry-run
     casket clean --killed --older-than 30d --yes
     """
-    is_all = not (failed or killed or empty or artifacts)
+    is_all = not (failed or killed or empty or artifacts or old_artifacts)
     chosen = {"failed": failed, "killed": killed}
     statuses = frozenset(s for s in get_args(Status) if s in chosen and (is_all or chosen[s]))
     cleaner = Cleaner(Location.of(options.chosen_file(file)))
@@ -126,6 +134,7 @@ def clean(
         statuses=statuses,
         empty=is_all or empty,
         files=is_all or artifacts,
+        old_artifacts=old_artifacts,
         older_than=older_than or timedelta(0),
     )
     if not removal:
@@ -243,11 +252,8 @@ def _line(session: SessionView) -> str:
 
 
 def _summary(removal: Removal) -> str:
-    parts = [
-        counted(len(things), noun)
-        for things, noun in zip(removal, ("session", "model", "experiment", "file"), strict=True)
-        if things
-    ]
+    counts = map(len, (*removal[:4], removal.old))
+    parts = [counted(count, noun) for count, noun in zip(counts, _NOUNS, strict=True) if count]
     return listed(parts)
 
 
@@ -257,6 +263,7 @@ def _left(planned: Removal, removed: Removal) -> Removal:
         planned.models - removed.models,
         planned.experiments - removed.experiments,
         planned.files - removed.files,
+        {each: owner for each, owner in planned.old.items() if each not in removed.old},
     )
 
 

@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
-import mimetypes
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from casket.errors import StoreUnavailable, UnstorableValue, UntrustedArtifact, missing
+from casket.errors import CasketError, StoreUnavailable, UnstorableValue, UntrustedArtifact
+from casket.format import forms, serializers
+from casket.format.folders import files_below
+from casket.format.hashed import COPIED, Write, copy, sync, write_hashed
+from casket.format.media_types import media_type_of
 from casket.format.records import new_id
-from casket.format.serializers import npy, serialize
+from casket.format.serializers import Opened, Serialized
 from casket.format.stored import open_stored
 from casket.format.values import Encoder
 from casket.system import durability, failures, origin
 
-COPIED = 1 << 20
-"""Bytes copied and hashed at a time."""
-
 LISTED = 10_000
 """The number of files in a folder beyond which stored content is not looked for."""
+
+Description = dict[str, Any]
+"""The body of an artifact's record: name, file, sha256, size in bytes, media type, serializer and,
+where they apply, form, index_columns and signature."""
 
 
 class ArtifactFolder:
@@ -41,40 +44,79 @@ class ArtifactFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def put(self, name: str, source: Any) -> dict[str, Any]:
+    def put(self, name: str, source: Any, owner: str = "") -> Description:
         """Store an artifact.
 
         Args:
             name: the artifact's name; its suffix determines the media type.
-            source: the path of a file; bytes; a matplotlib or plotly figure or a PIL image, in the
-                format given by the suffix (else as `.html` or `.png`); a numpy array, if the name
-                ends in `.npy`; or any other object, serialized with joblib if that is installed,
-                else with pickle.
+            source: the path of a file; bytes; an open binary file; a figure, an image or an object
+                of another library in the format of the suffix; or any other object, serialized with
+                joblib if that is installed, else with pickle.
+            owner: a suffix that keeps the content apart from that of others, so that it can be
+                removed.
 
         Returns:
-            The artifact's description: name, file, sha256, size in bytes, media type, serializer;
-            of a pickle, also a signature that shows that this machine wrote it.
+            The artifact's description; of an object that may hold code, with a signature that shows
+            that this machine wrote it.
 
         Raises:
             UnstorableValue: the object cannot be serialized.
             StoreUnavailable: the file cannot be read, or its copy cannot be written.
         """
-        serialized = serialize(_checked_name(name), source)
-        with serialized.open() as stream:
-            kept = self.keep(stream, serialized.suffix)
-        signature = origin.sign(kept["sha256"]) if serialized.serializer else None
-        media_type = mimetypes.guess_type(f"artifact{serialized.suffix}")[0]
+        _check_name(name)
+        try:
+            return self._put(name, serializers.serialize(name, source), owner)
+        except (CasketError, ImportError, MemoryError):
+            raise
+        except Exception as error:  # the object's own code may raise anything
+            hint = f"it cannot be serialized ({error}); give the path of a file, or bytes"
+            raise UnstorableValue(name, type(source).__name__, hint) from error
+
+    def put_text(self, name: str, text: str, owner: str = "") -> Description:
+        """Store text as an artifact; see `put`."""
+        _check_name(name)
+        return self._put(name, serializers.of_text(name, text), owner)
+
+    def put_folder(
+        self, name: str, folder: Path, owner_of: Callable[[str], str] = lambda _: ""
+    ) -> list[Description]:
+        """Store each file of a folder as an artifact, named by `name` and its relative path.
+
+        Args:
+            name: the beginning of the names.
+            folder: the folder; links in it are followed.
+            owner_of: returns the owner of an artifact as in `put`, given its name.
+
+        Raises:
+            StoreUnavailable: a file cannot be read, or its copy cannot be written.
+            CasketError: the folder contains no files, or a link to one of its own parents.
+        """
+        _check_name(name)
+        files = files_below(folder, name, without=self.path)
+        return [self.put(each, path, owner_of(each)) for each, path in files]
+
+    def _put(self, name: str, serialized: Serialized, owner: str) -> Description:
+        ending, content = f"{owner}{serialized.suffix}", serialized.content
+        if isinstance(content, Opened):
+            with content.open() as stream:
+                kept = self.keep(stream, ending)
+        else:
+            kept = self._kept(lambda: self._write(content.write, ending))
+        form = serialized.serializer or serialized.form
+        signature = origin.sign(kept["sha256"]) if forms.may_hold_code(form) else None
         return {
             "name": name,
             **kept,
-            "media_type": media_type or "application/octet-stream",
+            "media_type": media_type_of(serialized.suffix),
             "serializer": serialized.serializer,
+            **({"form": serialized.form} if serialized.form else {}),
+            **({"index_columns": serialized.index_columns} if serialized.index_columns else {}),
             **({"signature": signature} if signature else {}),
         }
 
     def put_array(self, array: Any) -> dict[str, Any]:
         """Store a numpy array as an `.npy` file and return its description."""
-        kept = self.keep(io.BytesIO(npy(array)), ".npy")
+        kept = self._kept(lambda: self._write(lambda file: forms.write_npy(array, file), ".npy"))
         return {**kept, "shape": list(array.shape), "dtype": str(array.dtype)}
 
     def load_array(self, kept: dict[str, Any]) -> Any:
@@ -85,7 +127,8 @@ class ArtifactFolder:
             StoreUnavailable: its content has changed.
             MissingDependency: numpy is not installed.
         """
-        return _array(self.read(kept["file"], kept["sha256"]))
+        with self.open(kept["file"], kept["sha256"]) as file:
+            return forms.load_npy(file)
 
     def find(self, file: str) -> Path:
         """Return the path of a stored file.
@@ -96,8 +139,8 @@ class ArtifactFolder:
         open_stored(self.path, file).close()
         return self.path / Path(file).name
 
-    def read(self, file: str, sha256: str) -> bytes:
-        """Return the content of a stored file.
+    def open(self, file: str, sha256: str) -> BinaryIO:
+        """Open a stored file whose content is as it was stored.
 
         Raises:
             NotFound: the file does not exist, or is a link or no regular file.
@@ -105,37 +148,69 @@ class ArtifactFolder:
         """
         import hashlib  # loads OpenSSL, which most readers do not need
 
-        with open_stored(self.path, file) as stream:
-            content = stream.read()
-        if hashlib.sha256(content).hexdigest() != sha256:
+        stream = open_stored(self.path, file)
+        if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
+            stream.close()
             advice = "its content has changed since it was stored; restore it from a copy"
             raise StoreUnavailable(str(self.path / Path(file).name), advice)
-        return content
+        stream.seek(0)
+        return stream
 
-    def keep(self, stream: BinaryIO, suffix: str) -> dict[str, Any]:
+    def keep(self, stream: BinaryIO, ending: str) -> dict[str, Any]:
         """Store content and return the name of its file, its hash and its size in bytes.
+
+        Args:
+            stream: the content.
+            ending: the end of the name, after the hash.
 
         Raises:
             StoreUnavailable: the content cannot be read, or its copy cannot be written.
         """
+        return self._kept(lambda: self._copy(stream, ending))
+
+    def remove(self, file: str) -> None:
+        """Remove a stored file that no record refers to.
+
+        Raises:
+            StoreUnavailable: it cannot be removed.
+        """
+        try:
+            (self.path / Path(file).name).unlink(missing_ok=True)
+        except OSError as error:
+            raise failures.unavailable(self.path, error.errno, "a file stays in it") from error
+
+    def _kept(self, keep: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Create the folder and store content in it."""
         try:
             if not self.path.is_dir():
                 self.path.mkdir(parents=True, exist_ok=True)
                 durability.sync_folder(self.path.parent)
-            digest, size = self._known(stream)
-            file = f"{digest}{suffix}"
-            if digest is None or not _is_renewed(self.path / file):
-                with self._temporary() as temporary:
-                    digest, size = _copy(stream, temporary)
-                    file = f"{digest}{suffix}"
-                    if not _is_renewed(self.path / file):
-                        os.replace(temporary, self.path / file)
-                        durability.sync_folder(self.path)
+            return keep()
         except OSError as error:
+            if isinstance(error, CasketError):
+                raise
             raise failures.unavailable(
                 self.path, error.errno or errno.EIO, "it was not kept"
             ) from error
-        return {"file": file, "sha256": digest, "size": size}
+
+    def _copy(self, stream: BinaryIO, ending: str) -> dict[str, Any]:
+        digest, size = self._known(stream)
+        if digest is not None and self._has(digest, ending):
+            return _description(digest, size, ending)
+        return self._write(copy(stream), ending)
+
+    def _write(self, write: Write, ending: str) -> dict[str, Any]:
+        with self._temporary() as temporary:
+            digest, size = write_hashed(write, temporary)
+            if not self._has(digest, ending):
+                sync(temporary)
+                os.replace(temporary, self.path / f"{digest}{ending}")
+                durability.sync_folder(self.path)
+        return _description(digest, size, ending)
+
+    def _has(self, digest: str, ending: str) -> bool:
+        """Touch the file of this content if it exists; return whether it does."""
+        return _is_renewed(self.path / f"{digest}{ending}")
 
     def _known(self, stream: BinaryIO) -> tuple[str | None, int]:
         """Return the hash and size of content that may be stored already; the hash may be None.
@@ -179,6 +254,9 @@ class Artifact(NamedTuple):
         sha256: the hexadecimal hash of the content.
         media_type: the media type, such as `image/png`.
         serializer: `joblib` or `pickle` for a serialized object, None otherwise.
+        step: the step that it was stored for, or None.
+        history: all artifacts of this name in the order they were stored, of which this is the
+            last; only set for the artifacts of a session view.
     """
 
     name: str
@@ -189,12 +267,16 @@ class Artifact(NamedTuple):
     file: str
     folder: ArtifactFolder
     signature: str | None = None
+    form: str | None = None
+    index_columns: int = 0
+    step: int | None = None
+    history: tuple[Artifact, ...] = ()
 
     @classmethod
-    def of(cls, body: dict[str, Any], folder: ArtifactFolder) -> Artifact:
+    def of(cls, body: Description, folder: ArtifactFolder) -> Artifact:
         """Create an artifact from the description returned by `ArtifactFolder.put`."""
-        known = {field: body[field] for field in cls._fields[:5]}
-        return cls(**known, file=body["file"], folder=folder, signature=body.get("signature"))
+        known = {field: body[field] for field in cls._fields if field in body}
+        return cls(**{**known, "folder": folder, "serializer": body.get("serializer")})
 
     @property
     def path(self) -> Path:
@@ -202,11 +284,13 @@ class Artifact(NamedTuple):
         return self.folder.find(self.file)
 
     def load(self, *, trusted: bool = False) -> Any:
-        """Return the serialized object, the array of an `.npy` file, or the file's bytes.
+        """Return the stored object.
+
+        Text, a dict or list, a table, an array, an image, weights and a serialized object are
+        returned as such, an `.npy` file as an array, and any other file as its bytes.
 
         Args:
-            trusted: unpickle an object although this user of this machine did not write it, which
-                can run any code in the file.
+            trusted: run the code in a pickle although this user of this machine did not write it.
 
         Raises:
             NotFound: the file does not exist, or is a link or no regular file.
@@ -214,34 +298,13 @@ class Artifact(NamedTuple):
             UntrustedArtifact: the object was pickled elsewhere and is not `trusted`.
             MissingDependency: the library that wrote the file is not installed.
         """
-        content = self.folder.read(self.file, self.sha256)
-        if self.serializer is not None:
-            if not trusted and not origin.is_own(self.sha256, self.signature):
-                raise UntrustedArtifact(str(self.folder.path / Path(self.file).name), self.name)
-            return _unpickled(content, self.serializer)
-        if self.file.endswith(".npy"):
-            return _array(content)
-        return content
-
-
-def _array(content: bytes) -> Any:
-    try:
-        import numpy as np
-    except ModuleNotFoundError as error:
-        raise missing(error, "numpy", "pandas") from error
-    return np.load(io.BytesIO(content), allow_pickle=False)
-
-
-def _unpickled(content: bytes, serializer: str) -> Any:
-    if serializer != "joblib":
-        import pickle
-
-        return pickle.loads(content)  # noqa: S301 - written here, or trusted by the user
-    try:
-        import joblib
-    except ModuleNotFoundError as error:
-        raise missing(error, "joblib", "sklearn") from error
-    return joblib.load(io.BytesIO(content))
+        form = self.serializer or self.form or ("npy" if self.file.endswith(".npy") else None)
+        with self.folder.open(self.file, self.sha256) as file:
+            if form is None:
+                return file.read()
+            is_trusted = trusted or origin.is_own(self.sha256, self.signature)
+            refusal = UntrustedArtifact(str(self.folder.path / Path(self.file).name), self.name)
+            return forms.load(forms.Loading(file, form, self.index_columns, is_trusted, refusal))
 
 
 def _existing_sizes(entries: Iterable[os.DirEntry[str]]) -> Iterator[int]:
@@ -251,11 +314,14 @@ def _existing_sizes(entries: Iterable[os.DirEntry[str]]) -> Iterator[int]:
             yield entry.stat(follow_symlinks=False).st_size
 
 
-def _checked_name(name: str) -> str:
+def _check_name(name: str) -> None:
     if not isinstance(name, str):
         raise UnstorableValue("the artifact's name", type(name).__name__, "give text")
     Encoder().encode(name, "the artifact's name")
-    return name
+
+
+def _description(digest: str, size: int, ending: str) -> dict[str, Any]:
+    return {"file": f"{digest}{ending}", "sha256": digest, "size": size}
 
 
 def _is_renewed(path: Path) -> bool:
@@ -271,17 +337,3 @@ def _is_renewed(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
-    """Copy a stream to a file and sync it; return its hash and size."""
-    import hashlib  # loads OpenSSL, which readers do not need
-
-    digest = hashlib.sha256()
-    with target.open("wb") as file:
-        while chunk := source.read(COPIED):
-            digest.update(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-        return digest.hexdigest(), file.tell()

@@ -31,7 +31,8 @@ FIELDS: dict[str, dict[str, type]] = {
 
 _OPTIONAL: dict[str, dict[str, type]] = {
     "session": {"process": dict, "parent": str},
-    "tag": {"add": list, "remove": list, "note": str},
+    "tag": {"add": list, "remove": list, "note": str, "freed": list},
+    "artifact": {"freed": list, "form": str, "index_columns": int, "step": int},
 }
 
 
@@ -88,6 +89,9 @@ def _check_body(kind: str, body: Any) -> None:
         raise ValueError(f"status {body['status']!r}")
     if kind == "deleted":
         dict(body["models"])  # pairs of an experiment and a model
+    for writer, number in body.get("freed", ()):
+        _check_type("writer", writer, str)
+        _check_type("n", number, int)
     tags = body.get("tags" if kind == "experiment" else "add", ())
     if kind in {"experiment", "tag"} and not all(isinstance(tag, str) for tag in tags):
         raise TypeError("tags are no texts")

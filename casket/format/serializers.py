@@ -1,4 +1,4 @@
-"""Serialization of artifacts: figures, images, arrays and any other object.
+"""Serialization of artifacts: files, streams, figures, images, tables and any other object.
 
 Libraries are recognized by the module names of their types, and imported only here and only when
 an object of theirs is stored.
@@ -11,61 +11,128 @@ import importlib
 import io
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from casket.errors import CasketError, StoreUnavailable, UnstorableValue
+from casket.format import forms
+from casket.format.hashed import HashedFile, Write
 
 _PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
 _PLOTLY_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".eps"})
+_OF_A_PATH = "give the path of a file that can be read, or bytes; text is given by text="
 
 
 class Serialized(NamedTuple):
-    """Serialized data, the suffix of its file, and the serializer used."""
+    """The content of an artifact, and how it is read back.
 
-    data: bytes | Path
+    Attributes:
+        content: a function that opens a stream of the content, or one that writes it to a file.
+        suffix: the suffix of the file.
+        serializer: `joblib` or `pickle`, if the object was serialized by it.
+        form: the name of the form of an object (`casket.format.forms`).
+        index_columns: the number of columns that are the index of a table.
+    """
+
+    content: Opened | Written
     suffix: str
     serializer: str | None = None
+    form: str | None = None
+    index_columns: int = 0
 
-    def open(self) -> BinaryIO:
-        """Open the data for reading.
 
-        Raises:
-            StoreUnavailable: the file cannot be read.
-        """
-        if isinstance(self.data, bytes):
-            return io.BytesIO(self.data)
-        try:
-            return self.data.open("rb")
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            advice = "give the path of a file that can be read, or bytes"
-            number = getattr(error, "errno", None) or errno.EINVAL
-            raise StoreUnavailable(str(self.data), advice, number) from error
+class Opened(NamedTuple):
+    """Content that is read from a stream."""
+
+    open: Callable[[], BinaryIO]
+
+
+class Written(NamedTuple):
+    """Content that is written to a file."""
+
+    write: Write
 
 
 def serialize(name: str, source: Any) -> Serialized:
-    """Serialize an artifact.
+    """Choose how an artifact is stored.
 
     Args:
-        name: the artifact's name; its suffix selects the format of a figure or image.
-        source: a path, bytes, a figure, an image, an array or any other object.
+        name: the artifact's name; its suffix selects the format of an object.
+        source: a path, bytes, an open binary file, a figure, an image, a table or any other object.
 
     Raises:
-        UnstorableValue: the object cannot be serialized.
+        UnstorableValue: the object cannot be stored in the format of the suffix.
         CasketError: the path is a folder.
     """
     suffix = _suffix(name)
     if isinstance(source, (str, os.PathLike)):
         return _existing(name, suffix, Path(os.fsdecode(source)))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return Serialized(bytes(source), suffix)
+        return Serialized(Opened(lambda: io.BytesIO(bytes(source))), suffix)
+    if isinstance(source, io.IOBase) or hasattr(source, "readinto"):
+        return Serialized(Opened(lambda: _borrowed(name, source)), suffix)
+    lower = suffix.lower()
+    return _rendered(name, lower, source) or _formed(name, lower, source) or _pickled(lower, source)
+
+
+def of_text(name: str, content: str) -> Serialized:
+    """Choose how text is stored.
+
+    Raises:
+        UnstorableValue: it is not text, or not Unicode.
+    """
+    if not isinstance(content, str):
+        raise UnstorableValue(name, f"text= of type {type(content).__name__}", "give a str")
     try:
-        return _rendered(name, suffix.lower(), source) or _pickled(suffix.lower(), source)
-    except (CasketError, ImportError, MemoryError):
-        raise
-    except Exception as error:  # the object's own code may raise anything
-        hint = f"it cannot be serialized ({error}); give the path of a file, or bytes"
-        raise UnstorableValue(name, type(source).__name__, hint) from error
+        encoded = content.encode()
+    except UnicodeEncodeError as error:
+        raise UnstorableValue(name, "text that is not Unicode", str(error)) from None
+    return Serialized(Opened(lambda: io.BytesIO(encoded)), _suffix(name) or ".txt", form="text")
+
+
+class _Borrowed(io.RawIOBase):
+    """An open file of the caller, from its beginning; it stays open, at its position."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self._is_seekable = file.seekable()
+        self._position = file.tell() if self._is_seekable else 0
+        if self._is_seekable:
+            file.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._is_seekable
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._file.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        if not self.closed and self._is_seekable:
+            self._file.seek(self._position)
+        super().close()
+
+
+def _borrowed(name: str, file: Any) -> BinaryIO:
+    if isinstance(file, io.TextIOBase):
+        hint = "open it with mode 'rb', or give its content by text="
+        raise UnstorableValue(name, "a file that is open as text", hint)
+    if file.closed or not file.readable():
+        hint = "open it with mode 'rb', or give its path"
+        raise UnstorableValue(name, "a file that is closed or cannot be read", hint)
+    return cast("BinaryIO", _Borrowed(file))
 
 
 def _suffix(name: str) -> str:
@@ -77,11 +144,21 @@ def _suffix(name: str) -> str:
 def _existing(name: str, suffix: str, path: Path) -> Serialized:
     if os.path.isdir(path):
         raise CasketError(f"artifact {name!r}: {path} is a folder; add its files, or an archive")
-    return Serialized(path, suffix or _suffix(path.name))
+    return Serialized(Opened(lambda: _open(path)), suffix or _suffix(path.name))
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        if not path.is_file() and path.exists():
+            raise OSError(errno.EINVAL, "not a regular file")
+        return path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        number = getattr(error, "errno", None) or errno.EINVAL
+        raise StoreUnavailable(str(path), _OF_A_PATH, number) from error
 
 
 def _rendered(name: str, suffix: str, source: Any) -> Serialized | None:
-    """Return a figure, image or array in the format of the suffix; None for other objects."""
+    """Return a figure or image in the format of the suffix; None for other objects."""
     package = type(source).__module__.partition(".")[0]
     if package == "matplotlib" and hasattr(source, "savefig"):
         return _matplotlib(source, suffix)
@@ -89,28 +166,39 @@ def _rendered(name: str, suffix: str, source: Any) -> Serialized | None:
         return _plotly(name, suffix, source)
     if package == "PIL" and hasattr(source, "save"):
         return _pillow(source, suffix)
-    if package == "numpy" and suffix == ".npy":
-        return Serialized(npy(source), suffix)
     return None
+
+
+def _formed(name: str, suffix: str, source: Any) -> Serialized | None:
+    chosen = forms.choose(name, suffix, source)
+    if chosen is None:
+        return None
+    form, suffix = chosen
+    write = forms.writer_of(form)
+    written = Written(lambda file: write(source, file))
+    return Serialized(written, suffix, None, form, forms.index_of(form, source))
 
 
 def _matplotlib(figure: Any, suffix: str) -> Serialized:
     # In a name such as `lr_0.1`, the part after the dot is not a format.
     known = suffix[1:] in figure.canvas.get_supported_filetypes()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=suffix[1:] if known else "png", bbox_inches="tight")
-    return Serialized(buffer.getvalue(), suffix if known else ".png")
+    options = {"format": suffix[1:] if known else "png", "bbox_inches": "tight"}
+    write = Written(lambda file: figure.savefig(file, **options))
+    return Serialized(write, suffix if known else ".png")
 
 
 def _plotly(name: str, suffix: str, figure: Any) -> Serialized:
     if suffix == ".json":
-        return Serialized(figure.to_json().encode(), suffix)
+        write = Written(lambda file: file.write(figure.to_json().encode()))
+        return Serialized(write, suffix, form="plotly")
     if suffix in _PLOTLY_IMAGES:
         _require_kaleido(name)
-        return Serialized(figure.to_image(format=suffix[1:]), suffix)
+        return Serialized(
+            Written(lambda file: file.write(figure.to_image(format=suffix[1:]))), suffix
+        )
     # With plotly.js embedded, the page also shows the figure offline.
-    page = figure.to_html(include_plotlyjs=True).encode()
-    return Serialized(page, suffix if suffix == ".htm" else ".html")
+    write = Written(lambda file: file.write(figure.to_html(include_plotlyjs=True).encode()))
+    return Serialized(write, suffix if suffix == ".htm" else ".html")
 
 
 def _require_kaleido(name: str) -> None:
@@ -127,18 +215,9 @@ def _pillow(image: Any, suffix: str) -> Serialized:
     from PIL import Image
 
     known = Image.registered_extensions().get(suffix) in Image.SAVE
-    buffer = io.BytesIO()
-    image.save(buffer, format=Image.registered_extensions()[suffix] if known else "PNG")
-    return Serialized(buffer.getvalue(), suffix if known else ".png")
-
-
-def npy(array: Any) -> bytes:
-    """Return a numpy array in `.npy` format."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    image_format = Image.registered_extensions()[suffix] if known else "PNG"
+    write = Written(lambda file: image.save(file, format=image_format))
+    return Serialized(write, suffix if known else ".png", form="pillow")
 
 
 def _pickled(suffix: str, source: Any) -> Serialized:
@@ -148,9 +227,15 @@ def _pickled(suffix: str, source: Any) -> Serialized:
     except ModuleNotFoundError as error:
         if error.name != "joblib":
             raise
+        return Serialized(Written(_pickling(source)), kept or ".pkl", "pickle")
+    write = Written(lambda file: joblib.dump(source, file))
+    return Serialized(write, kept or ".joblib", "joblib")
+
+
+def _pickling(source: Any) -> Write:
+    def write(file: HashedFile) -> None:
         import pickle
 
-        return Serialized(pickle.dumps(source), kept or ".pkl", "pickle")
-    buffer = io.BytesIO()
-    joblib.dump(source, buffer)
-    return Serialized(buffer.getvalue(), kept or ".joblib", "joblib")
+        pickle.dump(source, file)
+
+    return write

@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +22,11 @@ from typing import NamedTuple
 from casket.format.artifacts import ArtifactFolder
 from casket.format.intact import is_intact
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Writer, deletion
-from casket.maintenance.merging import files_of
+from casket.format.references import Identity, files_of, freed_by, identity_of
 from casket.reading.fold import Fold
 from casket.reading.reader import Reader
 from casket.reading.views import SessionView, Status
-from casket.stores.base import StoreOptions
+from casket.stores.base import Store, StoreOptions
 from casket.stores.location import Location
 
 YOUNG = timedelta(hours=1)
@@ -39,8 +40,11 @@ ModelKey = tuple[str, str]
 Owner = str | tuple[str | None, str | None]
 """The owner of a record: a session's id, an experiment and a model, or an experiment and None."""
 
+Reference = tuple[Owner, str, Identity | None]
+"""The owner of a record that refers to a file, its time, and its identity; None if unknown."""
+
 _SOMEBODY: Owner = (None, None)
-_KEPT = re.compile(r"[0-9a-f]{64}(\.\w{1,16})?", re.ASCII)
+_KEPT = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{16})?(\.\w{1,16})?", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HASH = 64
 
@@ -73,12 +77,15 @@ class Removal(NamedTuple):
         models: the models; their sessions to remove are in `sessions`.
         experiments: the ids of the experiments; their models are in `models`.
         files: the names of the files in the artifact folder that will no longer be referenced.
+        old: the identities of the records of artifacts whose name was used again, with their
+            sessions.
     """
 
     sessions: dict[str, Status] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
     models: frozenset[ModelKey] = frozenset()
     experiments: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
+    old: dict[Identity, str] = {}  # noqa: RUF012
 
     def __bool__(self) -> bool:
         return any(self)
@@ -108,7 +115,8 @@ class Cleaner:
         self._folder = location.artifacts()
         self._reader = Reader(self._reading, lambda: Fold(self._folder))
         self._used: dict[Owner, str] = {}
-        self._names: dict[str, dict[Owner, str]] = {}
+        self._names: dict[str, list[Reference]] = {}
+        self._freed: set[Identity] = set()
         self.look()
 
     def look(self) -> None:
@@ -125,13 +133,15 @@ class Cleaner:
         if not is_readable or record["v"] > FORMAT_VERSION or record["kind"] not in KINDS:
             # All hashes in a damaged record or one of unknown kind count as references.
             for digest in _DIGEST.findall(str(record)):
-                self._names.setdefault(digest, {})[_SOMEBODY] = str(record.get("time"))
+                reference = (_SOMEBODY, str(record.get("time")), None)
+                self._names.setdefault(digest, []).append(reference)
         if not is_readable:
             return
         owner = _owner(record)
         self._used[owner] = max(str(record["time"]), self._used.get(owner, ""))
         for file in files_of(record):
-            self._names.setdefault(file, {})[owner] = record["time"]
+            self._names.setdefault(file, []).append((owner, record["time"], identity_of(record)))
+        self._freed.update(freed_by(record))
 
     @property
     def sessions(self) -> list[SessionView]:
@@ -182,6 +192,7 @@ class Cleaner:
         statuses: frozenset[Status] = frozenset({"failed", "killed"}),
         empty: bool = True,
         files: bool = True,
+        old_artifacts: bool = False,
         older_than: timedelta = timedelta(0),
     ) -> Removal:
         """Return the removal of data that is most likely unused.
@@ -192,6 +203,8 @@ class Cleaner:
             empty: remove models without sessions, and experiments without models and sessions,
                 including those that become empty by this removal.
             files: remove files in the artifact folder that no record references.
+            old_artifacts: remove the files of artifacts whose name was used again in their session,
+                except for the last.
             older_than: remove only data that has not been written to for this long.
         """
         doomed: dict[str, Status] = {}
@@ -204,6 +217,8 @@ class Cleaner:
         removal = Removal(doomed)
         if empty:
             removal = self._with_empty(removal, older_than)
+        if old_artifacts:
+            removal = removal._replace(old=self._old_artifacts(removal, older_than))
         removal = self._with_files(removal)
         if files:
             is_busy = self._is_busy(removal)
@@ -214,6 +229,16 @@ class Cleaner:
             }
             removal = removal._replace(files=removal.files | unused)
         return removal
+
+    def _old_artifacts(self, removal: Removal, older_than: timedelta) -> dict[Identity, str]:
+        times = {each: time for names in self._names.values() for _, time, each in names}
+        return {
+            identity: view.id
+            for view in self.sessions
+            if view.id not in removal.sessions
+            for identity in view.old_artifacts
+            if _since(datetime.fromisoformat(times[identity])) >= older_than
+        }
 
     def _with_empty(self, removal: Removal, older_than: timedelta) -> Removal:
         used = {
@@ -253,22 +278,25 @@ class Cleaner:
 
     def _with_files(self, removal: Removal) -> Removal:
         """Add files referenced only by the data being removed."""
-        owners = _owners(removal)
-        released = {
-            file
-            for file, names in ((file, self._owners_of(file)) for file in self._names)
-            if names.keys() <= owners | self._gone(names) and not names.keys().isdisjoint(owners)
-        }
+        is_free, is_free_already = self._after(removal), self._after(Removal())
+        released = {file for file in self._names if is_free(file) and not is_free_already(file)}
         there = {path.name for path in _files_in(self._folder)}
         return removal._replace(files=frozenset(released & there))
 
-    def _owners_of(self, file: str) -> dict[Owner, str]:
-        """Return the owners of the records that reference a file, with the time of the record."""
-        return {**self._names.get(file, {}), **self._names.get(file[:_HASH], {})}
+    def _references_of(self, file: str) -> list[Reference]:
+        return [*self._names.get(file, ()), *self._names.get(file[:_HASH], ())]
 
-    def _gone(self, names: dict[Owner, str]) -> set[Owner]:
-        """Return the owners that have been removed before."""
-        return {owner for owner in names if not self._is_there(owner)}
+    def _after(self, removal: Removal) -> Callable[[str], bool]:
+        """Return a function that returns whether a file is unreferenced after a removal."""
+        owners, freed = _owners(removal), self._freed.union(removal.old)
+
+        def is_unreferenced(file: str) -> bool:
+            return not any(
+                identity not in freed and owner not in owners and self._is_there(owner)
+                for owner, _, identity in self._references_of(file)
+            )
+
+        return is_unreferenced
 
     def _is_there(self, owner: Owner) -> bool:
         if isinstance(owner, str):
@@ -280,16 +308,15 @@ class Cleaner:
 
     def _unused(self, removal: Removal) -> Iterator[UnusedFile]:
         """Yield files that are unreferenced or referenced only by the data being removed."""
-        owners = _owners(removal)
+        is_unreferenced = self._after(removal)
         for path in _files_in(self._folder):
-            names = self._owners_of(path.name)
-            if names.keys() <= owners | self._gone(names):
+            if is_unreferenced(path.name):
                 with contextlib.suppress(FileNotFoundError):  # a copy that was just completed
                     yield UnusedFile.at(path)
 
     def _may_go(self, file: UnusedFile, is_busy: bool) -> bool:
         """Return whether an unreferenced file is safe to delete."""
-        times = self._owners_of(file.path.name).values()
+        times = [time for _, time, _ in self._references_of(file.path.name)]
         was_named_last = bool(times) and file.modified <= datetime.fromisoformat(max(times))
         return was_named_last or _age(file) >= YOUNG or not is_busy
 
@@ -309,20 +336,36 @@ class Cleaner:
         """
         self.look()
         removal = self._narrowed(removal)
-        if removal.sessions or removal.models or removal.experiments:
-            store = self.location.open(StoreOptions(), writing=True)
-            try:
-                tombstone = deletion(
-                    Writer(),
-                    sessions=removal.sessions,
-                    models=sorted(removal.models),
-                    experiments=sorted(removal.experiments),
-                    only_named=True,
-                )
-                store.prune(tombstone)
-            finally:
-                store.close()
+        if any(removal._replace(files=frozenset())):
+            with closing(self.location.open(StoreOptions(), writing=True)) as store:
+                self._remove_records(store, removal)
+            self.look()
         return removal._replace(files=frozenset(self._remove_files(removal)))
+
+    def _remove_records(self, store: Store, removal: Removal) -> None:
+        if removal.old:
+            store.append(list(self._freeing(removal.old)))
+        if removal.sessions or removal.models or removal.experiments:
+            tombstone = deletion(
+                Writer(),
+                sessions=removal.sessions,
+                models=sorted(removal.models),
+                experiments=sorted(removal.experiments),
+                only_named=True,
+            )
+            store.prune(tombstone)
+
+    def _freeing(self, old: dict[Identity, str]) -> Iterator[Record]:
+        """Yield the records that free the files of old artifacts."""
+        writer = Writer()
+        freed: dict[str, list[Identity]] = {}
+        for identity, session in old.items():
+            freed.setdefault(session, []).append(identity)
+        for session, identities in freed.items():
+            view = self._fold.sessions[session]
+            body = {"add": [], "remove": [], "freed": list(map(list, identities))}
+            owner = {"experiment": view.experiment, "model": view.model, "session": session}
+            yield writer.record("tag", body, **owner)
 
     def _narrowed(self, removal: Removal) -> Removal:
         sessions = {
@@ -341,7 +384,8 @@ class Cleaner:
             for each in removal.experiments
             if each in self._fold.experiments and each not in in_use
         }
-        return Removal(sessions, frozenset(models), frozenset(experiments), removal.files)
+        old = {each: owner for each, owner in removal.old.items() if owner in self._fold.sessions}
+        return Removal(sessions, frozenset(models), frozenset(experiments), removal.files, old)
 
     def _remove_files(self, removal: Removal) -> Iterator[str]:
         self._wait_for_new(removal)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from casket.format.intact import problem_of
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
+from casket.format.references import References
 from casket.format.stored import open_stored
 from casket.format.values import restore
 from casket.stores.inspection import Damage
@@ -105,19 +106,19 @@ def examine(location: Location, progress: Progress = lambda _: None) -> Report:
     for part in location.inspection().parts():
         examination.add(part.records, part.damages)
         progress(part.size)
-    folder = location.artifacts().path
+    folder, files = location.artifacts().path, examination.needed_files
     findings = [
         *examination.of_bytes(),
         *examination.of_sessions(),
-        *_of_artifacts(examination.files, folder, progress),
-        *_of_neighbors(location.path, folder, examination.files),
+        *_of_artifacts(files, folder, progress),
+        *_of_neighbors(location.path, folder, files),
     ]
     return Report(
         str(location),
         location.path.stat().st_size,
         examination.kinds,
         len(examination.sessions),
-        len(examination.files),
+        len(files),
         _without_accepted(findings, _accepted(location)),
     )
 
@@ -203,6 +204,7 @@ class _Examination:
         self.kinds: Counter[str] = Counter()
         self.sessions: set[str] = set()
         self.files: dict[str, _Kept] = {}
+        self._references = References()
         self._begun: set[str] = set()
         self._deleted: set[str] = set()
         self._writers: dict[str, tuple[Seen, list[str]]] = {}
@@ -271,7 +273,14 @@ class _Examination:
             if not is_covered(kept.owner)  # type: ignore[arg-type]  # it reads only these keys
         }
 
+    @property
+    def needed_files(self) -> dict[str, _Kept]:
+        """The files that records refer to, except for artifacts that were freed."""
+        needed = self._references.owners
+        return {file: kept for file, kept in self.files.items() if file in needed}
+
     def _add_files(self, record: Record) -> None:
+        self._references.add(record)
         owner = {name: record.get(name) for name in ("experiment", "model", "session")}
         if record["kind"] == "artifact":
             body = record["body"]

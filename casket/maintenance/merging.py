@@ -29,8 +29,8 @@ from casket.errors import NotFound
 from casket.format.artifacts import ArtifactFolder
 from casket.format.intact import is_intact, problem_of
 from casket.format.records import Record, Seen, covers
+from casket.format.references import References
 from casket.format.stored import open_stored
-from casket.format.values import restore
 from casket.reading.rows import name_unreadable
 from casket.stores.base import Store
 
@@ -90,14 +90,19 @@ class FileCarrier:
         source: the artifact folder of the source store.
         target: the artifact folder of the target store.
 
-    Attributes:
-        problems: the reason why a file was not copied, by file name.
     """
 
     def __init__(self, source: ArtifactFolder, target: ArtifactFolder) -> None:
         self._source = source
         self._target = target
-        self.problems: dict[str, str] = {}
+        self._references = References()
+        self._failures: dict[str, str] = {}
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The reason why a file was not copied, by file name."""
+        needed = self._references.owners
+        return {file: reason for file, reason in self._failures.items() if file in needed}
 
     def __call__(self, record: Record) -> None:
         """Copy the files that a record references and the target lacks.
@@ -105,7 +110,7 @@ class FileCarrier:
         Raises:
             StoreUnavailable: the target cannot be written.
         """
-        for file in files_of(record):
+        for file in self._references.add(record):
             try:
                 self._target.find(file)
             except NotFound:
@@ -115,32 +120,20 @@ class FileCarrier:
         try:
             stream = open_stored(self._source.path, file)
         except NotFound as error:
-            self.problems[file] = str(error)
+            self._failures[file] = str(error)
             return
         with stream:
             try:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
             except OSError as error:
-                self.problems[file] = str(error)
+                self._failures[file] = str(error)
                 return
             if file.startswith(digest):
                 stream.seek(0)
-                self._target.keep(stream, Path(file).suffix)
+                self._target.keep(stream, Path(file).name.removeprefix(digest))
             else:
                 path = self._source.path / Path(file).name
-                self.problems[file] = f"{path} is damaged: its hash is {digest}"
-
-
-def files_of(record: Record) -> list[str]:
-    """Return the names of the files in the artifact folder that a record references."""
-    files: list[str] = []
-    if not is_intact(record):
-        return files
-    if record["kind"] == "artifact":
-        files.append(record["body"]["file"])
-    if "extended" in record:
-        restore(record["body"], lambda kept: files.append(kept["file"]))
-    return files
+                self._failures[file] = f"{path} is damaged: its hash is {digest}"
 
 
 class _Merge:

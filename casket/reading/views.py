@@ -16,6 +16,7 @@ from casket.format import values
 from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.format.lifecycle import Life
 from casket.format.records import Record, is_counted, order_of
+from casket.format.references import Identity, freed_by, identity_of
 from casket.reading.family import Family
 from casket.reading.latest import LastValues
 from casket.reading.lazydict import LazyDict
@@ -180,6 +181,7 @@ class SessionView:
         self._metas = History()
         self._changes = History()
         self._artifacts = History()
+        self._freed: frozenset[Identity] = frozenset()
         self._hidden_meta: Collection[str] = ()
         self._logged: dict[Kind, MetricLog] = {kind: MetricLog(kind, files) for kind in NUMBERS}
         self._last = (0, LastValues())
@@ -384,8 +386,26 @@ class SessionView:
 
     @property
     def artifacts(self) -> dict[str, Artifact]:
-        """The artifacts by name; if a name was used again, the last artifact."""
-        return {artifact.name: artifact for artifact in self._artifacts}
+        """The artifacts by name; if a name was used again, the last artifact.
+
+        `artifacts[name].history` has all artifacts of the name, except for those whose files were
+        removed because of `keep="last"` or by `casket clean --old-artifacts`.
+        """
+        history: dict[str, tuple[Artifact, ...]] = {}
+        for identity, artifact in self._artifacts:
+            if identity not in self._freed:
+                history[artifact.name] = (*history.get(artifact.name, ()), artifact)
+        return {name: each[-1]._replace(history=each) for name, each in history.items()}
+
+    @property
+    def old_artifacts(self) -> list[Identity]:
+        """The identities of the records of artifacts whose name was used again."""
+        last = {artifact.name: identity for identity, artifact in self._artifacts}
+        return [
+            identity
+            for identity, artifact in self._artifacts
+            if identity not in self._freed and identity != last[artifact.name]
+        ]
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -543,10 +563,12 @@ class SessionView:
 
     def _add_tag(self, record: Record) -> None:
         self._changes.add(record, record["body"])
+        self._freed = self._freed.union(freed_by(record))
 
     def _add_artifact(self, record: Record) -> None:
         artifact = Artifact.of(record["body"], self._files)
-        self._artifacts.add(record, artifact, self._began(record))
+        self._artifacts.add(record, (identity_of(record), artifact), self._began(record))
+        self._freed = self._freed.union(freed_by(record))
 
     def _add_end(self, record: Record) -> None:
         self._life.add(record)

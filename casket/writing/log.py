@@ -81,6 +81,11 @@ class SessionLog:
         self.note_dirty()
         self.append([self.record(kind, body, extended)])
 
+    def write_all(self, records: list[Record]) -> None:
+        """Append several records at once."""
+        self.note_dirty()
+        self.append(records)
+
     def write_result(
         self, kind: Kind, lead: dict[str, Any], result: Mapping[str, Any], timestamp: bool
     ) -> None:

@@ -12,6 +12,7 @@ from casket.format.records import Kind, utc
 from casket.system.secrets import redact
 from casket.writing import around
 from casket.writing.arguments import checked_index, checked_number, checked_tags, checked_text
+from casket.writing.artifacts import NOT_GIVEN, ArtifactLog
 from casket.writing.log import SessionLog
 from casket.writing.outcome import describe, is_pruning
 from casket.writing.parent import Parent
@@ -36,6 +37,7 @@ class Session:
         """Wrap the log of a session that has started; see `Model.session`."""
         self._model = model
         self._log = log
+        self._artifacts = ArtifactLog(log)
         self._ended = False
         self._pid = os.getpid()
         log.backend.remember(log.owner, log.start_again)
@@ -194,20 +196,34 @@ class Session:
         self._check_open("add_meta")
         self._log.write("meta", encoded, extended)
 
-    def add_artifact(self, name: str, source: Any) -> None:
-        """Store a file, bytes, a figure or an object as an artifact, beside the store.
+    def add_artifact(
+        self,
+        name: str,
+        source: Any = NOT_GIVEN,
+        *,
+        step: int | None = None,
+        text: str | None = None,
+        keep: Literal["last"] | None = None,
+    ) -> None:
+        """Store a file, a folder, bytes, text, a figure or an object as an artifact.
 
         Args:
-            name: the name of the artifact; its suffix determines the media type.
-            source: the path of a file to copy; bytes; a matplotlib or plotly figure; a PIL image;
-                or any other object, which is serialized with joblib or pickle.
+            name: the name of the artifact; its suffix determines the format and the media type.
+            source: the path of a file, or of a folder, of which each file becomes an artifact named
+                by `name` and its relative path; bytes; an open binary file; a figure, an image, an
+                array, a table, a dict, a list or weights in the format of the suffix; or any other
+                object, which is serialized with joblib or pickle.
+            step: the step that the artifact belongs to.
+            text: the content as text, instead of a source.
+            keep: `"last"` to remove earlier artifacts of the name in this session.
 
         Raises:
             UnstorableValue: the object cannot be serialized.
-            StoreUnavailable: the file cannot be read, or its copy cannot be written.
+            StoreUnavailable: a file cannot be read, or its copy cannot be written.
+            CasketError: a folder contains no files, or a link to one of its own parents.
         """
         self._check_open("add_artifact")
-        self._log.write("artifact", self._log.backend.files.put(name, source))
+        self._artifacts.add(name, source, step=step, text=text, keep=keep)
 
     def add_tag(self, tag: str) -> None:
         """Add a tag to the session, which may have ended; an existing tag is ignored."""
