@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import casket
-from casket import CasketError, Experiment, StoreUnavailable, UnstorableValue
+from casket import Experiment, StoreUnavailable, UnstorableValue
 from casket.cli.app import app
 from casket.format.artifacts import ArtifactFolder
 from casket.maintenance.merging import FileCarrier
@@ -192,12 +192,6 @@ def test_a_source_that_does_not_exist_is_named(model, files, source):
     assert model.sessions()[0].artifacts == {}
 
 
-def test_a_folder_is_refused(model, tmp_path, files):
-    with model.session() as session, pytest.raises(CasketError, match=r"'a'.*folder.*archive"):
-        session.add_artifact("a", tmp_path)
-    assert files() == []
-
-
 class Stubborn:
     def __reduce__(self):
         raise RuntimeError("not me")
@@ -279,7 +273,7 @@ def test_a_plotly_figure_is_a_page_that_needs_no_network(memory_keep, chart, nam
 
 
 def test_a_plotly_figure_named_json_is_json(memory_keep, chart):
-    assert memory_keep("chart.json", chart).load().startswith(b'{"data":[{')
+    assert memory_keep("chart.json", chart).path.read_bytes().startswith(b'{"data":[{')
 
 
 def test_a_plotly_picture_without_kaleido_says_what_to_do(run_python):

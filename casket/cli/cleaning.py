@@ -119,8 +119,8 @@ def clean(
 
     Without --failed, --killed, --empty, --artifacts and --old-artifacts, all of these are removed
     except for old artifacts. The children of a session are removed with it, unless one of them is
-    running. While sessions run, empty models and experiments and unused files are kept until they are
-    an hour old, because they may have just been created.
+    running. While sessions run, empty models and experiments and unused files are kept until they
+    are an hour old, because they may have just been created.
 
     \b
     casket clean runs.json --dry-run
@@ -241,6 +241,8 @@ def _lines(cleaner: Cleaner, removal: Removal) -> Iterator[str]:
         yield f"model {model} of experiment {experiment}"
     for experiment in sorted(removal.experiments):
         yield f"experiment {experiment}"
+    if removal.old:
+        yield counted(len(removal.old), "old artifact")
     if removal.files:
         folder = cleaner.location.artifacts().path
         files = counted(len(removal.files), "file")

@@ -13,6 +13,7 @@ import plotille  # type: ignore[import-untyped]  # has no types
 
 from casket.cli import options, tables, terminal
 from casket.cli.wording import size
+from casket.format.artifacts import Artifact
 from casket.reading.columns import flatten
 from casket.reading.latest import over_epochs
 from casket.reading.metrics import better
@@ -121,12 +122,17 @@ def _facts(session: SessionView) -> Iterator[str]:
     yield from _section("config", flatten(session.config))
     meta = {name: value for name, value in flatten(session.meta).items() if value is not None}
     yield from _section("meta", meta)
-    artifacts = {
-        name: f"{size(artifact.size)}, {artifact.media_type}, {artifact.folder.path.name}/"
-        f"{artifact.file}"
-        for name, artifact in session.artifacts.items()
-    }
+    artifacts = {name: _described(artifact) for name, artifact in session.artifacts.items()}
     yield from _section("artifacts", artifacts)
+
+
+def _described(artifact: Artifact) -> str:
+    parts = [size(artifact.size), artifact.media_type]
+    if artifact.step is not None:
+        parts.append(f"step {artifact.step}")
+    if len(artifact.history) > 1:
+        parts.append(f"{len(artifact.history) - 1} earlier")
+    return ", ".join([*parts, f"{artifact.folder.path.name}/{artifact.file}"])
 
 
 def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:

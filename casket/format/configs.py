@@ -102,10 +102,14 @@ def qualified_name(value: Any) -> str:
 def describe(value: Any) -> str:
     """Return a text for any object, without memory addresses so that it is the same in each run."""
     try:
-        text = qualified_name(value) if isinstance(value, _FUNCTIONS) else repr(value)
+        text = qualified_name(value) if isinstance(value, _FUNCTIONS) else _repr(value)
     except Exception:  # noqa: BLE001 - any code of the user's
         text = f"<{type(value).__name__}>"
     return _ADDRESS.sub("", text).encode(errors="replace").decode()
+
+
+def _repr(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def hint(value: Any) -> str:

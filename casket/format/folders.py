@@ -11,7 +11,7 @@ from casket.errors import CasketError
 from casket.system import failures
 
 
-def files_below(folder: Path, name: str, without: Path) -> list[tuple[str, Path]]:
+def files_below(folder: Path, name: str, without: Path | None = None) -> list[tuple[str, Path]]:
     """Return the files of a folder and its subfolders, sorted, with the names of their artifacts.
 
     Links are followed, as by `cp -L`: the artifact is the content that the link leads to.
@@ -19,7 +19,7 @@ def files_below(folder: Path, name: str, without: Path) -> list[tuple[str, Path]
     Args:
         folder: the folder.
         name: the beginning of the names, which the relative path of the file follows.
-        without: a folder to leave out: the folder of the artifacts itself.
+        without: a folder to leave out, such as the folder of the artifacts itself.
 
     Raises:
         CasketError: there is no file, a link leads to one of its own parents, or an entry is
@@ -56,5 +56,5 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _identity_of(folder: Path) -> tuple[int, int] | None:
-    return _identity(folder) if folder.is_dir() else None
+def _identity_of(folder: Path | None) -> tuple[int, int] | None:
+    return _identity(folder) if folder is not None and folder.is_dir() else None

@@ -7,7 +7,6 @@ Libraries are imported only when an object of theirs is stored or loaded.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -74,8 +73,8 @@ def choose(name: str, suffix: str, source: Any) -> tuple[str, str] | None:
     """
     form = _by_suffix(suffix, source)
     if form is None and suffix not in (".joblib", ".pkl", ".pickle") and _is_state_dict(source):
-        is_installed = importlib.util.find_spec("safetensors") is not None
-        form, suffix = ("safetensors", ".safetensors") if is_installed else ("torch", ".pt")
+        is_safe = _is_installed("safetensors")
+        form, suffix = ("safetensors", ".safetensors") if is_safe else ("torch", ".pt")
     if form is None:
         return None
     _require(name, form)
@@ -118,11 +117,21 @@ def _is_state_dict(source: Any) -> bool:
 
 def _require(name: str, form: str) -> None:
     library = {"yaml": "yaml", "safetensors": "safetensors", "skops": "skops"}.get(form)
-    if library is None or importlib.util.find_spec(library) is not None:
+    if library is None or _is_installed(library):
         return
     package = "pyyaml" if library == "yaml" else library
     hint = f"pip install {package}, or give the artifact a name with another suffix"
     raise UnstorableValue(name, f"as {form}", hint)
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        return False
+    return True
 
 
 def _library(name: str, extra: str | None = None) -> ModuleType:
@@ -242,7 +251,7 @@ def _safetensors(tensor: Any) -> ModuleType:
 
 def _load_safetensors(loading: Loading) -> Any:
     _library("safetensors")
-    library = "torch" if importlib.util.find_spec("torch") else "numpy"
+    library = "torch" if _is_installed("torch") else "numpy"
     return importlib.import_module(f"safetensors.{library}").load(loading.file.read())
 
 

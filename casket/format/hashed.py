@@ -8,11 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from casket.errors import CasketError
+
 COPIED = 1 << 20
 """Bytes copied and hashed at a time."""
 
 Write = Callable[["HashedFile"], object]
 """Writes content to a file."""
+
+
+class NotWritten(Exception):
+    """The code that writes an object to a file failed."""
 
 
 class HashedFile(io.RawIOBase):
@@ -85,17 +91,19 @@ def write_hashed(write: Write, path: Path) -> tuple[str, int]:
 
     Raises:
         OSError: the file cannot be written.
-        Exception: `write` failed.
+        NotWritten: `write` failed.
     """
     with path.open("wb", COPIED) as file:
         target = HashedFile(path, file)
         try:
             write(target)
             file.flush()
+        except (CasketError, ImportError, MemoryError):
+            raise
         except Exception as error:
             if target.error is not None:
                 raise target.error from error
-            raise
+            raise NotWritten(str(error)) from error
         return target.digest()
 
 

@@ -68,10 +68,8 @@ def serialize(name: str, source: Any) -> Serialized:
     suffix = _suffix(name)
     if isinstance(source, (str, os.PathLike)):
         return _existing(name, suffix, Path(os.fsdecode(source)))
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Serialized(Opened(lambda: io.BytesIO(bytes(source))), suffix)
-    if isinstance(source, io.IOBase) or hasattr(source, "readinto"):
-        return Serialized(Opened(lambda: _borrowed(name, source)), suffix)
+    if is_content(source):
+        return Serialized(Opened(lambda: open_content(name, source)), suffix)
     lower = suffix.lower()
     return _rendered(name, lower, source) or _formed(name, lower, source) or _pickled(lower, source)
 
@@ -89,6 +87,26 @@ def of_text(name: str, content: str) -> Serialized:
     except UnicodeEncodeError as error:
         raise UnstorableValue(name, "text that is not Unicode", str(error)) from None
     return Serialized(Opened(lambda: io.BytesIO(encoded)), _suffix(name) or ".txt", form="text")
+
+
+def is_content(source: Any) -> bool:
+    """Return whether an object is bytes or an open file."""
+    is_file = isinstance(source, io.IOBase) or hasattr(source, "readinto")
+    return is_file or isinstance(source, (bytes, bytearray, memoryview))
+
+
+def open_content(name: str, source: Any) -> BinaryIO:
+    """Open a path, bytes or an open file for reading from the beginning.
+
+    Raises:
+        StoreUnavailable: the file cannot be read.
+        UnstorableValue: the open file is not binary, or closed.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _open(Path(os.fsdecode(source)))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(bytes(source))
+    return _borrowed(name, source)
 
 
 class _Borrowed(io.RawIOBase):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from typing import Any
 
+from casket.format.artifacts import Artifact
 from casket.reading.metrics import better
 from casket.reading.rows import best_of
 from casket.reading.views import SessionView
@@ -48,8 +49,9 @@ def details(session: SessionView) -> dict[str, Any]:
 
     Returns:
         The fields of `facts`, and config, meta, results (a list of
-        `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type),
-        epoch_rows, batch_rows and children (their id, status, params and last).
+        `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type, step and
+        history, all artifacts of the name), epoch_rows, batch_rows and children (their id, status,
+        params and last).
     """
     results = session.logged("result")
     return {
@@ -62,12 +64,10 @@ def details(session: SessionView) -> dict[str, Any]:
         ],
         "artifacts": [
             {
-                "name": name,
-                "path": str(artifact.folder.path / artifact.file),
-                "size": artifact.size,
-                "media_type": artifact.media_type,
+                **_artifact(artifact),
+                "history": [_artifact(earlier) for earlier in artifact.history],
             }
-            for name, artifact in session.artifacts.items()
+            for artifact in session.artifacts.values()
         ],
         "epoch_rows": as_json(session.epochs),
         "batch_rows": as_json(session.batches),
@@ -78,6 +78,16 @@ def details(session: SessionView) -> dict[str, Any]:
 def _brief(session: SessionView) -> dict[str, Any]:
     facts_of = facts(session)
     return {name: facts_of[name] for name in ("id", "status", "error", "params", "last")}
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "name": artifact.name,
+        "path": str(artifact.folder.path / artifact.file),
+        "size": artifact.size,
+        "media_type": artifact.media_type,
+        "step": artifact.step,
+    }
 
 
 def epoch_count(session: SessionView) -> int:

@@ -13,6 +13,7 @@ from casket.system.secrets import redact
 from casket.writing import around
 from casket.writing.arguments import checked_index, checked_number, checked_tags, checked_text
 from casket.writing.artifacts import NOT_GIVEN, ArtifactLog
+from casket.writing.data import DataLog
 from casket.writing.log import SessionLog
 from casket.writing.outcome import describe, is_pruning
 from casket.writing.parent import Parent
@@ -38,6 +39,7 @@ class Session:
         self._model = model
         self._log = log
         self._artifacts = ArtifactLog(log)
+        self._data = DataLog(log)
         self._ended = False
         self._pid = os.getpid()
         log.backend.remember(log.owner, log.start_again)
@@ -224,6 +226,24 @@ class Session:
         """
         self._check_open("add_artifact")
         self._artifacts.add(name, source, step=step, text=text, keep=keep)
+
+    def add_data(self, name: str, data: Any) -> None:
+        """Store a fingerprint of data in `meta["data"][name]`, but not the data.
+
+        The hash is the same for equal data in every process and on every machine. `kind`, `rows`,
+        `columns` and `bytes` describe the data as far as they are known.
+
+        Args:
+            name: the name of the data, such as `"train"`.
+            data: the path of a file or folder; bytes; an open binary file; an array or tensor; a
+                table of pandas or polars; or lists and dicts of them.
+
+        Raises:
+            UnstorableValue: the data is of another kind.
+            StoreUnavailable: a file cannot be read, or the record could not be written.
+        """
+        self._check_open("add_data")
+        self._data.add(name, data)
 
     def add_tag(self, tag: str) -> None:
         """Add a tag to the session, which may have ended; an existing tag is ignored."""

@@ -418,7 +418,7 @@ def test_a_fit_stores_the_modules_hyperparameters_and_layers(memory, fit):
     logger = CasketLogger(memory, {"seed": 0})
     fit(logger, make_net(lr=0.1, act=torch.nn.ReLU), callbacks=[LogsMore()], max_epochs=1)
     session = the_session(memory)
-    act = str(torch.nn.ReLU)
+    act = "torch.nn.modules.activation.ReLU"
     assert session.params == {"seed": 0, "lr": 0.1, "width": 16, "act": act, "steps": 10}
     assert session.meta["lightning_model"]["class_name"] == "Net"
     assert "Linear(in_features=64, out_features=16" in session.meta["lightning_model"]["layers"]

@@ -107,6 +107,7 @@ def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
         "path": str(path),
         "size": one.size,
         "media_type": one.media_type,
+        **({"step": one.step} if one.step is not None else {}),
         "href": f"{address}/artifact/{position}",
         **({"image": f"{address}/image/{position}"} if image else {}),
     }

@@ -218,9 +218,9 @@ function Pictures({ artifacts }) {
     <h2>Pictures</h2>
     <div class="pictures">
       ${images.map(
-        ({ name, image }) => html`<figure key=${name}>
+        ({ name, image, step }) => html`<figure key=${name}>
           <${Picture} src=${image} name=${name} />
-          <figcaption>${name}</figcaption>
+          <figcaption>${name}${step === undefined ? "" : `, step ${step}`}</figcaption>
         </figure>`,
       )}
     </div>
@@ -275,16 +275,18 @@ function ResultGroup({ title, results, isOpen: isOpenFirst }) {
 
 function Artifacts({ details }) {
   if (!details?.artifacts?.length) return null;
+  const hasSteps = details.artifacts.some(({ step }) => step !== undefined);
   return html`<section class="card" aria-label="Artifacts">
     <h2>Artifacts <small class="muted">${details.artifacts.length}</small></h2>
     <div class="scroll" tabindex="0" role="region" aria-label="Artifacts: table">
       <table class="plain-table">
         <thead>
-          <tr><th scope="col">name</th><th scope="col">size</th><th scope="col">type</th></tr>
+          <tr><th scope="col">name</th><th scope="col">size</th><th scope="col">type</th>
+            ${hasSteps && html`<th scope="col">step</th>`}</tr>
         </thead>
         <tbody>
           ${details.artifacts.map(
-            ({ name, href, image, size, media_type: type, path }) => html`<tr key=${name}>
+            ({ name, href, image, size, media_type: type, path, step }) => html`<tr key=${name}>
               <th scope="row" title=${path}>
                 ${(href ?? image)
                   ? html`<a href=${href ?? image} download=${name}>${name}</a>`
@@ -292,6 +294,7 @@ function Artifacts({ details }) {
               </th>
               <td class="number">${shownSize(size)}</td>
               <td>${type}</td>
+              ${hasSteps && html`<td class="number">${step}</td>`}
             </tr>`,
           )}
         </tbody>
