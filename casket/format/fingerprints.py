@@ -2,9 +2,9 @@
 
 - The hash of a file, of bytes and of an open binary file is the SHA-256 of the content, as
   `sha256sum` prints it; that of a folder follows from the relative paths and hashes of its files.
-- An array or tensor is hashed by its kind of numbers, its shape and its values in C order. Size and
-  byte order of the numbers do not matter: integers are hashed as 64 bits, floats as doubles. 0.0 and
-  -0.0 are equal, and so are all NaN. Integers, floats and bools differ.
+- An array or tensor is hashed by its kind of numbers, its shape and its values in C order. Size
+  and byte order of the numbers do not matter: integers are hashed as 64 bits, floats as doubles.
+  0.0 and -0.0 are equal, and so are all NaN. Integers, floats and bools differ.
 - A table is hashed by the names and values of its columns, so that tables of pandas and polars are
   equal. A missing value and a NaN are equal. An index that only numbers the rows does not count;
   any other is a column.
@@ -176,7 +176,9 @@ def _of_other(value: Any) -> Iterator[bytes]:
 
 
 def _of_table(table: Any, package: str) -> Iterator[bytes]:
-    if package == "pandas" and type(table.index).__name__ != "RangeIndex":
+    if package == "pandas" and (
+        type(table.index).__name__ != "RangeIndex" or table.index.name is not None
+    ):
         table = table.reset_index()
     columns = [table.iloc[:, i] for i in range(table.shape[1])] if package == "pandas" else table
     yield _head("table", *table.shape)

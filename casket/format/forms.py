@@ -208,7 +208,9 @@ def _no_array(kept: dict[str, Any]) -> Any:
 
 def index_of(form: str | None, frame: Any) -> int:
     """Return the number of columns that the index of a frame has in its `.csv` file."""
-    if form != "pandas.csv" or type(frame.index).__name__ == "RangeIndex":
+    if form != "pandas.csv":
+        return 0
+    if type(frame.index).__name__ == "RangeIndex" and frame.index.name is None:
         return 0
     return int(frame.index.nlevels)
 
