@@ -108,7 +108,7 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
 def test_the_pages_that_teach_have_code_that_runs():
     with_blocks = {parameter.id for parameter in with_code()}
     assert with_blocks >= {
-        *(f"docs/{name}.md" for name in ("logging", "sessions", "reading")),
+        *(f"docs/{name}.md" for name in ("logging", "artifacts", "sessions", "reading")),
         *(
             f"docs/adapters/{name}.md"
             for name in ("keras", "lightgbm", "lightning", "sklearn", "xgboost")

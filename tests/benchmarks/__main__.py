@@ -115,8 +115,53 @@ def artifacts(folder: Path) -> list[Figure]:
         floor, cost = statistics.median(first), statistics.median(again)
         detail = f"{cost / 1e3:.1f} ms, first {floor / 1e3:.1f} ms"
         figures.append(Figure(f"artifact of {name} put again", cost / floor, 1, "x", detail))
+    figures += [a_large_file(session, folder), a_folder(session, folder)]
     session.end()
     return figures
+
+
+def a_large_file(session: casket.Session, folder: Path) -> Figure:
+    """A file of 256 MB as an artifact, against `cp`, `sync` and `sha256sum`."""
+    source, copy = folder / "large.bin", folder / "copy.bin"
+    source.write_bytes(os.urandom(256 << 20))
+
+    def renew(i: int) -> None:
+        with source.open("r+b") as file:  # content that is stored is not copied again
+            file.write(b"%d" % i)
+
+    def by_hand(_: int) -> None:
+        for command in (["cp", source, copy], ["sync", copy], ["sha256sum", copy]):
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def put(_: int) -> None:
+        session.add_artifact("large.bin", source)
+
+    floors, costs = [], []
+    for i in range(5):
+        renew(i)
+        floors.append(microseconds(by_hand, 1))
+        costs.append(microseconds(put, 1))
+    floor, cost = statistics.median(floors), statistics.median(costs)
+    detail = f"{cost / 1e6:.2f} s, cp, sync and sha256sum {floor / 1e6:.2f} s"
+    return Figure("artifact of a file of 256 MB", cost / floor, 1, "x", detail)
+
+
+def a_folder(session: casket.Session, folder: Path) -> Figure:
+    """A folder of 1,000 files of 4 kB as artifacts, against each of them in a call of its own."""
+    source = folder / "many"
+    source.mkdir()
+    costs = []
+    for _ in range(2):
+        for name in range(1000):
+            (source / str(name)).write_bytes(os.urandom(4096))
+        costs.append(microseconds(lambda _: session.add_artifact("many", source), 1))
+        for name in range(1000):
+            (source / str(name)).write_bytes(os.urandom(4096))
+        paths = list(source.iterdir())
+        costs.append(microseconds(lambda i: session.add_artifact("one", paths[i]), 1000) * 1000)
+    cost, floor = min(costs[::2]), min(costs[1::2])
+    detail = f"{cost / 1e6:.2f} s, one by one {floor / 1e6:.2f} s"
+    return Figure("artifacts of a folder of 1,000 files", cost / floor, 1, "x", detail)
 
 
 class Nowhere:
