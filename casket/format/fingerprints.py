@@ -55,7 +55,7 @@ def fingerprint(name: str, data: Any) -> dict[str, Any]:
     if isinstance(data, (str, os.PathLike)) or is_content(data):
         return _of_content(name, data)
     try:
-        return {"hash": digest(data), **_facts(data)}
+        return {"hash": digest(data), **facts_of(data)}
     except NoFingerprint as error:
         hint = f"{error}; give a path, bytes, an array, a DataFrame, or lists of them"
         raise UnstorableValue(f"data {name!r}", type(data).__name__, hint) from None
@@ -88,8 +88,13 @@ def digest(value: Any) -> str:
         NoFingerprint: the values of an object are unknown.
     """
     hashed = hashlib.sha256()
-    for part in _parts(value):
-        hashed.update(part)
+    try:
+        for part in _parts(value):
+            hashed.update(part)
+    except NoFingerprint:
+        raise
+    except Exception as error:  # a library may raise anything
+        raise NoFingerprint(str(error).partition("\n")[0]) from error
     return hashed.hexdigest()
 
 
@@ -152,10 +157,7 @@ def _of_library(value: Any) -> Iterator[bytes]:
 
 
 def _array(value: Any, package: str) -> Any:
-    try:
-        array = as_array(value, package)
-    except Exception as error:  # the library may raise anything
-        raise NoFingerprint(str(error).partition("\n")[0]) from error
+    array = as_array(value, package)
     if array is None:
         raise NoFingerprint("its values are not an array")
     return array
@@ -314,7 +316,7 @@ def _of_times(array: Any) -> Iterator[bytes]:
 # Facts.
 
 
-def _facts(data: Any) -> dict[str, Any]:
+def facts_of(data: Any) -> dict[str, Any]:
     """Return the kind, and rows, columns and bytes where they are known."""
     package = package_of(type(data)) or type(data).__module__.partition(".")[0]
     facts: dict[str, Any] = {"kind": _kind_of(data, package)}

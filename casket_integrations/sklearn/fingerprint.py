@@ -12,6 +12,7 @@ import dis
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -21,6 +22,8 @@ from scipy.sparse import issparse  # type: ignore[import-untyped]  # has no type
 from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no types
 
 from casket import Model
+from casket.format.fingerprints import NoFingerprint, facts_of
+from casket.format.fingerprints import digest as of_values
 from casket.writing.outcome import describe
 from casket_integrations.sklearn.describe import PLAIN
 from casket_integrations.sklearn.modules import code_of, dependencies, loaded_code, version_of
@@ -59,17 +62,19 @@ def digest(name: str, value: Any) -> str:
 
 
 def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the number of rows in the data of a search, and its hash if it has any.
+    """Return the facts about `X` that `Session.add_data` stores, with a hash of the whole data.
 
     Args:
-        data: `X`, `y` and the parameters of the fit.
+        data: `X`, `y` and the parameters of the fit. Without a fingerprint of casket, because of a
+            parameter, it is hashed as the other arguments of a search; it may have no hash.
     """
-    X = data["X"]  # noqa: N806 - scikit-learn's name
-    facts = {"rows": X.shape[0] if hasattr(X, "shape") else len(X)}
+    facts = facts_of(data["X"])
     try:
-        return {"hash": digest("data", data), **facts}
-    except Unknown:
-        return facts
+        return {"hash": of_values(data), **facts}
+    except NoFingerprint:
+        with suppress(Unknown):
+            facts["hash"] = digest("data", data)
+    return facts
 
 
 def of_search(function: Any, arguments: Iterable[Any], named: Mapping[str, Any]) -> str:
