@@ -487,10 +487,11 @@ def test_a_damaged_list_of_freed_artifacts_is_a_damaged_record(with_old):
         pytest.skip("edits the file as text")
     text = with_old.read_text()
     with_old.write_text(text.replace('"freed":[["', '"freed":[[1,"'))
-    with casket.open(with_old) as runs:
-        with pytest.warns(casket.CasketWarning, match="kind 'artifact'"):
-            views = runs.sessions()
-        assert len(views) == 2
+    with (
+        pytest.warns(casket.CasketWarning, match="kind 'artifact'"),
+        casket.open(with_old) as runs,
+    ):
+        assert len(runs.sessions()) == 2
 
 
 # Steps on the command line.
