@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -25,6 +26,9 @@ from casket.format.serializers import Opened, Serialized
 from casket.format.stored import open_stored
 from casket.format.values import Encoder
 from casket.system import durability, failures, origin
+
+SYNCED_AT_ONCE = 16
+"""Files of a folder that are copied at a time."""
 
 LISTED = 10_000
 """The number of files in a folder beyond which stored content is not looked for."""
@@ -93,7 +97,13 @@ class ArtifactFolder:
         """
         _check_name(name)
         files = files_below(folder, name, without=self.path)
-        return [self.put(each, path, owner_of(each)) for each, path in files]
+
+        def put(file: tuple[str, Path]) -> Description:
+            return self.put(*file, owner=owner_of(file[0]))
+
+        # A file system syncs several files at once at the cost of one.
+        with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+            return list(pool.map(put, files))
 
     def _put(self, name: str, serialized: Serialized, owner: str) -> Description:
         ending, content = f"{owner}{serialized.suffix}", serialized.content
