@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -95,6 +94,8 @@ class ArtifactFolder:
             StoreUnavailable: a file cannot be read, or its copy cannot be written.
             CasketError: the folder contains no files, or a link to one of its own parents.
         """
+        from concurrent.futures import ThreadPoolExecutor  # loads much that others do not need
+
         _check_name(name)
         files = files_below(folder, name, without=self.path)
 

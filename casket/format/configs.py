@@ -8,8 +8,8 @@ type and never imported.
 from __future__ import annotations
 
 import re
+import sys
 import types
-from argparse import Namespace
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -31,7 +31,7 @@ def parts_of(value: Any) -> Any:
     kind = type(value)
     if isinstance(value, Mapping):
         return value
-    if isinstance(value, (Namespace, types.SimpleNamespace)):
+    if isinstance(value, types.SimpleNamespace) or _is_namespace(kind):
         return vars(value)
     if hasattr(kind, "__dataclass_fields__"):
         from dataclasses import fields  # already loaded, since a dataclass exists
@@ -45,6 +45,11 @@ def parts_of(value: Any) -> Any:
     if package_of(kind) is None and hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
         return dict(value)
     return None
+
+
+def _is_namespace(kind: type) -> bool:
+    argparse = sys.modules.get("argparse")  # whoever has a Namespace has imported it
+    return argparse is not None and issubclass(kind, argparse.Namespace)
 
 
 def _is_pydantic(base: type) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
-
 _MORE = {
     ".avif": "image/avif",
     ".flac": "audio/flac",
@@ -30,6 +28,8 @@ _MORE = {
 
 def media_type_of(suffix: str) -> str:
     """Return the media type of files with a suffix."""
+    import mimetypes  # loads much that readers do not need
+
     # An instance of its own does not read the types of the system.
     known, _ = mimetypes.MimeTypes().guess_type(f"artifact{suffix.lower()}")
     return _MORE.get(suffix.lower()) or known or "application/octet-stream"

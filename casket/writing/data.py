@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from casket.format.fingerprints import fingerprint
 from casket.writing.arguments import checked_text
 from casket.writing.log import SessionLog
 
@@ -22,6 +21,8 @@ class DataLog:
 
     def add(self, name: str, data: Any) -> None:
         """Store a fingerprint; see `Session.add_data`."""
+        from casket.format.fingerprints import fingerprint  # loads OpenSSL
+
         facts = fingerprint(checked_text(name, "the name of the data"), data)
         if self._known is None:
             self._known = self._earlier() if self._log.follows else {}
