@@ -175,7 +175,7 @@ def test_numpy_numbers_count_as_whole_numbers(model):
     assert [row["epoch_num"] for row in model.sessions()[0].epochs] == [3, 4]
 
 
-@pytest.mark.parametrize("result", [None, [1], "loss", 3, {1: 2}, {"a": object()}])
+@pytest.mark.parametrize("result", [None, [1], "loss", 3, {(1,): 2}, {"a": object()}])
 def test_what_cannot_be_stored_is_refused_before_anything_is_written(model, result):
     with model.session() as session:
         for log in (
