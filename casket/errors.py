@@ -14,6 +14,7 @@ from typing import Any
 __all__ = [
     "BadExpression",
     "BadLocation",
+    "BadSpace",
     "CasketError",
     "CasketWarning",
     "ExistingExperimentError",
@@ -116,6 +117,10 @@ class BadExpression(CasketError, ValueError):
         start = max(expression.rfind("\n", 0, position) + 1, position - 80)
         line = expression[start : start + 160].partition("\n")[0]
         return f"{problem}\n    {line}\n    {' ' * (position - start)}^"
+
+
+class BadSpace(CasketError, ValueError):
+    """Raised for a description of a sweep's space that cannot be swept."""
 
 
 class NotFound(CasketError, FileNotFoundError):

@@ -34,6 +34,10 @@ COMMANDS = {
         "Show the differences between two sessions or groups of sessions.",
     ),
     "best": ("casket.cli.listing:best", "List the sessions with the best values of METRIC."),
+    "sweep": (
+        "casket.cli.sweep:sweep",
+        "Run a command for each set of params, once over all processes.",
+    ),
     "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
     "untag": ("casket.cli.annotate:untag", "Remove tags from a session or an experiment."),
     "note": ("casket.cli.annotate:note", "Set the note of a session or an experiment."),

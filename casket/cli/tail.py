@@ -45,12 +45,12 @@ def tail(file: str | None, follow: bool, timeout: float | None, as_json: bool) -
         running = runs.sessions(status="running", children=True)
         if follow:
             if running and not as_json:
-                click.echo(_table(running))
+                click.echo(running_table(running))
             _follow(runs, running, timeout, as_json=as_json)
         elif as_json:
             options.write_json([{**facts(each), **pace_of(each)} for each in running])
         elif running:
-            click.echo(_table(running))
+            click.echo(running_table(running))
         else:
             raise options.NothingFound(
                 f"no session is running in {runs.location}: `casket ls` shows all"
@@ -85,7 +85,10 @@ def total_epochs(session: SessionView) -> int | None:
     return None
 
 
-def _table(running: Sequence[SessionView]) -> str:
+def running_table(running: Sequence[SessionView]) -> str:
+    """Return a table of running sessions with their metrics, rate and expected end."""
+    if not running:
+        return ""
     rows = [_row(session) for session in running]
     return tables.table(rows, list(rows[0]), keep=("session", "params", "metrics"))
 

@@ -147,14 +147,14 @@ class Names:
         if not rest and first in _OWN:
             return _OWN[first]
         if rest and first in _GROUPS and first != "best":
-            return lambda session: _inside(getattr(session, first), rest)
+            return lambda session: inside(getattr(session, first), rest)
         is_metric = any(flat in session.last for session in self._sessions)
         if rest and first == "best" and not is_metric:
             metric = ".".join(rest)
             return lambda session: best_value(session, metric, MISSING)
         if is_metric:
             return lambda session: session.last.get(flat, MISSING)
-        return lambda session: _inside(session.params, name)
+        return lambda session: inside(session.params, name)
 
     def _problem(self, name: Name, expression: str) -> str:
         known = list(dict.fromkeys(self._written()))
@@ -249,7 +249,7 @@ def _paths(nested: Mapping[str, Any]) -> Iterator[Parts]:
             yield (key,)
 
 
-def _inside(values: Mapping[str, Any], path: Parts) -> Any:
+def inside(values: Mapping[str, Any], path: Parts) -> Any:
     """Return the value under a path of keys, or under a flat key such as `opt.name`."""
     inner: Any = values
     for key in path:

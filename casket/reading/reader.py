@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from casket.format.records import Record
-from casket.reading.fold import Fold, in_chunks
+from casket.reading.fold import in_chunks
 from casket.stores.base import Numbered, Store
+
+
+class RecordFold(Protocol):
+    """The interface that a `Reader` needs of the state it keeps; see `casket.reading.fold.Fold`."""
+
+    def add(self, records: Iterable[Record], /) -> list[Record]:
+        """Add the next records; return the ones not seen before."""
+
+    def has(self, record: Record, /) -> bool:
+        """Return whether a record has been added."""
+
+    def find_gone(self) -> dict[str, list[str]]:
+        """Return the writers whose process has exited, by session."""
+
+    def settle(self, gone: Mapping[str, list[str]], /) -> None:
+        """Record that the store has been read to its end after these writers had exited."""
+
+
+F = TypeVar("F", bound=RecordFold)
 
 Mark = tuple[int, str, int]
 """The number, writer and `n` of the last record read."""
 
 
-class Reader:
+class Reader(Generic[F]):
     """Reads a store incrementally into a fold.
 
     Args:
@@ -30,7 +49,7 @@ class Reader:
     def __init__(
         self,
         store: Store,
-        new_fold: Callable[[], Fold],
+        new_fold: Callable[[], F],
         *,
         lock: AbstractContextManager[Any] | None = None,
         **filters: Any,
@@ -39,7 +58,7 @@ class Reader:
         self._new_fold = new_fold
         self._lock = lock or nullcontext()
         self._filters = filters
-        self._earlier: list[Fold] = []
+        self._earlier: list[F] = []
         self._mark: Mark | None = None
         self.fold = new_fold()
 

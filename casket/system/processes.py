@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from casket.system import jobs
+
 __all__ = ["host_name", "is_alive", "this_process"]
 
 _LINUX = sys.platform == "linux"
@@ -27,9 +29,11 @@ def this_process() -> dict[str, Any]:
 
     Returns:
         A dict fit for JSON with the keys `host`, `machine`, `hardware`, `boot`, `namespace`,
-        `pid` and `started`. Values that the system does not provide are None.
+        `pid` and `started`. Values that the system does not provide are None. In the job of a
+        scheduler also `job`, with the name of the cluster as `cluster`.
     """
     pid = os.getpid()
+    job = _job()
     return {
         "host": host_name(),
         "machine": _machine(),
@@ -38,6 +42,7 @@ def this_process() -> dict[str, Any]:
         "namespace": _namespace(),
         "pid": pid,
         "started": _started(pid),
+        **({"job": job} if job else {}),
     }
 
 
@@ -51,6 +56,8 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
         True if it is running, False if it has certainly ended, None if this cannot be determined
         from here.
     """
+    if isinstance(process, Mapping) and jobs.is_earlier_run(process.get("job"), _job()):
+        return False  # a scheduler requeues a job only after its processes have ended
     if not _is_identity(process) or process["host"] != host_name():
         return None
     boot = _boot()
@@ -70,6 +77,11 @@ def host_name() -> str:
 
         name = socket.gethostname()
     return name.encode(errors="replace").decode()
+
+
+def _job() -> dict[str, Any] | None:
+    job = jobs.this_job()
+    return job and {**job, "cluster": jobs.cluster()}
 
 
 def _is_identity(process: object) -> bool:

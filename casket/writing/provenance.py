@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from casket.format.records import utc_now
+from casket.system import jobs
 from casket.system.git import commit_and_branch, plain
 from casket.system.processes import host_name
 from casket.system.secrets import without_secrets
@@ -30,9 +31,11 @@ def provenance() -> dict[str, Any]:
     Returns:
         A dict with the keys `commit`, `branch`, `dirty`, `user`, `host`, `pid`, `platform`,
         `python`, `command_line` (without secrets) and `start`. `dirty` is None until
-        `dirty_check` determines it.
+        `dirty_check` determines it. In the job of a scheduler also `job`, see
+        `casket.system.jobs.this_job`.
     """
     commit, branch = commit_and_branch()
+    job = jobs.this_job()
     return {
         "commit": commit,
         "branch": branch,
@@ -44,6 +47,7 @@ def provenance() -> dict[str, Any]:
         "python": sys.version.partition(" ")[0],
         "command_line": _command_line(),
         "start": utc_now(),
+        **({"job": job} if job else {}),
     }
 
 

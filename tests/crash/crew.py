@@ -41,11 +41,12 @@ class Crew:
 
     def kill(self, *members: BaseProcess) -> None:
         """Kill processes as `kill -9` does and wait until they are gone; fail if one failed."""
-        self._remove(members)
+        self.remove(members)
         failed = [member.exitcode for member in members if member.exitcode != -signal.SIGKILL]
         assert not failed, "\n".join(self.errors()) or failed
 
-    def _remove(self, members: Iterable[BaseProcess]) -> None:
+    def remove(self, members: Iterable[BaseProcess]) -> None:
+        """Kill processes, whatever has become of them."""
         for member in members:
             member.kill()
         for member in members:
@@ -67,7 +68,7 @@ class Crew:
         return [path.read_text() for path in sorted(self.folder.glob("*.error"))]
 
     def disband(self) -> None:
-        self._remove(tuple(self.members))
+        self.remove(tuple(self.members))
 
 
 def _run(folder: Path, work: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -1,0 +1,226 @@
+"""`casket sweep`: runs a command for each set of params."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from casket import Casket, Experiment
+from casket.cli import options, tables, terminal
+from casket.cli.app import INTERRUPTED
+from casket.cli.sets import sets_of
+from casket.cli.tail import running_table
+from casket.reading.casket import open_to_read
+from casket.reading.columns import flatten
+from casket.reading.sweeps import SweepView, sweeps_of
+from casket.reading.views import SessionView
+from casket.writing.commands import Commands, placeholders
+from casket.writing.spaces import Space, space_of
+from casket.writing.sweep import SweepSession
+
+_INTERVAL = 1.0
+"""Seconds between two updates of the table."""
+
+
+class _BeforeCommand(click.Command):
+    """A command whose own arguments end at `--`, after which another command follows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split the arguments at the first `--`."""
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta[__name__] = args[at + 1 :]
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show the other command in the usage line."""
+        return [*super().collect_usage_pieces(ctx), "-- COMMAND..."]
+
+
+@click.command(cls=_BeforeCommand)
+@options.file_argument
+@click.option("--experiment", "-e", required=True, help="The experiment of the sessions.")
+@click.option("--model", "-m", required=True, help="The model of the sessions.")
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help='Values of a param, such as "lr=0.1,0.01" or "seed=0:3" (0, 1, 2); all combinations run.',
+)
+@click.option(
+    "--params",
+    "params_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with sets of params: a JSON or YAML list, or CSV with a column for each param.",
+)
+@click.option("--random", "draws", type=click.IntRange(1), help="Draw this many sets from --space.")
+@click.option(
+    "--space",
+    multiple=True,
+    metavar="NAME=DISTRIBUTION",
+    help="With --random: uniform(a,b), loguniform(a,b), randint(a,b), or values such as a,b,c.",
+)
+@click.option("--seed", default=0, show_default=True, help="With --random: the seed of the sets.")
+@click.option(
+    "--jobs", "-j", default=1, show_default=True, type=click.IntRange(1), help="Commands at a time."
+)
+@click.option(
+    "--gpus",
+    metavar="DEVICES",
+    help="Set CUDA_VISIBLE_DEVICES to one of these devices, such as 0,1, for each command.",
+)
+@click.option("--retries", default=1, show_default=True, help="Times a failed set is tried again.")
+@click.option("--wait", is_flag=True, help="Wait for the sets that other processes run.")
+@click.option("--shuffle", is_flag=True, help="Run the sets in random order.")
+@click.option("--where", metavar="CONDITION", help='Run only sets such as "lr > 0.01".')
+@click.option("--until", metavar="CONDITION", help='Stop at a session such as "best.loss < 0.1".')
+@click.pass_context
+def sweep(
+    ctx: click.Context,
+    file: str | None,
+    experiment: str,
+    model: str,
+    jobs: int,
+    gpus: str | None,
+    shuffle: bool,
+    retries: int,
+    wait: bool,
+    where: str | None,
+    until: str | None,
+    **space: Any,
+) -> None:
+    """Run COMMAND for each set of params, once over all processes that share the file.
+
+    Placeholders such as {lr} in COMMAND stand for params. A script logs into its session with
+    casket.attach(); its exit code and its output are kept in any case. Ctrl-C waits for the
+    running commands, a second Ctrl-C ends them. The exit code is 0 if all sets are completed.
+
+    \b
+    casket sweep runs.json -e digits -m net --grid lr=0.1,0.01 --grid seed=0:3 \\
+        -- python train.py --lr {lr} --seed {seed}
+    """
+    command = ctx.meta[__name__]
+    sets = sets_of(**space)
+    _check(command, sets)
+    url = options.chosen_file(file)
+    target = Experiment.use(url, exp_id=experiment).model(model)
+    order = random.randrange(2, 2**32) if shuffle else False  # noqa: S311 - no secret
+    sweeps = [
+        target.sweep(sets, retries=retries, shuffle=order, wait=wait, where=where, until=until)
+        for _ in range(jobs)
+    ]
+    commands = Commands(sweeps, command, _environment(url, gpus))
+    with open_to_read(url) as runs:
+        table = _Progress(runs, experiment, model, space_of(sets))
+        was_interrupted = _run(commands, table)
+        table.show()
+        if was_interrupted:
+            ctx.exit(INTERRUPTED)
+        ctx.exit(0 if table.is_complete() else 1)
+
+
+def _run(commands: Commands, table: _Progress) -> bool:
+    """Run the commands to their end; return whether Ctrl-C was pressed."""
+    interrupts = 0
+    commands.start()
+    while True:
+        try:
+            while not commands.wait(_INTERVAL):
+                table.show()
+            return interrupts > 0
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts == 1:
+                click.echo("waiting for the running commands; Ctrl-C again ends them", err=True)
+                commands.stop()
+            else:
+                commands.terminate()
+
+
+def _environment(
+    url: str, gpus: str | None
+) -> Callable[[int, SweepSession], Mapping[str, str]]:
+    devices = options.names(gpus)
+
+    def environment(number: int, session: SweepSession) -> dict[str, str]:
+        variables = {ATTACHED: attachable(url, session.id)}
+        if devices:
+            variables["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+        return variables
+
+    return environment
+
+
+def _check(command: Sequence[str], sets: Any) -> None:
+    if not command:
+        raise click.UsageError("give the command after --, such as: -- python train.py --lr {lr}")
+    names = {name for params in space_of(sets).sets for name in flatten(params)}
+    for name in placeholders(command):
+        if name not in names:
+            known = ", ".join(f"{{{each}}}" for each in sorted(names))
+            raise click.UsageError(f"no set has a param {name}, which the command names: {known}")
+
+
+class _Progress:
+    """The progress of a sweep over all processes, shown while it runs.
+
+    In a terminal the lines are drawn anew; otherwise each set is reported once, when it ends.
+    """
+
+    def __init__(self, runs: Casket, experiment: str, model: str, space: Space) -> None:
+        self._runs, self._owner, self._space = runs, (experiment, model), space
+        self._drawn = 0
+        self._reported: set[str] = set()
+
+    def is_complete(self) -> bool:
+        """Return whether all sets of the sweep are completed."""
+        view = self._view()
+        return self._space.size == 0 or (view is not None and view.left == 0)
+
+    def show(self) -> None:
+        """Show what has changed."""
+        view = self._view()
+        if view is None:
+            return
+        if sys.stdout.isatty():
+            lines = [_headline(view), *running_table(view.running).splitlines()]
+            back = terminal.marked(f"\x1b[{self._drawn}F\x1b[J") if self._drawn else ""
+            click.echo(back + "\n".join(lines))
+            self._drawn = len(lines)
+            return
+        for session in view.sessions:
+            if session.status != "running" and session.id not in self._reported:
+                self._reported.add(session.id)
+                click.echo(_ended_line(session, view))
+
+    def _view(self) -> SweepView | None:
+        experiment, model = self._owner
+        sessions = self._runs.sessions(experiment=experiment, model=model)
+        return next((each for each in sweeps_of(sessions) if each.id == self._space.id), None)
+
+
+def _headline(view: SweepView) -> str:
+    size = "" if view.size is None else f" of {view.size}"
+    parts = [f"{view.done}{size} done", f"{len(view.running)} running"]
+    if view.unsuccessful:
+        parts.append(f"{view.unsuccessful} failed")
+    if view.per_hour:
+        parts.append(f"{view.per_hour:.3g} an hour")
+    if view.expected_end:
+        parts.append(f"ends {view.expected_end.astimezone():%Y-%m-%d %H:%M}")
+    best = view.best()
+    if best:
+        metric, value, session = best
+        parts.append(f"best {metric} {tables.text(value)} ({session.id[:8]})")
+    return ", ".join(parts)
+
+
+def _ended_line(session: SessionView, view: SweepView) -> str:
+    params = " ".join(f"{name}={tables.text(value)}" for name, value in session.params.items())
+    error = f": {session.error}" if session.error else ""
+    line = f"{tables.colored_status(session.status)} {session.id[:8]} {params}{error}"
+    return terminal.one_line(f"{line} ({_headline(view)})")

@@ -1,0 +1,134 @@
+"""The sessions of a model by their params, read on incrementally: what a sweep asks all the time.
+
+Only starts and ends are read. The answers may be out of date by what other processes are writing
+now, so that a start still asks the store, which decides.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import orjson
+
+from casket.format.lifecycle import Life
+from casket.format.records import Record, Seen, covering
+from casket.reading.reader import Reader
+from casket.stores.base import Store, says_whose
+from casket.system import processes
+
+State = Literal["free", "running", "completed"]
+
+
+class Runs:
+    """The sessions of an experiment, by the claim on their params.
+
+    Args:
+        store: the store.
+        experiment: the id of the experiment.
+    """
+
+    def __init__(self, store: Store, experiment: str) -> None:
+        kinds = {"session", "end", "deleted"}
+        self._reader = Reader(store, _Lives, experiment=experiment, kinds=kinds)
+        self._alive: dict[bytes, bool] = {}
+
+    def read_on(self) -> None:
+        """Read what was appended since the last call, and look at processes anew."""
+        self._reader.read_on()
+
+    def look_again(self) -> None:
+        """Read what was appended, and look at the processes of running sessions again."""
+        self._alive.clear()
+        self.read_on()
+
+    def state(self, claim: str) -> State:
+        """Return the state of the params of a claim, as far as it was read."""
+        for life in self._lives(claim):
+            if any(self._may_run(life.start_of(writer)) for writer in life.open_writers):
+                return "running"
+            if not life.open_writers and life.is_holding:
+                return "completed"
+        return "free"
+
+    def tries(self, claim: str, since: str) -> int:
+        """Return how many sessions with the params of a claim failed or were killed.
+
+        Args:
+            claim: the claim.
+            since: only sessions that started at this time or later are counted.
+        """
+        return sum(
+            life.starts[0]["time"] >= since and self._has_failed(life)
+            for life in self._lives(claim)
+        )
+
+    def running(self) -> Iterable[Record]:
+        """Yield the starts of writers that may be running."""
+        for life in self._reader.fold.by_session.values():
+            for writer in life.open_writers:
+                if self._may_run(life.start_of(writer)):
+                    yield life.start_of(writer)
+
+    def _lives(self, claim: str) -> list[Life]:
+        fold = self._reader.fold
+        return [fold.by_session[session] for session in fold.by_claim.get(claim, ())]
+
+    def _has_failed(self, life: Life) -> bool:
+        if life.open_writers:
+            return not any(self._may_run(life.start_of(writer)) for writer in life.open_writers)
+        return not life.is_holding
+
+    def _may_run(self, start: Record) -> bool:
+        """Return whether a writer may be running, looking once at each process."""
+        process = start["body"].get("process", {})
+        key = orjson.dumps(process)
+        if key not in self._alive:
+            self._alive[key] = processes.is_alive(process) is not False
+        return self._alive[key]
+
+
+class _Lives:
+    """The starts and ends of each session, and the sessions of each claim."""
+
+    def __init__(self) -> None:
+        self.by_session: dict[str, Life] = {}
+        self.by_claim: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._seen: defaultdict[str, Seen] = defaultdict(Seen)
+
+    def add(self, records: Iterable[Record]) -> list[Record]:
+        """Add the next records; return the ones not seen before."""
+        new = [record for record in records if self._seen[record["writer"]].add(record["n"])]
+        for record in new:
+            if record["kind"] == "deleted":
+                self._remove(record)
+            elif says_whose(record):
+                self._add(record)
+        return new
+
+    def has(self, record: Record) -> bool:
+        """Return whether a record has been added."""
+        return record["n"] in self._seen[record["writer"]]
+
+    def find_gone(self) -> dict[str, list[str]]:
+        """Return nothing: processes are looked at when a set of params is asked for."""
+        return {}
+
+    def settle(self, gone: Mapping[str, list[str]]) -> None:
+        """Do nothing; see `find_gone`."""
+
+    def _add(self, record: Record) -> None:
+        session = record["session"]
+        self.by_session.setdefault(session, Life()).add(record)
+        if "claim" in record:
+            self.by_claim[record["claim"]][session] = None
+
+    def _remove(self, tombstone: Record) -> None:
+        is_covered = covering(tombstone)
+        for session, life in list(self.by_session.items()):
+            owner: Any = life.records[0]
+            if is_covered(owner):
+                del self.by_session[session]
+                for sessions in self.by_claim.values():
+                    sessions.pop(session, None)

@@ -1,0 +1,167 @@
+"""Sweeps without a server: each set of params runs once, over all processes that share the store.
+
+The claims of the store decide who runs a set (`docs/decisions/0003-claims.md`). A sweep adds the
+order, what is passed over, and what is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from casket.errors import CasketWarning
+from casket.format.records import claim_key, utc_now
+from casket.format.values import Encoder
+from casket.writing.refusal import ExistingParamsException
+from casket.writing.runs import Runs
+from casket.writing.session import Session
+from casket.writing.spaces import Space
+
+if TYPE_CHECKING:
+    from casket.writing.experiment import Model
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two looks at what other processes run."""
+
+
+class SweepSession(Session):
+    """A session of a sweep, whose block may leave by an exception without ending the sweep."""
+
+    _on_error: Literal["raise", "continue"] = "raise"
+
+    def __exit__(self, kind: Any, exc: BaseException | None, trace: Any) -> bool | None:  # type: ignore[override]
+        super().__exit__(kind, exc, trace)
+        if self._on_error == "raise" or not isinstance(exc, Exception):
+            return None
+        warnings.warn(
+            f"session {self.id} failed with {type(exc).__name__}: {exc}; the sweep goes on",
+            CasketWarning,
+            stacklevel=2,
+        )
+        return True
+
+
+class Options(NamedTuple):
+    """The options of `Model.sweep`."""
+
+    retries: int
+    wait: bool
+    where: Callable[[Mapping[str, Any]], bool] | None
+    until: Callable[[], bool] | None
+    on_error: Literal["raise", "continue"]
+
+
+class _Set(NamedTuple):
+    """A set of params of the space."""
+
+    position: int
+    params: Mapping[str, Any]
+    claim: str
+
+
+class Sweep:
+    """A sweep in this process; iterating over it yields the sessions to run.
+
+    Args:
+        model: the model of the sessions.
+        space: the sets of params.
+        options: the options.
+    """
+
+    def __init__(self, model: Model, space: Space, options: Options) -> None:
+        self._model, self._space, self._options = model, space, options
+        self._runs = Runs(model.backend.store, model.experiment_id)
+        self._elsewhere: list[_Set] = []
+        self._runs.read_on()
+        self._began = self._began_with_others()
+
+    def __iter__(self) -> Iterator[SweepSession]:
+        for one in self._sets():
+            yield from self._run(one)
+        yield from self._run_what_others_left()
+
+    def _began_with_others(self) -> str:
+        """Return when the processes that are at work together began."""
+        others = [
+            sweep["began"]
+            for start in self._runs.running()
+            if (sweep := start["body"].get("meta", {}).get("sweep"))
+            and sweep.get("id") == self._space.id
+        ]
+        return min([utc_now(), *others])
+
+    def _sets(self) -> Iterator[_Set]:
+        where = self._options.where
+        for position, params in enumerate(self._space.sets):
+            if where is None or where(params):
+                yield _Set(position, params, self._claim(params))
+
+    def _claim(self, params: Mapping[str, Any]) -> str:
+        stored = Encoder(self._model.backend.files.put_array).mapping(params, "params")
+        return claim_key(self._model.experiment_id, self._model.id, stored)
+
+    def _run(self, one: _Set) -> Iterator[SweepSession]:
+        """Yield the tries of a set, unless others run it or have completed it."""
+        while not self._is_over():
+            session = self._start(one)
+            if session is None:
+                return
+            try:
+                yield session
+            except GeneratorExit:
+                session.end("failed", error="the loop over the sweep was left")
+                raise
+            session.end()
+
+    def _is_over(self) -> bool:
+        return self._options.until is not None and self._options.until()
+
+    def _start(self, one: _Set) -> SweepSession | None:
+        self._refresh(one)
+        if self._runs.state(one.claim) == "free" and not self._is_given_up(one):
+            try:
+                return self._session(one)
+            except ExistingParamsException:
+                self._runs.read_on()  # another process was quicker
+        if self._runs.state(one.claim) != "completed" and not self._is_given_up(one):
+            self._elsewhere.append(one)
+        return None
+
+    def _refresh(self, one: _Set) -> None:
+        """Read on, unless the set is known to be out of reach."""
+        if self._runs.state(one.claim) == "free":
+            self._runs.read_on()
+
+    def _is_given_up(self, one: _Set) -> bool:
+        return self._runs.tries(one.claim, self._began) > self._options.retries
+
+    def _session(self, one: _Set) -> SweepSession:
+        sweep = {
+            "id": self._space.id,
+            "size": self._space.size,
+            "position": one.position,
+            "began": self._began,
+        }
+        session = SweepSession(self._model, one.params, True, meta={"sweep": sweep})
+        session._on_error = self._options.on_error
+        return session
+
+    def _run_what_others_left(self) -> Iterator[SweepSession]:
+        """Take over what other processes ran when it was passed, and left since."""
+        pause = _FIRST_PAUSE
+        while self._elsewhere and not self._is_over():
+            self._runs.look_again()
+            waiting, self._elsewhere = self._elsewhere, []
+            for one in waiting:
+                yield from self._run(one)
+            if not self._options.wait or not self._elsewhere:
+                return
+            pause = _FIRST_PAUSE if len(self._elsewhere) < len(waiting) else pause
+            logging.getLogger("casket").debug(
+                "the sweep waits for %d sets that other processes run", len(self._elsewhere)
+            )
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
