@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from casket.errors import (
     BadExpression,
     BadLocation,
+    BadSpace,
     CasketError,
     CasketWarning,
     DamagedFile,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from casket.maintenance.editing import open_store as open  # noqa: A004 - the contract's name
     from casket.reading.casket import Casket
     from casket.reading.views import SessionView
+    from casket.system.preemption import on_preemption
+    from casket.writing.attaching import attach
     from casket_integrations.keras import DBCallback as DBCallback
 
 __version__ = "0.1.0"
@@ -51,6 +54,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BadExpression",
     "BadLocation",
+    "BadSpace",
     "Casket",
     "CasketError",
     "CasketWarning",
@@ -75,6 +79,8 @@ __all__ = [
     "UnknownMode",
     "UnstorableValue",
     "UntrustedArtifact",
+    "attach",
+    "on_preemption",
     "open",
     "register_store",
 ]
@@ -86,6 +92,8 @@ _LAZY = {
     "DBCallback": ("casket_integrations.keras", "DBCallback"),
     "EditableCasket": ("casket.maintenance.editing", "EditableCasket"),
     "SessionView": ("casket.reading.views", "SessionView"),
+    "attach": ("casket.writing.attaching", "attach"),
+    "on_preemption": ("casket.system.preemption", "on_preemption"),
     "open": ("casket.maintenance.editing", "open_store"),
 }
 

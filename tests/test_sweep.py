@@ -1,7 +1,5 @@
 """Sweeps: which sets run, in which order, how often, and what a process leaves to others."""
 
-import os
-import signal
 import subprocess
 import sys
 from itertools import count
@@ -11,7 +9,7 @@ from click.testing import CliRunner
 
 import casket
 from casket import BadExpression, BadSpace, CasketWarning, Experiment
-from casket.cli.app import main
+from casket.cli.app import app
 
 GRID = {"lr": [0.1, 0.01], "seed": range(2)}
 SETS = [{"lr": lr, "seed": seed} for lr in (0.1, 0.01) for seed in (0, 1)]
@@ -26,6 +24,17 @@ def model(request, tmp_path):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "runs.json"
+
+
+def fail_all(sweep, on=lambda params: True):
+    """Run every set of a sweep and fail in some; return the params of all tries."""
+    done = []
+    for session in sweep:
+        with session:
+            done.append(session.params)
+            if on(session.params):
+                raise ZeroDivisionError
+    return done
 
 
 def run_all(sweep):
@@ -53,11 +62,11 @@ def test_a_sweep_that_is_completed_runs_nothing_again(model):
 
 @pytest.mark.parametrize(
     "space",
-    [SETS, tuple(SETS), iter(SETS), (params for params in SETS)],
+    [list, tuple, iter, lambda sets: (params for params in sets)],
     ids=["list", "tuple", "iterator", "generator"],
 )
 def test_a_space_is_any_iterable_of_sets(model, space):
-    assert run_all(model.sweep(space)) == SETS
+    assert run_all(model.sweep(space(SETS))) == SETS
 
 
 def test_the_values_of_a_grid_may_be_single_or_arrays(model):
@@ -145,40 +154,30 @@ def test_until_ends_the_sweep_for_all(model):
 
 
 def test_an_exception_in_the_body_propagates_and_leaves_the_rest(model):
-    sweep = model.sweep(GRID)
     with pytest.raises(ZeroDivisionError):
-        for session in sweep:
-            with session:
-                1 / 0  # noqa: B018
+        fail_all(model.sweep(GRID))
     assert statuses(model) == [(SETS[0], "failed")]
 
 
 def test_a_mended_script_tries_again_what_failed_before(model):
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            for session in model.sweep(GRID):
-                with session:
-                    1 / 0  # noqa: B018
+            fail_all(model.sweep(GRID))
     assert run_all(model.sweep(GRID)) == SETS
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
 def test_failures_are_tried_again_up_to_retries(model, retries):
-    tries = []
+    sweep = model.sweep(GRID, retries=retries, on_error="continue")
     with pytest.warns(CasketWarning, match="ZeroDivisionError"):
-        for session in model.sweep(GRID, retries=retries, on_error="continue"):
-            with session:
-                tries.append(session.params)
-                if session.params == SETS[1]:
-                    1 / 0  # noqa: B018
+        tries = fail_all(sweep, on=lambda params: params == SETS[1])
     assert tries == [SETS[0], *[SETS[1]] * (retries + 1), *SETS[2:]]
 
 
 def test_ctrl_c_ends_the_sweep_also_with_on_error_continue(model):
-    with pytest.raises(KeyboardInterrupt):
-        for session in model.sweep(GRID, on_error="continue"):
-            with session:
-                raise KeyboardInterrupt
+    sweep = model.sweep(GRID, on_error="continue")
+    with pytest.raises(KeyboardInterrupt), next(sweep):
+        raise KeyboardInterrupt
     assert [status for _, status in statuses(model)] == ["failed"]
 
 
@@ -241,13 +240,21 @@ for session in model.sweep({"n": range(3)}):
 """
 
 
-def test_what_was_killed_is_run_by_the_next_start(path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True
-    )
+def in_the_first_set(path):
+    """Start a process that runs the first set and stays in it."""
+    command = [sys.executable, "-c", KILLED, path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "runs 0\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    return process
+
+
+def kill_in_the_first_set(path):
+    with in_the_first_set(path) as process:
+        process.kill()
+
+
+def test_what_was_killed_is_run_by_the_next_start(path):
+    kill_in_the_first_set(path)
     model = Experiment.use(path, exp_id="exp").model("net")
     assert [params["n"] for params in run_all(model.sweep({"n": range(3)}))] == [0, 1, 2]
     with casket.open(path) as runs:
@@ -255,18 +262,15 @@ def test_what_was_killed_is_run_by_the_next_start(path):
 
 
 def test_waiting_takes_over_what_is_killed_elsewhere(path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "runs 0\n"
     model = Experiment.use(path, exp_id="exp").model("net")
     done = []
-    for session in model.sweep({"n": range(3)}, wait=True):
-        with session:
-            done.append(session.params["n"])
-        if done == [1, 2]:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+    with in_the_first_set(path) as process:
+        for session in model.sweep({"n": range(3)}, wait=True):
+            with session:
+                done.append(session.params["n"])
+            if done == [1, 2]:
+                process.kill()
+                process.wait()
     assert done == [1, 2, 0]
 
 
@@ -274,5 +278,7 @@ def test_a_removed_session_makes_its_set_free_again(path):
     model = Experiment.use(path, exp_id="exp").model("net")
     run_all(model.sweep({"n": [1]}))
     sweep = model.sweep({"n": [1]})
-    CliRunner().invoke(main, ["rm", str(path), "--all", "--yes"], catch_exceptions=False)
+    [view] = model.sessions()
+    result = CliRunner().invoke(app, ["rm", view.id, "--file", str(path), "--yes"])
+    assert result.exit_code == 0, result.output
     assert run_all(sweep) == [{"n": 1}]

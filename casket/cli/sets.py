@@ -15,6 +15,7 @@ import click
 
 from casket.errors import MissingDependency
 
+
 def sets_of(
     grid: tuple[str, ...],
     params_file: Path | None,
@@ -33,9 +34,7 @@ def sets_of(
         return _read_sets(params_file)
     draw_by_name = {name: _distribution(text) for name, text in map(_pair, space)}
     chance = random.Random(seed)  # noqa: S311 - no secret
-    return [
-        {name: draw(chance) for name, draw in draw_by_name.items()} for _ in range(draws or 0)
-    ]
+    return [{name: draw(chance) for name, draw in draw_by_name.items()} for _ in range(draws or 0)]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -96,9 +95,7 @@ def _read_sets(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".csv":
             rows = csv.DictReader(text.splitlines())
-            return [
-                {name: _value(value) for name, value in row.items() if value} for row in rows
-            ]
+            return [{name: _value(value) for name, value in row.items() if value} for row in rows]
         sets = _yaml(text) if path.suffix in {".yaml", ".yml"} else json.loads(text)
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{path}: {error}") from error
@@ -109,7 +106,7 @@ def _read_sets(path: Path) -> list[dict[str, Any]]:
 
 def _yaml(text: str) -> Any:
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped]  # has no types
     except ImportError as error:
         raise MissingDependency("pyyaml", "import") from error
     try:

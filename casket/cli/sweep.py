@@ -19,6 +19,7 @@ from casket.reading.casket import open_to_read
 from casket.reading.columns import flatten
 from casket.reading.sweeps import SweepView, sweeps_of
 from casket.reading.views import SessionView
+from casket.writing.attaching import VARIABLE, variable_for
 from casket.writing.commands import Commands, placeholders
 from casket.writing.spaces import Space, space_of
 from casket.writing.sweep import SweepSession
@@ -78,9 +79,7 @@ class _BeforeCommand(click.Command):
 @click.option("--shuffle", is_flag=True, help="Run the sets in random order.")
 @click.option("--where", metavar="CONDITION", help='Run only sets such as "lr > 0.01".')
 @click.option("--until", metavar="CONDITION", help='Stop at a session such as "best.loss < 0.1".')
-@click.pass_context
 def sweep(
-    ctx: click.Context,
     file: str | None,
     experiment: str,
     model: str,
@@ -103,6 +102,7 @@ def sweep(
     casket sweep runs.json -e digits -m net --grid lr=0.1,0.01 --grid seed=0:3 \\
         -- python train.py --lr {lr} --seed {seed}
     """
+    ctx = click.get_current_context()
     command = ctx.meta[__name__]
     sets = sets_of(**space)
     _check(command, sets)
@@ -126,7 +126,6 @@ def sweep(
 def _run(commands: Commands, table: _Progress) -> bool:
     """Run the commands to their end; return whether Ctrl-C was pressed."""
     interrupts = 0
-    commands.start()
     while True:
         try:
             while not commands.wait(_INTERVAL):
@@ -141,13 +140,11 @@ def _run(commands: Commands, table: _Progress) -> bool:
                 commands.terminate()
 
 
-def _environment(
-    url: str, gpus: str | None
-) -> Callable[[int, SweepSession], Mapping[str, str]]:
+def _environment(url: str, gpus: str | None) -> Callable[[int, SweepSession], Mapping[str, str]]:
     devices = options.names(gpus)
 
     def environment(number: int, session: SweepSession) -> dict[str, str]:
-        variables = {ATTACHED: attachable(url, session.id)}
+        variables = {VARIABLE: variable_for(url, session.id)}
         if devices:
             variables["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
         return variables

@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from casket.reading.columns import flatten
@@ -44,16 +46,10 @@ class Commands:
         self._ending = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._errors: list[BaseException] = []
-        self._threads = [
-            threading.Thread(target=self._work, args=(number, sweep), daemon=True)
-            for number, sweep in enumerate(sweeps)
+        self._pool = ThreadPoolExecutor(len(sweeps), "casket-sweep")
+        self._work = [
+            self._pool.submit(self._run_all, number, sweep) for number, sweep in enumerate(sweeps)
         ]
-
-    def start(self) -> None:
-        """Start the first commands."""
-        for thread in self._threads:
-            thread.start()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end of all commands; return whether they have ended.
@@ -61,11 +57,12 @@ class Commands:
         Raises:
             CasketError: a session could not be started or ended.
         """
-        for thread in self._threads:
-            thread.join(seconds / len(self._threads))
-        if self._errors:
-            raise self._errors[0]
-        return not any(thread.is_alive() for thread in self._threads)
+        ended, running = futures.wait(self._work, seconds, futures.FIRST_EXCEPTION)
+        for work in ended:
+            if work.exception() is not None:
+                self.stop()
+                work.result()
+        return not running
 
     def stop(self) -> None:
         """Start no further commands."""
@@ -85,13 +82,9 @@ class Commands:
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 
-    def _work(self, number: int, sweep: Iterator[SweepSession]) -> None:
-        try:
-            while not self._stopping.is_set() and (session := next(sweep, None)) is not None:
-                self._run(number, session)
-        except BaseException as error:  # reported by `wait`
-            self._errors.append(error)
-            self._stopping.set()
+    def _run_all(self, number: int, sweep: Iterator[SweepSession]) -> None:
+        while not self._stopping.is_set() and (session := next(sweep, None)) is not None:
+            self._run(number, session)
 
     def _run(self, number: int, session: SweepSession) -> None:
         words = [filled(word, session.params) for word in self._command]
@@ -129,7 +122,7 @@ class Commands:
         session.add_meta({"exit_code": code})
         session.add_artifact(OUTPUT, output)
         if self._ending.is_set() and code != 0:
-            session.end_killed()
+            session.end("killed")
         elif code == 0:
             session.end()
         else:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from casket.reading.nearest import Near
     from casket.reading.views import ModelView, SessionView
     from casket.writing.claims import Holder
+    from casket.writing.sweep import OnError, SweepSession
 
 LATEST = 2_000
 """The number of starts whose params are compared with those of a refused session."""
@@ -422,6 +423,52 @@ class Model:
             StoreUnavailable: the start cannot be written.
         """
         return Session(self, starting.resume_last(self, params))
+
+    def sweep(
+        self,
+        space: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        *,
+        retries: int = 1,
+        shuffle: bool | int = False,
+        wait: bool = False,
+        where: str | Callable[[Mapping[str, Any]], bool] | None = None,
+        until: str | None = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[SweepSession]:
+        """Yield a session for each set of params that no other process runs or has completed.
+
+        Start the same script as often as you like, on all machines that share the store: each set
+        runs once. Use each session in a `with` block.
+
+        Args:
+            space: a dict of the values of each param, of which all combinations run; or an
+                iterable of sets, which may be infinite.
+            retries: how often a set that failed or was killed is tried again. The failures of all
+                processes that are at work together count; earlier ones do not.
+            shuffle: whether to run the sets in random order; a number is the seed.
+            wait: whether to wait for the sets that other processes run, and to run those that
+                fail or are killed there.
+            where: which sets to run, as a condition on the params such as `"lr > 0.5"`, or as a
+                function of the params.
+            until: the sweep ends, in all processes, once a session of the model meets this
+                condition, such as `"best.val_loss < 0.1"`.
+            on_error: `"raise"` lets an exception in a block propagate; `"continue"` issues it as
+                a warning and goes on.
+
+        Raises:
+            BadSpace: `space` is no space, or cannot be shuffled.
+            BadExpression: a condition cannot be parsed, or names a param that no set has.
+            StoreUnavailable: the store cannot be read or written.
+        """
+        from casket.writing import sweep, sweep_conditions
+        from casket.writing.spaces import space_of
+
+        found = space_of(space, shuffle)
+        if isinstance(where, str):
+            where = sweep_conditions.params_condition(where, found)
+        is_over = sweep_conditions.Until(self, until) if until is not None else None
+        options = sweep.Options(retries, wait, where, is_over, on_error)
+        return iter(sweep.Sweep(self, found, options))
 
     def add_result(
         self,

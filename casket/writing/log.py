@@ -34,6 +34,7 @@ class SessionLog:
         claim: the claim on the params.
         follows: the number of starts of the session before this one.
         append: the method `append` of the store.
+        meta: values to add to the meta of the start.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SessionLog:
         if extended:
             self.params = restore(stored_params, backend.files.load_array)
         self.follows = 0
+        self.meta: dict[str, Any] = {}
         self.after_fork()
         forks.renew_in_children(self)
 
@@ -130,7 +132,7 @@ class SessionLog:
     def start(self) -> Record:
         """Create the start of the session."""
         with forks.held_off():
-            meta = provenance.provenance()
+            meta = {**provenance.provenance(), **self.meta}
             self._dirty = git.dirty_check()
         meta["dirty"] = self._dirty.result()
         if self._dirty.done:

@@ -314,12 +314,14 @@ class Session:
         return means
 
     def end(
-        self, status: Literal["completed", "failed"] = "completed", error: str | None = None
+        self,
+        status: Literal["completed", "failed", "killed"] = "completed",
+        error: str | None = None,
     ) -> None:
         """End the session, as its `with` block does; ending it again has no effect.
 
         Args:
-            status: the final status.
+            status: the final status; `"killed"` for a run that was ended from outside.
             error: the exception that ended the session; secrets in it are replaced by `***`.
 
         Raises:

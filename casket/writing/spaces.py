@@ -90,7 +90,9 @@ def _shuffled(sets: Iterable[Params], shuffle: bool | int) -> Iterable[Params]:
     if shuffle is False:
         return sets
     if not isinstance(sets, Sized):
-        raise BadSpace("sets without a number of them cannot be shuffled: give a list, or shuffle=False")
+        raise BadSpace(
+            "sets without a number of them cannot be shuffled: give a list, or shuffle=False"
+        )
     listed = list(sets)
     random.Random(None if shuffle is True else shuffle).shuffle(listed)  # noqa: S311 - no secret
     return listed

@@ -59,10 +59,18 @@ class SessionsModel(Protocol):
 
 
 def start(
-    model: SessionsModel, params: Mapping[str, Any] | None, ensure_unique: bool, repeat: bool
+    model: SessionsModel,
+    params: Mapping[str, Any] | None,
+    ensure_unique: bool,
+    repeat: bool = False,
+    meta: Mapping[str, Any] | None = None,
 ) -> SessionLog:
-    """Start or continue a session; see `Model.session` for the arguments."""
+    """Start or continue a session; see `Model.session` for the arguments.
+
+    `meta` is added to the meta of the start.
+    """
     log = _log_of(model, params)
+    log.meta = dict(meta or {})
     if repeat:
         _repeat(log)
     elif ensure_unique:

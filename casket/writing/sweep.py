@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from casket.errors import CasketWarning
 from casket.format.records import claim_key, utc_now
 from casket.format.values import Encoder
+from casket.writing import starting
+from casket.writing.log import SessionLog
 from casket.writing.refusal import ExistingParamsException
 from casket.writing.runs import Runs
 from casket.writing.session import Session
 from casket.writing.spaces import Space
+from casket.writing.starting import SessionsModel
 
 if TYPE_CHECKING:
     from casket.writing.experiment import Model
@@ -27,10 +30,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two looks at what other processes run."""
 
 
+OnError = Literal["raise", "continue"]
+
+
 class SweepSession(Session):
     """A session of a sweep, whose block may leave by an exception without ending the sweep."""
 
-    _on_error: Literal["raise", "continue"] = "raise"
+    def __init__(self, model: SessionsModel, log: SessionLog, on_error: OnError) -> None:
+        super().__init__(model, log)
+        self._on_error = on_error
 
     def __exit__(self, kind: Any, exc: BaseException | None, trace: Any) -> bool | None:  # type: ignore[override]
         super().__exit__(kind, exc, trace)
@@ -51,7 +59,7 @@ class Options(NamedTuple):
     wait: bool
     where: Callable[[Mapping[str, Any]], bool] | None
     until: Callable[[], bool] | None
-    on_error: Literal["raise", "continue"]
+    on_error: OnError
 
 
 class _Set(NamedTuple):
@@ -79,13 +87,14 @@ class Sweep:
         self._began = self._began_with_others()
 
     def __iter__(self) -> Iterator[SweepSession]:
+        self._runs.read_on()
         for one in self._sets():
             yield from self._run(one)
         yield from self._run_what_others_left()
 
     def _began_with_others(self) -> str:
         """Return when the processes that are at work together began."""
-        others = [
+        others: list[str] = [
             sweep["began"]
             for start in self._runs.running()
             if (sweep := start["body"].get("meta", {}).get("sweep"))
@@ -145,9 +154,8 @@ class Sweep:
             "position": one.position,
             "began": self._began,
         }
-        session = SweepSession(self._model, one.params, True, meta={"sweep": sweep})
-        session._on_error = self._options.on_error
-        return session
+        log = starting.start(self._model, one.params, ensure_unique=True, meta={"sweep": sweep})
+        return SweepSession(self._model, log, self._options.on_error)
 
     def _run_what_others_left(self) -> Iterator[SweepSession]:
         """Take over what other processes ran when it was passed, and left since."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from casket.errors import BadExpression
@@ -10,6 +10,7 @@ from casket.reading.fold import Fold
 from casket.reading.query import Names, inside
 from casket.reading.reader import Reader
 from casket.reading.where import MISSING, Lookup, compile_where
+from casket.writing.spaces import Space
 
 if TYPE_CHECKING:
     from casket.writing.experiment import Model
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 Params = Mapping[str, Any]
 
 
-def params_condition(where: str, sets: Iterable[Params]) -> Callable[[Params], bool]:
+def params_condition(where: str, space: Space) -> Callable[[Params], bool]:
     """Return whether a set of params meets a `where` condition, as a function.
 
     Args:
         where: the condition, such as `"lr > 0.5"` or `"params.lr > 0.5"`.
-        sets: all sets, which are searched for the names in the condition; empty if not known.
+        space: the space; if it has a size, its sets are searched for the names in the condition.
 
     Raises:
         BadExpression: the condition cannot be parsed, or no set has one of its names.
     """
     condition = compile_where(where)
-    sets = list(sets)
+    sets = list(space.sets) if space.size is not None else []
     for name in condition.names:
         if sets and not any(_lookup(params)(name.parts) is not MISSING for params in sets):
             raise BadExpression(where, name.start, "no set of the sweep has this param")

@@ -61,7 +61,7 @@ class WatchedFile:
         self._changed: set[str] = set()
         self._fold = self._new_fold()
         self._store: Store | None = None
-        self._reader: Reader | None = None
+        self._reader: Reader[Fold] | None = None
         self._seen: Looks | None = None
 
     def _new_fold(self) -> Fold:
@@ -114,7 +114,7 @@ class WatchedFile:
                 self._fold = reader.fold
                 self.note(self._fold.sessions.keys())
 
-    def _opened(self) -> Reader:
+    def _opened(self) -> Reader[Fold]:
         # Located again, because the kind of store depends on the content of the file.
         self.location = Location.of(self._url)
         self._store = self.location.open(StoreOptions(), writing=False)
