@@ -10,7 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from casket.errors import CasketWarning
 from casket.format.records import claim_key, utc_now
@@ -22,9 +22,6 @@ from casket.writing.runs import Runs
 from casket.writing.session import Session
 from casket.writing.spaces import Space
 from casket.writing.starting import SessionsModel
-
-if TYPE_CHECKING:
-    from casket.writing.experiment import Model
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two looks at what other processes run."""
@@ -79,7 +76,7 @@ class Sweep:
         options: the options.
     """
 
-    def __init__(self, model: Model, space: Space, options: Options) -> None:
+    def __init__(self, model: SessionsModel, space: Space, options: Options) -> None:
         self._model, self._space, self._options = model, space, options
         self._runs = Runs(model.backend.store, model.experiment_id)
         self._elsewhere: list[_Set] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from casket.errors import BadExpression
 from casket.reading.fold import Fold
@@ -11,9 +11,7 @@ from casket.reading.query import Names, inside
 from casket.reading.reader import Reader
 from casket.reading.where import MISSING, Lookup, compile_where
 from casket.writing.spaces import Space
-
-if TYPE_CHECKING:
-    from casket.writing.experiment import Model
+from casket.writing.starting import SessionsModel
 
 Params = Mapping[str, Any]
 
@@ -52,7 +50,7 @@ class Until:
         condition: the condition, such as `"best.val_loss < 0.1"`.
     """
 
-    def __init__(self, model: Model, condition: str) -> None:
+    def __init__(self, model: SessionsModel, condition: str) -> None:
         backend = model.backend
         self._model = model
         self._condition = compile_where(condition)
