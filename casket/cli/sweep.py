@@ -15,7 +15,6 @@ from casket.cli import options, tables, terminal
 from casket.cli.app import INTERRUPTED
 from casket.cli.sets import sets_of
 from casket.cli.tail import running_table
-from casket.reading.casket import open_to_read
 from casket.reading.columns import flatten
 from casket.reading.sweeps import SweepView, sweeps_of
 from casket.reading.views import SessionView
@@ -114,7 +113,7 @@ def sweep(
         for _ in range(jobs)
     ]
     commands = Commands(sweeps, command, _environment(url, gpus))
-    with open_to_read(url) as runs:
+    with options.open_file(url) as runs:
         table = _Progress(runs, experiment, model, space_of(sets))
         was_interrupted = _run(commands, table)
         table.show()
