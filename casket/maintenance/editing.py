@@ -72,6 +72,19 @@ class EditableCasket(Casket):
 
         self._annotate(target, note=checked_text(text, "note"))
 
+    def rename(self, session: str | SessionView, name: str) -> None:
+        """Replace the name of a session; an empty text removes it.
+
+        Raises:
+            NoSuchSession: no session, or more than one, is meant.
+            UnstorableValue: the name is not text.
+            StoreUnavailable: the store cannot be written.
+        """
+        from casket.writing.arguments import checked_text
+
+        view = self[session] if isinstance(session, str) else session
+        self._annotate(view, name=checked_text(name, "name"))
+
     def remove(
         self, *sessions: str | SessionView, where: Where = None, force: bool = False
     ) -> Removal:

@@ -1,4 +1,4 @@
-"""Adding tags and notes to existing sessions and experiments.
+"""Adding tags, notes and names to existing sessions and experiments.
 
 They are stored as records of kind `tag`, which change neither the status of a session nor the
 time it was last seen.
@@ -24,8 +24,9 @@ def annotate(
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
     note: str | None = None,
+    name: str | None = None,
 ) -> None:
-    """Add and remove tags, and replace the note.
+    """Add and remove tags, and replace the note and the name.
 
     Args:
         backend: the backend of the store.
@@ -33,14 +34,16 @@ def annotate(
         add: the tags to add; existing tags are ignored.
         remove: the tags to remove; missing tags are ignored.
         note: the new note; an empty string removes the note, None keeps it.
+        name: the new name of a session; an empty string removes the name, None keeps it.
 
     Raises:
         StoreUnavailable: the store cannot be written.
         NotFound: the store no longer exists, and the backend was opened with `OPTIONS`.
     """
     body: dict[str, Any] = {"add": list(add), "remove": list(remove)}
-    if note is not None:
-        body["note"] = note
+    for label, text in (("note", note), ("name", name)):
+        if text is not None:
+            body[label] = text
     owner = {"experiment": view.id}
     if isinstance(view, SessionView):
         owner = {"experiment": view.experiment, "model": view.model, "session": view.id}

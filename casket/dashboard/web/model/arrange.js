@@ -119,7 +119,7 @@ export function usualColumns(rows, { goal, varying, group }) {
  */
 export function possibleColumns(rows) {
   const own = [SETTINGS, "status", "experiment", "model", "file", "epochs", "started", "ended", "duration"];
-  const names = new Set([...own, "age", "tags", "note", "error", "id"]);
+  const names = new Set([...own, "age", "tags", "note", "error", "id", "parent"]);
   for (const group of ["params", "last", "best", "config", "meta"]) {
     for (const row of rows) {
       for (const name of Object.keys(flatten(row[group], `${group}.`))) names.add(name);
