@@ -30,9 +30,10 @@ def interval(sample: Sequence[float]) -> Interval:
     The mean of a sample that is empty or contains NaN is NaN. Sums are scaled to avoid overflow;
     equal values have a margin of exactly 0.
     """
-    mean, deviation = mean_and_deviation(sample)
+    mean, deviation, scale = _moments(sample)
     n = len(sample)
-    return Interval(mean, _student_t(n - 1) * (deviation / math.sqrt(n)) if n > 1 else math.nan, n)
+    margin = _student_t(n - 1) * deviation / math.sqrt(n) if n > 1 else math.nan
+    return Interval(mean * scale, margin * scale, n)
 
 
 def mean_and_deviation(sample: Sequence[float]) -> tuple[float, float]:
@@ -40,19 +41,24 @@ def mean_and_deviation(sample: Sequence[float]) -> tuple[float, float]:
 
     Never raises; see `interval` for numbers that are not finite or very large.
     """
+    mean, deviation, scale = _moments(sample)
+    return mean * scale, deviation * scale
+
+
+def _moments(sample: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean and the standard deviation, and the factor by which both are scaled down."""
     numbers = [as_float(value) for value in sample]
     n = len(numbers)
     if n == 0 or not all(map(math.isfinite, numbers)):
-        return (sum(numbers) / n if n else math.nan), math.nan
+        return (sum(numbers) / n if n else math.nan), math.nan, 1.0
     least, most = min(numbers), max(numbers)
     if least == most:
-        return least, 0.0 if n > 1 else math.nan
+        return least, 0.0 if n > 1 else math.nan, 1.0
     # Scaling by a power of two is exact; half of it keeps the sum of squares from overflowing.
     scale = 2.0 ** (math.frexp(max(most, -least))[1] - 1)
     scaled = [value / scale for value in numbers]
     mean = math.fsum(scaled) / n
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in scaled) / (n - 1))
-    return mean * scale, deviation * scale
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in scaled) / (n - 1)), scale
 
 
 def as_float(number: float) -> float:
