@@ -41,9 +41,7 @@ def annotate(
         NotFound: the store no longer exists, and the backend was opened with `OPTIONS`.
     """
     body: dict[str, Any] = {"add": list(add), "remove": list(remove)}
-    for label, text in (("note", note), ("name", name)):
-        if text is not None:
-            body[label] = text
+    body |= {label: text for label, text in (("note", note), ("name", name)) if text is not None}
     owner = {"experiment": view.id}
     if isinstance(view, SessionView):
         owner = {"experiment": view.experiment, "model": view.model, "session": view.id}
