@@ -4,8 +4,10 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +23,7 @@ from casket import CasketError, Experiment, StoreUnavailable, UnstorableValue
 from casket.cli.app import app
 from casket.maintenance.doctor import examine
 from casket.stores.location import Location
+from tests.waiting import eventually
 
 STORES = ["runs.json", "runs.sqlite"]
 FRAME = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.1, 0.2]})
@@ -540,3 +543,47 @@ with model.session() as session:
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_a_large_stream_takes_little_memory(run_python):
     assert int(run_python(OF_A_STREAM)) * 1024 < 16 << 20
+
+
+def test_a_folder_that_is_interrupted_leaves_nothing_named(tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(8):
+        with (tmp_path / "many" / f"{number}.bin").open("wb") as file:
+            file.write(b"%d" % number)
+            file.truncate(4 << 30)  # holes: no room is taken
+    code = """
+import casket
+model = casket.Experiment.use("runs.json", exp_id="exp").model("net")
+with model.session() as session:
+    session.add_artifact("first", b"1")
+    session.add_artifact("many", "many")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    try:
+        folder = tmp_path / "runs.json.files"
+        eventually(lambda: len(list(folder.glob(".*.tmp"))) > 1)
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+    with casket.open(tmp_path / "runs.json") as runs:
+        (view,) = runs.sessions()
+        assert view.status == "killed"
+        assert view.artifacts.keys() == {"first"}
+
+
+def test_a_large_array_takes_no_second_copy(run_python):
+    code = """
+        import resource, numpy as np, casket
+        model = casket.Experiment.use("runs.json", exp_id="exp").model("net")
+        array = np.ones(64 << 20, "u1")
+        with model.session() as session:
+            session.add_artifact("a.npy", array[:10])
+            session.add_artifact("a", array[:10])
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            session.add_artifact("a.npy", array)
+            session.add_artifact("a", {"weights": array})
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
+        """
+    assert int(run_python(code)) < 40 << 10

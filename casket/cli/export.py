@@ -200,8 +200,9 @@ def _jsonl(sessions: Sequence[SessionView], *, anonymous: bool) -> str:
         for session in sessions:
             described = details(session)
             if anonymous:
-                for artifact in described["artifacts"]:
-                    artifact["path"] = Path(artifact["path"]).name
+                for last in described["artifacts"]:
+                    for artifact in (last, *last["history"]):
+                        artifact["path"] = Path(artifact["path"]).name
             lines.append(f"{options.json_line(described)}\n")
             advance(1)
     return "".join(lines)

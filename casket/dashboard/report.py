@@ -118,6 +118,8 @@ def _details(session: SessionView, key: str) -> dict[str, Any]:
 def _artifact(one: Artifact) -> dict[str, Any]:
     """Return the description of an artifact; only images are embedded in the report."""
     named = {"name": one.name, "size": one.size, "media_type": one.media_type}
+    if one.step is not None:
+        named["step"] = one.step
     try:
         with open_stored(one.folder.path, one.file) as file:
             content = file.read(LARGEST_IMAGE + 1)

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from casket import Experiment
 from casket.errors import CasketWarning, StoreFull
 from casket.format.artifacts import ArtifactFolder
 from casket.format.records import Record, Writer, deletion
@@ -237,6 +241,54 @@ def test_artifacts_without_room_are_refused_and_leave_nothing_behind(disk: Path)
     assert folder.find(kept["file"]).read_bytes() == b"small"
     make_room(disk)
     assert folder.find(folder.put("large.bin", b"x" * 10_000)["file"]).stat().st_size == 10_000
+
+
+def of_joblib(folder: Path) -> tuple[str, Any]:
+    return "object.joblib", {"weights": np.zeros(300_000)}
+
+
+def of_numpy(folder: Path) -> tuple[str, Any]:
+    return "array.npy", np.zeros(300_000)
+
+
+def of_torch(folder: Path) -> tuple[str, Any]:
+    torch = pytest.importorskip("torch")
+    return "weights.pt", {"weights": torch.zeros(600_000)}
+
+
+def of_pandas(folder: Path) -> tuple[str, Any]:
+    return "table.csv", pd.DataFrame({"a": np.random.default_rng(0).random(100_000)})
+
+
+def of_pyarrow(folder: Path) -> tuple[str, Any]:
+    return "table.parquet", pd.DataFrame({"a": np.random.default_rng(0).random(300_000)})
+
+
+def of_folder(folder: Path) -> tuple[str, Any]:
+    for number in range(4):
+        (folder / f"{number}.bin").write_bytes(bytes([number]) * 300_000)
+    return "files", folder
+
+
+@pytest.mark.parametrize("make", [of_joblib, of_numpy, of_torch, of_pandas, of_pyarrow, of_folder])
+def test_an_object_or_folder_without_room_is_refused_and_none_of_it_is_named(
+    disk: Path, tmp_path: Path, make: Callable[[Path], tuple[str, Any]]
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    model = Experiment.use(disk / "runs.json", exp_id="exp").model("net")
+    with model.session() as session:
+        session.add_artifact("checkpoint", b"first", keep="last")
+        for options in ({}, {"keep": "last"}):
+            name, content = make(source)
+            with pytest.raises(StoreFull) as refused:
+                session.add_artifact(name, content, **options)
+            assert refused.value.errno == errno.ENOSPC
+        assert not list((disk / "runs.json.files").glob(".*"))
+    artifacts = model.sessions()[0].artifacts
+    assert {name: artifact.load() for name, artifact in artifacts.items()} == {
+        "checkpoint": b"first"
+    }
 
 
 def test_the_first_artifact_on_a_full_disk_is_refused_and_kept_with_room(disk: Path) -> None:
