@@ -10,7 +10,7 @@ help:
 	@echo "make test           install everything, then lint, types and all tests"
 	@echo "make coverage       all tests, and the lines and branches they do not reach"
 	@echo "make test-versions  the core suite on Python $(VERSIONS), where they are found"
-	@echo "make conformance    the frameworks' own tests, with casket in them (4 minutes)"
+	@echo "make conformance    the frameworks' own tests, with casket in them, and real notebooks (5 minutes)"
 	@echo "make lint           format and lint, mending what can be mended; write docs/cli.md anew"
 	@echo "make bench          measure speed against floors of the same run"
 	@echo "make clean          remove what the others made"
@@ -80,6 +80,8 @@ conformance: .venv/tests
 	  sklearn.model_selection.tests.test_successive_halving
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -c /dev/null --noconftest -q --disable-warnings \
 	  -p tests.conformance.keras_callbacks
+	$(BIN)/python -m pip install --quiet --group notebooks
+	$(BIN)/python -m pytest -q tests/dashboard/test_notebook_pages.py
 
 test-versions: system-packages
 	$(PYTHON) tests/run_versions.py $(VERSIONS)

@@ -161,7 +161,8 @@ def test_every_extra_of_the_contract_is_there():
     extras = "sklearn keras lightning sftp mongo postgres blitz pandas polars dashboard all"
     frameworks = "xgboost lightgbm transformers"
     sources = {"import", "neptune"}
-    expected = {*extras.split(), *frameworks.split(), *sources}
+    notebooks = {"notebook", "watch"}
+    expected = {*extras.split(), *frameworks.split(), *sources, *notebooks}
     assert set(PROJECT["optional-dependencies"]) == expected
 
 

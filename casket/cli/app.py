@@ -29,6 +29,10 @@ COMMANDS = {
         "casket.cli.tail:tail",
         "Show running sessions with their metrics, rate and expected end.",
     ),
+    "watch": (
+        "casket.cli.watch:watch",
+        "Report what happens to sessions: failed, killed, stalled, NaN, diverged, alerts.",
+    ),
     "diff": (
         "casket.cli.diff:diff",
         "Show the differences between two sessions or groups of sessions.",

@@ -23,7 +23,7 @@ from casket.reading.summary import details, numeric_metrics
 from casket.reading.views import SessionView
 
 MANY = 12
-"""Maximum number of results shown per index; `--json` shows all."""
+"""Maximum number of alerts, and of results per index; `--json` shows all."""
 CURVE = 60, 10
 """Maximum width and height of a curve in characters."""
 TICK = 10
@@ -110,6 +110,11 @@ def _head(session: SessionView) -> Iterator[str]:
         yield f"tags {', '.join(map(terminal.one_line, session.tags))}"
     if session.note:
         yield f"note {_indented(session.note)}"
+    for alert in session.alerts[-MANY:]:
+        text = tables.alert_text(alert.title, alert.text, alert.level)
+        yield f"alert {alert.time:%Y-%m-%d %H:%M:%S} UTC {_indented(text)}"
+    if len(session.alerts) > MANY:
+        yield f"  ... and {len(session.alerts) - MANY} earlier alerts: --json shows all"
 
 
 def _indented(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -13,8 +14,10 @@ from tabulate import tabulate
 from casket.cli import terminal
 from casket.reading import numbers
 from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
+from casket.reading.views import parse_time
 
 STATUS_COLORS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
+LEVEL_COLORS = {"info": "cyan", "warning": "yellow", "error": "red"}
 LONGEST = 24
 """Maximum characters of a value in a table."""
 
@@ -63,9 +66,24 @@ def ago(seconds: float) -> str:
     return span(seconds).partition(" ")[0] + " " + span(seconds).split(" ")[1]
 
 
+def clock(time: str | None) -> str:
+    """Format a time in the local time zone, with the date unless it is today."""
+    if not time:
+        return ""
+    local = parse_time(time).astimezone()
+    is_today = local.date() == datetime.now().astimezone().date()
+    return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
 def colored_status(status: str) -> str:
     """Return a status with its terminal color."""
     return terminal.styled(status, fg=STATUS_COLORS.get(status))
+
+
+def alert_text(title: str, text: str, level: str) -> str:
+    """Return an alert with its level in color."""
+    shown = terminal.styled(level, fg=LEVEL_COLORS.get(level))
+    return f"{shown} {terminal.safe(': '.join(filter(None, (title, text))))}"
 
 
 def table(

@@ -104,7 +104,7 @@ def _row(session: SessionView) -> dict[str, str]:
         "epoch": f"{epochs}/{total}" if total else str(epochs),
         "metrics": _metrics(dict(session.last)),
         "rate": _rate(pace["epochs_per_second"]),
-        "ends": _clock(pace["expected_end"]),
+        "ends": tables.clock(pace["expected_end"]),
         "last record": f"{tables.ago(session.age.total_seconds())} ago",
     }
 
@@ -141,7 +141,7 @@ class _Watch:
             view = killed[session]
             click.echo(
                 terminal.one_line(
-                    f"{_clock(datetime.now(UTC).isoformat())} {session[:8]} {view.model} "
+                    f"{tables.clock(datetime.now(UTC).isoformat())} {session[:8]} {view.model} "
                     f"{tables.colored_status('killed')} {_metrics(dict(view.last))}"
                 )
             )
@@ -155,7 +155,7 @@ class _Watch:
 
 def _lines(runs: Casket, record: Record) -> Iterator[str]:
     """Yield the display line of a record, if it has any."""
-    clock = _clock(record["time"])
+    clock = tables.clock(record["time"])
     body = record["body"]
     head = f"{clock} {record.get('session', '')[:8]} {record.get('model', '')}"
     match record["kind"]:
@@ -171,6 +171,9 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
             yield f"{head} result{index} {_metrics(body['result'])}"
         case "artifact":
             yield f"{head} artifact {body['name']}"
+        case "alert":
+            shown = tables.alert_text(body["title"], body["text"], body["level"])
+            yield f"{head} alert {shown}"
         case "end":
             error = f" {body['error']}" if body.get("error") else ""
             yield f"{head} {tables.colored_status(body['status'])}{error}"
@@ -183,7 +186,7 @@ def _pace(runs: Casket, record: Record) -> str:
     pace = pace_of(session)
     parts = [_rate(pace["epochs_per_second"])]
     if pace["expected_end"]:
-        parts.append(f"ends {_clock(pace['expected_end'])}")
+        parts.append(f"ends {tables.clock(pace['expected_end'])}")
     text = ", ".join(filter(None, parts))
     return f"  ({text})" if text else ""
 
@@ -203,12 +206,3 @@ def _rate(pace: float | None) -> str:
     if not pace:
         return ""
     return f"{pace:.3g} epochs/s" if pace >= 1 else f"{tables.span(1 / pace)} an epoch"
-
-
-def _clock(time: str | None) -> str:
-    """Format a time in the local time zone, with the date unless it is today."""
-    if not time:
-        return ""
-    local = parse_time(time).astimezone()
-    is_today = local.date() == datetime.now().astimezone().date()
-    return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"

@@ -22,13 +22,12 @@ import click
 from click.exceptions import Exit
 
 from casket.cli.wording import shortened
+from casket.reading.plain_text import DIRECTIONS, on_one_line, visible
 
 BROKEN_PIPE = 141
 """The exit code if the reader of the output is gone, as shells report it: 128 + SIGPIPE."""
 
-_DIRECTIONS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_DIRECTIONS}\ufeff\ufff9-\ufffb]")
-_JSON_CONTROL = re.compile(f"[\x7f-\x9f{_DIRECTIONS}\ufeff\ufff9-\ufffb]")
+_JSON_CONTROL = re.compile(f"[\x7f-\x9f{DIRECTIONS}\ufeff\ufff9-\ufffb]")
 
 _MARK = str(secrets.randbelow(10**15) + 10**15)
 """Marks the escape sequences of this process; a file cannot contain it."""
@@ -48,10 +47,10 @@ def marked(text: str) -> str:
 
 def safe(text: str) -> str:
     """Replace control characters by symbols of the same width, except in the command's styles."""
-    if not _CONTROL.search(text):
-        return text
+    if "\x1b" not in text:
+        return visible(text)
     parts = _STYLE.split(text)
-    parts[::2] = [_CONTROL.sub(_symbol, part) for part in parts[::2]]
+    parts[::2] = map(visible, parts[::2])
     return "".join(parts)
 
 
@@ -71,14 +70,7 @@ def page(text: str) -> None:
 
 def one_line(text: str) -> str:
     """Return a text of a file as one line without control characters."""
-    return safe(" ".join(text.split()) if "\n" in text or "\t" in text else text)
-
-
-def _symbol(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else "\ufffd"
+    return safe(on_one_line(text))
 
 
 def write(text: str, *, is_json: bool = False) -> None:

@@ -24,6 +24,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "batch": {"result": dict},
     "result": {"result": dict},
     "artifact": {"name": str, "file": str, "sha256": str, "size": int, "media_type": str},
+    "alert": {"title": str, "text": str, "level": str},
     "end": {"of": str, "status": str},
     "deleted": {"sessions": list, "models": list, "experiments": list},
 }

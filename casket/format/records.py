@@ -29,10 +29,14 @@ Kind = Literal[
     "meta",
     "tag",
     "artifact",
+    "alert",
     "end",
     "deleted",
 ]
 KINDS: frozenset[str] = frozenset(get_args(Kind))
+
+Level = Literal["info", "warning", "error"]
+"""The severity of an alert."""
 
 
 class Record(TypedDict):

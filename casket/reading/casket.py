@@ -17,9 +17,10 @@ from casket.format.records import Record
 from casket.format.values import restore
 from casket.reading.fold import Fold
 from casket.reading.lookup import find, is_condition
+from casket.reading.plain_text import without_folder
 from casket.reading.query import Names
 from casket.reading.reader import Reader
-from casket.reading.views import ExperimentView, ModelView, SessionView, Status
+from casket.reading.views import ExperimentView, ModelView, Sessions, SessionView, Status
 from casket.reading.where import compile_where
 from casket.stores.base import Store, StoreOptions
 from casket.system import forks
@@ -75,6 +76,7 @@ class Casket:
 
     Attributes:
         location: the path or URL of the store, for display.
+        reader: the reader of the store.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Casket:
         self.location = location
         self._experiment = experiment
         self._model = model
-        self._reader = Reader(store, lambda: Fold(files))
+        self.reader = Reader(store, lambda: Fold(files))
         self._followers: weakref.WeakSet[_Follower] = weakref.WeakSet()
         self.after_fork()
         forks.renew_in_children(self)
@@ -131,6 +133,17 @@ class Casket:
 
     def __repr__(self) -> str:
         return f"<casket {self.location}>"
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        printer.text(f"<casket {without_folder(self.location)}>")
+
+    def _repr_html_(self) -> str:
+        from casket.reading.html import store_html
+
+        owner = (without_folder(self.location), self._experiment, self._model)
+        title = " / ".join(filter(None, owner))
+        counts = {"experiments": len(self.experiments), "models": len(self.models())}
+        return store_html(title, {} if self._experiment else counts, self.sessions())
 
     def close(self) -> None:
         """Close the store; views stay readable."""
@@ -191,13 +204,13 @@ class Casket:
             raise BadLocation(f"status={status!r}: give one of {STATUSES}")
         self._refresh()
         fits = _condition(where, list(self._fold.sessions.values()))
-        return [
+        return Sessions(
             session
             for session in self._listed(experiment, model, children=children)
             if (status is None or session.status == status)
             and (tag is None or tag in session.tags)
             and fits(session)
-        ]
+        )
 
     def _listed(
         self, experiment: str | None, model: str | None, *, children: bool
@@ -446,13 +459,13 @@ class Casket:
 
     @property
     def _fold(self) -> Fold:
-        return self._reader.fold
+        return self.reader.fold
 
     def _refresh(self) -> None:
         """Read the records appended since the last call."""
         with self._refreshing:
             followers = list(self._followers)
-            for new in self._reader.chunks():
+            for new in self.reader.chunks():
                 for follower in followers:
                     follower.waiting.extend(new)
 

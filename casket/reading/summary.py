@@ -50,7 +50,8 @@ def details(session: SessionView) -> dict[str, Any]:
     Returns:
         The fields of `facts`, and config, meta, results (a list of
         `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type, step and
-        history, all artifacts of the name), epoch_rows, batch_rows and children (their id, status,
+        history, all artifacts of the name), alerts (title, text, level,
+        time), epoch_rows, batch_rows and children (their id, status,
         params and last).
     """
     results = session.logged("result")
@@ -69,6 +70,7 @@ def details(session: SessionView) -> dict[str, Any]:
             }
             for artifact in session.artifacts.values()
         ],
+        "alerts": alerts_as_json(session),
         "epoch_rows": as_json(session.epochs),
         "batch_rows": as_json(session.batches),
         "children": [_brief(child) for child in session.children],
@@ -88,6 +90,11 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
         "media_type": artifact.media_type,
         "step": artifact.step,
     }
+
+
+def alerts_as_json(session: SessionView) -> list[dict[str, Any]]:
+    """Return the alerts of a session, as JSON."""
+    return [as_json(alert._asdict()) for alert in session.alerts]
 
 
 def epoch_count(session: SessionView) -> int:

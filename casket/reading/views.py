@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 
 from casket.errors import NoSuchMetric
 from casket.format import values
@@ -146,6 +146,22 @@ class ModelView:
         self._configs.add(record, self.stored_config)
 
 
+class Alert(NamedTuple):
+    """An alert of a session.
+
+    Attributes:
+        title: the subject.
+        text: the details.
+        level: `"info"`, `"warning"` or `"error"`.
+        time: the time at which it was logged.
+    """
+
+    title: str
+    text: str
+    level: str
+    time: datetime
+
+
 class SessionView:
     """A session read from a store.
 
@@ -182,12 +198,18 @@ class SessionView:
         self._changes = History()
         self._artifacts = History()
         self._freed: frozenset[Identity] = frozenset()
+        self._alerts = History()
         self._hidden_meta: Collection[str] = ()
         self._logged: dict[Kind, MetricLog] = {kind: MetricLog(kind, files) for kind in NUMBERS}
         self._last = (0, LastValues())
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self.experiment}/{self.model}: {self.status}>"
+
+    def _repr_html_(self) -> str:
+        from casket.reading.html import session_html
+
+        return session_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Exclude the sessions of the store that are not related to this one."""
@@ -408,6 +430,11 @@ class SessionView:
         ]
 
     @property
+    def alerts(self) -> list[Alert]:
+        """The alerts, in the order they were logged."""
+        return list(self._alerts)
+
+    @property
     def last(self) -> Mapping[str, Any]:
         """The latest value of each metric, by flat name (`val.acc`).
 
@@ -570,8 +597,31 @@ class SessionView:
         self._artifacts.add(record, (identity_of(record), artifact), self._began(record))
         self._freed = self._freed.union(freed_by(record))
 
+    def _add_alert(self, record: Record) -> None:
+        body = record["body"]
+        alert = Alert(body["title"], body["text"], body["level"], parse_time(record["time"]))
+        self._alerts.add(record, alert, self._began(record))
+
     def _add_end(self, record: Record) -> None:
         self._life.add(record)
+
+
+class Sessions(list[SessionView]):
+    """A list of sessions, which a notebook shows as a table."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> SessionView: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sessions: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> SessionView | Sessions:
+        if isinstance(index, slice):
+            return Sessions(super().__getitem__(index))
+        return super().__getitem__(index)
+
+    def _repr_html_(self) -> str:
+        from casket.reading.html import sessions_html
+
+        return sessions_html(self)
 
 
 def parse_time(text: str) -> datetime:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from casket.errors import UnstorableValue
+from casket.format.records import Level
 from casket.format.values import Encoder
 
 LARGEST = 2**63 - 1
@@ -30,6 +31,19 @@ def checked_text(value: Any, name: str) -> str:
         raise UnstorableValue(name, type(value).__name__, "give text")
     text: str = Encoder().encode(value, name)
     return text
+
+
+def checked_level(level: Any) -> Level:
+    """Return the level of an alert.
+
+    Raises:
+        UnstorableValue: there is no such level.
+    """
+    levels = get_args(Level)
+    if level not in levels:
+        raise UnstorableValue("level", repr(level), f"give one of {', '.join(levels)}")
+    checked: Level = level
+    return checked
 
 
 def checked_index(index_by: Any) -> Any:

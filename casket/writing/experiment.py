@@ -156,6 +156,14 @@ class Experiment:
     def __repr__(self) -> str:
         return f"<experiment {self.id!r} in {self.backend.location}>"
 
+    def _repr_html_(self) -> str:
+        return self._read()._repr_html_()
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        from casket.reading.plain_text import without_folder
+
+        printer.text(f"<experiment {self.id!r} in {without_folder(str(self.backend.location))}>")
+
     def model(self, model_id: str, model_config: Mapping[str, Any] | None = None) -> Model:
         """Return the model with this id, adding it to the experiment if it does not exist.
 
@@ -317,6 +325,12 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<model {self.id!r} of {self.experiment!r}>"
+
+    def _repr_html_(self) -> str:
+        return self._read()._repr_html_()
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        printer.text(f"<model {self.id!r} of experiment {self.experiment.id!r}>")
 
     @property
     def config(self) -> dict[str, Any]:

@@ -8,10 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NoReturn
 
 from casket.errors import CasketError, CasketWarning, NotInASession
-from casket.format.records import Kind, utc
+from casket.format.records import Kind, Level, utc
 from casket.system.secrets import redact
 from casket.writing import around
-from casket.writing.arguments import checked_index, checked_number, checked_tags, checked_text
+from casket.writing.arguments import (
+    checked_index,
+    checked_level,
+    checked_number,
+    checked_tags,
+    checked_text,
+)
 from casket.writing.artifacts import NOT_GIVEN, ArtifactLog
 from casket.writing.data import DataLog
 from casket.writing.log import SessionLog
@@ -244,6 +250,26 @@ class Session:
         """
         self._check_open("add_data")
         self._data.add(name, data)
+
+    def alert(self, title: str, text: str = "", level: Level = "warning") -> None:
+        """Log an alert, which `casket watch` forwards and `view.alerts` lists.
+
+        Args:
+            title: the subject.
+            text: the details.
+            level: `"info"`, `"warning"` or `"error"`.
+
+        Raises:
+            UnstorableValue: the title or the text is not text, or there is no such level.
+            StoreUnavailable: the record could not be written.
+        """
+        body = {
+            "title": checked_text(title, "title"),
+            "text": checked_text(text, "text"),
+            "level": checked_level(level),
+        }
+        self._check_open("alert")
+        self._log.write("alert", body)
 
     def add_tag(self, tag: str) -> None:
         """Add a tag to the session, which may have ended; an existing tag is ignored."""

@@ -37,6 +37,12 @@ class Command:
         assert not result.stdout
         return result.stderr
 
+    def warned(self, *arguments, code=0):
+        """Run a command; return its warnings."""
+        result = CliRunner().invoke(app, [*map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return result.stderr
+
     def json(self, *arguments, code=0):
         """Run a command with `--json`; return what that says."""
         return json.loads(self(*arguments, "--json", code=code))

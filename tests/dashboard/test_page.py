@@ -47,6 +47,7 @@ def fail(model):
     """Log a session that breaks off."""
     with model.session({"lr": 0.01, "seed": 99}) as session:
         session.add_epoch(1, {"loss": 0.9, "val_acc": 0.1})
+        session.alert("memory is low", "<b>100</b> MB left", level="error")
         raise RuntimeError("out of memory")
 
 
@@ -643,6 +644,8 @@ def test_enter_opens_the_session_that_the_keys_are_at(opened):
     opened.keyboard.press("End")
     opened.keyboard.press("Enter")
     expect(opened.get_by_role("article")).to_contain_text("out of memory")
+    alerts = opened.get_by_label("Alerts").get_by_role("listitem")
+    expect(alerts).to_have_text([re.compile("^error: memory is low <b>100</b> MB left 2026-")])
 
 
 def test_a_view_is_kept_under_a_name(opened):

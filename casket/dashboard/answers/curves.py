@@ -24,6 +24,7 @@ from casket.dashboard.answers.encoding import (
     shortened,
 )
 from casket.dashboard.answers.requests import CurvesRequest
+from casket.reading.curves import thin_dense, thin_gaps
 from casket.reading.latest import is_rising, latest_values, over_epochs
 from casket.reading.rows import NUMBERS, MetricLog
 from casket.reading.summary import as_json
@@ -289,7 +290,7 @@ class _Cutter:
             return range(low, high)
         if count <= self._points:
             return [i for i in range(low, high) if line.ys[i] is not None]
-        thin = _thin if line.is_dense else _thin_gaps
+        thin = thin_dense if line.is_dense else thin_gaps
         return thin(line.ys, self._parts(line.xs, low, high))
 
     def _parts(self, xs: Sequence[float], low: int, high: int) -> list[int]:
@@ -310,37 +311,6 @@ def _count(ys: Sequence[Any], low: int, high: int) -> int:
     if isinstance(ys, array):
         return high - low
     return sum(value is not None for value in ys[low:high])
-
-
-def _thin(ys: Sequence[float], cuts: Sequence[int]) -> list[int]:
-    """Return the indices of the minimum and maximum of each part of finite values."""
-    chosen = []
-    for start, stop in pairwise(cuts):
-        if start < stop:
-            part = ys[start:stop]
-            low, high = part.index(min(part)), part.index(max(part))
-            chosen += (
-                [start + low]
-                if low == high
-                else [start + low, start + high]
-                if low < high
-                else [start + high, start + low]
-            )
-    return chosen
-
-
-def _thin_gaps(ys: Sequence[Any], cuts: Sequence[int]) -> list[int]:
-    """Like `_thin`, for missing and non-finite values; keeps the first non-finite of each part."""
-    chosen = []
-    for start, stop in pairwise(cuts):
-        there = [i for i in range(start, stop) if ys[i] is not None]
-        finite = [i for i in there if math.isfinite(ys[i])]
-        kept = {i for i in there if not math.isfinite(ys[i])}
-        kept = {min(kept)} if kept else kept
-        if finite:
-            kept |= {min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)}
-        chosen += sorted(kept)
-    return chosen
 
 
 def _with_neighbors(chosen: Sequence[int], low: int, high: int, count: int) -> list[int]:

@@ -12,7 +12,7 @@ from casket.dashboard.answers.encoding import csv_of
 from casket.dashboard.answers.requests import RequestError, RowsRequest
 from casket.format.artifacts import Artifact
 from casket.reading.rows import Kind, MetricLog
-from casket.reading.summary import as_json
+from casket.reading.summary import alerts_as_json, as_json
 from casket.reading.views import SessionView
 
 MOST_RESULTS = 500
@@ -33,6 +33,7 @@ def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
         **fields,
         "partial": [],
         "results": results(session),
+        "alerts": alerts_as_json(session),
         "artifacts": [
             _artifact(one, position, address)
             for position, one in enumerate(session.artifacts.values())

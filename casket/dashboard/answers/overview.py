@@ -57,6 +57,7 @@ def described(session: SessionView) -> dict[str, Any]:
         "metrics": {kind: session.logged(kind).metrics() for kind in KINDS},
         "counts": {kind: len(session.logged(kind)) for kind in KINDS},
         "images": _has_images(session),
+        **({"alerts": len(session.alerts)} if session.alerts else {}),
     }
 
 

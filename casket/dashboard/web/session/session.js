@@ -34,6 +34,7 @@ export function SessionPage({ row }) {
     <${Head} row=${row} file=${file} />
     ${row.error && html`<pre class="error" role="note">${row.error}</pre>`}
     ${problem && html`<p role="alert">Only a part can be shown: ${problem}</p>`}
+    <${Alerts} alerts=${details?.alerts ?? []} />
     <${Notes} key=${row.key} row=${row} />
     <div class="pair">
       <${Facts} title="Params" table=${all.params} />
@@ -59,7 +60,7 @@ function useDetails(row) {
   const [found, setFound] = useState({ key: "", details: /** @type {any} */ (null), problem: "" });
   const { key } = row;
   // A running session is asked for again when more than its curves has changed.
-  const version = `${row.counts.result} ${row.status}`;
+  const version = `${row.counts.result} ${row.alerts ?? 0} ${row.status}`;
   useEffect(() => {
     let isGone = false;
     source.session(key).then(
@@ -209,6 +210,21 @@ function exact(value, whole) {
   // Whole numbers that a browser would round come as text.
   const isSame = Number(Number(whole).toPrecision(DIGITS)) === Number(value) || whole === value;
   return restored(isSame ? whole : value);
+}
+
+function Alerts({ alerts }) {
+  if (!alerts.length) return null;
+  return html`<section class="card" aria-label="Alerts">
+    <h2>Alerts <small class="muted">${alerts.length}</small></h2>
+    <ul class="alerts">
+      ${alerts.map(
+        ({ title, text, level, time }, i) => html`<li key=${i}>
+          <strong>${level}: ${title}</strong>${" "}
+          ${text}${" "}<span class="muted">${shownTime(time)} UTC</span>
+        </li>`,
+      )}
+    </ul>
+  </section>`;
 }
 
 function Pictures({ artifacts }) {
