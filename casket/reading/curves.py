@@ -62,8 +62,10 @@ def _thinned(ys: Sequence[Any], points: int) -> Sequence[int]:
     """Return the indices of at most `points` values; None counts as missing."""
     if len(ys) <= points:
         return [i for i, y in enumerate(ys) if y is not None]
-    parts = max(points // 3, 1)
-    return thin_gaps(ys, [len(ys) * i // parts for i in range(parts + 1)])
+    is_dense = isinstance(ys, array) and math.isfinite(sum(ys))
+    parts = max(points // (2 if is_dense else 3), 1)
+    thin = thin_dense if is_dense else thin_gaps
+    return thin(ys, [len(ys) * i // parts for i in range(parts + 1)])
 
 
 def thin_dense(ys: Sequence[float], cuts: Sequence[int]) -> list[int]:
