@@ -62,9 +62,7 @@ def runs(tmp_path_factory):
 
 def test_a_store_shows_its_counts_and_its_first_and_last_sessions(runs):
     page = shown(runs)
-    assert page.text.startswith(
-        "runs.json experiments 1, models 2, sessions 101 (101 completed)"
-    )
+    assert page.text.startswith("runs.json experiments 1, models 2, sessions 101 (101 completed)")
     assert page.tags.count("tr") == 1 + 20 + 1
     assert "… and 81 more …" in page.text
     sessions = runs.sessions()

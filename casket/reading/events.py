@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, Literal, NamedTuple, get_args
 
 from casket.reading.columns import NO_TIME
+from casket.reading.fold import Fold
 from casket.reading.metrics import better, weight
 from casket.reading.reader import Reader
 from casket.reading.rows import NUMBERS, Kind
@@ -70,7 +71,7 @@ class EventReader:
         kinds: the kinds of events to look for.
     """
 
-    def __init__(self, reader: Reader, kinds: Collection[EventKind]) -> None:
+    def __init__(self, reader: Reader[Fold], kinds: Collection[EventKind]) -> None:
         self._reader = reader
         self._kinds = [kind for kind in EVENT_KINDS if kind in kinds]
         # The sessions to look at even if they have no new records: at first, all.

@@ -50,9 +50,8 @@ def details(session: SessionView) -> dict[str, Any]:
     Returns:
         The fields of `facts`, and config, meta, results (a list of
         `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type, step and
-        history, all artifacts of the name), alerts (title, text, level,
-        time), epoch_rows, batch_rows and children (their id, status,
-        params and last).
+        history, all artifacts of the name), alerts (title, text, level, time), epoch_rows,
+        batch_rows and children (their id, status, params and last).
     """
     results = session.logged("result")
     return {
