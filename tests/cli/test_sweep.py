@@ -1,0 +1,219 @@
+"""`casket sweep`: a command for each set of params."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import casket
+from casket.cli.sets import sets_of
+from casket.writing.commands import filled
+from tests.waiting import PATIENCE, eventually
+
+TRAIN = """
+import sys, casket
+with casket.attach() as session:
+    session.add_epoch(1, {"loss": float(sys.argv[1])})
+print("trained with", sys.argv[1])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CASKET_SESSION", raising=False)
+    (tmp_path / "train.py").write_text(TRAIN)
+    return tmp_path
+
+
+def swept(*command, options=("--grid", "lr=0.5,0.25")):
+    return ("sweep", "runs.json", "-e", "e", "-m", "m", *options, "--", *map(str, command))
+
+
+def sessions():
+    with casket.open("runs.json") as runs:
+        return runs.sessions()
+
+
+def test_a_script_logs_into_the_session_of_its_set(folder, run):
+    run(*swept(sys.executable, "train.py", "{lr}"))
+    logged = [(view.params, view.status, view.last["loss"]) for view in sessions()]
+    assert logged == [({"lr": lr}, "completed", lr) for lr in (0.5, 0.25)]
+    outputs = [view.artifacts["output.txt"].path.read_text() for view in sessions()]
+    assert outputs == ["trained with 0.5\n", "trained with 0.25\n"]
+    assert [view.meta["exit_code"] for view in sessions()] == [0, 0]
+
+
+def test_a_command_that_does_not_attach_leaves_its_exit_code_and_output(folder, run):
+    run(
+        *swept("sh", "-c", "echo {lr}; exit 3", options=("--grid", "lr=1", "--retries", "0")),
+        code=1,
+    )
+    [view] = sessions()
+    assert (view.status, view.meta["exit_code"], view.error) == ("failed", 3, "exit code 3: 1")
+    assert view.artifacts["output.txt"].path.read_text() == "1\n"
+
+
+def test_a_failing_command_is_tried_again(folder, run):
+    attempt = "test -e tried-{lr} && exit 0; touch tried-{lr}; exit 1"
+    run(*swept("sh", "-c", attempt))
+    assert [view.status for view in sessions()] == ["failed", "completed"] * 2
+
+
+def test_a_command_that_cannot_be_started_fails_its_session(folder, run):
+    run(*swept("./absent", options=("--grid", "lr=1", "--retries", "0")), code=1)
+    [view] = sessions()
+    assert view.status == "failed"
+    assert "./absent" in view.error
+
+
+def test_a_second_start_runs_nothing(folder, run):
+    run(*swept("true"))
+    assert run(*swept("false")).count("completed") == 2
+    assert len(sessions()) == 2
+
+
+def test_jobs_run_at_a_time(folder, run):
+    # Each command waits until the other has begun.
+    meet = "touch {lr}; while ! test -e 0.5 || ! test -e 0.25; do sleep 0.01; done"
+    run(*swept("sh", "-c", meet, options=("--grid", "lr=0.5,0.25", "--jobs", "2")))
+    assert [view.status for view in sessions()] == ["completed"] * 2
+
+
+def test_gpus_are_given_in_turn(folder, run):
+    options = ("--grid", "n=0:4", "--jobs", "2", "--gpus", "3,5")
+    run(*swept("sh", "-c", "echo $CUDA_VISIBLE_DEVICES", options=options))
+    used = {view.artifacts["output.txt"].path.read_text().strip() for view in sessions()}
+    assert used <= {"3", "5"}
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (swept(), "after --"),
+        (swept("echo", "{rate}"), "rate"),
+        (swept("true", options=()), "--grid"),
+        (swept("true", options=("--grid", "lr")), "NAME=VALUES"),
+        (swept("true", options=("--random", "3")), "--space"),
+        (swept("true", options=("--grid", "lr=1", "--where", "rate > 1")), "rate"),
+    ],
+)
+def test_wrong_use_is_refused_before_anything_is_written(folder, run, words, named):
+    assert named in run.error(*words)
+    assert not Path("runs.json").exists() or not sessions()
+
+
+def sets(**given):
+    return sets_of(
+        **{"grid": (), "params_file": None, "draws": None, "space": (), "seed": 0, **given}
+    )
+
+
+def test_values_of_a_grid():
+    grid = ("lr=0.1,1e-2", "seed=0:3", "n=10:0:-5", "opt=adam,sgd", "flag=true,False", "none=null")
+    assert sets(grid=grid) == {
+        "lr": [0.1, 0.01],
+        "seed": [0, 1, 2],
+        "n": [10, 5],
+        "opt": ["adam", "sgd"],
+        "flag": [True, False],
+        "none": [None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sets.json", '[{"lr": 0.1, "opt": "adam"}, {"lr": 1}]'),
+        ("sets.yaml", "- {lr: 0.1, opt: adam}\n- {lr: 1}\n"),
+        ("sets.csv", "lr,opt\n0.1,adam\n1,\n"),
+    ],
+)
+def test_sets_are_read_from_files(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    assert sets(params_file=path) == [{"lr": 0.1, "opt": "adam"}, {"lr": 1}]
+
+
+def test_random_sets_are_the_same_in_every_process():
+    space = ("lr=loguniform(1e-5,1e-1)", "units=randint(8,64)", "drop=uniform(0,0.5)", "opt=a,b")
+    drawn = sets(draws=50, space=space)
+    assert drawn == sets(draws=50, space=space) != sets(draws=50, space=space, seed=1)
+    assert all(1e-5 <= each["lr"] <= 1e-1 and 8 <= each["units"] <= 64 for each in drawn)
+    assert {each["opt"] for each in drawn} == {"a", "b"}
+
+
+def test_only_names_of_params_are_placeholders():
+    params = {"lr": 0.1, "opt": {"name": "adam"}}
+    assert filled('{lr} {opt.name} {other} {"lr": 1}', params) == '0.1 adam {other} {"lr": 1}'
+
+
+# Ctrl-C
+
+
+def started(folder, jobs):
+    """Start a sweep whose commands run until a file exists, and wait until `jobs` of them run."""
+    wait = "touch started-{n}; while ! test -e go; do sleep 0.01; done"
+    words = ("--grid", "n=0:4", "--jobs", str(jobs), "--retries", "0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "casket", *swept("sh", "-c", wait, options=words)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    eventually(lambda: len(list(folder.glob("started-*"))) == jobs)
+    return process
+
+
+def statuses():
+    return sorted(view.status for view in sessions())
+
+
+def test_ctrl_c_once_waits_for_the_running_commands(folder):
+    with started(folder, 2) as process:
+        os.kill(process.pid, signal.SIGINT)
+        assert "waiting" in process.stderr.readline()
+        (folder / "go").touch()
+        assert process.wait(PATIENCE) == 130
+    assert statuses() == ["completed", "completed"]
+
+
+def test_ctrl_c_twice_ends_the_running_commands_as_killed(folder):
+    with started(folder, 2) as process:
+        os.kill(process.pid, signal.SIGINT)
+        assert "waiting" in process.stderr.readline()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    assert statuses() == ["killed", "killed"]
+
+
+def test_the_rest_is_left_to_the_next_start(folder, run):
+    with started(folder, 1) as process:
+        os.kill(process.pid, signal.SIGINT)
+        process.stderr.readline()
+        os.kill(process.pid, signal.SIGINT)
+        process.wait(PATIENCE)
+    run(*swept("true", options=("--grid", "n=0:4")))
+    assert statuses() == ["completed"] * 4 + ["killed"]
+
+
+def test_attach_outside_a_sweep_says_how_to_run_the_script(folder):
+    with pytest.raises(casket.CasketError, match="casket sweep"):
+        casket.attach()
+
+
+def test_attach_returns_one_handle(folder, monkeypatch):
+    model = casket.Experiment.use("runs.json", exp_id="e").model("m")
+    session = model.session({"lr": 1})
+    monkeypatch.setenv("CASKET_SESSION", f"{folder / 'runs.json'}#{session.id}")
+    attached = casket.attach()
+    assert attached is casket.attach()
+    assert (attached.id, attached.params) == (session.id, {"lr": 1})
+    attached.end()
+    session.end()
+    assert json.loads((folder / "runs.json").read_text())
