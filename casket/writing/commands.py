@@ -126,7 +126,7 @@ class Commands:
         elif code == 0:
             session.end()
         else:
-            session.end("failed", f"exit code {code}: {_last_line(output)}".rstrip(": "))
+            session.fail(f"exit code {code}: {_last_line(output)}".rstrip(": "))
 
 
 def filled(word: str, params: Mapping[str, Any]) -> str:

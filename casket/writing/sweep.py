@@ -48,6 +48,14 @@ class SweepSession(Session):
         )
         return True
 
+    def fail(self, error: str) -> None:
+        """End the session as failed, even if an attached process has ended it as completed."""
+        self.end("failed", error)
+        starts = self._log.backend.store.records(session=self.id, kinds={"session"})
+        *_, (_, start) = starts
+        if start["writer"] != self._log.writer.id:
+            Session(self._model, starting.resume(self._model, start)).end("failed", error)
+
 
 class Options(NamedTuple):
     """The options of `Model.sweep`."""

@@ -58,6 +58,14 @@ def test_a_command_that_does_not_attach_leaves_its_exit_code_and_output(folder, 
     assert view.artifacts["output.txt"].path.read_text() == "1\n"
 
 
+def test_a_script_that_fails_after_its_session_has_ended_fails_the_session(folder, run):
+    (folder / "train.py").write_text(f"{TRAIN}sys.exit(3)")
+    options = ("--grid", "lr=1", "--retries", "0")
+    run(*swept(sys.executable, "train.py", "{lr}", options=options), code=1)
+    [view] = sessions()
+    assert (view.status, view.error) == ("failed", "exit code 3: trained with 1")
+
+
 def test_a_failing_command_is_tried_again(folder, run):
     attempt = "test -e tried-{lr} && exit 0; touch tried-{lr}; exit 1"
     run(*swept("sh", "-c", attempt))
