@@ -38,6 +38,8 @@ import pytest
 
 from casket.format.records import Record, Writer, covers, deletion
 from casket.stores.base import Claimed, Filters, Numbered, Store
+from casket.writing.experiment import Experiment, Model
+from casket.writing.refusal import ExistingParamsException
 
 # ruff: noqa: S101 - tests assert
 
@@ -97,6 +99,15 @@ def end(started: Record, status: str, **changes: Any) -> Record:
     session = changes.pop("session", started.get("session"))
     body = {"status": status, "of": started["writer"], **changes}
     return record("end", session=session, body=body)
+
+
+def model_in(store: Store) -> Model:
+    """Return a model in the store of a handle."""
+    experiment = Experiment(":memory:", exp_id="sessions")
+    experiment.backend.store = store
+    with suppress(Claimed):
+        experiment._create()
+    return experiment.model("m")
 
 
 class StoreContract:
@@ -433,6 +444,56 @@ class StoreContract:
         store.append([start("s1", "c", writer)], claim="c")
         with pytest.raises(Claimed):
             store.append([start("s2", "c")], claim="c")
+
+    def test_a_start_that_changes_the_claim_gives_the_former_one_up(
+        self, store: Store, other: Store
+    ) -> None:
+        """A session has a single claim; after the change it holds the new one."""
+        writer = Writer()
+        store.append([start("s1", "c", writer)], claim="c")
+        changed = start("s1", "d", writer)
+        changed["body"]["changes"] = 1
+        store.append([changed], claim="d")
+        with pytest.raises(Claimed) as refused:
+            other.append([start("s2", "d")], claim="d")
+        assert refused.value.session == "s1"
+        other.append([start("s2", "c")], claim="c")
+        with pytest.raises(Claimed):
+            store.append([start("s3", "c")], claim="c")
+        store.append([end(changed, "failed")])
+        other.append([start("s4", "d")], claim="d")
+
+    def test_a_refused_change_of_the_claim_leaves_the_former_one_held(self, store: Store) -> None:
+        """The session stays as it was."""
+        writer = Writer()
+        store.append([start("s1", "c", writer)], claim="c")
+        store.append([start("s2", "d")], claim="d")
+        changed = start("s1", "d", writer)
+        changed["body"]["changes"] = 1
+        with pytest.raises(Claimed) as refused:
+            store.append([changed], claim="d")
+        assert refused.value.session == "s2"
+        with pytest.raises(Claimed):
+            store.append([start("s3", "c")], claim="c")
+
+    def test_a_session_is_continued_by_another_handle(self, store: Store, other: Store) -> None:
+        """Sessions with late params, names and steps work in every store."""
+        with model_in(store).session({"lr": 0.1}, name="warm", tags=["a"], group="g") as session:
+            session.add_params({"width": 8})
+            for loss in (3.0, 2.0):
+                session.log({"loss": loss})
+        elsewhere = model_in(other)
+        with pytest.raises(ExistingParamsException):
+            elsewhere.session({"width": 8, "lr": 0.1})
+        elsewhere.session({"lr": 0.1}).end("failed")
+        with elsewhere.resume(session.id[:10]) as again:
+            assert (again.params, again.last_batch) == ({"lr": 0.1, "width": 8}, 1)
+            again.log({"loss": 1.0})
+            again.name = "renamed"
+        view = next(view for view in elsewhere.sessions() if view.id == session.id)
+        assert [batch["batch_num"] for batch in view.batches] == [0, 1, 2]
+        assert (view.params, view.status) == ({"lr": 0.1, "width": 8}, "completed")
+        assert (view.name, view.tags, view.group) == ("renamed", ("a",), "g")
 
     def test_an_end_in_the_same_batch_counts_first(self, store: Store) -> None:
         """A killed session can be ended and its claim transferred in a single append."""

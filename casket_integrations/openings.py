@@ -74,8 +74,7 @@ class Openings:
         model = self.model
         if model is None:
             return []
-        sessions = claims.starts_with(model.backend, claim_of(model, params))
-        return [claims.look_at(model.backend, session) for session in sessions]
+        return [*claims.holders(model.backend, claim_of(model, params))][::-1]
 
     def refuse_known(self, params: Mapping[str, Any], before: str | None = None) -> None:
         """Refuse known params, as at the start of a training with `ensure_unique`.

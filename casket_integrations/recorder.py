@@ -28,6 +28,7 @@ from casket import (
 )
 from casket.format.described import described
 from casket.system import forks
+from casket.writing import leaving
 from casket.writing.outcome import describe
 from casket.writing.session import Batch
 from casket_integrations.batches import BatchMeans, PendingBatches
@@ -333,6 +334,7 @@ class Recorder:
                 self._may_open = False
                 raise
             self._session_id = self._session.id
+            leaving.forget(self._session)  # this recorder ends it, see `_end_all`
         return self._session
 
     def _open(self, model: Model) -> Session:

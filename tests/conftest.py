@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from casket import Experiment
+from casket.writing import leaving
 from tests.waiting import PATIENCE
 
 # Before any test imports it: the contract's assertions say what differed.
@@ -37,6 +38,14 @@ def file_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a new store, of every kind."""
     return request.param if request.param == ":memory:" else str(tmp_path / request.param)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_open():
+    """Forget the sessions that a test leaves open, whose stores are gone when pytest exits."""
+    yield
+    for session in list(leaving._open):
+        leaving.forget(session)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def test_no_example_is_left_out():
         "keras_digits.py",
         "boosting_digits.py",
         "transformers_digits.py",
+        "resume_from_checkpoint.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
@@ -61,6 +62,21 @@ def test_cross_validation_has_a_child_for_each_fold_and_computes_none_twice(
     assert capsys.readouterr().out == shown
     with casket.open(file_url) as runs:
         assert len(runs.sessions(children=True)) == 15
+
+
+def test_a_training_continues_from_its_checkpoint(file_url, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["resume_from_checkpoint.py", file_url, "6"])
+    with pytest.raises(RuntimeError):
+        runpy.run_path(str(EXAMPLES / "resume_from_checkpoint.py"), run_name="__main__")
+    run("resume_from_checkpoint.py", file_url, monkeypatch)
+    assert "continuing after epoch 5" in capsys.readouterr().out
+    with casket.open(file_url) as runs:
+        (session,) = runs.sessions()
+    assert [epoch["epoch_num"] for epoch in session.epochs] == list(range(1, 13))
+    assert (session.status, len(session.meta["starts"])) == ("completed", 1)
+    losses = [epoch["loss"] for epoch in session.epochs]
+    assert max(losses[5:]) < losses[4]  # the network was not trained anew
 
 
 def test_grid_search_logs_every_candidate_and_runs_once(file_url, monkeypatch, capsys):

@@ -19,6 +19,8 @@ OWN = {
         "parent",
         "experiment",
         "model",
+        "name",
+        "group",
         "status",
         "started",
         "ended",
@@ -74,6 +76,7 @@ def test_sessions_have_flat_columns(exp, table):
     row = {name: values[0] for name, values in columns.items()}
     assert row["session"] == session.id
     assert (row["experiment"], row["model"], row["status"]) == ("exp", "SVM", "completed")
+    assert (row["name"], row["group"]) == (view.name, None)
     assert row["params.lr"] == 0.1
     assert row["params.opt.name"] == "adam"
     assert row["config.kernel.name"] == "rbf"

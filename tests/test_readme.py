@@ -72,8 +72,9 @@ def test_the_path_of_the_readme_leads_from_nothing_to_the_page(scripts, tmp_path
     assert (scripts / "curves.png").stat().st_size > 1000
     (sweep,) = (line for line in shown if "sweep.py" in line)
     assert shown[sweep].count("running") == 8  # the first of the nine sets is that of train.py
+    run([sys.executable, "resume.py"], scripts)
     with casket.open(scripts / "runs.json") as runs:
-        assert [session.status for session in runs.sessions()] == ["completed"] * 9
+        assert [session.status for session in runs.sessions()] == ["completed"] * 10
         assert {len(session.epochs) for session in runs.sessions()} == {10}
     assert len(shown["casket ls --group-by params.lr"].splitlines()) == 4
     assert b'id="casket-data"' in (scripts / "report.html").read_bytes()

@@ -58,6 +58,23 @@ def note(what: str, text: str, file: str | None) -> None:
         runs.note(what, text)
 
 
+@click.command(cls=options.FileAnywhere)
+@click.argument("session", type=options.SessionType())
+@click.argument("name")
+@options.file_option
+def rename(session: str, name: str, file: str | None) -> None:
+    """Set the name of a session.
+
+    NAME replaces the previous name; "" removes it. Names need not be unique.
+
+    \b
+    casket rename @last "warm start"
+    casket rename patient-goat baseline -f runs.json
+    """
+    with _opened(file) as runs:
+        runs.rename(session, name)
+
+
 @contextmanager
 def _opened(file: str | None) -> Iterator[casket.EditableCasket]:
     with casket.open(options.chosen_file(file), writing=True) as runs, options.reported():

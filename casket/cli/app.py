@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
     "untag": ("casket.cli.annotate:untag", "Remove tags from a session or an experiment."),
+    "rename": ("casket.cli.annotate:rename", "Set the name of a session."),
     "note": ("casket.cli.annotate:note", "Set the note of a session or an experiment."),
     "rm": (
         "casket.cli.cleaning:rm",

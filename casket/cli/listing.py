@@ -32,6 +32,8 @@ Cell = Callable[[SessionView], str]
 CELLS: dict[str, Cell] = {
     "session": lambda session: session.id[:8],
     "id": lambda session: session.id[:8],
+    "name": lambda session: session.name,
+    "group": lambda session: session.group or "",
     "parent": lambda session: (session.parent_id or "")[:8],
     "status": lambda session: tables.colored_status(session.status),
     "epochs": lambda session: str(epoch_count(session) or ""),
@@ -46,7 +48,7 @@ CELLS: dict[str, Cell] = {
 INDENT = "└ "
 """Precedes children in a table, once for each level."""
 
-FIRST_HIDDEN = ("tags", "age", "duration", "epochs")
+FIRST_HIDDEN = ("tags", "age", "duration", "epochs", "name")
 """The columns that are hidden in a narrow terminal, after those with equal values, in order."""
 
 FEW = 0.1
@@ -195,7 +197,7 @@ def _ranking(ranking: Ranking, names: Names) -> str:
     """Return the best sessions as a table."""
     shown = [each.session for each in ranking]
     params = [f"params.{name}" for name in _varying_params(shown)]
-    columns = ["session", "status", "model", *params, "age"]
+    columns = ["session", "name", "status", "model", *params, "age"]
     cells = {
         ranking.metric: tables.column([each.value for each in ranking]),
         "epoch": [tables.text(each.epoch) for each in ranking],
@@ -205,7 +207,8 @@ def _ranking(ranking: Ranking, names: Names) -> str:
         {**row, **dict(zip(cells, values, strict=True))}
         for row, values in zip(_rows(shown, columns, names), own, strict=True)
     ]
-    return tables.table(rows, [*cells, *columns], keep=(ranking.metric, "session"), widest=WIDEST)
+    head, keep = [*cells, *columns], (ranking.metric, "session")
+    return tables.table(rows, head, keep=keep, widest=WIDEST, least=["name"])
 
 
 def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Names) -> str:
@@ -221,15 +224,18 @@ def listing(sessions: Sequence[SessionView], columns: Sequence[str], names: Name
     ranked = [*sorted(varied, key=lambda name: -shares[name]), *measured]
     chosen = [name for name in ranked if shares[name] >= FEW]
     metrics = [name for name in chosen if name in measured]
-    shown = [*("session", "status"), *apart, *chosen, *("epochs", "age", "duration")]
-    if any(session.tags for session in sessions):
-        shown.insert(2, "tags")
+    labels = [
+        *(["tags"] if any(session.tags for session in sessions) else []),
+        *(["group"] if any(session.group for session in sessions) else []),
+    ]
+    shown = ["session", "name", "status", *labels, *apart, *chosen, "epochs", "age", "duration"]
     rows = _rows(sessions, [name for name in shown if name not in metrics], names)
     for row, cells in zip(rows, _metric_cells(sessions, metrics), strict=True):
         row.update(cells)
     headers = {name: name.removeprefix("params.") for name in varied}
     partial = [name for name in reversed(chosen) if shares[name] < MOST]
     least = [
+        *([] if any(session.named for session in sessions) else ["name"]),
         *tables.constant(rows, shown), *FIRST_HIDDEN,
         *(name for name in chosen if name.startswith("config.")),
         *sorted(partial, key=lambda name: shares[name]),

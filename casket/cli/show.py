@@ -99,13 +99,16 @@ def _table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, is_whol
 def _head(session: SessionView) -> Iterator[str]:
     status = tables.colored_status(session.status)
     took = tables.span(session.duration.total_seconds())
-    yield f"session {terminal.styled(session.id, bold=True)}  {status}"
+    name = terminal.one_line(session.name)
+    yield f"session {terminal.styled(session.id, bold=True)}  {name}  {status}"
     yield terminal.one_line(f"experiment {session.experiment}, model {session.model}")
     if session.parent_id:
         yield f"child of {session.parent_id}"
     yield f"started {session.started:%Y-%m-%d %H:%M:%S} UTC, took {took}"
     if session.error:
         yield terminal.styled(_indented(session.error), fg="red")
+    if session.group:
+        yield f"group {terminal.one_line(session.group)}"
     if session.tags:
         yield f"tags {', '.join(map(terminal.one_line, session.tags))}"
     if session.note:
@@ -168,8 +171,9 @@ def _children(session: SessionView) -> Iterator[str]:
     for child in children:
         own = {name: value for name, value in child.params.items() if name not in session.params}
         metrics = {name: child.last[name] for name in numeric_metrics(child)}
+        name = terminal.one_line(child.name)
         facts = "  ".join(_one_line(values) for values in (own, metrics) if values)
-        yield _cut(f"  {child.id[:8]}  {tables.colored_status(child.status):9}  {facts}")
+        yield _cut(f"  {child.id[:8]}  {name}  {tables.colored_status(child.status):9}  {facts}")
 
 
 def _one_line(value: Any) -> str:

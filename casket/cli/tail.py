@@ -90,7 +90,8 @@ def running_table(running: Sequence[SessionView]) -> str:
     if not running:
         return ""
     rows = [_row(session) for session in running]
-    return tables.table(rows, list(rows[0]), keep=("session", "params", "metrics"))
+    keep = ("session", "params", "metrics")
+    return tables.table(rows, list(rows[0]), keep=keep, least=["name"])
 
 
 def _row(session: SessionView) -> dict[str, str]:
@@ -99,6 +100,7 @@ def _row(session: SessionView) -> dict[str, str]:
     epochs = epoch_count(session)
     return {
         "session": session.id[:8],
+        "name": session.name,
         "model": session.model,
         "params": _metrics(session.params),
         "epoch": f"{epochs}/{total}" if total else str(epochs),
@@ -141,7 +143,7 @@ class _Watch:
             view = killed[session]
             click.echo(
                 terminal.one_line(
-                    f"{tables.clock(datetime.now(UTC).isoformat())} {session[:8]} {view.model} "
+                    f"{tables.clock(datetime.now(UTC).isoformat())} {_head(view)} "
                     f"{tables.colored_status('killed')} {_metrics(dict(view.last))}"
                 )
             )
@@ -157,7 +159,8 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
     """Yield the display line of a record, if it has any."""
     clock = tables.clock(record["time"])
     body = record["body"]
-    head = f"{clock} {record.get('session', '')[:8]} {record.get('model', '')}"
+    view = runs.session(record.get("session", ""))
+    head = f"{clock} {_head(view) if view else ''}"
     match record["kind"]:
         case "session":
             yield f"{head} {tables.colored_status('running')} {_metrics(body['params'])}"
@@ -177,6 +180,10 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
         case "end":
             error = f" {body['error']}" if body.get("error") else ""
             yield f"{head} {tables.colored_status(body['status'])}{error}"
+
+
+def _head(session: SessionView) -> str:
+    return f"{session.id[:8]} {session.name} {session.model}"
 
 
 def _pace(runs: Casket, record: Record) -> str:

@@ -31,8 +31,8 @@ FIELDS: dict[str, dict[str, type]] = {
 """The fields of the body that every record of a kind has."""
 
 _OPTIONAL: dict[str, dict[str, type]] = {
-    "session": {"process": dict, "parent": str},
-    "tag": {"add": list, "remove": list, "note": str, "freed": list},
+    "session": {"process": dict, "parent": str, "name": str, "group": str, "tags": list},
+    "tag": {"add": list, "remove": list, "note": str, "name": str, "group": str, "freed": list},
     "artifact": {"freed": list, "form": str, "index_columns": int, "step": int},
 }
 

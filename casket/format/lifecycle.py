@@ -92,6 +92,19 @@ class Life:
             end is not None and end["body"].get("status") == "completed"
         )
 
+    @property
+    def identity(self) -> Record | None:
+        """The start with the current params and claim: of those that changed them, the last.
+
+        Starts that did not change the params carry those that were valid when they were made.
+        """
+        return max(self.starts, key=changes_of, default=None)
+
+    def holds(self, claim: str) -> bool:
+        """Return whether the session holds a claim: its current claim, unless it gave it up."""
+        identity = self.identity
+        return self.is_holding and identity is not None and identity.get("claim") == claim
+
     def start_of(self, writer: str) -> Record:
         """Return the start of a writer."""
         return self._starts[writer]
@@ -108,6 +121,12 @@ class Life:
             began = self._starts[writer]["time"]
             ends = [end for end in ends if end["time"] >= began]
         return min(ends, key=_precedence, default=None)
+
+
+def changes_of(start: Record) -> int:
+    """Return how often the params of the session had been changed, this start included."""
+    changes = start["body"].get("changes")
+    return changes if type(changes) is int else 0
 
 
 def _turn(start: Record) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from casket.imports.runs import Known, Names, Translator
 from casket.maintenance.merging import FileCarrier, add_missing
 from casket.stores.base import StoreOptions
 from casket.stores.location import Location
+from casket.writing.arguments import checked_id
 from casket.writing.backend import Backend
 from casket.writing.experiment import Experiment
 
@@ -88,6 +89,7 @@ def load(
 
     Raises:
         NotFound: there is nothing at `path`.
+        UnstorableValue: the experiment or the model is an empty text.
         BadLocation: `path` holds nothing that casket can import, `source` is unknown, or `to` is
             not a valid location.
         MissingDependency: the source needs a package that is not installed.
@@ -103,8 +105,9 @@ def load(
     report = Report(kind, str(location))
     for other in others:
         report.problem(location, f"also holds {other} files; import them with source={other!r}")
-    names = Names(to.id if isinstance(to, Experiment) and not experiment else experiment, model)
-    if kind == CASKET and any(names):
+    own = to.id if isinstance(to, Experiment) and experiment is None else None
+    names = Names(own or _checked(experiment, "experiment"), _checked(model, "model"))
+    if kind == CASKET and names != Names():
         raise BadLocation(
             f"{location} is a casket file: its runs keep their experiments and models"
         )
@@ -145,6 +148,10 @@ def _is_casket_file(path: Path) -> bool:
 
 def _reading(location: Location) -> Any:
     return location.open(StoreOptions(), writing=False)
+
+
+def _checked(given: str | None, name: str) -> str | None:
+    return None if given is None else checked_id(given, name)
 
 
 @contextlib.contextmanager

@@ -203,7 +203,11 @@ class Translator:
     def records(self, run: Run) -> Iterator[Record]:
         """Yield the records of a run, preceded by those of its experiment and model."""
         session = self._session_id(run.facts)
-        named = (self._names.experiment or run.experiment, self._names.model or run.name)
+        experiment, model = self._names
+        named = (
+            run.experiment if experiment is None else experiment,
+            run.name if model is None else model,
+        )
         experiment, model = self._known.sessions.get(session, named)
         yield from self._new_heads(experiment, model, run.started)
         maker = _Maker(self._source, session, {"experiment": experiment, "model": model})

@@ -73,7 +73,7 @@ class EditableCasket(Casket):
         self._annotate(target, note=checked_text(text, "note"))
 
     def rename(self, session: str | SessionView, name: str) -> None:
-        """Replace the name of a session; an empty text removes it.
+        """Replace the name of a session; an empty name removes it.
 
         Raises:
             NoSuchSession: no session, or more than one, is meant.

@@ -191,8 +191,9 @@ class Casket:
                 the reference. A bare name refers to the latest value of a metric, or to a param
                 if no metric has that name. The prefixes `params.`, `config.`, `meta.`, `last.`
                 and `best.` (for metrics whose name implies a direction) make the source explicit.
-                Attributes of the session are id, experiment, model, status, tags, started, ended,
-                duration (seconds), age (seconds), error, note and epochs (their number).
+                Attributes of the session are id, name, group, parent, experiment, model, status,
+                tags, started, ended, duration (seconds), age (seconds), error, note and epochs
+                (their number).
             children: return the children of other sessions, too.
 
         Raises:
@@ -393,7 +394,7 @@ class Casket:
         if isinstance(compared, str):
             compared = self._named(compared) or compared
         if isinstance(compared, SessionView):
-            return Side(compared.id[:8], [compared], is_group=False)
+            return Side(f"{compared.id[:8]} {compared.name}", [compared], is_group=False)
         if isinstance(compared, Sequence) and not isinstance(compared, str):
             return Side(f"{len(compared)} sessions", compared, is_group=True)
         title = compared if isinstance(compared, str) else "condition"

@@ -174,7 +174,7 @@ def _leaves(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def _session_parts(sessions: list[SessionView]) -> Parts:
-    own = (*_OWNER, "status", "started", "ended", "duration", "tags", "error")
+    own = (*_OWNER, "name", "group", "status", "started", "ended", "duration", "tags", "error")
     columns = table([_session_row(session) for session in sessions], own)
     for name in ("started", "ended"):
         columns[name] = Times(columns[name])
@@ -185,6 +185,8 @@ def _session_row(session: SessionView) -> dict[str, Any]:
     ended = session.ended
     return {
         **_owner(session),
+        "name": session.name,
+        "group": session.group,
         "status": session.status,
         "started": _text(session.started),
         "ended": _text(ended) if ended else None,

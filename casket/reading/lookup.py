@@ -1,4 +1,4 @@
-"""The session that a text means: an id, the beginning of an id, or a name."""
+"""The session that a text means: an id, otherwise the beginning of an id, otherwise a name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def _matching(sessions: Sequence[SessionView], text: str) -> Iterable[SessionVie
     if text == LAST:
         return [session for session in sessions if session.parent is None][-1:]
     exact = [session for session in sessions if session.id == text]
-    return exact or [session for session in sessions if session.id.startswith(text)]
+    beginning = exact or [session for session in sessions if session.id.startswith(text)]
+    return beginning or [session for session in sessions if session.name == text]
 
 
 def is_condition(text: str) -> bool:

@@ -32,6 +32,8 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN: dict[str, Meaning] = {
     "id": lambda session: session.id,
     "parent": lambda session: session.parent_id,
+    "name": lambda session: session.name,
+    "group": lambda session: session.group,
     "experiment": lambda session: session.experiment,
     "model": lambda session: session.model,
     "status": lambda session: session.status,

@@ -18,14 +18,16 @@ def facts(session: SessionView) -> dict[str, Any]:
     """Return the fields of a session that listings show, as JSON.
 
     Returns:
-        id, parent (the id of the session that it is a child of, or None), experiment, model,
-        status, started, ended, duration and age (seconds), epochs (their number), tags, note,
-        error, params, last (the latest value of each metric, by flat name) and best (the best
-        value of each metric whose name implies a direction).
+        id, name, group, parent (the id of the session that it is a child of, or None),
+        experiment, model, status, started, ended, duration and age (seconds), epochs (their
+        number), tags, note, error, params, last (the latest value of each metric, by flat name)
+        and best (the best value of each metric whose name implies a direction).
     """
     ended = session.ended
     return {
         "id": session.id,
+        "name": session.name,
+        "group": session.group,
         "parent": session.parent_id,
         "experiment": session.experiment,
         "model": session.model,

@@ -15,6 +15,7 @@ from casket.errors import NoSuchMetric
 from casket.format import values
 from casket.format.artifacts import Artifact, ArtifactFolder
 from casket.format.lifecycle import Life
+from casket.format.names import two_words
 from casket.format.records import Record, is_counted, order_of
 from casket.format.references import Identity, freed_by, identity_of
 from casket.reading.family import Family
@@ -36,6 +37,9 @@ Status = Literal["running", "completed", "failed", "killed"]
 
 LATE_PROVENANCE = frozenset({"dirty"})
 """The facts about a start that become known only after the start was written."""
+
+LABELS = ("name", "tags", "group")
+"""The members of a start that later records of kind `tag` change."""
 
 SILENCE = timedelta(days=1)
 """The time after which an inactive session on another host is considered killed."""
@@ -91,7 +95,7 @@ class ExperimentView:
     @property
     def note(self) -> str:
         """The note on it; empty if there is none."""
-        return last_note(self._changes)
+        return last_set(self._changes, "note")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -277,7 +281,22 @@ class SessionView:
     @property
     def note(self) -> str:
         """The note on it; empty if there is none."""
-        return last_note(self._changes)
+        return last_set(self._changes, "note")
+
+    @property
+    def name(self) -> str:
+        """The name it was given, otherwise two words made from its id, such as `patient-goat`."""
+        return self.named or two_words(self.id)
+
+    @property
+    def named(self) -> str | None:
+        """The name it was given, otherwise None."""
+        return last_set(self._changes, "name") or None
+
+    @property
+    def group(self) -> str | None:
+        """The group it was put in, otherwise None."""
+        return last_set(self._changes, "group") or None
 
     @property
     def status(self) -> Status:
@@ -580,7 +599,10 @@ class SessionView:
     def _add_session(self, record: Record) -> None:
         LazyDict.of(record, "meta", self._files)
         self._life.add(record)
-        self._params = LazyDict.of(self._life.starts[0], "params", self._files)
+        self._params = LazyDict.of(self._life.identity or record, "params", self._files)
+        labels = {name: record["body"].get(name) for name in LABELS if name in record["body"]}
+        if labels:
+            self._changes.add(record, {"add": labels.pop("tags", []), **labels})
         if "parent" in record["body"]:
             self._family.add_child(record["body"]["parent"], self.id)
 
@@ -646,12 +668,12 @@ def retagged(tags: tuple[str, ...], changes: Iterable[Mapping[str, Any]]) -> tup
     return tags
 
 
-def last_note(changes: Iterable[Mapping[str, Any]]) -> str:
-    """Return the last note among changes, or an empty string if there is no note."""
-    note = ""
+def last_set(changes: Iterable[Mapping[str, Any]], label: str) -> str:
+    """Return the text that a label, such as the note, was last set to; by default empty."""
+    text = ""
     for change in changes:
-        note = change.get("note", note)
-    return note
+        text = change.get(label, text)
+    return text
 
 
 def _is_afterthought(record: Record) -> bool:

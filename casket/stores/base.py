@@ -151,8 +151,10 @@ class Store(Protocol):
                 holds it until it is pruned. The start of a session holds it while a
                 writer of the session has no end (a record of kind `end` that names the writer
                 as `of`), and afterwards if the last writer's end is `completed`
-                (`casket.format.lifecycle.Life`). Of several processes that append with the same
-                claim at once, one succeeds. Ends among `records` count first.
+                (`casket.format.lifecycle.Life`). A start with a larger `body.changes` than the
+                others of its session gives up their claims for its own. Of several processes
+                that append with the same claim at once, one succeeds. Ends among `records` count
+                first.
 
         Returns:
             The number of the last record. Numbers grow and are never used again.
@@ -236,7 +238,7 @@ def refuse_held(
     for session in _claimants(records(claim=claim)):
         stored = [record for _, record in records(session=session, kinds={"session", "end"})]
         ends = [r for r in appended if r["kind"] == "end" and r.get("session") == session]
-        if is_holding([*stored, *ends]):
+        if life_of([*stored, *ends]).holds(claim):
             raise Claimed(session)
 
 
@@ -250,9 +252,9 @@ def _claimants(claiming: Iterable[Numbered]) -> list[str]:
     return list(sessions)
 
 
-def is_holding(starts_and_ends: Iterable[Record]) -> bool:
-    """Return whether a session still holds its claim, given its starts and ends."""
-    return Life(record for record in starts_and_ends if says_whose(record)).is_holding
+def life_of(starts_and_ends: Iterable[Record]) -> Life:
+    """Return the life of a session from its starts and ends, without those that are damaged."""
+    return Life(record for record in starts_and_ends if says_whose(record))
 
 
 def says_whose(record: Record) -> bool:

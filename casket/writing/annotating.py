@@ -40,8 +40,9 @@ def annotate(
         StoreUnavailable: the store cannot be written.
         NotFound: the store no longer exists, and the backend was opened with `OPTIONS`.
     """
+    texts = {"note": note, "name": name}
     body: dict[str, Any] = {"add": list(add), "remove": list(remove)}
-    body |= {label: text for label, text in (("note", note), ("name", name)) if text is not None}
+    body |= {label: text for label, text in texts.items() if text is not None}
     owner = {"experiment": view.id}
     if isinstance(view, SessionView):
         owner = {"experiment": view.experiment, "model": view.model, "session": view.id}

@@ -46,6 +46,17 @@ def checked_level(level: Any) -> Level:
     return checked
 
 
+def checked_id(value: object, name: str) -> str:
+    """Return an id as text.
+
+    Raises:
+        UnstorableValue: the argument `name` is an empty text.
+    """
+    if value == "":
+        raise UnstorableValue(name, "an empty text", "give an id, or None for the usual one")
+    return str(value)
+
+
 def checked_index(index_by: Any) -> Any:
     """Return an index as a JSON scalar.
 

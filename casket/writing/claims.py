@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from casket.format.lifecycle import Life
@@ -37,9 +38,11 @@ class Holder(NamedTuple):
         return end is not None and end["body"]["status"] == "completed"
 
     @property
-    def is_released(self) -> bool:
-        """Whether the session no longer holds its claim."""
-        return not self.life.is_holding
+    def is_open_here(self) -> bool:
+        """Whether a writer without an end is this process."""
+        here = processes.this_process()
+        starts = map(self.life.start_of, self.life.open_writers)
+        return any(start["body"].get("process") == here for start in starts)
 
     def ends(self, backend: Backend) -> list[Record]:
         """Return the missing ends of the writers whose process has exited."""
@@ -69,11 +72,20 @@ def look_at(backend: Backend, session: str) -> Holder:
 
 
 def starts_with(backend: Backend, claim: str) -> dict[str, Record]:
-    """Return the first start of each session with the params of a claim, by id, in order."""
+    """Return the first start with a claim of each session that has or had it, by id, in order."""
     starts: dict[str, Record] = {}
     for _, start in backend.store.records(claim=claim, kinds={"session"}):
         starts.setdefault(start["session"], start)
     return starts
+
+
+def holders(backend: Backend, claim: str) -> Iterator[Holder]:
+    """Yield the sessions with the params of a claim, the last one first."""
+    for session in reversed(starts_with(backend, claim)):
+        holder = look_at(backend, session)
+        identity = holder.life.identity
+        if identity is not None and identity.get("claim") == claim:
+            yield holder
 
 
 def _life(backend: Backend, session: str) -> Life:

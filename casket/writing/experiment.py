@@ -13,14 +13,13 @@ from casket.errors import (
     ExistingExperimentError,
     NoSuchSession,
     NotInASession,
-    UnstorableValue,
 )
 from casket.format.records import Record, claim_key, covering, new_id
 from casket.format.values import Encoder, restore
 from casket.stores.base import DEFAULTS, Claimed, Offline, StoreOptions, Sync
 from casket.stores.location import Location
-from casket.writing import around, starting
-from casket.writing.arguments import checked_tags
+from casket.writing import around, claims, starting
+from casket.writing.arguments import checked_id, checked_tags
 from casket.writing.backend import Backend
 from casket.writing.parent import Parent
 from casket.writing.session import Session
@@ -259,10 +258,7 @@ class Experiment:
             UnstorableValue: the id is empty.
         """
         given = (one for one in (self.get_id(), self._exp_id) if one is not None)
-        chosen = str(next(given, new_id()))
-        if not chosen:
-            raise UnstorableValue("exp_id", "an empty text", "give an id, or None for a random one")
-        return chosen
+        return checked_id(next(given, new_id()), "exp_id")
 
     def _create(self) -> None:
         record = self._record()
@@ -344,6 +340,11 @@ class Model:
         ensure_unique: bool = True,
         *,
         repeat: bool = False,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        group: str | None = None,
+        capture: Iterable[str] | None = None,
+        system_metrics: float | bool | None = None,
     ) -> Session:
         """Start or continue a session; use it in a `with` block, which ends it.
 
@@ -354,14 +355,23 @@ class Model:
                 session if none exists.
             repeat: start a new session even if sessions with these params exist. Its
                 `meta["repeat"]` counts the repetitions, starting from 1.
+            name: a name for listings; names need not be unique. By default, listings show two
+                words made from the id.
+            tags: tags of the session; a continued session gets them in addition.
+            group: the group of the session in listings.
+            capture: what to keep of the code and its output.
+            system_metrics: the seconds between two samples of the system's metrics.
 
         Raises:
             ExistingParamsException: a running or completed session has these params. If several
                 processes start a session with the same params at once, only one succeeds.
-            UnstorableValue: the params contain a value that cannot be stored.
+            UnstorableValue: the params contain a value that cannot be stored, or a name, tag or
+                group is not text.
             StoreUnavailable: the start cannot be written.
         """
-        return Session(self, starting.start(self, params, ensure_unique, repeat))
+        labels = starting.labels(name, tags, group)
+        log = starting.start(self, params, ensure_unique, repeat, labels)
+        return Session(self, log, capture, system_metrics)
 
     def resume(self, session_id: str) -> Session:
         """Continue a session of this model, regardless of its status.
@@ -401,16 +411,15 @@ class Model:
         return {**self.__dict__, "copied_within": around.parent_around(self)}
 
     def _start_of(self, session_id: str) -> Record:
-        """Return a start of the session whose id begins with a text."""
-        matching = {
-            start["session"]: start
-            for start in self._starts()
-            if start["session"].startswith(session_id)
-        }
+        """Return the start, with the current params, of the session whose id begins with a text."""
+        starts = {start["session"]: start for start in self._starts()}
+        ids = {session for session in starts if session.startswith(session_id)}
+        matching = {session_id} & ids or ids
         if len(matching) != 1:
             location = str(self.backend.location)
             raise NoSuchSession(session_id, f"model {self.id!r} in {location}", sorted(matching))
-        return next(iter(matching.values()))
+        (session,) = matching
+        return claims.look_at(self.backend, session).life.identity or starts[session]
 
     def _starts(self) -> Iterator[Record]:
         starts = self.backend.store.records(experiment=self.experiment.id, kinds={"session"})
@@ -579,34 +588,37 @@ class Model:
         return [
             Near(view, near.difference)
             for near in nearest(self._params_by_session(session_id, latest), wanted, n)
-            if (view := self._read_heads_of(near.session)) is not None
+            if (view := self.read_head(near.session)) is not None
         ]
 
     def _params_by_session(
         self, but: str | None, latest: int | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the id and the params of the first start of each session that is not deleted.
+        """Yield the id and the current params of each session that is not deleted.
 
         Within a session, these are its children; otherwise children are left out.
         """
         from casket.reading.nearest import starts_of
 
         store, load_array = self.backend.store, self.backend.files.load_array
-        ids, seen = (self.experiment.id, self.id), {but}
+        ids = self.experiment.id, self.id
         deletions = [
             (number, covering(record)) for number, record in store.records(kinds={"deleted"})
         ]
         own_parent = self.parent.id if self.parent else None
-        for number, session, params, parent in starts_of(store, *ids, load_array, latest):
+        # The last start of a session has its current params.
+        starts = {start[1]: start for start in starts_of(store, *ids, load_array, latest)}
+        starts.pop(but or "", None)
+        for number, session, params, parent in starts.values():
             start: Any = {"experiment": self.experiment.id, "model": self.id, "session": session}
-            if session in seen or parent != own_parent:
+            if parent != own_parent:
                 continue
-            seen.add(session)
             if not any(later > number and is_covered(start) for later, is_covered in deletions):
                 yield session, params
 
-    def _read_heads_of(self, session_id: str) -> SessionView | None:
-        fold = self._fold(session=session_id, kinds={"session", "end"})
+    def read_head(self, session_id: str) -> SessionView | None:
+        """Return a session without its metrics, or None if it does not exist."""
+        fold = self._fold(session=session_id, kinds={"session", "end", "tag"})
         return fold.sessions.get(session_id)
 
     def read_session(self, session_id: str) -> SessionView | None:

@@ -33,8 +33,11 @@ class SessionLog:
         params: the params, as JSON values.
         claim: the claim on the params.
         follows: the number of starts of the session before this one.
+        repeats: whether the session starts even if others have its params.
+        labels: further members of the start, such as `name`.
         append: the method `append` of the store.
         meta: values to add to the meta of the start.
+        append_later: the same, without waiting for a far store to confirm the end of a session.
     """
 
     def __init__(
@@ -49,17 +52,16 @@ class SessionLog:
         self.id = new_id()
         self.backend = backend
         self.append = backend.store.append
+        self.append_later = getattr(backend.store, "append_later", backend.store.append)
         self._append_json = getattr(backend.store, "append_json", None)
         self.writer = Writer()
         self._experiment, self._model = experiment, model
-        self._stored_params, self._extended = stored_params, extended
         self._parent = parent
-        self.claim = claim_key(experiment, model, stored_params, parent)
-        self.params: dict[str, Any] = stored_params
-        if extended:
-            self.params = restore(stored_params, backend.files.load_array)
+        self._set_params(stored_params, extended)
         self.follows = 0
         self.meta: dict[str, Any] = {}
+        self.repeats = False
+        self.labels: dict[str, Any] = {}
         self.after_fork()
         forks.renew_in_children(self)
 
@@ -67,6 +69,13 @@ class SessionLog:
         """Continue as the new writer that the child has become."""
         self._heads: dict[Kind, bytes] = {}
         self._dirty: git.DirtyCheck | None = None
+
+    def _set_params(self, stored_params: dict[str, Any], extended: bool) -> None:
+        self._stored_params, self._extended = stored_params, extended
+        self.claim = self._claim_on(stored_params)
+        self.params: dict[str, Any] = stored_params
+        if extended:
+            self.params = restore(stored_params, self.backend.files.load_array)
 
     @property
     def as_parent(self) -> Parent:
@@ -142,6 +151,7 @@ class SessionLog:
             "params": self._stored_params,
             "meta": meta,
             "process": processes.this_process(),
+            **self.labels,
         }
         if self._parent:
             body["parent"] = self._parent
@@ -161,9 +171,35 @@ class SessionLog:
         again["body"] = {**again["body"], "meta": meta}
         return again
 
-    def claim_of(self, name: str, value: Any) -> str:
-        """Return the key of an additional claim, beside the claim on the params."""
-        identity = [self._stored_params, name, value]
+    def changed_start(self, params: Mapping[str, Any], changes: int) -> Record:
+        """Create the start that changes the params of the session, without its number.
+
+        Args:
+            params: the params to add.
+            changes: how often the params have been changed, this time included.
+        """
+        added, extended = self.backend.encode(params, "params")
+        start = self._started.copy()
+        start["body"] = {
+            **start["body"],
+            "params": {**self._stored_params, **added},
+            "changes": changes,
+        }
+        start["claim"] = self._claim_on(start["body"]["params"])
+        if extended:
+            start["extended"] = True
+        return start
+
+    def adopt(self, start: Record) -> None:
+        """Continue with the params of an appended start."""
+        self._set_params(start["body"]["params"], "extended" in start)
+        self._started = start
+
+    def claim_of(self, start: Record, name: str, value: Any) -> str:
+        """Return the key of an additional claim, beside the claim of a start on its params."""
+        return self._claim_on([start["body"]["params"], name, value])
+
+    def _claim_on(self, identity: Any) -> str:
         return claim_key(self._experiment, self._model, identity, self._parent)
 
     def claiming(self, claim: str, meta: dict[str, Any]) -> Record:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from casket.reading.views import SessionView
 
 
+_OPEN_HERE = "This very process has that session open: end it with session.end()."
+
+
 class ExistingParamsException(CasketError, ValueError):
     """Raised if a running or completed session of the model has the same params."""
 
@@ -19,9 +22,17 @@ class ExistingParamsException(CasketError, ValueError):
         self,
         session: SessionView | Callable[[], SessionView],
         nearest: list[Near] | Callable[[], list[Near]],
+        is_open_here: bool = False,
     ) -> None:
-        """Accept values or functions that read them, since most refusals are never shown."""
+        """Accept values or functions that read them, since most refusals are never shown.
+
+        Args:
+            session: the existing session.
+            nearest: the other sessions of the model with the nearest params.
+            is_open_here: whether this process has the session open.
+        """
         self._session, self._nearest = session, nearest
+        self.is_open_here = is_open_here
         ValueError.__init__(self)
 
     @property
@@ -39,19 +50,20 @@ class ExistingParamsException(CasketError, ValueError):
         return self._nearest
 
     def __str__(self) -> str:
-        return shorten(self.sentence(self.session, self.nearest))
+        return shorten(self.sentence(self.session, self.nearest, self.is_open_here))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.session, self.nearest)
+        return type(self), (self.session, self.nearest, self.is_open_here)
 
     @staticmethod
-    def sentence(session: SessionView, nearest: list[Near]) -> str:
+    def sentence(session: SessionView, nearest: list[Near], is_open_here: bool = False) -> str:
         call = "model.session" if session.parent_id is None else "session.child"
         lines = [
             f"session {session.id} of model {session.model!r} in experiment "
             f"{session.experiment!r} has these params already: {shorten(str(session.params), 400)}",
             f"  it {shorten(session.summary(), 250)}",
             *(f"  nearest: {shorten(near.summary(), 250)}" for near in nearest),
+            *([_OPEN_HERE] if is_open_here else []),
             f"To continue that session, use {call}(params, ensure_unique=False). "
             f"To repeat the run, use {call}(params, repeat=True). "
             "Otherwise change the params, or remove the session with "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from casket.errors import CasketError, CasketWarning, NotInASession
-from casket.format.records import Kind, Level, utc
+from casket.format.names import two_words
+from casket.format.records import Kind, Level, Record, utc
 from casket.system.secrets import redact
-from casket.writing import around
+from casket.writing import around, leaving, starting
 from casket.writing.arguments import (
     checked_index,
     checked_level,
@@ -25,9 +28,14 @@ from casket.writing.outcome import describe, is_pruning
 from casket.writing.parent import Parent
 from casket.writing.starting import SessionsModel
 
+if TYPE_CHECKING:
+    from casket.reading.views import SessionView
+
 Batch = tuple[int, Mapping[str, Any], int | None, float]
 """A batch for `Session.add_batches`: its number, metrics by name, its epoch, and its time in
 seconds since the epoch."""
+
+Append = Callable[[Sequence[Record]], Any]
 
 _DIRTY_WAIT = 0.5
 """How many seconds the end of a session waits for git to report whether the code has changed."""
@@ -40,16 +48,26 @@ class Session:
     to the session; the exit of a child does not end it.
     """
 
-    def __init__(self, model: SessionsModel, log: SessionLog) -> None:
-        """Wrap the log of a session that has started; see `Model.session`."""
+    def __init__(
+        self,
+        model: SessionsModel,
+        log: SessionLog,
+        capture: Iterable[str] | None = None,
+        system_metrics: float | bool | None = None,
+    ) -> None:
+        """Wrap the log of a session that has started; see `Model.session` for the arguments."""
         self._model = model
         self._log = log
+        self._capture, self._system_metrics = capture, system_metrics
         self._artifacts = ArtifactLog(log)
         self._data = DataLog(log)
         self._ended = False
         self._pid = os.getpid()
+        if not self.is_continued:
+            self._steps = count()
         log.backend.remember(log.owner, log.start_again)
         around.enter(self)
+        leaving.watch(self, log, self._end_at_exit)
 
     @property
     def id(self) -> str:
@@ -71,6 +89,32 @@ class Session:
         own, other = self._model, model
         is_same = (own.experiment_id, own.id) == (other.experiment_id, other.id)
         return is_same and own.backend.is_same_store(other.backend)
+
+    @property
+    def name(self) -> str:
+        """The name of the session; without one, two words made from its id.
+
+        It can be set, also after the session has ended; an empty name removes it.
+        """
+        head = self._head()
+        return head.name if head else two_words(self.id)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._annotate(name=checked_text(name, "name"))
+
+    @property
+    def group(self) -> str | None:
+        """The group of the session; it can be set like the name."""
+        head = self._head()
+        return head.group if head else None
+
+    @group.setter
+    def group(self, group: str) -> None:
+        self._annotate(group=checked_text(group, "group"))
+
+    def _head(self) -> SessionView | None:
+        return self._model.read_head(self.id)
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self._model!r}>"
@@ -95,6 +139,12 @@ class Session:
     def last_batch(self) -> int | None:
         """The number of the last batch, or None if there is none."""
         return self._last_number("batch", "batch_num")
+
+    @cached_property
+    def _steps(self) -> Iterator[int]:
+        """The numbers that `log` gives to steps; of a continued session, after its last batch."""
+        last = self.last_batch
+        return count(0 if last is None else last + 1)
 
     def _last_number(self, kind: Kind, name: str) -> int | None:
         last = None
@@ -156,7 +206,9 @@ class Session:
             UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
             StoreUnavailable: the record could not be written.
         """
-        self._write_result("batch", _batch_lead(batch_num, epoch), result, timestamp, "add_batch")
+        lead = _batch_lead(batch_num, epoch)
+        self._write_result("batch", lead, result, timestamp, "add_batch")
+        self._steps = count(lead["batch_num"] + 1)
 
     def add_batches(self, batches: Iterable[Batch]) -> None:
         """Log several batches in a single write, at little more than the cost of a single batch.
@@ -176,6 +228,23 @@ class Session:
             records.append(self._log.record("batch", body, extended, utc(timestamp)))
         if records:
             self._log.append(records)
+            self._steps = count(records[-1]["body"]["batch_num"] + 1)
+
+    def log(self, result: Mapping[str, Any], step: int | None = None) -> None:
+        """Log a batch or step, counting the steps if they have no number.
+
+        Args:
+            result: the metrics by name.
+            step: the number of the step; by default the one after the last, starting from 0.
+
+        Raises:
+            UnstorableValue: `result` contains a value that cannot be stored; nothing was written.
+            StoreUnavailable: the record could not be written.
+        """
+        if step is not None:
+            self.add_batch(step, result)
+            return
+        self._write_result("batch", _batch_lead(next(self._steps), None), result, True, "log")
 
     def add_result(self, result: Mapping[str, Any], index_by: Any = None) -> None:
         """Log a result.
@@ -189,6 +258,26 @@ class Session:
             StoreUnavailable: the record could not be written.
         """
         self._write_result("result", {"index": checked_index(index_by)}, result, True, "add_result")
+
+    def add_params(self, params: Mapping[str, Any]) -> None:
+        """Add params that become known after the session has started.
+
+        Before the first epoch, batch or result they change the identity of the session: its claim
+        on the earlier params is released. Afterwards they are added to the meta.
+
+        Args:
+            params: the params to add; they replace earlier params of the same name.
+
+        Raises:
+            ExistingParamsException: a running or completed session of this model has these
+                params, and this session is no repetition; it stays as it was.
+            UnstorableValue: the params contain a value that cannot be stored; nothing was written.
+            StoreUnavailable: the params could not be written.
+        """
+        self._check_open("add_params")
+        if not starting.add_params(self._log, params, self._model):
+            encoded, extended = self._log.backend.encode(params, "params")
+            self._log.write("meta", encoded, extended)
 
     def add_meta(self, meta: Mapping[str, Any]) -> None:
         """Add information about the run, such as `{"gpu": "A100"}`.
@@ -296,6 +385,7 @@ class Session:
         ensure_unique: bool = True,
         *,
         repeat: bool = False,
+        name: str | None = None,
     ) -> Session:
         """Start or continue a child of this session, such as a fold of a cross-validation.
 
@@ -305,6 +395,7 @@ class Session:
             params: its hyperparameters, which are added to those of this session.
             ensure_unique: as for `Model.session`; only the children of this session are considered.
             repeat: as for `Model.session`; only the children of this session are considered.
+            name: as for `Model.session`.
 
         Raises:
             NotInASession: this session has ended.
@@ -314,7 +405,7 @@ class Session:
         """
         self._check_open("child")
         model = self._model.within(self.as_parent)
-        child: Session = model.session(params, ensure_unique, repeat=repeat)
+        child: Session = model.session(params, ensure_unique, repeat=repeat, name=name)
         return child
 
     def summarize_children(self) -> dict[str, float]:
@@ -353,14 +444,22 @@ class Session:
         Raises:
             StoreUnavailable: the end could not be written.
         """
+        self._end(status, error, self._log.append)
+
+    def _end_at_exit(self, status: Literal["completed", "failed"], error: str | None) -> None:
+        """End the session without waiting for a far store, which is closed after all have ended."""
+        self._end(status, error, self._log.append_later)
+
+    def _end(self, status: str, error: str | None, append: Append) -> None:
         if self._ended or os.getpid() != self._pid:
             return
         self._log.note_dirty(_DIRTY_WAIT)
         body = {"status": status, "of": self._log.writer.id}
         if error is not None:
             body["error"] = redact(error)
-        self._log.append([self._log.record("end", body)])
+        append([self._log.record("end", body)])
         self._ended = True
+        leaving.forget(self)
         self._log.backend.forget(self._log.owner)
         around.leave(self)
 

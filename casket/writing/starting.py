@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from casket.errors import CasketError
+from casket.format.lifecycle import changes_of
 from casket.format.records import Record, claim_key, new_id
+from casket.format.values import restore
 from casket.stores.base import Claimed
 from casket.writing import claims
-from casket.writing.arguments import checked_index
+from casket.writing.arguments import checked_index, checked_tags, checked_text
 from casket.writing.backend import Backend
 from casket.writing.log import SessionLog
 from casket.writing.parent import Parent
@@ -43,11 +45,15 @@ class SessionsModel(Protocol):
         ensure_unique: bool = True,
         *,
         repeat: bool = False,
+        name: str | None = None,
     ) -> Any:
         """Start or continue a `Session`."""
 
     def children_of(self, session_id: str) -> list[SessionView]:
         """Return the children of a session."""
+
+    def read_head(self, session_id: str) -> SessionView | None:
+        """Return a session without its metrics, or None if it does not exist."""
 
     def view_of(self, holder: claims.Holder) -> SessionView:
         """Return the session that holds a claim."""
@@ -63,21 +69,80 @@ def start(
     params: Mapping[str, Any] | None,
     ensure_unique: bool,
     repeat: bool = False,
+    labels: Mapping[str, Any] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> SessionLog:
-    """Start or continue a session; see `Model.session` for the arguments.
+    """Start or continue a session.
 
-    `meta` is added to the meta of the start.
+    Args:
+        model: the model of the session.
+        params: as for `Model.session`.
+        ensure_unique: as for `Model.session`.
+        repeat: as for `Model.session`.
+        labels: further members of the start, such as `name`.
+        meta: values to add to the meta of the start.
     """
     log = _log_of(model, params)
-    log.meta = dict(meta or {})
+    log.labels, log.meta = dict(labels or {}), dict(meta or {})
     if repeat:
-        _repeat(log)
+        _repeat(log, log.start())
     elif ensure_unique:
-        _begin_unique(log, model)
+        _begin_unique(log, log.start(), model)
     else:
         _begin_or_continue(log)
     return log
+
+
+def add_params(log: SessionLog, params: Mapping[str, Any], model: SessionsModel) -> bool:
+    """Add params to a session to which no epoch, batch or result was logged.
+
+    A single append releases the claim on the earlier params and claims the new ones.
+
+    Returns:
+        Whether they were added; False if the session has logged something.
+
+    Raises:
+        ExistingParamsException: a running or completed session has the new params.
+    """
+    logged = log.backend.store.records(session=log.id, kinds={"epoch", "batch", "result"})
+    if next(iter(logged), None) is not None:
+        return False
+    life = claims.look_at(log.backend, log.id).life
+    changes = changes_of(life.identity) if life.identity else 0
+    start = log.changed_start(params, changes + 1)
+    if start["claim"] != log.claim:
+        _append_changed(log, start, model)
+        log.adopt(start)
+    return True
+
+
+def _append_changed(log: SessionLog, start: Record, model: SessionsModel) -> None:
+    if not log.repeats:
+        # Refused before the start is numbered, so that no number of the session is missing.
+        for holder in claims.holders(log.backend, start["claim"]):
+            if holder.may_run or holder.is_completed:
+                raise _existing(holder, model, start)
+    start["n"] = next(log.writer.numbers)
+    if log.repeats:
+        _repeat(log, start)
+    else:
+        _begin_unique(log, start, model)
+
+
+def labels(name: str | None, tags: Iterable[str], group: str | None) -> dict[str, Any]:
+    """Return the labels that were given as members of a start.
+
+    Raises:
+        UnstorableValue: a label is not text.
+    """
+    given: dict[str, Any] = {}
+    if name is not None:
+        given["name"] = checked_text(name, "name")
+    if checked := checked_tags(tags):
+        given["tags"] = checked
+    if group is not None:
+        given["group"] = checked_text(group, "group")
+    return given
 
 
 def resume(model: SessionsModel, start: Record) -> SessionLog:
@@ -85,7 +150,7 @@ def resume(model: SessionsModel, start: Record) -> SessionLog:
 
     Args:
         model: the model of the session.
-        start: a start of the session.
+        start: the start of the session that has its current params.
     """
     params, extended = start["body"]["params"], "extended" in start
     owner = (model.backend, model.experiment_id, model.id)
@@ -97,11 +162,10 @@ def resume(model: SessionsModel, start: Record) -> SessionLog:
 def resume_last(model: SessionsModel, params: Mapping[str, Any] | None) -> SessionLog:
     """Continue the last session with these params that is not running, or start a session."""
     log = _log_of(model, params)
-    for earlier in reversed(claims.starts_with(model.backend, log.claim)):
-        holder = claims.look_at(model.backend, earlier)
+    for holder in claims.holders(model.backend, log.claim):
         if not holder.may_run and _continues_alone(log, holder):
             return log
-    _repeat(log)
+    _repeat(log, log.start())
     return log
 
 
@@ -137,23 +201,23 @@ def _identity(
     return {**parent.params, **encoded}, parent.extended or extended, parent.id
 
 
-def _begin_unique(log: SessionLog, model: SessionsModel) -> None:
-    """Start the session, unless a running or completed session has these params.
+def _begin_unique(log: SessionLog, start: Record, model: SessionsModel) -> None:
+    """Append a start, unless a running or completed session has its params.
 
     Raises:
         ExistingParamsException: a running or completed session has these params.
     """
-    start = log.start()
+    claim = start["claim"]
     ends: dict[str, list[Record]] = {}
     refused: list[tuple[str, int]] = []
     while True:
         try:
-            log.append([*chain(*ends.values()), start], claim=log.claim)
+            log.append([*chain(*ends.values()), start], claim=claim)
             return
         except Claimed as claimed:
             holder = _holder(log, claimed, refused)
-        if not holder.is_released and (holder.may_run or holder.is_completed):
-            raise _existing(holder, model, log.params)
+        if holder.life.holds(claim) and (holder.may_run or holder.is_completed):
+            raise _existing(holder, model, start)
         # Accumulated, because repetitions allow several sessions to hold the claim.
         ends[holder.session] = holder.ends(log.backend)
 
@@ -182,20 +246,24 @@ def _holder(log: SessionLog, claimed: Claimed, refused: list[tuple[str, int]]) -
 
 
 def _existing(
-    holder: claims.Holder, model: SessionsModel, params: Mapping[str, Any]
+    holder: claims.Holder, model: SessionsModel, start: Record
 ) -> ExistingParamsException:
     """Return the exception, which reads its details on access."""
+    params = start["body"]["params"]
+    if "extended" in start:
+        params = restore(params, model.backend.files.load_array)
     return ExistingParamsException(
         lambda: model.view_of(holder),
         lambda: model.nearest_but(holder.session, params),
+        is_open_here=holder.is_open_here,
     )
 
 
 def _begin_or_continue(log: SessionLog) -> None:
     refused: list[tuple[str, int]] = []
     while True:
-        for earlier in reversed(claims.starts_with(log.backend, log.claim)):
-            _continue(log, claims.look_at(log.backend, earlier))
+        for holder in claims.holders(log.backend, log.claim):
+            _continue(log, holder)
             return
         try:
             log.append([log.start()], claim=log.claim)
@@ -220,8 +288,9 @@ def _continues_alone(log: SessionLog, holder: claims.Holder) -> bool:
     """
     log.id = holder.session
     log.follows = len(holder.life.starts)
-    place = log.claim_of("follows", [log.id, log.follows])
-    records = [*holder.ends(log.backend), log.start(), log.claiming(place, {})]
+    start = log.start()
+    place = log.claim_of(start, "follows", [log.id, log.follows])
+    records = [*holder.ends(log.backend), start, log.claiming(place, {})]
     try:
         log.append(records, claim=place)
     except Claimed:
@@ -230,21 +299,23 @@ def _continues_alone(log: SessionLog, holder: claims.Holder) -> bool:
     return True
 
 
-def _repeat(log: SessionLog) -> None:
-    """Start a session even if others have these params, and number the repetition.
+def _repeat(log: SessionLog, start: Record) -> None:
+    """Append a start even if other sessions have its params, and number the repetition.
 
     The number is claimed in addition to the params, so that repetitions have distinct numbers.
     """
-    earlier = claims.starts_with(log.backend, log.claim)
-    if not earlier:
+    log.repeats = True
+    was_repetition = start["body"].pop("repeat", 0)
+    earlier = claims.starts_with(log.backend, start["claim"])
+    if next(claims.holders(log.backend, start["claim"]), None) is None:
+        first = [log.record("meta", {"repeat": 0})] if was_repetition else []
         # If another process is starting the first session, this session is a repetition.
         with suppress(Claimed):
-            log.append([log.start()], claim=log.claim)
+            log.append([start, *first], claim=start["claim"])
             return
-    start = log.start()
     numbers = [known["body"].get("repeat", 0) for known in earlier.values()]
     for number in count(max(numbers, default=0) + 1):
-        claim = log.claim_of("repeat", number)
+        claim = log.claim_of(start, "repeat", number)
         start["body"]["repeat"] = number
         with suppress(Claimed):
             log.append([start, log.claiming(claim, {"repeat": number})], claim=claim)

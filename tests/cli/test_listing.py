@@ -36,7 +36,7 @@ def test_json_has_stable_keys(run, filled):
     first, *_, last = run.json("ls", filled)
     assert first.keys() == {
         "id", "parent", "experiment", "model", "status", "started", "ended", "duration", "age",
-        "epochs", "tags", "note", "error", "params", "last", "best",
+        "epochs", "tags", "note", "error", "params", "last", "best", "name", "group",
     }  # fmt: skip
     assert first["params"] == {"lr": 0.1, "seed": 0, "opt": {"name": "adam"}}
     assert first["last"] == {"loss": 0.5, "val_acc": 1 - 0.5 / 3, "test.acc": 0.5}

@@ -55,6 +55,16 @@ def test_both_stores_of_one_tracker_are_different_runs(data, target):
     assert load(data / PLACES["mlflow files"], target).counts.held == 0
 
 
+@pytest.mark.parametrize("name", ["experiment", "model"])
+def test_an_empty_name_is_refused_and_zero_is_a_name(name, data, target):
+    with pytest.raises(casket.UnstorableValue, match=name):
+        load(data / PLACES["keras"], target, **{name: ""})
+    assert not target.exists()
+    load(data / PLACES["keras"], target, **{name: 0})
+    with casket.open(target) as runs:
+        assert {getattr(session, name) for session in runs.sessions()} == {"0"}
+
+
 def test_under_another_name_it_is_another_import(data, target):
     load(data / PLACES["keras"], target)
     load(data / PLACES["keras"], target, experiment="again")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import casket
-from casket import CasketWarning, Experiment
+from casket import CasketWarning, Experiment, UnstorableValue
 from casket_integrations.ranks import is_rank_zero
 from casket_integrations.recorder import Recorder
 from tests.stores.files import mounted
@@ -128,6 +128,14 @@ def test_a_training_that_failed_names_what_it_failed_of(memory, error, said):
     recorder.end(error)
     assert (only(memory).status, only(memory).error) == ("failed", said)
     assert losses(only(memory)) == [0.5]
+
+
+@pytest.mark.parametrize("given", [0, False])
+def test_every_experiment_id_but_none_is_an_id(tmp_path, given):
+    recorder = Recorder(str(tmp_path / "runs.json"), exp_id=given, model_id=0)
+    assert (recorder.model.experiment.id, recorder.model.id) == (str(given), "0")
+    with pytest.raises(UnstorableValue, match="exp_id"):
+        Recorder(str(tmp_path / "runs.json"), exp_id="")
 
 
 def test_a_url_names_a_store_and_two_names_the_rest(file_url):

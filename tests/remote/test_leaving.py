@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import casket
+
 FLUSH_TIMEOUT = 5.0
 STORES = 4
 SLACK = 12.0
@@ -27,6 +29,40 @@ for session in sessions:
 print("leaving", flush=True)
 sys.exit("without an end of the sessions")
 """
+
+
+OPEN = """
+import multiprocessing, sys
+from casket import Experiment
+
+def work(way):
+    session = Experiment.use(sys.argv[1], exp_id="e").model("m").session({"way": way})
+    for _ in range(3):
+        session.log({"loss": 1.0})
+    if way == "raise":
+        raise ValueError("diverged")
+
+child = multiprocessing.get_context("fork").Process(target=work, args=("raise",))
+child.start()
+child.join()
+work("return")
+work("exit")
+sys.exit(3)
+"""
+
+
+def test_open_sessions_are_ended_in_every_store(far):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", OPEN, far.url], capture_output=True, text=True
+    )
+    assert done.returncode == 3, done.stderr
+    with casket.open(far.url) as runs:
+        outcomes = {s.params["way"]: (s.status, s.error, len(s.batches)) for s in runs.sessions()}
+    assert outcomes == {
+        "raise": ("failed", "ValueError: diverged", 3),
+        "return": ("failed", "SystemExit: 3", 3),
+        "exit": ("failed", "SystemExit: 3", 3),
+    }
 
 
 def test_silent_servers_keep_a_process_for_one_flush_timeout(far):

@@ -74,6 +74,19 @@ class TestEveryEndGivesTheClaimUp(InMemory):
                     raise
 
 
+class TestKeepsTheFormerClaim(InMemory):
+    class Broken(MemoryStore):
+        def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+            with self._lock:
+                for _, started in self.records(claim=claim, kinds={"session"} if claim else ()):
+                    session = started["session"]
+                    lived = self.records(session=session, kinds={"session", "end"})
+                    ended = [r for r in records if r["kind"] == "end"]
+                    if base.life_of([*(r for _, r in lived), *ended]).is_holding:
+                        raise base.Claimed(session)
+                return super().append(records, claim=claim)
+
+
 class TestWritesBatchesInParts(InMemory):
     class Broken(MemoryStore):
         def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:

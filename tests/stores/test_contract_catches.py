@@ -34,6 +34,10 @@ IN_MEMORY: Catches = {
         "test_a_late_end_releases_nothing",
         "test_a_session_that_starts_again_after_it_failed_holds_its_claim_again",
     },
+    "KeepsTheFormerClaim": {
+        "test_a_start_that_changes_the_claim_gives_the_former_one_up",
+        "test_a_session_is_continued_by_another_handle",
+    },
     "WritesBatchesInParts": {
         "test_a_batch_is_seen_whole_or_not_at_all",
         "test_a_batch_with_a_record_that_cannot_be_stored_is_not_appended",

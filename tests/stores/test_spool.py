@@ -349,6 +349,22 @@ def test_leaving_waits_for_what_is_still_to_be_shipped_but_never_hangs(run_pytho
     assert run_python(code, "0.3", "before") == "0"
 
 
+def test_a_session_that_ends_while_the_interpreter_exits_is_shipped_without_a_thread(
+    far, make, monkeypatch
+):
+    """As in Python 3.12 and newer, where no thread starts by then; simulated for older ones."""
+
+    def refuse(_):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    spooled, records = make(), [*epochs(2), end()]
+    spooled.append_later(records)
+    assert stored(far) == []
+    spooled.close()
+    assert stored(far) == identities(records)
+
+
 @pytest.mark.parametrize("vanish", ["journal", "folder"])
 def test_a_journal_that_was_removed_is_begun_anew(far, make, vanish):
     far.fault = "before"

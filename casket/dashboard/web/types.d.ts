@@ -90,6 +90,8 @@ export interface Row {
   best: Record<string, any>;
   tags: string[];
   note: string;
+  name: string;
+  group: string | null;
   error: string | null;
   epochs: number;
   /** Flat names of what was logged as numbers. */

@@ -105,6 +105,10 @@ class Spool:
             self.flush()
         return number
 
+    def append_later(self, records: Sequence[Record]) -> int:
+        """Append to the journal without waiting for the store, even if a session ends."""
+        return self._journal(records)
+
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         """Ship pending records, then yield from the store; offline, yield the pending ones only."""
         if threading.get_ident() in self._at_store:
@@ -153,7 +157,10 @@ class Spool:
             return
         if self._own is not None:
             give_up = time.monotonic() + max(0.0, self._options.flush_timeout - waited)
-            self.flush(0.0 if self._has_warned else give_up - time.monotonic())
+            if self._sender is not None and not self._sender.is_alive():
+                self._ship_without_thread()
+            is_waiting = self._sender is not None and not self._has_warned
+            self.flush(give_up - time.monotonic() if is_waiting else 0.0)
             left = max(SHORTEST_END, give_up - time.monotonic())
             if not self._end_sender(min(LONGEST_END, left)):
                 # It waits for the network and holds the store until then.
@@ -183,7 +190,9 @@ class Spool:
             self._sender = threading.Thread(
                 target=self._send, args=(self._closing,), name="casket", daemon=True
             )
-            self._sender.start()
+            # Since Python 3.12 no thread can start while the interpreter exits; `close` ships.
+            with contextlib.suppress(RuntimeError):
+                self._sender.start()
         return own
 
     def _append_claiming(self, records: Sequence[Record], claim: str) -> int:
@@ -237,6 +246,15 @@ class Spool:
                 log.warning("records could not be shipped, retrying: %s", error)
             with self._progress:
                 self._progress.notify_all()
+
+    def _ship_without_thread(self) -> None:
+        """Ship while the interpreter exits; what cannot be shipped stays in the journal."""
+        self._sender = None
+        try:
+            self._ship()
+        except Exception as error:  # noqa: BLE001 - drivers raise anything
+            self._failure = error
+        self.hurry()
 
     def _pause(self) -> float:
         """Return the seconds to wait before the next attempt."""

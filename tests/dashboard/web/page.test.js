@@ -9,7 +9,6 @@ const address = await import("casket/model/address");
 const { bandOf } = await import("casket/curves/align");
 const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
 const { Colors } = await import("casket/shell/colors");
-const { spokenName } = await import("casket/model/spoken");
 const { labels, ticks } = await import("casket/model/points");
 const { difference, settingsOf } = await import("casket/model/settings");
 const { drawingOf } = await import("casket/curves/drawing");
@@ -256,13 +255,6 @@ test("a color follows from the id alone, and one more that is drawn changes no o
       before.set(key, color);
     }
   }
-});
-
-test("a session has a name of two words, which its id alone decides", () => {
-  assert.equal(spokenName("0a1b2c3d"), spokenName("0a1b2c3d"));
-  const names = Array.from({ length: 300 }, (_, i) => spokenName(i.toString(16).padStart(16, "0")));
-  assert.ok(names.every((name) => /^[a-z]+-[a-z]+$/.test(name)));
-  assert.ok(new Set(names).size > 270);
 });
 
 test("groups stand in the order in which their first sessions began, as casket ls has them", () => {

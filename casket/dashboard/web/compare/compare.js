@@ -16,7 +16,6 @@ import { SessionLink } from "casket/session/session_link";
 import { interval } from "casket/model/statistics";
 import { useState } from "preact/hooks";
 import * as listing from "casket/model/listing";
-import { spokenName } from "casket/model/spoken";
 import { chooseExplore, state, update } from "casket/model/view";
 import { colorOf } from "casket/shell/paint";
 
@@ -72,7 +71,7 @@ export function Compare() {
 }
 
 function titleOf({ row, title }) {
-  return row ? `${spokenName(row.id)} ${row.id.slice(0, 6)}` : title;
+  return row ? `${row.name} ${row.id.slice(0, 6)}` : title;
 }
 
 function NothingToCompare() {

@@ -105,6 +105,7 @@ export function usualColumns(rows, { goal, varying, group }) {
     "epochs",
     "duration",
     "started",
+    ...(rows.some((row) => row.group) ? ["group"] : []),
     ...(rows.some((row) => row.tags.length) ? ["tags"] : []),
     ...(rows.some((row) => row.note) ? ["note"] : []),
     ...(rows.some((row) => row.error) ? ["error"] : []),
@@ -119,7 +120,8 @@ export function usualColumns(rows, { goal, varying, group }) {
  */
 export function possibleColumns(rows) {
   const own = [SETTINGS, "status", "experiment", "model", "file", "epochs", "started", "ended", "duration"];
-  const names = new Set([...own, "age", "tags", "note", "error", "id", "parent"]);
+  const labels = ["age", "name", "group", "tags", "note", "error", "id", "parent"];
+  const names = new Set([...own, ...labels]);
   for (const group of ["params", "last", "best", "config", "meta"]) {
     for (const row of rows) {
       for (const name of Object.keys(flatten(row[group], `${group}.`))) names.add(name);

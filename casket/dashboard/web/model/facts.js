@@ -21,6 +21,8 @@ const MOST_FINDERS = 10_000;
 const OWN = {
   __proto__: null,
   id: (row) => row.id,
+  name: (row) => row.name,
+  group: (row) => row.group,
   parent: (row) => row.parent,
   experiment: (row) => row.experiment,
   model: (row) => row.model,

@@ -10,7 +10,6 @@ import { condition, isWriting } from "casket/model/condition";
 import { shown, varyingNames } from "casket/model/facts";
 import { bestRow, mainMetric, scoredNames } from "casket/model/metrics";
 import { data } from "casket/model/page";
-import { spokenName } from "casket/model/spoken";
 import { fields } from "casket/model/view";
 
 /** @typedef {import("casket/types").Item} Item */
@@ -158,8 +157,8 @@ function partsOfRows() {
   const rowsDrawn = drawnRows(ordered.value, data.all.value, choice.value, goal.value);
   return rowsDrawn.map((row) => ({
     key: row.key,
-    label: `${spokenName(row.id)} ${row.id.slice(0, 6)} ${settings(row, varying.value)}`,
-    name: `${spokenName(row.id)} ${values(row, varying.value)}`,
+    label: `${row.name} ${row.id.slice(0, 6)} ${settings(row, varying.value)}`,
+    name: `${row.name} ${values(row, varying.value)}`,
     rows: [row],
   }));
 }

@@ -8,7 +8,6 @@ import { SearchMap } from "casket/explore/heatmap";
 import { html, useElement } from "casket/shell/html";
 import * as listing from "casket/model/listing";
 import { hasSearch } from "casket/model/metrics";
-import { spokenName } from "casket/model/spoken";
 import { update } from "casket/model/view";
 import { Answers, Changed } from "casket/session/answers";
 import { Children, Parent } from "casket/session/children";
@@ -27,7 +26,7 @@ const DIGITS = 9;
 /** Everything about one session. */
 export function SessionPage({ row }) {
   const [details, problem] = useDetails(row);
-  const parts = useMemo(() => [{ key: row.key, label: spokenName(row.id), rows: [row] }], [row]);
+  const parts = useMemo(() => [{ key: row.key, label: row.name, rows: [row] }], [row]);
   const all = details ?? row;
   const file = inShell(data.files.value[row.file].place);
   return html`<article class="session" aria-label=${`Session ${row.id}`}>
@@ -82,7 +81,7 @@ function Head({ row, file }) {
   return html`<div class="session-head">
     <div class="head-line">
       <h2 class="title">
-        ${spokenName(row.id)}${" "}<code>${row.id.slice(0, 6)}</code>${" "}
+        ${row.name}${" "}<code>${row.id.slice(0, 6)}</code>${" "}
         <small><${Status} status=${row.status} /></small>
       </h2>
       <span class="space"></span>

@@ -4,7 +4,6 @@ import { SETTINGS, bestValues, cellOfGroup, headOf, isMetric } from "casket/mode
 import { better, digitsApart, shown, shownTime, valueOf, withMargin } from "casket/model/facts";
 import * as listing from "casket/model/listing";
 import { cursor } from "casket/model/page";
-import { spokenName } from "casket/model/spoken";
 import { shortNames, state, update } from "casket/model/view";
 import { Chips, chipsOf } from "casket/sessions/chips";
 import { contextOf, html, useElement } from "casket/shell/html";
@@ -279,7 +278,7 @@ function Lead({ item, context, isSelected, keys }) {
   const isDrawn = keys.some((key) => drawn.keys.has(key));
   const isPinned = keys.every((key) => pinned.includes(key));
   const name = item.row ? shortNames.value.get(item.key) ?? item.row.id : `${item.group.rows.length}`;
-  const text = item.row ? spokenName(item.row.id) : `n = ${name}`;
+  const text = item.row ? item.row.name : `n = ${name}`;
   const colorKey = isGrouped ? drawn.groupOf.get(item.key) ?? item.key : item.key;
   return html`<div role="gridcell" class="cell lead" aria-colindex="1">
     <input

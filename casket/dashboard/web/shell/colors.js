@@ -1,4 +1,4 @@
-import { hashOf } from "casket/model/spoken";
+import { hashOf } from "casket/model/hash";
 
 const LIGHT = [
   "#6370e2", "#a94406", "#3d6e5c", "#df6794", "#a2950f",
