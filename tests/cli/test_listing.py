@@ -418,10 +418,11 @@ def test_a_narrow_terminal_keeps_a_param_and_a_metric(columns, terminal, tmp_pat
     names = header.split()
     assert max(map(len, [header, *rows])) <= columns
     assert {"session", "lr", "val_loss"} <= set(names)
-    order = ["status", "tags", "age", "duration", "epochs", "val_acc"]  # status and tags: constant
+    # Made from ids: name. Constant: status and tags.
+    order = ["name", "status", "tags", "age", "duration", "epochs", "val_acc"]
     hidden = [name for name in order if name not in names]
     assert hidden == order[: len(hidden)]
-    assert (columns >= 100) == (not hidden)
+    assert (columns >= 100) == (hidden in ([], ["name"]))
 
 
 def test_offset_skips_sessions(run, filled):
