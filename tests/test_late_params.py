@@ -1,5 +1,6 @@
 """Params that are known only after the session has started: `session.add_params`."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -119,6 +120,41 @@ def test_a_session_that_has_moved_on_is_neither_continued_nor_counted(model):
         pass
     assert "repeat" not in model.sessions()[-1].meta
     assert model.resume_last({"lr": 2}).id != late.id
+
+
+def test_while_another_process_has_the_session_open_they_are_meta(file_url, run_python):
+    model = Experiment.use(file_url, exp_id="e").model("m")
+    with model.session({"lr": 1}) as session:
+        run_python(
+            """
+            import sys
+            from casket import Experiment
+            model = Experiment.use(sys.argv[1], exp_id="e").model("m")
+            with model.session({"lr": 1}, ensure_unique=False) as joined:
+                joined.add_params({"width": 8})
+                assert joined.params == {"lr": 1}
+            """,
+            file_url,
+        )
+        session.add_params({"depth": 2})
+    (view,) = model.sessions()
+    assert (view.params, view.meta["width"]) == ({"lr": 1, "depth": 2}, 8)
+
+
+def test_in_a_forked_child_they_are_meta(model, url):
+    if url == ":memory:":
+        pytest.skip("a store in memory is not shared by processes")
+    with model.session({"lr": 1}) as session:
+        child = os.fork()
+        if child == 0:
+            try:
+                session.add_params({"width": 8})
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        session.add_params({"depth": 2})
+    (view,) = model.sessions()
+    assert (view.params, view.meta["width"]) == ({"lr": 1, "depth": 2}, 8)
 
 
 def test_a_resumed_session_keeps_its_new_params(model):

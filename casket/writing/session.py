@@ -263,7 +263,8 @@ class Session:
         """Add params that become known after the session has started.
 
         Before the first epoch, batch or result they change the identity of the session: its claim
-        on the earlier params is released. Afterwards they are added to the meta.
+        on the earlier params is released. Afterwards, and while another process has the session
+        open, they are added to the meta.
 
         Args:
             params: the params to add; they replace earlier params of the same name.

@@ -99,7 +99,8 @@ def add_params(log: SessionLog, params: Mapping[str, Any], model: SessionsModel)
     A single append releases the claim on the earlier params and claims the new ones.
 
     Returns:
-        Whether they were added; False if the session has logged something.
+        Whether they were added; False if the session has logged something, or if another process
+        has it open, too, which could change the params at the same time.
 
     Raises:
         ExistingParamsException: a running or completed session has the new params.
@@ -107,9 +108,11 @@ def add_params(log: SessionLog, params: Mapping[str, Any], model: SessionsModel)
     logged = log.backend.store.records(session=log.id, kinds={"epoch", "batch", "result"})
     if next(iter(logged), None) is not None:
         return False
-    life = claims.look_at(log.backend, log.id).life
-    changes = changes_of(life.identity) if life.identity else 0
-    start = log.changed_start(params, changes + 1)
+    holder = claims.look_at(log.backend, log.id)
+    identity = holder.life.identity
+    if identity is None or not {*holder.life.open_writers} <= {log.writer.id, *holder.gone}:
+        return False
+    start = log.changed_start(params, changes_of(identity) + 1)
     if start["claim"] != log.claim:
         _append_changed(log, start, model)
         log.adopt(start)

@@ -102,7 +102,7 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
         how=st.sampled_from([*HOW, "unique", "unique"]),
         params=st.sampled_from(PARAMS),
         status=st.sampled_from(["completed", "failed"]),
-        what=st.sampled_from(["log", "log", "end"]),
+        what=st.sampled_from(["log", "log", "end", "params"]),
     )
     def go_on(self, who: int, how: str, params: dict[str, float], status: Any, what: str) -> None:
         """Let a process take its next step, or begin what it does next."""
@@ -116,6 +116,9 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
         elif what == "log":
             writing.epoch += 1
             process.start(lambda: session.add_epoch(writing.epoch, {"loss": 1.0}))
+        elif what == "params":
+            self.was[process.pid] = [self.truth.statuses()]
+            process.start(lambda: session.add_params(params))
         else:
             process.start(lambda: session.end(status))
             writing.session = None

@@ -31,16 +31,21 @@ class Truth:
             if record["kind"] == "end":
                 self._note_end(record, body["of"], body["status"])
             elif record["kind"] == "session":
-                if claim is not None and body.get("follows"):
+                if body.get("changes", 0) > self._changes_of(session):
+                    blocking = self.blocking(record["claim"])
+                    assert claim == record["claim"], f"{session} changes without asking"
+                    assert not blocking - {session}, f"{session} changes beside {blocking}"
+                elif claim is not None and body.get("follows"):
                     assert self.status(session) != "running", f"{session} is joined as it runs"
                 elif claim == record["claim"]:
                     blocking = self.blocking(record["claim"])
                     assert not blocking, f"{session} begins beside {blocking}"
-                self.starts[session].append(record)
+                others = [s for s in self.starts[session] if s["writer"] != record["writer"]]
+                self.starts[session] = [*others, record]
             elif record["kind"] == "epoch":
                 self.epochs[session][record["writer"]].append(body["epoch_num"])
-            elif "repeat" in body:
-                self.repeats[self.starts[session][0]["claim"]].append(body["repeat"])
+            elif body.get("repeat"):
+                self.repeats[self._claim_of(session)].append(body["repeat"])
 
     def _note_end(self, end: Record, writer: str, status: str) -> None:
         if end["writer"] == writer:
@@ -53,6 +58,18 @@ class Truth:
             )
             assert not self._is_alive(pid["body"]["process"]["pid"]), "one that lives was"
         self.ends.setdefault(writer, status)
+
+    def _identity(self, session: str) -> Record | None:
+        starts = self.starts.get(session, [])
+        return max(starts, key=lambda s: s["body"].get("changes", 0), default=None)
+
+    def _claim_of(self, session: str) -> str:
+        identity = self._identity(session)
+        return identity["claim"] if identity else ""
+
+    def _changes_of(self, session: str) -> int:
+        identity = self._identity(session)
+        return identity["body"].get("changes", 0) if identity else 0
 
     def status(self, session: str) -> str:
         """Return how a session stands."""
@@ -73,8 +90,8 @@ class Truth:
         """Return the sessions with these params that run or completed."""
         return {
             session
-            for session, starts in self.starts.items()
-            if starts[0]["claim"] == claim and self.status(session) in {"running", "completed"}
+            for session in self.starts
+            if self._claim_of(session) == claim and self.status(session) in {"running", "completed"}
         }
 
     def epochs_of(self, session: str) -> list[int]:
