@@ -343,8 +343,6 @@ class Model:
         name: str | None = None,
         tags: Iterable[str] = (),
         group: str | None = None,
-        capture: Iterable[str] | None = None,
-        system_metrics: float | bool | None = None,
     ) -> Session:
         """Start or continue a session; use it in a `with` block, which ends it.
 
@@ -359,8 +357,6 @@ class Model:
                 words made from the id.
             tags: tags of the session; a continued session gets them in addition.
             group: the group of the session in listings.
-            capture: what to keep of the code and its output.
-            system_metrics: the seconds between two samples of the system's metrics.
 
         Raises:
             ExistingParamsException: a running or completed session has these params. If several
@@ -371,7 +367,7 @@ class Model:
         """
         labels = starting.labels(name, tags, group)
         log = starting.start(self, params, ensure_unique, repeat, labels)
-        return Session(self, log, capture, system_metrics)
+        return Session(self, log)
 
     def resume(self, session_id: str) -> Session:
         """Continue a session of this model, regardless of its status.

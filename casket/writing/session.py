@@ -48,17 +48,10 @@ class Session:
     to the session; the exit of a child does not end it.
     """
 
-    def __init__(
-        self,
-        model: SessionsModel,
-        log: SessionLog,
-        capture: Iterable[str] | None = None,
-        system_metrics: float | bool | None = None,
-    ) -> None:
-        """Wrap the log of a session that has started; see `Model.session` for the arguments."""
+    def __init__(self, model: SessionsModel, log: SessionLog) -> None:
+        """Wrap the log of a session that has started; see `Model.session`."""
         self._model = model
         self._log = log
-        self._capture, self._system_metrics = capture, system_metrics
         self._artifacts = ArtifactLog(log)
         self._data = DataLog(log)
         self._ended = False
