@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from casket.format.records import Record, Writer, covers, deletion
+from casket.format.records import Record, Writer, checksum, covers, deletion
 from casket.stores.base import Claimed, Filters, Numbered, Store
 from casket.writing.experiment import Experiment, Model
 from casket.writing.refusal import ExistingParamsException
@@ -73,7 +73,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def record(kind: str = "epoch", /, *, writer: Writer | None = None, **fields: Any) -> Record:
-    """Return a record, by default of session `s` of model `m` in experiment `e`.
+    """Return a record with its checksum, by default of session `s` of model `m` in experiment `e`.
 
     The fields may include `body`; fields that are None are omitted.
     """
@@ -81,7 +81,9 @@ def record(kind: str = "epoch", /, *, writer: Writer | None = None, **fields: An
     fields = {"experiment": "e", "model": "m", "session": "s", **fields}
     given = {name: value for name, value in fields.items() if value is not None}
     known: Any = kind
-    return (writer or Writer()).record(known, body, **given)
+    made = (writer or Writer()).record(known, body, **given)
+    made["crc"] = checksum(made)
+    return made
 
 
 def records(count: int, /, **fields: Any) -> list[Record]:

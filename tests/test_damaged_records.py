@@ -1,11 +1,13 @@
 """A damaged character may leave JSON valid: every command survives it and shows the rest.
 
-By default a sample of all damages; with CASKET_ALL_DAMAGES=1 every one.
+By default a sample of all damages; with CASKET_ALL_DAMAGES=1 every one. CASKET_MUTATIONS is the
+number of files of each store with mutated bytes.
 """
 
 import json
 import os
 import random
+import shutil
 import sqlite3
 import warnings
 from itertools import islice
@@ -17,7 +19,7 @@ import casket
 from casket import CasketError, CasketWarning, Experiment
 from casket.cli.app import app
 from casket.format.intact import is_intact
-from casket.format.records import Writer
+from casket.format.records import Writer, encoded
 from casket.stores.base import StoreOptions
 from casket.stores.location import Location
 
@@ -36,6 +38,14 @@ COMMANDS = [
     ("export", "{file}", "--format", "markdown"),
     ("clean", "{file}", "--dry-run"),
     ("doctor", "{file}"),
+    ("tail", "{file}"),
+    ("tail", "{file}", "--json"),
+    ("diff", "{one}", "{two}", "{file}"),
+    ("merge", "{file}", "-o", "{merged}"),
+    ("rm", "{one}", "--file", "{copy}", "--yes"),
+    ("compact", "{copy}", "--yes"),
+    ("clean", "{copy}", "--failed", "--killed", "--artifacts", "--yes"),
+    ("tag", "{two}", "kept", "--file", "{copy}"),
 ]
 
 
@@ -50,9 +60,10 @@ def fill(path):
         session.add_result({"test_acc": 0.9}, index_by="test")
         session.add_meta({"gpu": "none"})
         session.add_artifact("a.txt", b"hello")
-    with model.session({"lr": 0.2}) as session:
-        session.add_epoch(1, {"loss": 0.3})
+    with model.session({"lr": 0.2}) as other:
+        other.add_epoch(1, {"loss": 0.3})
     experiment.close()
+    return session.id, other.id
 
 
 def damages(text, seed):
@@ -101,17 +112,38 @@ def damaged_sqlite(path):
 @pytest.mark.filterwarnings("ignore::casket.CasketWarning")
 def test_every_command_survives_every_damaged_character(name, damaged, tmp_path):
     path = tmp_path / name
-    fill(path)
-    count = 0
+    ids, count = fill(path), 0
     for text in damaged(path):
         count += 1
-        for command in COMMANDS:
-            arguments = [part.format(file=path) for part in command]
-            result = CliRunner().invoke(app, arguments)
-            is_told = result.exception is None or isinstance(result.exception, SystemExit)
-            assert is_told, (command, result.exception, text)
+        run_all(path, ids, text)
         read_tables(path)
     assert count >= SAMPLE
+
+
+def run_all(path, ids, damage):
+    """Run every command over a file; those that change it over a copy."""
+    merged, copy = (path.with_name(f"{name}{path.suffix}") for name in ("merged", "copy"))
+    places = {"file": path, "merged": merged, "copy": copy}
+    names = {name: url_of(place) for name, place in places.items()}
+    names |= {"one": ids[0], "two": ids[1]}
+    for place in (merged, copy):
+        remove(place)
+    duplicate(path, copy)
+    for command in COMMANDS:
+        arguments = [part.format(**names) for part in command]
+        result = CliRunner().invoke(app, arguments)
+        is_told = result.exception is None or isinstance(result.exception, SystemExit)
+        assert is_told, (command, result.exception, damage)
+
+
+def duplicate(path, copy):
+    (shutil.copytree if path.is_dir() else shutil.copy)(path, copy)
+
+
+def remove(path):
+    """Remove a store with everything beside it."""
+    for each in path.parent.glob(f"{path.name}*"):
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def read_tables(path):
@@ -122,6 +154,80 @@ def read_tables(path):
                 runs.to_polars(table)
     except CasketError:
         return  # refused by name
+
+
+def mutated(content, rng):
+    """Return bytes as a disk, a cut transfer or an editor leaves them."""
+    at = rng.randrange(len(content))
+    stop = min(at + rng.randrange(1, 40), len(content))
+    garbage = rng.randbytes(stop - at)
+    flipped = bytes([content[at] ^ (1 << rng.randrange(8))])
+    changes = {
+        "flipped bit": content[:at] + flipped + content[at + 1 :],
+        "garbage": content[:at] + garbage + content[stop:],
+        "zeros": content[:at] + bytes(stop - at) + content[stop:],
+        "left out": content[:at] + content[stop:],
+        "twice": content[:stop] + content[at:],
+        "cut": content[:at],
+    }
+    return rng.choice(list(changes.items()))
+
+
+MUTATIONS = int(os.environ.get("CASKET_MUTATIONS", "12"))
+
+
+@pytest.mark.parametrize("name", ["runs.json", "runs.sqlite", "blitz"])
+@pytest.mark.filterwarnings("ignore::casket.CasketWarning")
+def test_a_mutated_file_breaks_no_command_and_loses_no_undamaged_record(name, tmp_path):
+    if name == "blitz":
+        pytest.importorskip("blitzdb")
+    path = tmp_path / name
+    ids = fill(url_of(path))
+    whole = tmp_path / "whole"
+    duplicate(path, whole)
+    before = stored(path)
+    for seed in range(MUTATIONS):
+        rng = random.Random(seed)
+        remove(path)
+        duplicate(whole, path)
+        file = rng.choice(sorted(path.glob("*/objects/*"))) if path.is_dir() else path
+        was = file.read_bytes()
+        how, content = mutated(was, rng)
+        file.write_bytes(content)
+        run_all(path, ids, (seed, how))
+        left = saved(path)
+        lost = {key for key, text in before.items() if left.get(key) != text}
+        damaged = {key for key in lost if is_damaged(before[key], was, content)}
+        assert lost == damaged, (seed, how, lost - damaged)
+
+
+def url_of(path):
+    return str(path) if path.suffix else f"blitz:{path}"
+
+
+def stored(path):
+    """Return the texts of the records of a store by identity."""
+    store = Location.of(url_of(path)).open(StoreOptions(), writing=False)
+    texts = {(r["writer"], r["n"]): encoded(r) for _, r in store.records()}
+    store.close()
+    return texts
+
+
+def saved(path):
+    """Return the records that are left after the repair that doctor offers, if any."""
+    if path.suffix:
+        result = CliRunner().invoke(app, ["doctor", str(path), "--repair", "--yes"])
+        assert isinstance(result.exception, SystemExit | None), result.exception
+    try:
+        return stored(path)
+    except CasketError:
+        return {}
+
+
+def is_damaged(text, was, content):
+    """Return whether bytes of a record, or of the BlitzDB document that holds it, were changed."""
+    text = text if text in was else was
+    return text not in content
 
 
 NAN = {"$numberDouble": "NaN"}
@@ -207,9 +313,9 @@ def test_damage_that_is_accepted_is_a_note_and_new_damage_is_not(tmp_path):
 
 
 def write_over(path, records, others):
-    """Replace records in a file by others."""
+    """Replace records in a file by others, whose checksums are then those of the records."""
     pairs = [
-        (json.dumps(a, separators=(",", ":")), json.dumps(b, separators=(",", ":")))
+        (json.dumps(a, separators=(",", ":"))[:-1], json.dumps(b, separators=(",", ":"))[:-1])
         for a, b in zip(records, others, strict=True)
         if a != b
     ]
@@ -222,6 +328,6 @@ def write_over(path, records, others):
         return
     with sqlite3.connect(path) as database:
         for before, after in pairs:
-            query = "UPDATE records SET record = ? WHERE record = ?"
-            assert database.execute(query, (after, before)).rowcount == 1
+            query = "UPDATE records SET record = replace(record, ?, ?) WHERE instr(record, ?)"
+            assert database.execute(query, (before, after, before)).rowcount == 1
     database.close()

@@ -290,7 +290,8 @@ def test_a_record_that_readers_would_trip_over_is_named_and_dropped(file_url, ch
     store.close()
     report = examined(path)
     assert [says in damage.problem for damage in report.damages if damage.is_repairable] == [True]
-    assert list(repaired(path).values()) == good
+    left = [{name: one[name] for name in good[0]} for one in repaired(path).values()]
+    assert left == good
 
 
 def test_what_other_programs_keep_in_the_file_outlives_a_repair(json_runs):

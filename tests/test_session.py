@@ -83,7 +83,7 @@ def test_a_json_file_holds_the_bytes_that_a_store_of_records_is_given(tmp_path):
         for _, record in records:
             assert (record["session"], record["writer"]) == ids
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record["time"])
-            record |= {"session": "s", "writer": "w", "time": "t", "n": 0}
+            record |= {"session": "s", "writer": "w", "time": "t", "n": 0, "crc": ""}
         texts[name] = [orjson.dumps(record) for _, record in records]
     assert texts["runs.json"] == texts["runs.sqlite"]
     assert len(texts["runs.json"]) == 5 * len(METRICS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from casket.cli import options, tables
+from casket.cli import curves, options, tables
 from casket.reading.difference import Difference
 from casket.reading.numbers import with_margin
 from casket.statistics.intervals import Interval
@@ -18,6 +18,7 @@ from casket.statistics.intervals import Interval
 @options.file_argument
 @click.option("--all", "show_all", is_flag=True, help="Show equal values, too.")
 @options.children_option
+@click.option("--curves", "with_curves", is_flag=True, help="Draw the curves of both in one plot.")
 @options.json_option
 @click.pass_context
 def diff(
@@ -27,6 +28,7 @@ def diff(
     file: str | None,
     show_all: bool,
     children: bool,
+    with_curves: bool,
     as_json: bool,
 ) -> None:
     """Show the differences between two sessions or groups of sessions.
@@ -35,7 +37,7 @@ def diff(
     metrics of groups are compared by mean ± 95 % interval. The exit code is 1 if they differ.
 
     \b
-    casket diff 65ab @last
+    casket diff 65ab @last --curves
     casket diff "params.lr == 0.1" "params.lr == 0.01" runs.json
     """
     with options.open_file(file) as runs, options.reported():
@@ -44,7 +46,18 @@ def diff(
             options.write_json(difference.as_json())
         else:
             _show(difference)
+            if with_curves:
+                click.echo(_curves_of(difference))
     ctx.exit(1 if difference else 0)
+
+
+def _curves_of(difference: Difference) -> str:
+    """Return plots with the curves of all sessions, at most one for each color."""
+    views = {view.id[:8]: view for side in (difference.a, difference.b) for view in side.sessions}
+    shown = dict(list(views.items())[: len(curves.COLORS)])
+    text = curves.text({title: curves.of_session(view) for title, view in shown.items()})
+    hidden = len(views) - len(shown)
+    return f"{text}\n{hidden} more sessions are not drawn" if hidden else text
 
 
 def _cell(value: Any) -> str:

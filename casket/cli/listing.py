@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import click
 
+import casket
 from casket.cli import options, tables, terminal
 from casket.cli.csv_text import csv_text, sessions_csv
 from casket.reading.casket import STATUSES
@@ -22,6 +23,7 @@ from casket.reading.query import Names
 from casket.reading.ranking import Ranking
 from casket.reading.rows import Mode, is_number
 from casket.reading.summary import best_values, epoch_count, facts, numeric_metrics, varying
+from casket.reading.tail import read_tail
 from casket.reading.views import SessionView
 
 SHOWN = 50
@@ -126,13 +128,15 @@ def ls(
     casket ls --group-by params.lr
     casket ls --columns id,params.lr,best.val_acc --sort -best.val_acc --limit 10
     """
-    with options.open_file(file) as runs:
-        sessions = runs.sessions(status=status, tag=tag, where=where, children=children)
-        if not sessions:
-            if as_json:
-                options.write_json([])
-            raise options.NothingFound(f"no session matches in {runs.location}")
-        names = runs.names()
+    is_read = as_json or as_csv or not sys.stdout.isatty() or page
+    count = limit if limit is not None else (0 if is_read else SHOWN)
+    path = options.chosen_file(file)
+    is_plain = not (where or status or tag or sort or columns or group_by or children)
+    tail = read_tail(path, count, offset) if is_plain and count else None
+    if tail is not None and tail.total:
+        shown, total, names = tail.sessions, tail.total, Names(tail.sessions)
+    else:
+        sessions, names = _matching(path, where, status, tag, children=children, as_json=as_json)
         if group_by:
             made = groups(sessions, options.names(group_by), names, status or "completed")
             _show_groups(made, as_csv=as_csv, as_json=as_json)
@@ -141,19 +145,36 @@ def ls(
             sessions = under_parents(sessions)
         if sort:
             sessions = sorted_by(sessions, sort, names)
-        is_read = as_json or as_csv or not sys.stdout.isatty() or page
-        count = limit if limit is not None else (0 if is_read else SHOWN)
-        shown = _limited(sessions, count, offset, is_sorted=bool(sort))
-        if as_json:
-            options.write_json([facts(session) for session in shown])
-        elif as_csv:
-            terminal.write(sessions_csv(shown, "sessions", options.names(columns), names))
-        else:
-            text = listing(shown, options.names(columns), names)
-            (terminal.page if page else click.echo)(text)
-            if shown and len(shown) < len(sessions) - offset:
-                hidden = len(sessions) - offset - len(shown)
-                click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)
+        shown, total = _limited(sessions, count, offset, is_sorted=bool(sort)), len(sessions)
+    if as_json:
+        options.write_json([facts(session) for session in shown])
+    elif as_csv:
+        terminal.write(sessions_csv(shown, "sessions", options.names(columns), names))
+    else:
+        text = listing(shown, options.names(columns), names)
+        (terminal.page if page else click.echo)(text)
+        hidden = total - offset - len(shown)
+        if shown and hidden > 0:
+            click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)
+
+
+def _matching(
+    path: str,
+    where: str | None,
+    status: str | None,
+    tag: str | None,
+    *,
+    children: bool,
+    as_json: bool,
+) -> tuple[list[SessionView], Names]:
+    """Return the sessions of a file that match all filters, and the names of all its sessions."""
+    with casket.open(path) as runs:
+        sessions = runs.sessions(status=status, tag=tag, where=where, children=children)
+        if not sessions:
+            if as_json:
+                options.write_json([])
+            raise options.NothingFound(f"no session matches in {runs.location}")
+        return sessions, runs.names()
 
 
 @click.command(cls=options.FileAnywhere)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
-import plotille  # type: ignore[import-untyped]  # has no types
 
-from casket.cli import options, tables, terminal
+from casket.cli import curves, options, tables, terminal
 from casket.cli.wording import size
 from casket.format.artifacts import Artifact
 from casket.reading.columns import flatten
-from casket.reading.latest import over_epochs
-from casket.reading.metrics import better
 from casket.reading.query import Names
-from casket.reading.rows import Rows, is_number
 from casket.reading.summary import details, numeric_metrics
 from casket.reading.views import SessionView
 
 MANY = 12
 """Maximum number of alerts, and of results per index; `--json` shows all."""
-CURVE = 60, 10
-"""Maximum width and height of a curve in characters."""
-TICK = 10
-"""Characters between two ticks of plotille's horizontal axis."""
 
 
 @click.command(cls=options.FileAnywhere)
@@ -67,8 +58,9 @@ def show(
             (terminal.page if page else click.echo)(text)
             return
         click.echo("\n".join([*_head(view), *_facts(view), *_results(view), *_children(view)]))
-        for lines in _curves(view, wanted):
-            click.echo(lines)
+        text = curves.text({"": curves.of_session(view)}, wanted)
+        if text:
+            click.echo(text)
 
 
 def _rows(session: SessionView, kind: str) -> list[dict[str, Any]]:
@@ -191,97 +183,3 @@ def _cut(line: str) -> str:
     """Cut a line to the width of the terminal, if any."""
     width = shutil.get_terminal_size().columns
     return line if not sys.stdout.isatty() or len(line) <= width else f"{line[: width - 1]}…"
-
-
-def _curves(session: SessionView, names: list[str]) -> Iterator[str]:
-    """Yield one plot per metric, with the training and validation curves combined."""
-    rows, number = session.epochs.latest, "epoch_num"
-    if len(rows) < 2:
-        rows, number = session.batches.latest, "batch_num"
-    points = _points(rows, number)
-    wanted = [name for name in points if not names or name in names]
-    for name in wanted:
-        partner = f"val_{name}"
-        if name.removeprefix("val_") in wanted and name.startswith("val_"):
-            continue  # drawn in the plot of the training metric
-        shown = [name, *([partner] if partner in wanted else [])]
-        yield from _plot({each: points[each] for each in shown}, number.removesuffix("_num"))
-
-
-Points = list[tuple[float, float]]
-
-
-def _points(rows: Rows, number: str) -> dict[str, Points]:
-    """Return the finite points of each metric with at least two of them."""
-    curves: dict[str, Points] = {}
-    numbers = [row[number] for row in rows]
-    steps = (
-        over_epochs(numbers, [row.get("epoch") for row in rows])
-        if number == "batch_num"
-        else numbers
-    )
-    for step, row in zip(steps, rows, strict=True):
-        for name, value in flatten(row).items():
-            if is_number(value) and math.isfinite(value) and name not in {number, "epoch"}:
-                curves.setdefault(name, []).append((step, value))
-    return {name: points for name, points in curves.items() if len(points) > 1}
-
-
-def _plot(curves: dict[str, Points], unit: str) -> Iterator[str]:
-    width = max(min(shutil.get_terminal_size().columns - 20, CURVE[0]), 20)
-    xs, ys = zip(*(point for points in curves.values() for point in points), strict=True)
-    figure = plotille.Figure()
-    *x_limits, columns = _axis(xs, width // TICK - 1, least=1)
-    *y_limits, figure.height = _axis(ys, CURVE[1])
-    figure.width = columns * TICK
-    figure.set_x_limits(*x_limits)
-    figure.set_y_limits(*y_limits)
-    figure.origin = False
-    figure.x_label, figure.y_label = unit, terminal.one_line(next(iter(curves)))
-    for kind in (int, float):
-        figure.register_label_formatter(kind, _label)
-    figure.color_mode = "names"
-    figure.with_colors = sys.stdout.isatty()
-    for points, color in zip(curves.values(), ("cyan", "yellow"), strict=False):
-        xs, ys = zip(*points, strict=True)
-        figure.plot(xs, ys, lc=color if sys.stdout.isatty() else None)
-    title = ", ".join(_said(name, points) for name, points in curves.items())
-    yield f"\n{title}\n{terminal.marked(figure.show())}"
-
-
-def _axis(values: Sequence[float], steps: int, least: float = 0) -> tuple[float, float, int]:
-    """Return the limits of an axis at multiples of a round step, and the number of steps.
-
-    Args:
-        values: the values to cover. If none is negative, the axis is not, either.
-        steps: the approximate number of steps.
-        least: the smallest step.
-    """
-    low, high = float(min(values)), float(max(values))
-    extent = high - low or abs(low) or 1.0
-    if not 1e-300 < extent < math.inf:
-        return low, high, steps
-    step = max(_round_step(extent / steps), least)
-    first = math.floor(low / step)
-    count = max(math.ceil(high / step) - first, 1)
-    return first * step, (first + count) * step, count
-
-
-def _round_step(size: float) -> float:
-    """Return the smallest of 1, 2 and 5 times a power of ten that is not below a size."""
-    power: float = 10.0 ** math.floor(math.log10(size))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= size * 0.999)
-
-
-def _label(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's
-    """Format an axis label for plotille."""
-    text = tables.text(float(value))
-    return text.ljust(chars) if left else text.rjust(chars)
-
-
-def _said(name: str, points: Points) -> str:
-    values = [value for _, value in points]
-    mode = better(name)
-    best = {"min": min, "max": max}[mode](values) if mode else None
-    text = f"{terminal.styled(terminal.one_line(name), bold=True)} {tables.exact(values[-1])}"
-    return text if best in {None, values[-1]} else f"{text} (best {tables.exact(best)})"

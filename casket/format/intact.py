@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from casket.format.records import KINDS
+from casket.format.records import FORMAT_VERSION, KINDS, has_changed
 from casket.format.values import restore
 
 DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
@@ -54,6 +54,8 @@ def check(record: Any) -> None:
     time = record["time"]
     if "result" not in FIELDS.get(kind, {}):  # of logged values an odd time is shown as it is
         datetime.fromisoformat(time)
+    if record["v"] <= FORMAT_VERSION and has_changed(record):
+        raise ValueError("it does not match its checksum")
     if kind in KINDS:
         _check_body(kind, body)
         if "extended" in record:

@@ -27,7 +27,7 @@ class Life:
         self._starts: dict[str, Record] = {}
         self._ends: dict[str, list[Record]] = {}
         self._order: list[str] | None = None
-        self._restarted: set[str] = set()
+        self._restarted: frozenset[str] = frozenset()
         for record in records:
             self.add(record)
 
@@ -54,7 +54,7 @@ class Life:
         writer = start["writer"]
         earlier = self._starts.get(writer)
         if earlier is not None and earlier["n"] != start["n"]:
-            self._restarted.add(writer)
+            self._restarted |= {writer}
         if earlier is None or _turn(earlier) <= _turn(start):
             self._starts[writer] = start
             self._order = None

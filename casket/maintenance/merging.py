@@ -241,6 +241,7 @@ class _Merge:
             return []
         again = model.copy()
         again["writer"] = f"{model['writer']}-{record['writer']}"
+        again.pop("crc", None)
         self._target.know(again)
         return [again]
 

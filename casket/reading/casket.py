@@ -23,7 +23,7 @@ from casket.reading.reader import Reader
 from casket.reading.views import ExperimentView, ModelView, Sessions, SessionView, Status
 from casket.reading.where import compile_where
 from casket.stores.base import Store, StoreOptions
-from casket.system import forks
+from casket.system import forks, garbage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -464,7 +464,7 @@ class Casket:
 
     def _refresh(self) -> None:
         """Read the records appended since the last call."""
-        with self._refreshing:
+        with self._refreshing, garbage.paused():
             followers = list(self._followers)
             for new in self.reader.chunks():
                 for follower in followers:

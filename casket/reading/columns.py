@@ -10,8 +10,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import repeat
 from struct import Struct
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 Column = MutableSequence[Any]
 Shape = tuple[Any, ...]
@@ -62,13 +63,10 @@ class Columns:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self._keys, types = shape[: len(shape) // 2], shape[len(shape) // 2 :]
-        self._is_nested = tuple in map(type, self._keys)
-        flat = map(".".join, self._keys) if self._is_nested else self._keys
-        self._at = {name: i for i, name in enumerate(flat)}
+        header = _header(shape)
+        self._keys, self._is_nested, self._flat, self._at, self.names, self.metrics = header
+        types = shape[len(shape) // 2 :]
         self._table = _Floats(len(types)) if set(types) == {float} else _Mixed(types)
-        self.names = list(self._at)
-        self.metrics = [name for name, i in self._at.items() if types[i] in _CODES]
         self.append: Callable[[Iterable[Any]], object] = self._table.append
 
     def values(self, name: str) -> Column | None:
@@ -83,6 +81,10 @@ class Columns:
         """Iterate over the results in order."""
         return map(self._result, self._table.rows())
 
+    def pairs(self) -> Iterator[Iterable[tuple[str, Any]]]:
+        """Iterate over the flat names and values of each result."""
+        return map(zip, repeat(self._flat), self._table.rows())
+
     def picked(self, positions: Iterable[int]) -> Columns:
         """Return new columns with the results at the given positions."""
         other = Columns(self._shape)
@@ -93,6 +95,27 @@ class Columns:
     def _result(self, values: Iterable[Any]) -> dict[str, Any]:
         result = dict(zip(self._keys, values, strict=True))
         return _nested(result) if self._is_nested else result
+
+
+class _Header(NamedTuple):
+    """The names of columns; those of many sessions are the same."""
+
+    keys: tuple[Any, ...]
+    is_nested: bool
+    flat: Sequence[str]
+    at: Mapping[str, int]
+    names: Sequence[str]
+    metrics: Sequence[str]
+
+
+@lru_cache(maxsize=32)
+def _header(shape: Shape) -> _Header:
+    keys, types = shape[: len(shape) // 2], shape[len(shape) // 2 :]
+    is_nested = tuple in map(type, keys)
+    flat = [*map(".".join, keys)] if is_nested else keys
+    at = {name: i for i, name in enumerate(flat)}
+    metrics = [name for name, i in at.items() if types[i] in _CODES]
+    return _Header(keys, is_nested, flat, at, list(at), metrics)
 
 
 class _Floats:
@@ -163,7 +186,8 @@ class Times(Sequence[str | None]):
         self.microseconds = array("q")
         # Texts that are not in casket's own format.
         self._others: dict[int, str] = {}
-        self.extend(texts)
+        if texts:
+            self.extend(texts)
 
     def __len__(self) -> int:
         return len(self.microseconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise, repeat
 from operator import itemgetter, lt
@@ -35,6 +35,8 @@ NUMBERS: dict[Kind, tuple[str, ...]] = {
     "result": ("index",),
 }
 """The fields beside the result in the body of a record."""
+
+_OWN = {kind: frozenset({*names, "timestamp"}) for kind, names in NUMBERS.items()}
 
 
 class Rows(list[dict[str, Any]]):
@@ -99,14 +101,17 @@ class MetricLog:
         }
         self._kind = kind
         self._names = NUMBERS[kind]
-        self._own = frozenset({*self._names, "timestamp"})
+        self._own = _OWN[kind]
         self.times = Times()
         self._files = files
         # For each record, the index of its columns; records outside of columns are in `_others`.
         self._places = bytearray()
         self._columns: list[Columns] = []
         self._others: dict[int, LazyDict] = {}
+        # The number of records and their values by name, if they were asked for.
+        self._transposed: tuple[int, dict[str, Sequence[Any]]] | None = None
         self._by_shape: dict[Shape, int] = {}
+        self._width = 0
         self._last_shape: Shape | None = None
         self._last_place = NOWHERE
         self._last_append: Callable[[Iterable[Any]], object]
@@ -266,8 +271,7 @@ class MetricLog:
             self._places.find(place, 0, count): columns.metrics
             for place, columns in enumerate(self._columns)
         }
-        for i, stored in list(self._others.items()):
-            flat = flatten(stored.without_arrays())
+        for i, flat in self._flat_others():
             by_position[i] = [name for name, value in flat.items() if type(value) in {int, float}]
         return list(
             dict.fromkeys(name for i in sorted(by_position) if i >= 0 for name in by_position[i])
@@ -284,9 +288,25 @@ class MetricLog:
         if len(self._columns) == 1 and not self._others:
             column = self._columns[0].values(name)
             return [None] * count if column is None else column
-        others = (flatten(each.without_arrays()).get(name) for each in self._stored_others())
-        values = self._in_order(count, [each.values(name) for each in self._columns], others)
+        if self._others or len(self._columns) > FEW:
+            return self._by_name(count).get(name) or [None] * count
+        values = self._in_order(count, [each.values(name) for each in self._columns], iter(()))
         return array("d", values) if set(map(type, values)) == {float} else values
+
+    def _by_name(self, count: int) -> dict[str, Sequence[Any]]:
+        """Return the values of every name, made at once for results of many shapes."""
+        if self._transposed is None or self._transposed[0] != count:
+            pairs = self._in_order(
+                count,
+                [each.pairs() for each in self._columns],
+                (flat.items() for _, flat in self._flat_others()),
+            )
+            values: defaultdict[str, list[Any]] = defaultdict(lambda: [None] * count)
+            for i, row in enumerate(pairs):
+                for name, value in row:
+                    values[name][i] = value
+            self._transposed = count, dict(values)
+        return self._transposed[1]
 
     def table(self) -> Table:
         """Return the columns, including arrays stored in files.
@@ -316,7 +336,7 @@ class MetricLog:
     def results(self) -> list[dict[str, Any]]:
         """Return the results as the user logged them, in order."""
         count = len(self)
-        others = (dict(stored.restored()) for stored in self._stored_others())
+        others = (dict(stored.restored()) for stored in list(self._others.values()))
         return self._in_order(count, [each.rows() for each in self._columns], others)
 
     def rows(self) -> Rows:
@@ -399,6 +419,9 @@ class MetricLog:
         if place == NOWHERE or not result:
             raise _NoColumns
         if place == len(self._columns):
+            self._width += len(result)
+            if self._columns and self._width > WIDEST:
+                raise _NoColumns
             self._columns.append(Columns(shape))
             self._by_shape[shape] = place
         self._last_shape, self._last_place = shape, place
@@ -416,8 +439,11 @@ class MetricLog:
         by_place[NOWHERE] = others
         return [next(by_place[place]) for place in self._places[:count]]
 
-    def _stored_others(self) -> Iterator[LazyDict]:
-        yield from list(self._others.values())
+    def _flat_others(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the positions and flat values, without arrays, of records outside of columns."""
+        for i, stored in list(self._others.items()):
+            value = stored.without_arrays()
+            yield i, flatten(value) if dict in map(type, value.values()) else value
 
     def _result(self, i: int) -> dict[str, Any]:
         return self._others[i].restored() if i in self._others else self._stored(i)
@@ -430,7 +456,9 @@ class MetricLog:
 
     def _adds_nothing(self, i: int, latest: Mapping[str, Any]) -> bool:
         """Return whether a result surely adds no metric, without loading arrays from files."""
-        if i not in self._others or not self._others[i].value.keys() <= latest.keys():
+        if i not in self._others:
+            return latest.keys() >= set(self._columns[self._places[i]].names)
+        if not self._others[i].value.keys() <= latest.keys():
             return False
         values = self._others[i].value.values()
         return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
@@ -449,6 +477,12 @@ _BY_HAND = (AttributeError, TypeError, RecursionError)
 
 _LEAVES = frozenset({"$numberDouble", "$integer", "$numberDecimal", "$date", "$array"})
 """Keys of a stored dict that encodes another type of value."""
+
+FEW = 8
+"""The number of shapes up to which the values of one name are gathered by shape."""
+
+WIDEST = 10_000
+"""The number of names up to which the columns of another shape are added."""
 
 NOWHERE = 255
 """The place of a result that is not in columns, because it holds extended values or a number

@@ -22,7 +22,6 @@ from casket.reading.family import Family
 from casket.reading.latest import LastValues
 from casket.reading.lazydict import LazyDict
 from casket.reading.rows import (
-    NUMBERS,
     Kind,
     MetricLog,
     Mode,
@@ -59,15 +58,21 @@ class History:
     def __iter__(self) -> Iterator[Any]:
         return (change for _, change in self._changes)
 
-    def add(self, record: Record, change: Any, began: str | None = None) -> None:
-        """Add the change made by a record.
+    def added(self, record: Record, change: Any, began: str | None = None) -> History:
+        """Return a history with the change made by a record: this one, unless it is `NO_CHANGES`.
 
         Args:
             record: the record.
             change: the change.
             began: the time at which the writer of the record started the session.
         """
-        insort(self._changes, (order_of(record, began), change), key=itemgetter(0))
+        history = History() if self is NO_CHANGES else self
+        insort(history._changes, (order_of(record, began), change), key=itemgetter(0))
+        return history
+
+
+NO_CHANGES = History()
+"""The history of most things, shared so that a session takes less memory."""
 
 
 class ExperimentView:
@@ -81,8 +86,7 @@ class ExperimentView:
     def __init__(self, record: Record) -> None:
         self.id = record["experiment"]
         self.created = parse_time(record["time"])
-        self._changes = History()
-        self._facts = History()
+        self._changes = self._facts = NO_CHANGES
 
     def __repr__(self) -> str:
         return f"<experiment {self.id!r}>"
@@ -110,13 +114,13 @@ class ExperimentView:
     def add(self, record: Record, files: ArtifactFolder) -> None:
         """Add a record of kind `experiment`."""
         facts = LazyDict.of(record, "facts", files)
-        self._changes.add(record, {"add": record["body"]["tags"]})
-        self._facts.add(record, facts)
+        self._changes = self._changes.added(record, {"add": record["body"]["tags"]})
+        self._facts = self._facts.added(record, facts)
         self.created = min(self.created, parse_time(record["time"]))
 
     def annotate(self, record: Record) -> None:
         """Add a record that changes the tags or the note."""
-        self._changes.add(record, record["body"])
+        self._changes = self._changes.added(record, record["body"])
 
 
 class ModelView:
@@ -131,7 +135,7 @@ class ModelView:
     def __init__(self, record: Record, files: ArtifactFolder) -> None:
         self.id = record["model"]
         self.experiment = record["experiment"]
-        self._configs = History()
+        self._configs = NO_CHANGES
         self.add(record, files)
 
     def __repr__(self) -> str:
@@ -147,7 +151,18 @@ class ModelView:
     def add(self, record: Record, files: ArtifactFolder) -> None:
         """Add a record of kind `model`."""
         self.stored_config = LazyDict.of(record, "config", files)
-        self._configs.add(record, self.stored_config)
+        self._configs = self._configs.added(record, self.stored_config)
+
+
+class _Logs(dict[Kind, MetricLog]):
+    """What was logged, by kind; the log of other kinds is empty, and created when it is read."""
+
+    def __init__(self, files: ArtifactFolder) -> None:
+        super().__init__()
+        self._files = files
+
+    def __missing__(self, kind: Kind) -> MetricLog:
+        return MetricLog(kind, self._files)
 
 
 class Alert(NamedTuple):
@@ -194,18 +209,16 @@ class SessionView:
         self._first_time = self._last_time = record["time"]
         # The times of the first and the last record of each writer.
         self._times: dict[str, tuple[str, str]] = {}
-        self._gone: set[str] = set()
+        self._gone: frozenset[str] = frozenset()
         self._is_settled = False
         self._params = nothing
         self._config = model.stored_config if model else nothing
-        self._metas = History()
-        self._changes = History()
-        self._artifacts = History()
+        self._metas = self._changes = self._artifacts = NO_CHANGES
         self._freed: frozenset[Identity] = frozenset()
         self._alerts = History()
         self._hidden_meta: Collection[str] = ()
-        self._logged: dict[Kind, MetricLog] = {kind: MetricLog(kind, files) for kind in NUMBERS}
-        self._last = (0, LastValues())
+        self._logged = _Logs(files)
+        self._last: tuple[int, LastValues] | None = None
 
     def __repr__(self) -> str:
         return f"<session {self.id} of {self.experiment}/{self.model}: {self.status}>"
@@ -466,7 +479,7 @@ class SessionView:
     @property
     def _latest(self) -> LastValues:
         count = sum(map(len, self._logged.values()))
-        if self._last[0] != count:
+        if self._last is None or self._last[0] != count:
             latest = LastValues()
             for kind in ("result", "epoch", "batch"):
                 self._logged[kind].add_latest(latest)
@@ -534,6 +547,8 @@ class SessionView:
 
     def add_logged(self, kind: Kind, records: Sequence[Record]) -> None:
         """Add records of epochs, batches or results."""
+        if kind not in self._logged:
+            self._logged[kind] = MetricLog(kind, self._files)
         self._logged[kind].add(records)
         for writer, written in groupby(records, itemgetter("writer")):
             times = [record["time"] for record in written if "time" in record]
@@ -553,7 +568,7 @@ class SessionView:
 
     def settle(self, gone: Iterable[str] = ()) -> None:
         """Record that the store has been read to its end after these writers had exited."""
-        self._gone.update(gone)
+        self._gone = self._gone.union(gone)
         self._is_settled = True
         for kind, logged in self._logged.items():
             if not logged.is_in_order:
@@ -589,7 +604,7 @@ class SessionView:
         arranged = logged.arranged(ranks, numbered)
         if arranged is not logged:
             self._logged[kind] = arranged
-            self._last = (0, LastValues())
+            self._last = None
 
     def _began(self, record: Record) -> str | None:
         """Return when the writer of a record started this session, or None if it did not."""
@@ -608,15 +623,17 @@ class SessionView:
 
     def _add_meta(self, record: Record) -> None:
         stored = LazyDict(record["body"], "extended" in record, self._files)
-        self._metas.add(record, (record["writer"], stored), self._began(record))
+        change = record["writer"], stored
+        self._metas = self._metas.added(record, change, self._began(record))
 
     def _add_tag(self, record: Record) -> None:
-        self._changes.add(record, record["body"])
+        self._changes = self._changes.added(record, record["body"])
         self._freed = self._freed.union(freed_by(record))
 
     def _add_artifact(self, record: Record) -> None:
         artifact = Artifact.of(record["body"], self._files)
-        self._artifacts.add(record, (identity_of(record), artifact), self._began(record))
+        change = identity_of(record), artifact
+        self._artifacts = self._artifacts.added(record, change, self._began(record))
         self._freed = self._freed.union(freed_by(record))
 
     def _add_alert(self, record: Record) -> None:

@@ -8,14 +8,13 @@ tests every sentence of the protocol below.
 from __future__ import annotations
 
 import contextlib
-import errno
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
-from casket.errors import BadLocation, CasketWarning, StoreUnavailable
+from casket.errors import BadLocation, CasketWarning, DamagedFile
 from casket.format.lifecycle import Life
 from casket.format.records import Record
 
@@ -40,10 +39,6 @@ Numbered = tuple[int, Record]
 
 GONE = "it was moved or deleted meanwhile, and nothing was written"
 """The message for an append to a missing file that must not be created."""
-
-
-MEND = "the store is damaged; `casket doctor` names the damage, `--repair` saves the intact records"
-"""How to continue with a damaged file."""
 
 
 class Heads(Protocol):
@@ -143,7 +138,8 @@ class Store(Protocol):
         """Append `records` at the end, all of them or none.
 
         When the call returns, they are stored whatever happens to the process, and other handles
-        read all of them. Records read are equal to the records appended.
+        read all of them. Records read are equal to the records appended, apart from the `crc` that
+        a store may add (`casket.format.records.encoded`).
 
         Args:
             records: at least one record.
@@ -202,13 +198,11 @@ def check_order(numbers: Sequence[int], after: int, location: object) -> None:
         location: the path or URL of the store.
 
     Raises:
-        StoreUnavailable: they do not grow.
+        DamagedFile: they do not grow.
     """
     for before, number in pairwise((after, *numbers)):
         if number <= before:
-            raise StoreUnavailable(
-                str(location), f"record {number} follows record {before}; {MEND}", errno.EIO
-            )
+            raise DamagedFile(str(location), f"record {number} follows record {before}")
 
 
 class Claimed(Exception):

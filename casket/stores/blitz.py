@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -20,10 +21,11 @@ from typing import Any, Unpack
 
 import orjson
 
-from casket.errors import MissingDependency, NotFound
-from casket.format.records import Record, covering, names_nothing
+from casket.errors import CasketWarning, MissingDependency, NotFound
+from casket.format.records import Record, covering, encoded, names_nothing
 from casket.stores import base, replaced
 from casket.stores.jsonfile.files import LocalFile
+from casket.stores.jsonfile.layout import is_record
 from casket.system import failures, forks
 
 COLLECTION = "casket_records"
@@ -52,6 +54,7 @@ class BlitzStore:
         """Create a new lock and an empty cache."""
         self._mutex = threading.RLock()
         self._known: dict[str, str] = {}
+        self._damaged: set[str] = set()
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         with self._locked():
@@ -86,7 +89,7 @@ class BlitzStore:
             kept = [pair for pair in stored if not is_covered(pair[1])]
             if not names_nothing(tombstone):
                 kept.append((stored[-1][0] + 1 if stored else 1, tombstone))
-            self._make_anew(kept, keep_old=False)
+            self._make_anew(kept, keep_old=bool(self._damaged))
 
     def close(self) -> None:
         with self._mutex:
@@ -136,9 +139,25 @@ class BlitzStore:
                 records = _document(self._objects / name)
                 if records is not None:
                     self._known[name] = records
-            parts = map(orjson.loads, self._known.values())
-            numbered = [(number, record) for part in parts for number, record in part]
-            return sorted(numbered, key=itemgetter(0))
+            parts = [self._records_of(name, text) for name, text in self._known.items()]
+            return sorted((numbered for part in parts for numbered in part), key=itemgetter(0))
+
+    def _records_of(self, name: str, text: str) -> list[base.Numbered]:
+        """Return the records of a document; warn about those that are damaged."""
+        numbered: list[tuple[int, Any]]
+        try:
+            numbered = [(int(number), record) for number, record in orjson.loads(text)]
+        except (TypeError, ValueError):
+            numbered = [(0, {})]
+        whole: list[Any] = [(n, r) for n, r in numbered if type(r) is dict and is_record(r)]
+        if len(whole) < len(numbered) and name not in self._damaged:
+            self._damaged.add(name)
+            warnings.warn(
+                f"{self._objects / name}: records in it are damaged and were skipped",
+                CasketWarning,
+                stacklevel=2,
+            )
+        return whole
 
     def _save(self, records: list[base.Numbered]) -> None:
         try:
@@ -188,7 +207,8 @@ def _save(path: Path, documents: Sequence[list[base.Numbered]]) -> None:
     stored = _document_class()
     backend = _blitzdb().FileBackend(str(path))
     for records in documents:
-        text = orjson.dumps(records).decode()
+        texts = [(number, orjson.Fragment(encoded(record))) for number, record in records]
+        text = orjson.dumps(texts).decode()
         backend.save(stored({"number": f"{records[0][0]:016d}", "records": text}))
     backend.commit()
 

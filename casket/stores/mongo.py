@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar, Unpack
 import orjson
 
 from casket.errors import BadLocation, NotFound, StoreRefused, StoreUnavailable, missing
-from casket.format.records import Record, covering, names_nothing
+from casket.format.records import Record, covering, encoded, names_nothing
 from casket.stores import base, replaced, urls
 from casket.stores.remote import repeats as databases
 from casket.system import forks
@@ -319,7 +319,7 @@ class _Batch:
             databases.identity(record): {
                 **{name: databases.column_of(record, name) for name in _COLUMNS},
                 "identity": _identity_text(databases.identity(record)),
-                "text": orjson.dumps(record).decode(),
+                "text": encoded(record).decode(),
             }
             for record in databases.once_each(records)
         }

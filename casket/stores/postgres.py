@@ -27,7 +27,7 @@ from casket.errors import (
     StoreUnavailable,
     missing,
 )
-from casket.format.records import Record, names_nothing
+from casket.format.records import Record, encoded, names_nothing
 from casket.stores import base, replaced, urls
 from casket.stores.remote import repeats as databases
 from casket.system import forks
@@ -418,7 +418,7 @@ def _rows(records: Sequence[Record]) -> dict[str, Any]:
         for name in ("kind", "experiment", "model", "session", "claim", "writer"):
             rows[name].append(databases.column_of(record, name))
         rows["n"].append(record["n"])
-        rows["record"].append(orjson.dumps(record).decode())
+        rows["record"].append(encoded(record).decode())
     return {**rows, "last_writer": last_writer, "last_n": last_n}
 
 

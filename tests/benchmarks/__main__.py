@@ -2,8 +2,8 @@
 
 Usage: python -m tests.benchmarks [NAME...]
 
-Names: writing artifacts journal growth cold-start starts import reading command-line memory sharing
-sklearn keras lightning dashboard watched
+Names: writing artifacts journal growth cold-start starts checksums import reading listing
+command-line memory sharing sklearn keras lightning dashboard watched
 """
 
 import json
@@ -391,8 +391,10 @@ BENCHMARKS = {
     "growth": growth,
     "cold-start": cold_start,
     "starts": of_module("tests.benchmarks.starts", "starting"),
+    "checksums": of_module("tests.benchmarks.listing", "checksums"),
     "import": importing,
     "reading": reading,
+    "listing": of_module("tests.benchmarks.listing", "listing"),
     "command-line": command_line,
     "memory": memory,
     "sharing": of_module("tests.benchmarks.sharing", "sharing"),

@@ -43,6 +43,32 @@ def test_a_failed_session_shows_its_error(run, filled):
     assert "ValueError: diverged" in run("show", "@last", filled)
 
 
+def test_plots_stand_side_by_side_in_a_wide_terminal(filled, terminal):
+    with casket.open(filled) as runs:
+        first = runs.sessions()[0].id
+    wide, narrow = (
+        plain(terminal("show", first, filled, columns=n)[1]).splitlines() for n in (170, 100)
+    )
+
+    def plots_in(line):
+        return line.count("(loss)") + line.count("(val_acc)")
+
+    assert max(map(plots_in, wide)) == 2
+    assert max(map(plots_in, narrow)) == 1
+    assert max(map(len, wide)) <= 170
+
+
+def test_diff_draws_the_curves_of_both_sessions_in_one_plot(run, filled):
+    with casket.open(filled) as runs:
+        first, second = (view.id for view in runs.sessions()[:2])
+    shown = run("diff", first, second, filled, "--curves", code=1)
+    assert re.search(rf"loss of {first[:8]} 0.5, loss of {second[:8]} 0.25", shown)
+    assert shown.count("(loss of") == 1
+    assert "(loss of" not in run("diff", first, second, filled, code=1)
+    groups = run("diff", "params.lr == 0.1", "params.lr == 0.01", filled, "--curves", code=1)
+    assert groups.count("loss of") == 4  # three sessions, and the label of the axis
+
+
 def test_only_the_curves_asked_for_are_drawn(run, filled):
     with casket.open(filled) as runs:
         first = runs.sessions()[0].id

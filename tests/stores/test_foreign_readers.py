@@ -16,7 +16,7 @@ import pytest
 from tinydb import TinyDB
 
 from casket.errors import CasketWarning
-from casket.format.records import Record, Writer, covers, deletion
+from casket.format.records import Record, Writer, checksum, covers, deletion
 from casket.stores.base import Claimed
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.sqlite.store import SqliteStore
@@ -85,6 +85,7 @@ def test_a_foreign_reader_sees_all_records_after_every_write(read: Read, tmp_pat
     append(end(first, "killed"), start("s3", "c"), by=other, claim="c")
 
     tombstone = deletion(Writer(), sessions=["s2"])
+    tombstone["crc"] = checksum(tombstone)
     other.prune(tombstone)
     appended[:] = [*(one for one in appended if not covers(tombstone, one)), tombstone]
     check()

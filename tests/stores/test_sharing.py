@@ -7,7 +7,9 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,13 @@ from casket import Experiment
 from casket.errors import CasketWarning, StoreUnavailable
 from casket.format.records import Writer, deletion
 from casket.maintenance.doctor import repair
+from casket.stores import base
 from casket.stores.base import StoreOptions
 from casket.stores.jsonfile.files import LocalFile
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.location import Location
 from casket.stores.remote.journal import Journal
+from casket.stores.sqlite.store import SqliteStore, _State
 from casket.testing import record
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
@@ -76,6 +80,25 @@ def test_a_replacement_is_private_while_it_is_written(damaged: Path) -> None:
         os.umask(before)
         file.close()
     assert mode_of(damaged) == 0o600
+
+
+def test_a_repaired_database_is_private_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, modes = tmp_path / "runs.db", []
+    SqliteStore(path).append([record()])
+    path.chmod(0o600)
+    write = SqliteStore.write
+
+    def looked(store: SqliteStore, rows: Iterable[base.Numbered]) -> None:
+        modes.extend(mode_of(each) for each in tmp_path.glob("runs.db.*"))
+        write(store, rows)
+
+    monkeypatch.setattr(SqliteStore, "write", looked)
+    SqliteStore(path).close()
+    repair(Location.of(path))
+    assert set(modes) == {0o600}
+    assert mode_of(path) == 0o600
 
 
 def test_a_planted_link_is_not_followed(damaged: Path) -> None:
@@ -170,6 +193,64 @@ def test_who_may_write_only_the_file_can_append(as_another_user: Callable[[], No
         with pytest.raises(StoreUnavailable, match=r"runs\.json\.torn.*permission for the folder"):
             JsonStore(path).append([record()])
         os.seteuid(0)
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+@pytest.mark.parametrize("name", ["runs.json", "runs.db"])
+def test_a_new_file_has_the_permissions_that_the_umask_allows(
+    tmp_path: Path, name: str, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        experiment = Experiment.use(tmp_path / name, exp_id="e")
+        experiment.model("m").add_result({"loss": 0.5})
+        modes = {path.name: mode_of(path) for path in tmp_path.iterdir()}
+        experiment.close()
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o666 & ~umask}, modes
+
+
+def as_user(user: int, work: Callable[[], None]) -> None:
+    """Do something in a process of another user."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setuid(user)
+            work()
+            code = 0
+        except Exception:  # noqa: BLE001 - shown here, told by the exit code
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as other users")
+def test_who_may_only_read_a_database_never_locks_its_owner_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "runs.db"
+        folder.chmod(0o777)
+
+        def write() -> None:
+            store = SqliteStore(path)
+            store.append([record()])
+            store.close()
+
+        def read_while_the_writer_leaves() -> None:
+            monkeypatch.setattr(_State, "is_in_use", True)  # as it was at the look before
+            with suppress(StoreUnavailable):
+                list(SqliteStore(path, StoreOptions(writing=False)).records())
+            monkeypatch.undo()
+            assert len(list(SqliteStore(path, StoreOptions(writing=False)).records())) == 1
+
+        as_user(65533, write)
+        as_user(65534, read_while_the_writer_leaves)
+        as_user(65533, write)
+        assert sorted(os.listdir(folder)) == ["runs.db"]
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])

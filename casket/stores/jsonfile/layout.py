@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from casket.format.records import Record
+from casket.format.records import Record, encoded
 from casket.format.values import Encoder
 
 HEAD = b'{"_default": {'
@@ -85,7 +85,8 @@ def more_after(document: dict[str, Any]) -> int:
 def line(number: int, document: Any) -> bytes:
     """Return the line of a document, without separators."""
     is_head = document.get("kind") not in _MANY or "claim" in document
-    return b'"%d":%b%b' % (number, MARK if is_head else b" ", orjson.dumps(document))
+    text = encoded(document) if is_record(document) else orjson.dumps(document)
+    return b'"%d":%b%b' % (number, MARK if is_head else b" ", text)
 
 
 def text_of(first_line: bytes, documents: Iterable[Document]) -> Iterator[bytes]:

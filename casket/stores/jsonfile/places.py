@@ -29,6 +29,9 @@ _LAST_CLAIM = b',"claim":"'
 _CLAIM_STOP = 32 + len('"}')
 _CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_STOP
 _COMMA = ord(",")
+_CRC = b',"crc":"'
+_CRC_ROOM = len(_CRC) + 8 + len('"')
+"""Bytes of the checksum that follows the claim."""
 _SESSION = b'"session":"'
 _MANY = 50
 """Number of places above which the file is read in blocks instead of line by line."""
@@ -149,6 +152,8 @@ class Places:
             places.append(start + at)
             if letter != _END:
                 last = stop - 1 if block[stop - 1] == _COMMA else stop
+                if block.startswith(_CRC, last - _CRC_ROOM - 1):
+                    last -= _CRC_ROOM
                 claim = block[last - _CLAIM_STOP : last - 2]
                 if block[last - _CLAIM_ROOM : last - _CLAIM_STOP] != _LAST_CLAIM:
                     self._note_claims(block, at, stop, start + at)

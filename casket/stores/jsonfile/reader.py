@@ -18,7 +18,9 @@ from casket.format.records import Record
 from casket.stores import base
 from casket.stores.jsonfile import layout, places, scan
 from casket.stores.jsonfile.files import FilePort
+from casket.stores.jsonfile.latest import latest_of
 from casket.stores.jsonfile.salvage import salvage
+from casket.stores.latest import Latest, Unclear
 from casket.system import failures
 
 Appended = tuple[int, bytes, int]
@@ -111,6 +113,15 @@ class DocumentReader:
                 texts = places.numbered(file, at[-(latest or 0) :])
                 return [(int(number), text) for number, text in texts]
         except OSError:
+            return None
+
+    def latest(self, count: int, offset: int = 0) -> Latest | None:
+        """Return the latest sessions; see `HasLatest`."""
+        try:
+            with contextlib.closing(self._open_file(writing=False)) as file:
+                extent = scan.find_extent(file)
+                return latest_of(file, extent, count, offset) if extent else None
+        except (OSError, Unclear):
             return None
 
     def documents_in(

@@ -25,6 +25,7 @@ class JsonStore:
         append_json: appends a record that is no head, given as JSON.
         documents: yields numbers and documents as TinyDB reads them.
         start_texts: returns the numbers and texts of starts without parsing them.
+        latest: returns the latest sessions, without parsing the records of the others.
     """
 
     def __init__(self, path: Path | str, options: base.StoreOptions = base.DEFAULTS) -> None:
@@ -33,6 +34,7 @@ class JsonStore:
         self.append_json = document.append_json
         self.documents = document.reader.documents
         self.start_texts = document.reader.start_texts
+        self.latest = document.reader.latest
         forks.renew_in_children(document)
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:

@@ -398,7 +398,7 @@ def _clash(start: Record, other: str | None) -> Record:
 
 
 def _unmarked(record: Record) -> Record:
-    plain: Any = {name: value for name, value in record.items() if name != ASKED}
+    plain: Any = {name: value for name, value in record.items() if name not in {ASKED, "crc"}}
     unmarked: Record = plain
     return unmarked
 

@@ -24,7 +24,7 @@ from casket.stores.base import StoreOptions
 from casket.stores.inspection import Damage, Part, copied, problem_of
 from casket.stores.sqlite.salvage import Row, Salvage, header_of, page_size_of
 from casket.stores.sqlite.store import SqliteStore, is_open_here
-from casket.system import failures
+from casket.system import access, failures
 
 TOGETHER = 1000
 """Rows inspected between two progress reports."""
@@ -88,12 +88,13 @@ class SqliteInspection:
 
     def copy(self, target: Path) -> None:
         """Copy the database with SQLite's backup function; see `Inspection`."""
+        _create_private(target)
         with contextlib.closing(SqliteStore(self._path, StoreOptions(writing=False))) as store:
             store.copy_to(target)
         shutil.copymode(self._path, target)
 
     def _write(self, new: Path) -> None:
-        new.unlink(missing_ok=True)
+        _create_private(new)
         store = SqliteStore(new, StoreOptions(sync="always"))
         try:
             store.write(one for part in self.parts() for one in part.records)
@@ -143,6 +144,12 @@ class _Item(NamedTuple):
     damage: Damage | None = None
 
 
+def _create_private(path: Path) -> None:
+    """Create an empty file that nobody else can read until it gets the mode of another."""
+    path.unlink(missing_ok=True)
+    access.open_private(path, "xb").close()
+
+
 def _problem_of_reading(store: SqliteStore) -> list[str]:
     """Return the error, if any, from reading a database whose pages are sound."""
     try:
@@ -169,11 +176,15 @@ def _is_locked(path: Path) -> bool:
 def _salvaged(salvage: Salvage, problems: list[str]) -> Iterator[_Item]:
     """Yield the records of a damaged database that were not deleted, and its damages."""
     # Pages that are no longer in use may still contain deleted records.
-    deleted = [
-        (item.number, covering(item.record))
-        for item in _walk(salvage)
-        if item.record is not None and item.record["kind"] == "deleted"
-    ]
+    deleted = []
+    seen: dict[str, Seen] = defaultdict(Seen)
+    last = 0
+    for item in _walk(salvage):
+        last = max(last, item.number)
+        if item.record is not None:
+            seen[item.record["writer"]].add(item.record["n"])
+            if item.record["kind"] == "deleted":
+                deleted.append((item.number, covering(item.record)))
     is_described = False
     for damage in _damages_of_file(salvage):
         is_described = True
@@ -182,6 +193,9 @@ def _salvaged(salvage: Salvage, problems: list[str]) -> Iterator[_Item]:
         is_described = is_described or item.damage is not None
         if not _is_covered(item, deleted):
             yield item
+    for number, item in enumerate(_outside_of_pages(salvage, seen), last + 1):
+        if not _is_covered(item, deleted):
+            yield item._replace(number=number)
     if not is_described:  # for instance only an index is damaged, so that no row is lost
         yield from (_Item(0, 0, damage=Damage(0, salvage.length, each)) for each in problems)
 
@@ -189,6 +203,14 @@ def _salvaged(salvage: Salvage, problems: list[str]) -> Iterator[_Item]:
 def _is_covered(item: _Item, deleted: list[tuple[int, Callable[[Record], bool]]]) -> bool:
     number, record = item.number, item.record
     return record is not None and any(number < at and covers(record) for at, covers in deleted)
+
+
+def _outside_of_pages(salvage: Salvage, seen: dict[str, Seen]) -> Iterator[_Item]:
+    """Yield the records whose checksum is valid and that no page has, without their numbers."""
+    for text in salvage.whole_texts():
+        record = _item(0, text, 0).record
+        if record is not None and "crc" in record and seen[record["writer"]].add(record["n"]):
+            yield _Item(0, len(text), record)
 
 
 def _damages_of_file(salvage: Salvage) -> Iterator[Damage]:

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -35,6 +35,10 @@ _ROWS = "SELECT number, ifnull(CAST(record AS BLOB), '') FROM records"
 _LEAF = 13
 # First bytes of other sound pages: overflow pages (of files below 64 GB) and trees.
 _OTHERS = frozenset({0, 2, 5, 10})
+_SEARCHED = 16 << 20
+_LONGEST = 1 << 20
+"""Bytes of the largest record that is found outside of pages."""
+
 _START = re.compile(rb'\{"kind":"')
 _decoder = json.JSONDecoder()
 
@@ -104,6 +108,17 @@ class Salvage:
         """Return the bytes of a page."""
         self._file.seek((number - 1) * self.page_size)
         return self._file.read(self.page_size)
+
+    def whole_texts(self) -> Iterator[bytes]:
+        """Yield the texts that look like records, wherever they lie.
+
+        Bytes that are missing or were added in the middle of a file move all later pages.
+        """
+        at, size = 0, self._file.seek(0, 2)
+        while at < size:
+            self._file.seek(at)
+            yield from _texts(self._file.read(_SEARCHED + _LONGEST))
+            at += _SEARCHED
 
     def _survey(self) -> list[tuple[float, int]]:
         pages: list[tuple[float, int]] = []

@@ -11,17 +11,25 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Unpack
 
 import orjson
 
-from casket.errors import CasketError, CasketWarning, NotACasketFile, NotFound, StoreUnavailable
-from casket.format.records import FORMAT_VERSION, Record, covering, names_nothing
+from casket.errors import (
+    CasketError,
+    CasketWarning,
+    DamagedFile,
+    NotACasketFile,
+    NotFound,
+    StoreUnavailable,
+)
+from casket.format.records import FORMAT_VERSION, Record, covering, encoded, names_nothing
 from casket.stores import base, replaced, waiting
 from casket.stores.base import LOOK_INTERVAL
 from casket.stores.jsonfile.layout import is_record
+from casket.stores.latest import Latest, Starts, Unclear
 from casket.system import failures, forks
 
 APPLICATION_ID = 0x63736B74
@@ -177,6 +185,24 @@ class SqliteStore:
             if record is not None and filters.experiment in {None, record.get("experiment")}:
                 yield number, record
 
+    def latest(self, count: int, offset: int = 0) -> Latest | None:
+        """Return the latest sessions; see `HasLatest`."""
+        starts = Starts()
+        try:
+            for _, text in self._texts(base.Filters(kinds={"session", "deleted"})):
+                starts.add(text)
+            chosen = starts.latest(count, offset)
+            rows = self._undisturbed((_SESSIONS, []))
+            if not starts.has_all({session for (session,) in rows}):
+                return None
+            records = [
+                (number, orjson.loads(text))
+                for number, text in self._undisturbed(_query_latest(chosen))
+            ]
+        except (CasketError, Unclear, orjson.JSONDecodeError, *_FAILURES):
+            return None
+        return Latest(records, [session.decode() for session in chosen], len(starts))
+
     def texts(self) -> Iterator[tuple[int, bytes]]:
         """Yield the numbers and the texts of all records, whole or damaged."""
         return self._texts(base.Filters())
@@ -268,6 +294,7 @@ class SqliteStore:
         self._refuse_foreign()
         if self._create:
             _remove_orphans(self._path)
+            _create_file(self._path)
         connection = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode={self._mode}",
             uri=True,
@@ -476,7 +503,7 @@ class SqliteStore:
             try:
                 rows = connection.execute(*query).fetchall() if self._is_ready(connection) else []
             except sqlite3.Error:
-                state.check(self._path)
+                state.check_failed(self._path)
                 raise
         state.check(self._path)
         return rows
@@ -486,8 +513,7 @@ class SqliteStore:
         application, tables, own = connection.execute(_IDENTITY).fetchone()
         if application != APPLICATION_ID and (tables or application):
             if own == 3:
-                detail = f"its application id is {application:#x}: {base.MEND}"
-                raise StoreUnavailable(str(self._path), detail, errno.EIO)
+                raise DamagedFile(str(self._path), f"its application id is {application:#x}")
             raise NotACasketFile(str(self._path), "it is another program's SQLite database")
         return bool(tables)
 
@@ -501,7 +527,7 @@ class SqliteStore:
         if code == sqlite3.SQLITE_NOTADB:
             return NotACasketFile(str(self._path), "it is not a SQLite database")
         if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
-            return StoreUnavailable(str(self._path), f"{base.MEND} (SQLite: {error})", errno.EIO)
+            return DamagedFile(str(self._path), f"SQLite says: {error}")
         return failures.unavailable(self._path, self._errno(code), f"SQLite says: {error}")
 
     def _errno(self, code: int) -> int:
@@ -560,6 +586,12 @@ class _State(NamedTuple):
         if not self.is_in_use and _State.of(path) != self:
             raise _Disturbed
 
+    def check_failed(self, path: Path) -> None:
+        """Raise `_Disturbed` if a failure to read may be due to a change meanwhile."""
+        self.check(path)
+        if self.is_in_use and not _State.of(path).is_in_use:
+            raise _Disturbed
+
 
 def _look_at(name: str) -> tuple[int, ...]:
     try:
@@ -605,6 +637,12 @@ def _remove_orphans(path: Path) -> None:
     # In this order: a database is created before the files beside it.
     if beside and not os.path.exists(name):
         _remove_if_same(beside)
+
+
+def _create_file(path: Path) -> None:
+    """Create a missing file, with the permissions that the umask allows: SQLite ignores it."""
+    with contextlib.suppress(OSError):  # SQLite reports what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 def _checkpoint(connection: sqlite3.Connection) -> bool:
@@ -709,18 +747,25 @@ _UNLOCKED = "&vfs=unix-none"
 def _options(path: Path, state: _State) -> str:
     """Return SQLite's options for reading without creating files, if possible."""
     if state.is_in_use:
-        return ""
+        return "" if _is_writable(path) else "&readonly_shm=1"
     if not state.has_log:
         return "&immutable=1"
     # The log was copied without its index, which SQLite keeps in memory if it need not lock. If
     # the log is writable it must lock and create an index, as it removes a log that seems unused.
-    return "" if os.access(f"{os.path.realpath(path)}-wal", os.W_OK) else _UNLOCKED
+    is_writable = _is_writable(path) and _is_writable(f"{os.path.realpath(path)}-wal")
+    return "" if is_writable else _UNLOCKED
+
+
+def _is_writable(path: Path | str) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @contextlib.contextmanager
 def _reading(path: Path, state: _State) -> Iterator[sqlite3.Connection]:
     options = _options(path, state)
     uri = f"{path.absolute().as_uri()}?mode=ro{options}"
+    name = os.path.realpath(path)
+    beside = _inodes(f"{name}{end}" for end in _BESIDE)
     connection = sqlite3.connect(uri, uri=True, timeout=WAIT_FOR_LOCK)
     try:
         if options == _UNLOCKED:
@@ -728,10 +773,25 @@ def _reading(path: Path, state: _State) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
+        if options and not _is_writable(path):
+            _remove_created(name, beside)
+
+
+def _remove_created(name: str, earlier: Mapping[str, tuple[int, int]]) -> None:
+    """Remove files that SQLite created beside a database that this user may only read.
+
+    They would lock its owner out. No other user may write to them, so that nothing is lost.
+    """
+    for path, inode in _inodes(f"{name}{end}" for end in _BESIDE).items():
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            is_own = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+            if path not in earlier and is_own:
+                _remove_if_same({path: inode})
 
 
 def _row(record: Record) -> _Row:
-    text = orjson.dumps(record).decode()
+    text = encoded(record).decode()
     return record["kind"], record.get("session"), record.get("claim"), text
 
 
@@ -753,6 +813,16 @@ def _query(filters: base.Filters) -> tuple[str, list[object]]:
             conditions.append("kind NOT IN ('epoch', 'batch', 'result')")
     query = f"SELECT number, record FROM records WHERE {' AND '.join(conditions)}"  # noqa: S608 - only our own words
     return f"{query} ORDER BY number LIMIT {ROWS}", values
+
+
+_SESSIONS = "SELECT DISTINCT session FROM records WHERE session IS NOT NULL"
+
+
+def _query_latest(sessions: Sequence[bytes]) -> tuple[str, list[object]]:
+    """Return the query for the records of sessions and those that concern all sessions."""
+    marks = ", ".join("?" * len(sessions))
+    query = f"SELECT number, record FROM records WHERE session IN ({marks}) OR session IS NULL"  # noqa: S608 - only our own words
+    return f"{query} ORDER BY number", [session.decode() for session in sessions]
 
 
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
