@@ -152,7 +152,11 @@ def ls(
         terminal.write(sessions_csv(shown, "sessions", options.names(columns), names))
     else:
         text = listing(shown, options.names(columns), names)
-        (terminal.page if page else click.echo)(text)
+        if page:
+            is_titled = text.startswith(("experiment ", "model ")) and not columns
+            terminal.page(text, header=1 + is_titled)
+        else:
+            click.echo(text)
         hidden = total - offset - len(shown)
         if shown and hidden > 0:
             click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)

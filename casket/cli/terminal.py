@@ -13,6 +13,7 @@ import io
 import os
 import re
 import secrets
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,9 @@ from click.exceptions import Exit
 
 from casket.cli.wording import shortened
 from casket.reading.plain_text import DIRECTIONS, on_one_line, visible
+
+FREEZES = 600
+"""The first version of `less` that keeps lines at the top."""
 
 BROKEN_PIPE = 141
 """The exit code if the reader of the output is gone, as shells report it: 128 + SIGPIPE."""
@@ -59,13 +63,30 @@ def rendered(text: str) -> str:
     return safe(text).replace(f"\x1b[{_MARK};", "\x1b[")
 
 
-def page(text: str) -> None:
-    """Show a text in the user's pager; without a terminal, write it."""
+def page(text: str, header: int = 1) -> None:
+    """Show a table in the user's pager; without a terminal, write it.
+
+    Args:
+        text: the table.
+        header: the number of lines that stay at the top, if the pager is a `less` that can do it.
+    """
     if sys.stdout.isatty():
-        os.environ.setdefault("LESS", "-RS")  # colors, and sideways scrolling of long lines
+        # Colors, and sideways scrolling of long lines.
+        if "LESS" not in os.environ:
+            frozen = f" --header={header}" if _version_of_less() >= FREEZES else ""
+            os.environ["LESS"] = f"-RS{frozen}"
         click.echo_via_pager(rendered(text))
     else:
         click.echo(text)
+
+
+def _version_of_less() -> int:
+    try:
+        ran = subprocess.run(["less", "--version"], capture_output=True, check=False)  # noqa: S607 - of $PATH
+    except OSError:
+        return 0
+    version = re.match(rb"less (\d+)", ran.stdout)
+    return int(version[1]) if version else 0
 
 
 def one_line(text: str) -> str:

@@ -178,6 +178,29 @@ def test_colors_are_for_terminals_and_no_color_is_respected(run, terminal, fille
     assert "\x1b[" not in terminal("ls", filled, NO_COLOR="1")[1]
 
 
+@pytest.mark.parametrize(
+    ("version", "command", "options"),
+    [
+        ("less 643 (GNU regular expressions)", ("ls", "--page"), "-RS --header=2"),
+        ("less 643", ("show", "@last", "--epochs", "--page"), "-RS --header=1"),
+        ("less 590", ("ls", "--page"), "-RS"),
+        ("none", ("ls", "--page"), "-RS"),
+    ],
+)
+def test_the_header_of_a_table_stays_if_the_pager_can_do_it(
+    version, command, options, terminal, filled, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("LESS", raising=False)
+    less = tmp_path / "less"
+    less.write_text(f"""#!/bin/sh
+if [ "$1" = --version ]; then echo "{version}"; else echo "LESS=$LESS"; cat >/dev/null; fi
+""")
+    less.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    shown = terminal(*command, filled, PAGER=str(less), PATH=path)[1]
+    assert shown == f"LESS={options}\n"
+
+
 def test_the_pager_is_the_users(terminal, filled, tmp_path):
     pager = tmp_path / "pager"
     pager.write_text("#!/bin/sh\necho paged; cat\n")
