@@ -13,7 +13,6 @@ import io
 import os
 import re
 import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +80,8 @@ def page(text: str, header: int = 1) -> None:
 
 
 def _version_of_less() -> int:
+    import subprocess  # takes time to load
+
     try:
         ran = subprocess.run(["less", "--version"], capture_output=True, check=False)  # noqa: S607 - of $PATH
     except OSError:
