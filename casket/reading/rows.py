@@ -290,8 +290,9 @@ class MetricLog:
             return [None] * count if column is None else column
         if self._others or len(self._columns) > FEW:
             return self._by_name(count).get(name) or [None] * count
-        values = self._in_order(count, [each.values(name) for each in self._columns], iter(()))
-        return array("d", values) if set(map(type, values)) == {float} else values
+        return _compact(
+            self._in_order(count, [each.values(name) for each in self._columns], iter(()))
+        )
 
     def _by_name(self, count: int) -> dict[str, Sequence[Any]]:
         """Return the values of every name, made at once for results of many shapes."""
@@ -305,7 +306,7 @@ class MetricLog:
             for i, row in enumerate(pairs):
                 for name, value in row:
                     values[name][i] = value
-            self._transposed = count, dict(values)
+            self._transposed = count, {name: _compact(each) for name, each in values.items()}
         return self._transposed[1]
 
     def table(self) -> Table:
@@ -462,6 +463,10 @@ class MetricLog:
             return False
         values = self._others[i].value.values()
         return all(type(value) is not dict or value.keys() <= _LEAVES for value in values)
+
+
+def _compact(values: list[Any]) -> Sequence[Any]:
+    return array("d", values) if set(map(type, values)) == {float} else values
 
 
 def _like(column: Column, values: list[Any]) -> Column:
