@@ -79,7 +79,7 @@ def test_readers_name_a_changed_start_once_and_do_not_show_it(file_url):
 def test_records_without_checksums_are_read_and_sound(file_url):
     fill(file_url)
     path = Location.of(file_url).path
-    without = r',"crc":"[0-9a-f]{8}"'
+    without = r',"crc":[0-9]+'
     if path.suffix == ".json":
         path.write_text(re.sub(without, "", path.read_text()))
     else:

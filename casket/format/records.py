@@ -63,12 +63,8 @@ class Record(TypedDict):
     extended: NotRequired[bool]
     """Whether the body holds values beyond JSON, encoded for `casket.format.values.restore`."""
     body: dict[str, Any]
-    crc: NotRequired[str]
-    """CRC-32 of its JSON without this member, in hexadecimal digits; added when it is stored."""
-
-
-Head = tuple[bytes, int]
-"""The beginning of the JSON of a writer's records, and its CRC-32."""
+    crc: NotRequired[int]
+    """CRC-32 of its JSON without this member and the closing brace; added when it is stored."""
 
 
 class Writer:
@@ -106,28 +102,27 @@ class Writer:
         made: Record = record
         return made
 
-    def head(self, kind: Kind, **fields: Any) -> Head:
+    def head(self, kind: Kind, **fields: Any) -> bytes:
         """Return the beginning of the JSON of records, up to their number."""
         common = {"kind": kind, "v": FORMAT_VERSION, **fields, "writer": self.id}
-        text = orjson.dumps(common)[:-1] + b',"n":'
-        return text, crc32(text)
+        return orjson.dumps(common)[:-1] + b',"n":'
 
-    def text(self, head: Head, body: bytes) -> bytes:
-        """Return the JSON of the record that `record` would create, given `head` and a body."""
-        start, crc = head
-        rest = b'%d,"time":"%b","body":%b' % (next(self.numbers), _utc(time.time()), body)
-        return b'%b%b,"crc":"%08x"}' % (start, rest, crc32(rest, crc))
+    def text(self, head: bytes, body: bytes) -> bytes:
+        """Return the JSON of the record that `record` would create, given `head` and a body.
+
+        The closing brace is missing: the store adds it after the checksum.
+        """
+        now = _utc(time.time())
+        return b'%b%d,"time":"%b","body":%b' % (head, next(self.numbers), now, body)
 
 
 def encoded(record: Record) -> bytes:
     """Return a record as JSON whose last member is its checksum."""
     text = orjson.dumps(record)
-    return text if "crc" in record else _with_crc(text[:-1])
-
-
-def _with_crc(text: bytes) -> bytes:
-    """Return the JSON of a record, given without its closing brace, with its checksum."""
-    return b'%b,"crc":"%08x"}' % (text, crc32(text))
+    if "crc" in record:
+        return text
+    text = text[:-1]
+    return b'%b,"crc":%d}' % (text, crc32(text))
 
 
 def has_changed(record: Record) -> bool:
@@ -135,10 +130,10 @@ def has_changed(record: Record) -> bool:
     return "crc" in record and record["crc"] != checksum(record)
 
 
-def checksum(record: Record) -> str:
+def checksum(record: Record) -> int:
     """Return the checksum of a record, as its member `crc`."""
     kept = {name: value for name, value in record.items() if name not in _OF_THE_LINE}
-    return f"{crc32(orjson.dumps(kept)[:-1]):08x}"
+    return crc32(orjson.dumps(kept)[:-1])
 
 
 _OF_THE_LINE = frozenset({"crc", "more"})

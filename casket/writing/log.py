@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from casket.format.records import Head, Kind, Record, Writer, claim_key, new_id
+from casket.format.records import Kind, Record, Writer, claim_key, new_id
 from casket.format.values import plain_json, restore
 from casket.system import forks, git, processes
 from casket.writing import provenance
@@ -67,7 +67,7 @@ class SessionLog:
 
     def after_fork(self) -> None:
         """Continue as the new writer that the child has become."""
-        self._heads: dict[Kind, Head] = {}
+        self._heads: dict[Kind, bytes] = {}
         self._dirty: git.DirtyCheck | None = None
 
     def _set_params(self, stored_params: dict[str, Any], extended: bool) -> None:

@@ -53,6 +53,12 @@ READERS = {
 }
 
 
+def removal(**names: Any) -> Record:
+    """Return a tombstone with its checksum."""
+    tombstone = deletion(Writer(), **names)
+    return {**tombstone, "crc": checksum(tombstone)}
+
+
 def exactly(name: str) -> bool:
     # jq computes with doubles and writes numbers in a form of its own.
     return name not in {"floats", "large integers"}
@@ -84,8 +90,7 @@ def test_a_foreign_reader_sees_all_records_after_every_write(read: Read, tmp_pat
     append(*records(3, session="s2"))
     append(end(first, "killed"), start("s3", "c"), by=other, claim="c")
 
-    tombstone = deletion(Writer(), sessions=["s2"])
-    tombstone["crc"] = checksum(tombstone)
+    tombstone = removal(sessions=["s2"])
     other.prune(tombstone)
     appended[:] = [*(one for one in appended if not covers(tombstone, one)), tombstone]
     check()
@@ -103,7 +108,7 @@ def test_a_foreign_reader_sees_all_records_after_every_write(read: Read, tmp_pat
     append(record(session="s6"))
     append(record(session="s7"), by=other)
 
-    everything = deletion(Writer(), experiments=["e"])
+    everything = removal(experiments=["e"])
     store.prune(everything)
     appended[:] = [*(one for one in appended if not covers(everything, one)), everything]
     check()

@@ -29,9 +29,9 @@ _LAST_CLAIM = b',"claim":"'
 _CLAIM_STOP = 32 + len('"}')
 _CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_STOP
 _COMMA = ord(",")
-_CRC = b',"crc":"'
-_CRC_ROOM = len(_CRC) + 8 + len('"')
-"""Bytes of the checksum that follows the claim."""
+_CRC = b',"crc":'
+_CRC_ROOM = len(_CRC) + len("4294967295}")
+"""Maximum number of bytes of the checksum that follows the claim, and the brace."""
 _SESSION = b'"session":"'
 _MANY = 50
 """Number of places above which the file is read in blocks instead of line by line."""
@@ -152,8 +152,8 @@ class Places:
             places.append(start + at)
             if letter != _END:
                 last = stop - 1 if block[stop - 1] == _COMMA else stop
-                if block.startswith(_CRC, last - _CRC_ROOM - 1):
-                    last -= _CRC_ROOM
+                crc_at = block.rfind(_CRC, last - _CRC_ROOM, last)
+                last = crc_at + 1 if crc_at >= 0 else last  # as if the brace stood there
                 claim = block[last - _CLAIM_STOP : last - 2]
                 if block[last - _CLAIM_ROOM : last - _CLAIM_STOP] != _LAST_CLAIM:
                     self._note_claims(block, at, stop, start + at)

@@ -22,7 +22,7 @@ class JsonStore:
         options: the options of the store.
 
     Attributes:
-        append_json: appends a record that is no head, given as JSON.
+        append_json: appends a record that is no head, given as JSON without checksum and brace.
         documents: yields numbers and documents as TinyDB reads them.
         start_texts: returns the numbers and texts of starts without parsing them.
         latest: returns the latest sessions, without parsing the records of the others.
