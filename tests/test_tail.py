@@ -25,6 +25,7 @@ class History:
         self.writers = [Writer() for _ in range(3)]
         self.sessions = []
         self.records = []
+        self.has_children = self.rng.random() < 0.2
 
     def add(self, kind, body, owner, writer=None):
         time = utc(BEGUN + self.rng.choice([0, 0.5, self.rng.random() * 1e5]))
@@ -39,6 +40,8 @@ class History:
         self.sessions.append(owner)
         body = {"params": {"lr": self.rng.random()}, "meta": {}, "process": {"host": "elsewhere"}}
         body |= {"follows": follows} if follows else {}
+        if self.has_children and len(self.sessions) > 1 and self.rng.random() < 0.2:
+            body["parent"] = self.sessions[0]["session"]
         self.add("session", body, owner)
 
     def step(self):

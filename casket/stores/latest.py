@@ -55,6 +55,9 @@ _START = re.compile(
 )
 
 
+_PARENT = b'"parent":"'
+
+
 class Starts:
     """The starts of the sessions of a store, in the order of their records."""
 
@@ -73,9 +76,12 @@ class Starts:
             text: its JSON; a comma may follow.
 
         Raises:
-            Unclear: a start is not in casket's form, or a session was removed but is still stored.
+            Unclear: a start is not in casket's form, or that of a child, which may be listed or
+                not; or a session was removed but is still stored.
         """
         start = _START.match(text)
+        if _PARENT in text:
+            raise Unclear
         if start is not None:
             session = start[3]
             if self._texts.setdefault(session, text) is not text:
