@@ -40,8 +40,9 @@ class History:
         self.sessions.append(owner)
         body = {"params": {"lr": self.rng.random()}, "meta": {}, "process": {"host": "elsewhere"}}
         body |= {"follows": follows} if follows else {}
-        if self.has_children and len(self.sessions) > 1 and self.rng.random() < 0.2:
-            body["parent"] = self.sessions[0]["session"]
+        first = self.sessions[0]
+        if self.has_children and owner["session"] != first["session"] and self.rng.random() < 0.2:
+            body["parent"] = first["session"]
         self.add("session", body, owner)
 
     def step(self):
