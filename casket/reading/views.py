@@ -639,7 +639,7 @@ class SessionView:
     def _add_alert(self, record: Record) -> None:
         body = record["body"]
         alert = Alert(body["title"], body["text"], body["level"], parse_time(record["time"]))
-        self._alerts.add(record, alert, self._began(record))
+        self._alerts = self._alerts.added(record, alert, self._began(record))
 
     def _add_end(self, record: Record) -> None:
         self._life.add(record)
