@@ -49,6 +49,7 @@ STORE_MODULES = {
     "casket.stores.base",
     "casket.stores.simple",
     "casket.stores.inspection",
+    "casket.stores.latest",
     "casket.stores.location",
     "casket.stores.urls",
     "casket.stores.remote.journal",

@@ -215,7 +215,7 @@ class SessionView:
         self._config = model.stored_config if model else nothing
         self._metas = self._changes = self._artifacts = NO_CHANGES
         self._freed: frozenset[Identity] = frozenset()
-        self._alerts = History()
+        self._alerts = NO_CHANGES
         self._hidden_meta: Collection[str] = ()
         self._logged = _Logs(files)
         self._last: tuple[int, LastValues] | None = None
