@@ -58,21 +58,15 @@ class History:
     def __iter__(self) -> Iterator[Any]:
         return (change for _, change in self._changes)
 
-    def added(self, record: Record, change: Any, began: str | None = None) -> History:
-        """Return a history with the change made by a record: this one, unless it is `NO_CHANGES`.
+    def add(self, record: Record, change: Any, began: str | None = None) -> None:
+        """Add the change made by a record.
 
         Args:
             record: the record.
             change: the change.
             began: the time at which the writer of the record started the session.
         """
-        history = History() if self is NO_CHANGES else self
-        insort(history._changes, (order_of(record, began), change), key=itemgetter(0))
-        return history
-
-
-NO_CHANGES = History()
-"""The history of most things, shared so that a session takes less memory."""
+        insort(self._changes, (order_of(record, began), change), key=itemgetter(0))
 
 
 class ExperimentView:
@@ -86,7 +80,8 @@ class ExperimentView:
     def __init__(self, record: Record) -> None:
         self.id = record["experiment"]
         self.created = parse_time(record["time"])
-        self._changes = self._facts = NO_CHANGES
+        self._changes = History()
+        self._facts = History()
 
     def __repr__(self) -> str:
         return f"<experiment {self.id!r}>"
@@ -114,13 +109,13 @@ class ExperimentView:
     def add(self, record: Record, files: ArtifactFolder) -> None:
         """Add a record of kind `experiment`."""
         facts = LazyDict.of(record, "facts", files)
-        self._changes = self._changes.added(record, {"add": record["body"]["tags"]})
-        self._facts = self._facts.added(record, facts)
+        self._changes.add(record, {"add": record["body"]["tags"]})
+        self._facts.add(record, facts)
         self.created = min(self.created, parse_time(record["time"]))
 
     def annotate(self, record: Record) -> None:
         """Add a record that changes the tags or the note."""
-        self._changes = self._changes.added(record, record["body"])
+        self._changes.add(record, record["body"])
 
 
 class ModelView:
@@ -135,7 +130,7 @@ class ModelView:
     def __init__(self, record: Record, files: ArtifactFolder) -> None:
         self.id = record["model"]
         self.experiment = record["experiment"]
-        self._configs = NO_CHANGES
+        self._configs = History()
         self.add(record, files)
 
     def __repr__(self) -> str:
@@ -151,7 +146,7 @@ class ModelView:
     def add(self, record: Record, files: ArtifactFolder) -> None:
         """Add a record of kind `model`."""
         self.stored_config = LazyDict.of(record, "config", files)
-        self._configs = self._configs.added(record, self.stored_config)
+        self._configs.add(record, self.stored_config)
 
 
 class _Logs(dict[Kind, MetricLog]):
@@ -213,9 +208,11 @@ class SessionView:
         self._is_settled = False
         self._params = nothing
         self._config = model.stored_config if model else nothing
-        self._metas = self._changes = self._artifacts = NO_CHANGES
+        self._metas = History()
+        self._changes = History()
+        self._artifacts = History()
         self._freed: frozenset[Identity] = frozenset()
-        self._alerts = NO_CHANGES
+        self._alerts = History()
         self._hidden_meta: Collection[str] = ()
         self._logged = _Logs(files)
         self._last: tuple[int, LastValues] | None = None
@@ -624,22 +621,22 @@ class SessionView:
     def _add_meta(self, record: Record) -> None:
         stored = LazyDict(record["body"], "extended" in record, self._files)
         change = record["writer"], stored
-        self._metas = self._metas.added(record, change, self._began(record))
+        self._metas.add(record, change, self._began(record))
 
     def _add_tag(self, record: Record) -> None:
-        self._changes = self._changes.added(record, record["body"])
+        self._changes.add(record, record["body"])
         self._freed = self._freed.union(freed_by(record))
 
     def _add_artifact(self, record: Record) -> None:
         artifact = Artifact.of(record["body"], self._files)
         change = identity_of(record), artifact
-        self._artifacts = self._artifacts.added(record, change, self._began(record))
+        self._artifacts.add(record, change, self._began(record))
         self._freed = self._freed.union(freed_by(record))
 
     def _add_alert(self, record: Record) -> None:
         body = record["body"]
         alert = Alert(body["title"], body["text"], body["level"], parse_time(record["time"]))
-        self._alerts = self._alerts.added(record, alert, self._began(record))
+        self._alerts.add(record, alert, self._began(record))
 
     def _add_end(self, record: Record) -> None:
         self._life.add(record)
