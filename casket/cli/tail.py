@@ -173,7 +173,8 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
             index = "" if body["index"] is None else f" {body['index']}"
             yield f"{head} result{index} {_metrics(body['result'])}"
         case "artifact":
-            yield f"{head} artifact {body['name']}"
+            step = f", step {body['step']}" if "step" in body else ""
+            yield f"{head} artifact {body['name']}{step}"
         case "alert":
             shown = tables.alert_text(body["title"], body["text"], body["level"])
             yield f"{head} alert {shown}"

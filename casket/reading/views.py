@@ -442,11 +442,11 @@ class SessionView:
         `artifacts[name].history` has all artifacts of the name, except for those whose files were
         removed because of `keep="last"` or by `casket clean --old-artifacts`.
         """
-        history: dict[str, tuple[Artifact, ...]] = {}
+        history: dict[str, list[Artifact]] = {}
         for identity, artifact in self._artifacts:
             if identity not in self._freed:
-                history[artifact.name] = (*history.get(artifact.name, ()), artifact)
-        return {name: each[-1]._replace(history=each) for name, each in history.items()}
+                history.setdefault(artifact.name, []).append(artifact)
+        return {name: each[-1]._replace(history=tuple(each)) for name, each in history.items()}
 
     @property
     def old_artifacts(self) -> list[Identity]:
