@@ -223,9 +223,12 @@ def test_a_str_is_a_path_and_a_missing_one_is_refused_with_advice(memory, tmp_pa
     assert memory.sessions()[0].artifacts.keys() == {"a"}
 
 
-@pytest.mark.parametrize("given", [{}, {"source": b"1", "text": "1"}])
-def test_either_a_source_or_text_is_given(memory, given):
-    with memory.session() as session, pytest.raises(UnstorableValue, match=r"'a'.*text="):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({}, "neither a source nor text="), ({"source": b"1", "text": "1"}, "a source and text=")],
+)
+def test_either_a_source_or_text_is_given(memory, given, message):
+    with memory.session() as session, pytest.raises(UnstorableValue, match=f"'a'.*{message}"):
         session.add_artifact("a", **given)
 
 
@@ -483,6 +486,15 @@ def test_freed_artifacts_are_no_damage_and_missing_to_nobody(with_old, tmp_path)
             views = {tuple(view.params): view for view in runs.sessions()}
             assert views["a",].artifacts["last"].load() == b"2"
             assert len(views["a",].artifacts["a.txt"].history) == 1
+
+
+def test_the_files_of_its_own_go_with_the_session(with_old):
+    with casket.open(with_old) as runs:
+        views = {tuple(view.params): view for view in runs.sessions()}
+    done = CliRunner().invoke(app, ["rm", views["a",].id, "-f", str(with_old), "--yes"])
+    assert done.exit_code == 0, done.output
+    (left,) = with_old.with_name(f"{with_old.name}.files").iterdir()
+    assert left.read_bytes() == b"shared"
 
 
 def test_a_damaged_list_of_freed_artifacts_is_a_damaged_record(with_old):

@@ -19,7 +19,7 @@ Identity = tuple[str, int]
 
 
 def identity_of(record: Record) -> Identity:
-    """Return what identifies a record in every copy of it."""
+    """Return the identity of a record, which is the same in every copy of it."""
     return record["writer"], record["n"]
 
 

@@ -67,8 +67,9 @@ class ArtifactLog:
         files = self._log.backend.files
         owner = _owner(self._log.id, name) if keep else ""
         if (text is None) == (source is NOT_GIVEN):
-            hint = "give a source, such as a path, or text="
-            raise UnstorableValue(f"artifact {name!r}", "both or neither of them", hint)
+            hint = "give one of them"
+            given = "neither a source nor text=" if text is None else "a source and text="
+            raise UnstorableValue(f"artifact {name!r}", given, hint)
         if text is not None:
             return [files.put_text(name, text, owner)]
         if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
@@ -77,7 +78,7 @@ class ArtifactLog:
         return [files.put(name, source, owner)]
 
     def _free(self, record: Record) -> list[str]:
-        """Let a record free the earlier artifacts of its name; return the files of theirs alone."""
+        """Let a record free the earlier artifacts of its name; return their files that no other needs."""
         body = record["body"]
         replaced = self._known().get(body["name"], {})
         body["freed"] = [list(identity) for identity in replaced]
