@@ -78,7 +78,7 @@ class ArtifactLog:
         return [files.put(name, source, owner)]
 
     def _free(self, record: Record) -> list[str]:
-        """Let a record free the earlier artifacts of its name; return their files that no other needs."""
+        """Let a record free the earlier artifacts of its name; return their own files."""
         body = record["body"]
         replaced = self._known().get(body["name"], {})
         body["freed"] = [list(identity) for identity in replaced]
@@ -110,4 +110,5 @@ def _owner(session: str, name: str) -> str:
     """Return the part of the names of files that belong to an artifact of one session alone."""
     import hashlib  # loads OpenSSL, which a session without artifacts does not need
 
-    return f"-{hashlib.sha256(f'{session}/{name}'.encode()).hexdigest()[:16]}"
+    owner = f"{session}/{name}".encode(errors="surrogatepass")  # a name is checked later
+    return f"-{hashlib.sha256(owner).hexdigest()[:16]}"
