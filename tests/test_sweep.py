@@ -60,6 +60,16 @@ def test_a_sweep_that_is_completed_runs_nothing_again(model):
     assert run_all(model.sweep(GRID)) == []
 
 
+def test_a_sweep_within_a_session_runs_its_children_once(model):
+    with model.session({"lr": 1}) as parent:
+        for _ in range(2):
+            for session in model.within(parent.id).sweep({"fold": [0, 1]}):
+                with session:
+                    session.add_result({"acc": session.params["fold"]})
+    (view,) = model.sessions()
+    assert [child.params for child in view.children] == [{"lr": 1, "fold": 0}, {"lr": 1, "fold": 1}]
+
+
 @pytest.mark.parametrize(
     "space",
     [list, tuple, iter, lambda sets: (params for params in sets)],

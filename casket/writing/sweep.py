@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from casket.errors import CasketWarning
-from casket.format.records import claim_key, utc_now
-from casket.format.values import Encoder
+from casket.format.records import utc_now
 from casket.writing import starting
 from casket.writing.log import SessionLog
 from casket.writing.refusal import ExistingParamsException
@@ -111,11 +110,7 @@ class Sweep:
         where = self._options.where
         for position, params in enumerate(self._space.sets):
             if where is None or where(params):
-                yield _Set(position, params, self._claim(params))
-
-    def _claim(self, params: Mapping[str, Any]) -> str:
-        stored = Encoder(self._model.backend.files.put_array).mapping(params, "params")
-        return claim_key(self._model.experiment_id, self._model.id, stored)
+                yield _Set(position, params, starting.claim_of(self._model, params))
 
     def _run(self, one: _Set) -> Iterator[SweepSession]:
         """Yield the tries of a set, unless others run it or have completed it."""
