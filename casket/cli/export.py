@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -108,7 +108,8 @@ def export(
     """Export tables, documents and reports.
 
     json is a nested document, as written by the first casket. markdown and latex are tables for
-    papers. html is the web page with its data (about 2 MB); it needs no server and no network.
+    papers. html is the web page with its data (about 2 MB); it needs no server and no network, and
+    has the children of its sessions in any case.
 
     \b
     casket export runs.json -o epochs.csv --table epochs
@@ -121,6 +122,8 @@ def export(
         sessions = runs.sessions(where=where, children=children)
         if not sessions:
             raise options.NothingFound(f"no session matches in {runs.location}")
+        if form == "html" and not children:
+            sessions = list(_with_children(sessions))  # the page shows them on request
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
         known = runs.names()
@@ -184,6 +187,12 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _with_children(sessions: Iterable[SessionView]) -> Iterator[SessionView]:
+    for session in sessions:
+        yield session
+        yield from _with_children(session.children)
 
 
 def _report(runs: Casket, sessions: Sequence[SessionView], points: int) -> str:
