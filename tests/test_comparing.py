@@ -250,5 +250,5 @@ def test_a_report_has_the_children_of_its_sessions(runs, path):
     for options in ((), ("--children",)):
         report = command("export", path, "--format", "html", "--where", "seed == 1", *options)
         held = [view.id for view in runs.sessions(children=True) if view.id in report]
-        wanted = [view for view in runs.sessions(where="seed == 1")]
+        wanted = runs.sessions(where="seed == 1")
         assert set(held) == {each.id for view in wanted for each in (view, *view.children)}

@@ -119,11 +119,7 @@ def export(
     form = form or _format_of(output)
     names = options.names(columns)
     with _opened(options.chosen_file(file), form) as runs:
-        sessions = runs.sessions(where=where, children=children)
-        if not sessions:
-            raise options.NothingFound(f"no session matches in {runs.location}")
-        if form == "html" and not children:
-            sessions = list(_with_children(sessions))  # the page shows them on request
+        sessions = _selected(runs, form, where, children=children)
         if anonymous:
             sessions = [session.without_meta(PERSONAL) for session in sessions]
         known = runs.names()
@@ -187,6 +183,15 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _selected(runs: Casket, form: str, where: str | None, *, children: bool) -> list[SessionView]:
+    sessions = runs.sessions(where=where, children=children)
+    if not sessions:
+        raise options.NothingFound(f"no session matches in {runs.location}")
+    if form == "html" and not children:
+        return list(_with_children(sessions))  # the page shows them on request
+    return sessions
 
 
 def _with_children(sessions: Iterable[SessionView]) -> Iterator[SessionView]:
