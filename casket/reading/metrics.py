@@ -21,7 +21,7 @@ _HIGHER = re.compile(
     r"rouge|reward|return|psnr|ssim|mcc|kappa|top\d+)($|[._/ -])|(accuracy|score|precision|recall)$"
 )
 
-_NEITHER = re.compile(r"(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$")
+_NEITHER = re.compile(r"(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$|\.std$")
 
 _PART = re.compile(
     r"^(train(?:ing)?|val(?:id(?:ation)?)?|test|dev|eval)(?:[_./ -])(?P<base>.+)$", re.IGNORECASE
@@ -31,7 +31,7 @@ _TRAINING = re.compile(r"(^|[_./ -])train(ing)?([_./ -]|$)", re.IGNORECASE)
 _PLUMBING = re.compile(
     r"(^|[./ ])((n|num|std|rank|split\d*)_[^./ ]*|"
     r"[^./ ]*_(time|seconds|duration|samples|count|index|idx|std)s?|"
-    r"time|seconds|duration|timestamp|candidate|split|fold|rank|index|idx|count|"
+    r"time|seconds|duration|std|timestamp|candidate|split|fold|rank|index|idx|count|"
     r"(global_)?step|iteration|epoch|batch)$",
     re.IGNORECASE,
 )

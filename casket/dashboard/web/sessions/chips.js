@@ -1,13 +1,18 @@
 import { headOf } from "casket/model/arrange";
-import { shown, valueOf } from "casket/model/facts";
+import { shown, valueOf, varyingNames } from "casket/model/facts";
+import { data } from "casket/model/page";
 import { html } from "casket/shell/html";
 
 const MOST = 6;
 const SHORT = { __proto__: null, batch_size: "bs", learning_rate: "lr", random_state: "seed" };
 
-/** Returns what a session has of the params in which sessions differ, as `{name, text}`. */
+/**
+ * Returns what a session has of the params in which sessions differ, as `{name, text}`; of a child,
+ * those that its parent does not have.
+ */
 export function chipsOf(row, varying) {
-  return varying
+  const parent = data.parentOf(row);
+  return (parent ? varyingNames([parent, row]) : varying)
     .filter((name) => name.startsWith("params."))
     .map((name) => ({ name: headOf(name), value: valueOf(row, name) }))
     .filter(({ value }) => value !== undefined && value !== null && value !== "")
