@@ -203,23 +203,32 @@ def test_params_that_this_process_has_open_are_refused_with_the_way_out(model):
     assert "This very process" not in str(refused.value)
 
 
-def test_in_ipython_a_cell_that_is_run_again_is_told_the_way_out(tmp_path, monkeypatch):
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.utils.capture import capture_output
+def test_a_kernel_that_is_shut_down_completes_its_session(tmp_path):
+    from jupyter_client.manager import start_new_kernel
 
-    monkeypatch.chdir(tmp_path)
-    shell = InteractiveShell()
-    shell.run_cell("from casket import Experiment", store_history=False)
-    shell.run_cell("model = Experiment.use('runs.json', exp_id='e').model('m')")
-    cell = "session = model.session({'lr': 1}); session.log({'loss': 1.0})"
-    assert shell.run_cell(cell).success
-    with capture_output() as shown:
-        again = shell.run_cell(cell)
-    assert isinstance(again.error_in_exec, ExistingParamsException)
-    assert "session.end()" in shown.stdout
-    shell.run_cell("session.end()")
-    with casket.open("runs.json") as runs:
-        assert [(s.status, len(s.batches)) for s in runs.sessions()] == [("completed", 1)]
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+
+    def run(code):
+        shown = []
+        reply = client.execute_interactive(
+            code, timeout=PATIENCE, output_hook=lambda message: shown.append(message["content"])
+        )
+        return reply["content"]["status"], [each["evalue"] for each in shown if "evalue" in each]
+
+    try:
+        first = "from casket import Experiment\nmodel = Experiment.use('runs.json').model('m')"
+        cell = "session = model.session({'lr': 1}); session.log({'loss': 1.0})"
+        assert run(first) == run(cell) == ("ok", [])
+        status, (message,) = run(cell)  # the cell is run again while the session is open
+        assert status == "error"
+        assert "end it with session.end()" in message
+        assert run("raise ValueError") == ("error", [""])
+        assert run("import sys; sys.exit(3)") == ("error", ["3"])
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+    with casket.open(tmp_path / "runs.json") as runs:
+        assert [(s.status, s.error) for s in runs.sessions()] == [("completed", None)]
 
 
 def test_sessions_of_an_interactive_shell_are_completed(tmp_path):
