@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 def test_every_command_of_the_contract_is_there(run):
     shown = run("--help")
     for name in (
-        *("ls", "show", "tail", "diff", "best", "tag", "untag", "note", "rm", "clean", "compact"),
+        *("ls", "show", "tail", "diff", "best", "tag", "untag", "rename", "note"),
+        *("rm", "clean", "compact"),
         *("export", "import", "merge", "doctor", "sync", "dashboard"),
     ):
         assert re.search(rf"^  {name}\s", shown, re.M), name
@@ -42,7 +43,18 @@ def test_every_command_says_what_it_does(name, run):
 
 
 def test_every_command_that_reads_can_write_json():
-    without = {"tag", "untag", "note", "rm", "clean", "compact", "export", "import", "merge"}
+    without = {
+        "tag",
+        "untag",
+        "rename",
+        "note",
+        "rm",
+        "clean",
+        "compact",
+        "export",
+        "import",
+        "merge",
+    }
     without |= {"backup", "dashboard"}
     for name, command in commands().items():
         options = {option for parameter in command.params for option in parameter.opts}

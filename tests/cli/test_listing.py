@@ -15,7 +15,7 @@ def test_a_listing_shows_what_differs_and_the_last_and_best_metrics(run, filled)
     title, header, *rows = run("ls", filled).splitlines()
     assert title == "experiment digits, model net"
     assert header.split() == [
-        "session", "status", "tags", "lr", "seed", "opt.name", "val_acc", "test.acc", "loss",
+        "session", "name", "status", "tags", "lr", "seed", "opt.name", "val_acc", "test.acc", "loss",
         "epochs", "age", "duration",
     ]  # fmt: skip
     assert len(rows) == 4
@@ -235,7 +235,7 @@ def test_of_a_mixed_file_what_most_sessions_have_gets_the_columns(
     assert {"session", "experiment", "lr", "val_loss"} <= set(header.split())
     assert not {"status", "epochs"} & set(header.split())  # the same in all
     assert "sometimes_set" not in header
-    assert no_room.startswith("(no room for status, option_number_")
+    assert no_room.startswith("(no room for name, status, option_number_")
     assert "own_setting" not in header
     assert few.startswith("(in few sessions: own_setting_0_0, ")
     assert few.endswith(

@@ -23,7 +23,7 @@ def test_a_session_is_shown_with_all_that_is_known(run, filled, tmp_path):
         session.add_artifact("notes.txt", b"hello")
     shown = run("show", "@last", filled)
     for line in (
-        rf"session {session.id}  completed",
+        rf"session {session.id}  {session.name}  completed",
         r"experiment digits, model net",
         r"started .* UTC, took \d",
         r"tags thesis",
@@ -128,7 +128,7 @@ def test_diff_shows_what_differs_and_exits_with_1(run, filled):
     with casket.open(filled) as runs:
         one, other = (session.id for session in runs.sessions()[:2])
     shown = run("diff", one, other[:8], filled, code=1)
-    assert re.search(r"params +\w{8} +\w{8}\nlr +0.1 +0.01\n", shown)
+    assert re.search(r"params +\w{8} [a-z-]+ +\w{8} [a-z-]+\nlr +0.1 +0.01\n", shown)
     assert re.search(r"loss +0.5 +0.25", shown)
     assert "seed" not in shown
     assert "pid" not in shown

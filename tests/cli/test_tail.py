@@ -38,9 +38,9 @@ def running(file_url):
 def test_running_sessions_with_rate_and_expected_end(run, running):
     url, session = running
     header, row = run("tail", url).splitlines()
-    assert header.split()[:5] == ["session", "model", "params", "epoch", "metrics"]
-    assert row.split()[:6] == [
-        session.id[:8], "net", "lr=0.1", "epochs=10", "3/10", "loss=0.3333333",
+    assert header.split()[:6] == ["session", "name", "model", "params", "epoch", "metrics"]
+    assert row.split()[:7] == [
+        session.id[:8], session.name, "net", "lr=0.1", "epochs=10", "3/10", "loss=0.3333333",
     ]  # fmt: skip
     assert "epochs/s" in row
     (found,) = run.json("tail", url)
@@ -160,7 +160,7 @@ def test_what_comes_is_shown_as_it_comes(run, running, monkeypatch):
     monkeypatch.setattr(Casket, "follow", follow_and_go_on)
     _, running_now, *lines = run("tail", url, "-f", "--timeout", "0.5").splitlines()
     assert "lr=0.1 epochs=10" in running_now
-    head = rf"\d\d:\d\d:\d\d {session.id[:8]} net "
+    head = rf"\d\d:\d\d:\d\d {session.id[:8]} {session.name} net "
     assert re.match(head + r"batch 7 loss=0.3$", lines[0])
     assert re.match(head + r"epoch 4 loss=0.2 nested.acc=0.5  \([\d.]+ .*, ends .*\)$", lines[1])
     assert re.match(head + r"result acc=0.6$", lines[2])

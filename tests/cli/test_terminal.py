@@ -36,7 +36,8 @@ def hostile(file_url):
     experiment = Experiment.use(file_url, exp_id=f"e{HOSTILE}", tags=(f"t{HOSTILE}",))
     model = experiment.model(f"m{HOSTILE}", {f"c{HOSTILE}": HOSTILE})
     for number in (1, 2):
-        session = model.session({"lr": number, f"p{HOSTILE}": f"{HOSTILE}{number}"})
+        labels = {"name": f"n{HOSTILE}{number}", "group": f"g{HOSTILE}"}
+        session = model.session({"lr": number, f"p{HOSTILE}": f"{HOSTILE}{number}"}, **labels)
         for epoch in (1, 2, 3):
             session.add_epoch(epoch, {"loss": 1 / epoch, f"acc{HOSTILE}": epoch, "s": HOSTILE})
             session.add_batch(epoch, {f"b{HOSTILE}": 1.0}, epoch=epoch)
@@ -67,12 +68,13 @@ SHOWING = [
     ["doctor"], ["doctor", "--json"], ["clean", "--failed"], ["clean", "--failed", "--dry-run"],
     ["compact", "--yes"], ["rm", "@last"], ["rm", "--model", "nothing"], ["tag", "@last", HOSTILE],
     ["untag", "@last", HOSTILE], ["note", "@last", HOSTILE], ["note", "nothing", "x"],
+    ["rename", "@last", f"r{HOSTILE}"], ["rename", "nothing", "x"],
 ]  # fmt: skip
 
 
 def on(file, arguments):
     """Return the arguments of a command, with the file given in the way that it takes."""
-    with_option = arguments[0] in {"rm", "tag", "untag", "note"}
+    with_option = arguments[0] in {"rm", "tag", "untag", "note", "rename"}
     return [*arguments, *(["-f"] if with_option else []), file]
 
 
@@ -89,7 +91,7 @@ def test_no_text_of_a_file_drives_the_terminal(terminal, hostile, tmp_path):
         assert not CONTROL.search(rest), (arguments, rest)
         is_document = arguments[0] == "export" or "--csv" in arguments
         assert is_document or "\nstatus completed" not in rest, (arguments, rest)
-        assert rest.strip() or arguments[0] in {"tag", "untag", "note"}, arguments
+        assert rest.strip() or arguments[0] in {"tag", "untag", "note", "rename"}, arguments
 
 
 @pytest.mark.parametrize("command", ["merge", "import", "doctor"])
