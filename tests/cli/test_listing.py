@@ -15,8 +15,8 @@ def test_a_listing_shows_what_differs_and_the_last_and_best_metrics(run, filled)
     title, header, *rows = run("ls", filled).splitlines()
     assert title == "experiment digits, model net"
     assert header.split() == [
-        "session", "name", "status", "tags", "lr", "seed", "opt.name", "val_acc", "test.acc", "loss",
-        "epochs", "age", "duration",
+        "session", "name", "status", "tags", "lr", "seed", "opt.name", "val_acc", "test.acc",
+        "loss", "epochs", "age", "duration",
     ]  # fmt: skip
     assert len(rows) == 4
     assert re.search(r"completed  thesis  0.1 +0 +adam +0.8333 +0.5 +0.5 +3", rows[0])

@@ -214,7 +214,7 @@ time.sleep(600)
     assert "lr=0.125" in lines[1]
     job.kill()
     job.wait()
-    assert re.search(r"\w{8} m killed loss=0.5", tail.stdout.readline())
+    assert re.search(r"\w{8} [a-z]+-[a-z]+ m killed loss=0.5", tail.stdout.readline())
     tail.kill()
     tail.wait()
     tail.stdout.close()
