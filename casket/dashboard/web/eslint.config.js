@@ -1,4 +1,4 @@
-// What eslint checks of the page; how code looks is left to who writes it.
+// The rules of eslint for the page; formatting is not checked.
 
 import js from "@eslint/js";
 import globals from "globals";

@@ -25,10 +25,10 @@ const MOST_OF_CHANGE = 3;
 const WAYS = { min: "↓", max: "↑" };
 const FEW = 3;
 const CODE = ["commit", "dirty", "branch"];
-/** What nearly every two processes differ in, whatever they train. */
+/** Facts in which nearly all processes differ. */
 const OF_PROCESS = ["pid", "start", "command_line", "user"];
 
-/** The selected sessions, or groups of them, side by side: what differs first. */
+/** The selected sessions, or groups of them, side by side; differences first. */
 export function Compare() {
   const { group, explore } = state.value;
   const columns = columnsOf(listing.rows.value, listing.selected.value, group);
@@ -117,7 +117,7 @@ function summaryOf(columns, shownColumns, sections) {
   ].filter(Boolean).join("");
 }
 
-// A section is {title, lines}, with isFolded if it says little; a line {name, cells, differs}; a
+// A section is {title, lines}, with isFolded if it is minor; a line {name, cells, differs}; a
 // cell {text, key, number}, where cells differ if their keys do: two numbers may look alike.
 
 function sectionsOf(columns) {

@@ -9,7 +9,7 @@ const KEY_STEP = 0.02;
 const TICK_ROOM = 44;
 
 /**
- * One chart: uPlot has the axes, the cursor and the zoom; the lines are drawn by the painter, each
+ * A chart: uPlot has the axes, the cursor and the zoom; the lines are drawn by the painter, each
  * over its own numbers, so that a thousand curves need not be brought onto a common axis first.
  */
 export class Chart {
@@ -34,7 +34,7 @@ export class Chart {
     host.addEventListener("pointerdown", (event) => this.#onTouch(event));
   }
 
-  /** Draws; a drawing is what `casket/drawing` makes. */
+  /** Draws a drawing, as made by `casket/drawing`. */
   show(drawing) {
     this.#drawing = drawing;
     const shape = [drawing.isLog, drawing.x, drawing.scheme].join();
@@ -51,7 +51,7 @@ export class Chart {
     this.#isFollowing = false;
   }
 
-  /** Draws the lines of one session or group over all others; empty: of none. */
+  /** Draws the lines of a session or group over all others; empty: of none. */
   lift(key) {
     this.#lifted = key;
     this.#paintLifted();
@@ -225,7 +225,7 @@ function valueAt(line, x) {
   return at === undefined ? undefined : (line.mean ?? line.ys)[at];
 }
 
-/** Returns a value of the x axis as people say it. */
+/** Returns a value of the x axis for display. */
 export function shownX(value, x) {
   if (x === "time") return shownDuration(value);
   if (x === "wall") return shownTime(value * 1000).slice(5);

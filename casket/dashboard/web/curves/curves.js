@@ -19,7 +19,7 @@ import { colorOf, colors, scheme } from "casket/shell/paint";
 const POINTS = [[20, 280], [100, 200], [300, 120]];
 const FEWEST_POINTS = 80;
 const NEAR = 24;
-/** Charts that are open at first; one more is no reason to fold it. */
+/** The number of charts that are open at first; a single further chart is open too. */
 const MOST_FIRST = 2;
 const MOST_NAMES = 200;
 const KINDS = ["epoch", "batch"];
@@ -77,7 +77,7 @@ export function Curves({ parts, kind: firstKind, hasLegend = false }) {
   </section>`;
 }
 
-/** What was logged by batch only is shown by batch, as nobody would look for it there. */
+/** Metrics that were logged by batch only are shown by batch. */
 function withLogged(options, logged) {
   const kind = logged.includes(options.kind) ? options.kind : (logged[0] ?? options.kind);
   return { ...options, kind };
@@ -171,7 +171,7 @@ function Controls({ options, names, logged, isGrouped }) {
   </div>`;
 }
 
-/** Chooses the metrics that are drawn; a search finds one among thousands. */
+/** Chooses the drawn metrics, with a search among thousands. */
 function MetricMenu({ names, metrics }) {
   const [text, setText] = useState("");
   const [most, setMost] = useState(MOST_NAMES);
@@ -253,7 +253,7 @@ function ChartCard(props) {
     const isMissing = (row, metric) => logs(row, view, metric) && !read(row.key, metric)?.isHere;
     return isSeen && rows.some((row) => chart.metrics.some((metric) => isMissing(row, metric)));
   }, [isSeen, rows, view, chart, arrivals]);
-  // While the detail of a zoom is on its way, what is here already is shown larger.
+  // While the detail of a zoom is loading, the present points are shown enlarged.
   const visible = drawing && missing && shownOnce && !drawing.tally.curves ? shownOnce : drawing;
 
   useEffect(() => {
@@ -444,7 +444,7 @@ function narrowed([from, to], x) {
   return [low, Math.max(Math.ceil(to), low + 1)];
 }
 
-/** Tells whether an element is near what is seen, or was once. */
+/** Returns whether an element is near the visible area, or was before. */
 function useSeen(ref) {
   const [isSeen, see] = useState(false);
   useEffect(() => {

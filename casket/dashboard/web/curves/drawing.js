@@ -1,4 +1,4 @@
-// From curves to what a chart draws: lines or bands, their extent, and what must be said of them.
+// From curves to drawings: lines or bands, their extent, and their notes.
 
 import { bandOf } from "casket/curves/align";
 import { smoothed } from "casket/curves/smoothing";
@@ -13,7 +13,7 @@ const OUTLYING = 1;
 const FEWEST_FOR_OUTLIERS = 20;
 
 /**
- * Returns what to draw.
+ * Returns the drawing.
  *
  * `parts` are the sessions or groups: `{key, label, color, curves: {metric: [curve, ...]}}`, of a
  * session one curve each, of a group those of its sessions.
@@ -24,7 +24,7 @@ export function drawingOf(parts, metrics, given) {
   const drawing = { lines: [], bands: [], isLog, x };
   const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0, off: 0 };
   metrics.forEach((metric, i) => {
-    // What was measured on unseen data comes last, and has the full line.
+    // Metrics of unseen data come last, with a solid line.
     const dash = DASHES[Math.min(metrics.length - 1 - i, DASHES.length - 1)];
     for (const part of parts) {
       const curves = (part.curves[metric] ?? []).filter((curve) => curve?.xs.length);
@@ -141,7 +141,7 @@ function leaveOut(extent, { lines, isLog }, tally) {
   extent.y = padded(isLog ? ends.map(Math.exp) : ends, isLog);
 }
 
-/** Leaves room for what is drawn at the first and at the last point. */
+/** Leaves room for the marks at the first and at the last point. */
 /** @param {number[]} ends */
 function withEdge([low, high]) {
   const edge = (high - low) * EDGE;

@@ -40,7 +40,7 @@ export function paint(context, box, at, { lines, bands }, ratio) {
   context.restore();
 }
 
-/** Draws one line, with its marks. */
+/** Draws a line with its marks. */
 export function paintLine(context, at, line, ratio, alpha) {
   const { runs, gaps, marks } = traced(line, at);
   context.globalAlpha = alpha;
@@ -64,7 +64,7 @@ export function paintLine(context, at, line, ratio, alpha) {
 }
 
 /**
- * Returns what a line is made of, in pixels.
+ * Returns the segments of a line in pixels.
  *
  * Runs are flat lists of x and y; gaps join the runs where values are missing; marks stand for
  * values that are no finite numbers.

@@ -14,7 +14,7 @@ const SCALE = 2;
 const FAINT = 0.28;
 const FONT = "system-ui, sans-serif";
 
-/** Returns how to save a drawing under a title; `kind` is what it is drawn over. */
+/** Returns functions that save a drawing under a title; `kind` is that of the x axis. */
 export function picture(drawing, title, kind) {
   const svg = () => svgOf(drawing, title, kind);
   return { svg, png: () => rastered(svg(), heightOf(drawing)) };
@@ -97,7 +97,7 @@ function area({ xs, low, high, color }, at) {
 function steps(points) {
   let d = `M${round(points[0])} ${round(points[1])}`;
   for (let i = 2; i < points.length; i += 2) d += `L${round(points[i])} ${round(points[i + 1])}`;
-  // A line of one point shows only where it has an end.
+  // A line of a single point is visible only with a cap.
   return points.length === 2 ? `${d}h.1` : d;
 }
 
@@ -112,7 +112,7 @@ function tickY(y, text) {
   return tag("line", line) + label(text, { x: BOX.left - 6, y: y + 4, "text-anchor": "end" });
 }
 
-/** A name for each color; which line is dashed, the metrics say. */
+/** A name for each color; the metrics determine the dashed lines. */
 function names(drawing) {
   const metrics = new Map([...drawing.bands, ...drawing.lines].map((line) => [line.metric, line]));
   const dashes = [...metrics.values()].map(({ metric, dash }, i) => {

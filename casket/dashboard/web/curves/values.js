@@ -113,7 +113,7 @@ function lastOf({ ys, mean }) {
   return values[values.length - 1];
 }
 
-/** The keys, those with the best last value first where the metric's name tells which is best. */
+/** The keys; those with the best last value first if the direction of the metric is known. */
 function ranked(byKey, metrics) {
   const metric = metrics[metrics.length - 1];
   const sign = { min: 1, max: -1 }[better(metric)];

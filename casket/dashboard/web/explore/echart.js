@@ -1,4 +1,4 @@
-// Charts drawn by ECharts, which is loaded only once one is to be seen.
+// Charts drawn by ECharts, which is loaded when the first of them is shown.
 
 import { html, useElement } from "casket/shell/html";
 import { resolved, scheme as systemScheme } from "casket/shell/paint";
@@ -11,8 +11,8 @@ const LIGHT_SCALE = ["#b9a52b", "#4f9d5f", "#23758c", "#3b3f86", "#3a0f54"];
 const DARK_SCALE = ["#5c55c9", "#3f8fd0", "#35b39a", "#9fd356", "#fbe94b"];
 
 /**
- * A chart of ECharts. `option` is a function of the colors; `on` holds what to do at its events,
- * each with the chart as second argument; `onReady` gets the chart whenever it was drawn anew.
+ * A chart of ECharts. `option` is a function of the colors; `on` maps events to handlers, which
+ * receive the chart as second argument; `onReady` receives the chart whenever it is redrawn.
  */
 export function EChart({ option, on = {}, onReady, label, height = 320 }) {
   /** @type {{current: HTMLElement}} */
@@ -82,7 +82,7 @@ export function axis(color, name, more = {}) {
   };
 }
 
-/** Returns text cut to a length, and never one that means something to JavaScript's objects. */
+/** Returns text cut to a length, never a name of JavaScript's own properties. */
 export function clipped(text, length = 40) {
   const signs = Array.from(String(text));
   const cut = signs.length > length ? `${signs.slice(0, length - 1).join("")}…` : signs.join("");
@@ -95,7 +95,7 @@ export function categoryAxis(categories, length) {
   return { type: "category", data: categories.map((_, i) => String(i)), label };
 }
 
-/** Returns the style of what is shown at the cursor: text, never markup. */
+/** Returns the style of tooltips: text, never markup. */
 export function tooltip(color, formatter) {
   return {
     renderMode: "richText",

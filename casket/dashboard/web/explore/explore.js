@@ -17,7 +17,7 @@ const MOST_NAMES = 300;
 const COMMON = 0.8;
 const PAUSE = 2000;
 
-/** Charts over the sessions of the table: what a score depends on, and what was best. */
+/** Charts over the sessions of the table: the influence of params on a score, and its progress. */
 export function Explore() {
   const { where, explore } = state.value;
   const now = { rows: listing.rows.value, allRows: data.rows.value };
@@ -43,8 +43,8 @@ export function Explore() {
 }
 
 /**
- * Holds rows back that change because sessions run: charts that move every moment cannot be read,
- * and one that moves while it is drawn on loses what was drawn.
+ * Delays the changes of running sessions: charts that change constantly cannot be read, and a
+ * change while an area is being drawn on a chart discards the area.
  */
 function useCalm({ rows, allRows }, where) {
   const kept = useRef({ time: -Infinity, rows, allRows, where: "" });
@@ -115,7 +115,7 @@ function Scored({ rows, allRows, names, metric, mode, brushed, base }) {
   `;
 }
 
-// Whether an axis is logarithmic was chosen for what stood on it.
+// The scale of an axis belongs to the fact that it showed.
 function withoutLog(changes) {
   if ("x" in changes) return { ...changes, logX: undefined };
   return "y" in changes ? { ...changes, logY: undefined } : changes;
@@ -170,7 +170,7 @@ function firstScore(scores, goal, rows) {
   return [`best.${main}`, main, ...scores].find((name) => scores.includes(name));
 }
 
-/** Returns the params that most sessions have, what the metric depends on most first. */
+/** Returns the params that most sessions have, the most important for the metric first. */
 function commonParams(rows, metric) {
   const judged = rows.filter((row) => isNumber(valueOf(row, metric)));
   const isGiven = (name) => (row) => (valueOf(row, name) ?? null) !== null;

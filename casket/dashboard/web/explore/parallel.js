@@ -10,10 +10,10 @@ import { scheme } from "casket/shell/paint";
 const MOST_LINES = 2000;
 
 /**
- * A line for each session through an axis for each fact; what is brushed becomes a filter.
+ * A line for each session through an axis for each fact; brushed ranges become a filter.
  *
- * `brushed` holds by name what is brushed: `[low, high]`, or a list of texts; `base` the filter
- * that was there before.
+ * `brushed` holds the ranges by name: `[low, high]`, or a list of texts; `base` is the filter
+ * before brushing.
  */
 export function Parallel({ allRows, names, metric, mode, brushed, base, children }) {
   const rows = useMemo(() => fitting(allRows, base), [allRows, base]);
@@ -75,7 +75,7 @@ export function Parallel({ allRows, names, metric, mode, brushed, base, children
   </section>`;
 }
 
-/** Returns the filter as it was before brushing, and what is brushed, as far as both still hold. */
+/** Returns the filter as it was before brushing, and the brushed ranges, if both still apply. */
 export function brushOf(state, allRows) {
   const { brushed, base = "" } = state.explore;
   const isSame = brushed && state.where === joined(base, conditions(brushed, allRows));

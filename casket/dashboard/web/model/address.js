@@ -4,7 +4,7 @@ import { isDict, isNumber } from "casket/model/facts";
 /** @typedef {import("casket/types").State} State */
 
 /**
- * What the address says when it says nothing.
+ * The state of an empty address.
  *
  * @type {Readonly<State>}
  */
@@ -61,7 +61,7 @@ const isRange = (value) =>
 const isBrushed = (value) => isRange(value) || (areTexts(value) && value.length > 0);
 const isTableOf = (isFit) => (value) => isDict(value) && Object.values(value).every(isFit);
 
-// What the charts may find under "explore.", and which values of it they can use.
+// The settings of the charts under "explore.", with their valid values.
 const EXPLORE = {
   metric: isText,
   mode: (value) => value === "min" || value === "max",
@@ -83,7 +83,7 @@ const EXPLORE = {
 };
 
 /**
- * Reads a view's state from a location's hash; what cannot be read is left at its default.
+ * Reads a view's state from a location's hash; unreadable parts keep their defaults.
  *
  * @param {string} hash
  * @returns {State}
@@ -103,7 +103,7 @@ export function parse(hash) {
   return state;
 }
 
-/** Returns a view's own part of the state as it is when the address says nothing. */
+/** Returns a view's own part of the state for an empty address. */
 export function atFirst(view) {
   return Object.fromEntries(PARTS[view].map((name) => [name, DEFAULTS[name]]));
 }
@@ -148,7 +148,7 @@ export function shortNames(rows) {
 }
 
 /**
- * Returns the state with sessions by their keys, where rows tell which are meant.
+ * Returns the state with sessions by their keys, as far as they are among the rows.
  *
  * @param {State} state
  * @param {Row[]} rows

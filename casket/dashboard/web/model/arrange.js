@@ -9,13 +9,13 @@ import { interval } from "casket/model/statistics";
 
 const MOST_METRICS = 5;
 const MOST_SETTINGS = 6;
-/** The column of what a session has of the params in which sessions differ. */
+/** The column of a session's values of the params in which sessions differ. */
 export const SETTINGS = "settings";
 const collator = new Intl.Collator("en", { numeric: true });
 
 /**
- * Returns rows in the order of a name, "-" before it turns it round; else what runs, then the best
- * by the goal, then what has no value of it, the newest first.
+ * Returns rows in the order of a name, "-" before it reverses it; else running sessions, then the
+ * best by the goal, then those without a value of it, the newest first.
  *
  * @param {Row[]} rows
  * @param {string} sort
@@ -48,7 +48,7 @@ export function groupsOf(rows, names) {
 }
 
 /**
- * Returns groups in the order of a name, else as `casket ls` does: what began first is first.
+ * Returns groups in the order of a name, else as `casket ls` does: the oldest first.
  *
  * @param {Group[]} groups
  * @param {string} sort
@@ -65,7 +65,7 @@ export function groupsInOrder(groups, sort) {
 }
 
 /**
- * Returns what a group says under a name: the value it shares, or the interval of numbers.
+ * Returns a group's value of a name: the value it shares, or the interval of numbers.
  *
  * @param {Group} group
  * @param {string} name
@@ -79,14 +79,14 @@ export function cellOfGroup(group, name) {
   return rest.length || first === undefined ? undefined : valueOf(group.rows[0], name);
 }
 
-/** Returns the columns that say most of some rows, or of groups of them by some names. */
+/** Returns the most informative columns of some rows, or of groups of them by some names. */
 export function usualColumns(rows, { goal, varying, group }) {
   const differ = (name) => new Set(rows.map((row) => row[name])).size > 1;
   const params = varying.filter((name) => name.startsWith("params."));
   const names = namesOf(rows, "epoch").concat(namesOf(rows, "result"), namesOf(rows, "batch"));
   const known = new Set(rows.flatMap((row) => Object.keys(row.last)));
   const others = [...known].filter((name) => rows.some((row) => isNumber(restored(row.last[name]))));
-  // What single records of a search logged, its candidates, is in no session's own values.
+  // Metrics of a search's candidates are not among the session's own values.
   const metrics = [...new Set([...names, ...others])].filter(
     (name) => name !== goal && known.has(name),
   );
@@ -130,7 +130,7 @@ export function possibleColumns(rows) {
   return [...names];
 }
 
-/** Tells whether a column holds a metric. */
+/** Returns whether a column holds a metric. */
 export function isMetric(name) {
   return name.startsWith("last.") || name.startsWith("best.");
 }
@@ -142,7 +142,7 @@ export function headOf(name) {
   return name.replace(/^(params|last|config|meta)\./, "");
 }
 
-/** Returns, by column, the best value among rows, of metrics whose name tells which is best. */
+/** Returns, by column, the best value among rows, for metrics of a known direction. */
 export function bestValues(rows, columns) {
   const found = new Map();
   for (const name of columns.filter(isMetric)) {
@@ -179,7 +179,7 @@ function chosen(ordered, allRows, state, goal, parts) {
   return withBest(parts(rows), bestRow(rows, goal), most, fixed);
 }
 
-/** Returns the first parts, and the one that holds the best row in the place of the last. */
+/** Returns the first parts; the part with the best row replaces the last of them. */
 function withBest(parts, best, most, fixed) {
   const isBest = (part) => part === best || part.rows?.includes(best);
   const first = parts.slice(0, Math.max(most, fixed));
@@ -234,7 +234,7 @@ function sorted(items, valueOfItem, sign) {
   return rated.sort(([a], [b]) => compared(a, b, sign)).map(([, item]) => item);
 }
 
-/** What is missing stands last, whichever way the order goes. */
+/** Missing values come last in both directions. */
 function compared(a, b, sign) {
   const rank = (value) => {
     if (value === undefined || value === null || Number.isNaN(value)) return 2;

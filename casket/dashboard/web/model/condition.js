@@ -17,7 +17,7 @@ const problem = signal("");
 /** Whether somebody is writing the condition. */
 export const isWriting = signal(false);
 
-/** The condition as `{fits, mistake, names}`; an empty one fits all. */
+/** The condition as `{fits, mistake, names}`; an empty condition fits all. */
 export const condition = computed(() => {
   const { where } = text.value;
   if (!where.trim()) return ANY;
@@ -25,7 +25,7 @@ export const condition = computed(() => {
   return problem.value ? { ...UNREAD, mistake: { message: problem.value, position: 0 } } : UNREAD;
 });
 
-/** Loads what reads conditions: most who open the page write none. */
+/** Loads the parser of conditions, which most visits do not need. */
 export async function loadLanguage() {
   try {
     language.value ??= await import("casket/where/where");
@@ -39,7 +39,7 @@ effect(() => {
 });
 
 effect(() => {
-  text.value; // whatever is written begins the pause anew
+  text.value; // typing restarts the pause
   if (!isWriting.value) return undefined;
   const timer = setTimeout(() => (isWriting.value = false), PAUSE_IN_WRITING);
   return () => clearTimeout(timer);

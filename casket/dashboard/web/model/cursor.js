@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 /** @type {Readonly<{place: any, lifted: string}>} */
 const NOWHERE = Object.freeze({ place: null, lifted: "" });
 
-/** What all charts share: where the cursor stands, and which session is lifted above others. */
+/** State shared by all charts: the position of the cursor, and the highlighted session. */
 export class Cursor {
   /**
    * `{place, lifted}`, changed once a frame at most. The place is `{x, order, chart, isNear}`,

@@ -16,7 +16,7 @@ const EMPTY = Object.freeze({
   xs: NONE, ys: NONE, count: 0, shown: 0, leftOut: 0, seen: 0, isHere: false,
 });
 
-/** Keeps the curves that were asked for, and asks only for what is missing or new. */
+/** Caches requested curves, and requests only missing or new points. */
 export class CurveStore {
   /** Grows when curves came or could not, once a frame at most. */
   arrivals = signal(0);
@@ -44,7 +44,7 @@ export class CurveStore {
     return (session, metric) => curves?.get(metric)?.get(session);
   }
 
-  /** Returns why the last question of a view had no answer; empty if it had one. */
+  /** Returns the error of a view's last request; empty if it succeeded. */
   problem(view) {
     return this.#views.get(keyOf(view))?.problem ?? "";
   }
@@ -52,7 +52,7 @@ export class CurveStore {
   /**
    * Asks for the curves of rows that are not here or have grown.
    *
-   * What is asked at the same time goes in one question.
+   * Simultaneous requests are combined.
    *
    * @param {CurvesView} view
    * @param {string[]} metrics
@@ -158,7 +158,7 @@ function addTo(jobs, { view, metric, row, isNew, found }) {
   if (!isNew) job.since[row.key] = Math.min(job.since[row.key] ?? Infinity, found.seen);
 }
 
-/** What was asked for and did not come has no values: it need not be asked for again. */
+/** A requested curve that was not returned has no values, and is not requested again. */
 function settle({ curves, row }, view) {
   const curve = curves.get(row.key);
   const seen = Math.max(curve.seen, countOf(row, view));
@@ -190,7 +190,7 @@ function take(known, curve, xs, since, points) {
 function continued(before, came, since) {
   const last = before.xs.length ? before.xs[before.xs.length - 1] : -Infinity;
   const isRepeated = came.xs.length > 0 && came.xs[0] <= last;
-  // What another chart's older question brings again can be skipped; an epoch logged again cannot.
+  // Points of another chart's older request are skipped; an epoch that was logged again is not.
   const from = before.seen > since ? came.xs.findIndex((x) => x > last) : 0;
   const start = from < 0 ? came.xs.length : from;
   return {

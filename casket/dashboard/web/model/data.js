@@ -5,7 +5,7 @@ import { learnMetrics } from "casket/model/facts";
 /** @typedef {import("casket/types").Row} Row */
 /** @typedef {import("casket/types").Source} Source */
 
-/** What the page knows: the answer to the first question, kept up to date by events. */
+/** The page's data: the response to the first request, kept up to date by events. */
 export class Data {
   /** "asking" until the first answer, then "ready"; "failed" if there was none. */
   state = signal("asking");
@@ -19,7 +19,7 @@ export class Data {
   all = computed(() => [...this.#byKey.value.values()]);
   /** The sessions that are not children of others. */
   rows = computed(() => this.all.value.filter((row) => !this.parentOf(row)));
-  /** Grows when sessions come or go: what they all were started with is another then. */
+  /** Incremented when sessions come or go, which changes their common params. */
   generation = signal(0);
   #children = computed(() => {
     const children = new Map();
@@ -38,7 +38,7 @@ export class Data {
     this.#source = source;
   }
 
-  /** Asks for everything, and then for what changes. */
+  /** Requests everything, and then the changes. */
   async start() {
     try {
       this.#takeAll(await this.#source.overview());

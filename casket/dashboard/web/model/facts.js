@@ -1,4 +1,4 @@
-// What is known of a session, by name, as the `where` language and `casket ls` name it.
+// The facts of a session, by their names in the `where` language and `casket ls`.
 
 const GROUPS = ["params", "config", "meta", "last", "best"];
 const WORDS = { NaN, Infinity, "-Infinity": -Infinity };
@@ -41,12 +41,12 @@ const OWN = {
   meta: (row) => row.meta,
 };
 
-/** Takes what the server decided of metrics, by flat name: see docs/dashboard-api.md. */
+/** Stores the server's decisions on metrics, by flat name: see docs/dashboard-api.md. */
 export function learnMetrics(facts) {
   for (const [name, decided] of Object.entries(facts ?? {})) metricFacts.set(name, decided);
 }
 
-/** Returns what the server decided of a metric: `{better, held_out, weight, base}`. */
+/** Returns the server's decisions on a metric: `{better, held_out, weight, base}`. */
 export function factsOf(metric) {
   const bare = metric.replace(/^(last|best)\./, "");
   return metricFacts.get(metric) ?? metricFacts.get(bare) ?? { ...UNKNOWN_METRIC, base: metric };
@@ -57,7 +57,7 @@ export function better(metric) {
   return factsOf(metric).better;
 }
 
-/** Returns what a name, such as `params.lr` or `val_loss`, means for a row; else undefined. */
+/** Returns a row's value of a name such as `params.lr` or `val_loss`; undefined if missing. */
 export function valueOf(row, name) {
   if (!finders.has(name)) {
     if (finders.size >= MOST_FINDERS) finders.clear();
@@ -89,7 +89,7 @@ export function metricsOf(rows) {
 }
 
 /**
- * Turns a name, given as its parts, into a function that returns what it means for a row.
+ * Turns a name, given as its parts, into a function that returns a row's value of it.
  *
  * A bare name is a metric, else a param: `isMetric` decides which for all rows alike.
  */
@@ -117,15 +117,15 @@ export function restored(value) {
   return typeof value === "string" && Object.hasOwn(WORDS, value) ? WORDS[value] : value;
 }
 
-/** Returns what a table itself has under a key; never what all of JavaScript's objects have. */
+/** Returns a table's own value under a key; never a property of JavaScript's objects. */
 export function own(table, key) {
   return isDict(table) && Object.hasOwn(table, key) ? table[key] : undefined;
 }
 
-/** Tells whether a value is a finite number. */
+/** Returns whether a value is a finite number. */
 export const isNumber = Number.isFinite;
 
-/** Tells whether a value is a dict, which neither null nor a list is. */
+/** Returns whether a value is a dict, that is, neither null nor a list. */
 export function isDict(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -226,7 +226,7 @@ export function shown(value, name = "", digits = MOST_DIGITS) {
 
 // How numbers are shown: as in casket/reading/numbers.py; tests/dashboard/number_cases.json has the cases.
 
-/** Returns a number: a whole one in full, others in so many significant digits. */
+/** Formats a number: integers in full, others with some significant digits. */
 export function shownNumber(number, digits = MOST_DIGITS) {
   if (!isNumber(number) || digits === EXACT) return String(number);
   const size = Math.abs(number);
@@ -238,7 +238,7 @@ export function shownNumber(number, digits = MOST_DIGITS) {
   return String(Number(number.toPrecision(Math.max(digits, wholeDigits))));
 }
 
-/** Returns how many significant digits tell the numbers among values apart. */
+/** Returns the number of significant digits that distinguish the numbers among values. */
 export function digitsApart(values) {
   const numbers = [...new Set(values.filter(isNumber))];
   if (numbers.length < 2) return MOST_DIGITS;
@@ -273,7 +273,7 @@ function exponentOf(number, digits) {
   return Number(number.toExponential(digits - 1).split("e")[1]);
 }
 
-/** Returns seconds as people say them: `41 s`, `2 min 5 s`, `3 h 20 min`, `4 d 1 h`. */
+/** Formats seconds: `41 s`, `2 min 5 s`, `3 h 20 min`, `4 d 1 h`. */
 export function shownDuration(seconds) {
   if (!isNumber(seconds)) return "";
   if (seconds < 10) return `${Number(Math.max(seconds, 0).toPrecision(2))} s`;
@@ -322,7 +322,7 @@ function oddPath(row, name) {
   const [group] = name.split(".", 1);
   if (!GROUPS.includes(group) || group === name || !isDict(row[group])) return undefined;
   const rest = name.slice(group.length + 1);
-  // Each level takes one dot at least, so that most names need no search.
+  // Each level takes at least a dot, so that most names need no search.
   if (rest.split(".").length < 3) return undefined;
   return leaves(row[group]).find(([path]) => path.join(".") === rest);
 }

@@ -35,7 +35,7 @@ const fitting = computed(() => {
 /** How many sessions fit the condition. */
 export const fitCount = computed(() => fitting.value?.length ?? 0);
 
-/** While a condition is being written, the last whole one that fitted anything holds. */
+/** While a condition is being written, the last valid condition with matches applies. */
 export const isHeld = computed(
   () => !fitting.value || (isWriting.value && !fitting.value.length),
 );
@@ -47,9 +47,9 @@ export const rows = computed(() => {
   return fitting.value;
 });
 
-/** The names of what all sessions were started with, where it differs. */
+/** The names of the params, configs and meta in which sessions differ. */
 export const varying = computed(() => {
-  data.generation.value; // what sessions log later changes nothing of it
+  data.generation.value; // metrics logged later do not change it
   return varyingNames(data.rows.peek());
 });
 
@@ -58,7 +58,7 @@ export const goals = computed(() =>
   [...new Set(rows.value.flatMap((row) => scoredNames(row)))].sort(),
 );
 
-/** The metric that says which session is best. */
+/** The metric that determines the best session. */
 export const goal = computed(() =>
   goals.value.includes(chosen.value.goal) ? chosen.value.goal : mainMetric(rows.value),
 );
@@ -106,7 +106,7 @@ export function expand(key) {
   open.value = next;
 }
 
-/** What is drawn: its parts, `{key, label, rows}`, and the part that each session is in. */
+/** The drawn parts, `{key, label, rows}`, and the part that each session is in. */
 export const drawn = computed(() => {
   const parts = choice.value.group.length ? partsOfGroups() : partsOfRows();
   const groupOf = new Map();

@@ -9,7 +9,7 @@ export function namesOf(rows, kind) {
   return [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
 }
 
-/** Tells whether a session logged the candidates of a grid search. */
+/** Returns whether a session logged the candidates of a grid search. */
 export function hasSearch(row) {
   return row.metrics.result.includes("dev_scores.mean");
 }
@@ -26,9 +26,9 @@ export function scoredNames(row) {
   return [...new Set([...Object.keys(row.best ?? {}), ...names])];
 }
 
-/** Returns the metric that tells best how good a session is, as far as names tell. */
+/** Returns the metric that best describes the quality of a session, judged by names. */
 export function mainMetric(rows) {
-  // What has a best epoch comes before results: nothing should be chosen by a test's score.
+  // Metrics of epochs come before results: nothing should be selected by a test score.
   const hasBest = rows.some((row) => Object.keys(row.best ?? {}).length > 0);
   const counts = new Map();
   for (const row of rows) {
@@ -53,12 +53,12 @@ export function bestRow(rows, metric) {
   return best;
 }
 
-/** Tells whether one value is better than another; mode as `better` gives it. */
+/** Returns whether a value is better than another; mode as returned by `better`. */
 export function isBetter(value, other, mode) {
   return mode === "min" ? value < other : value > other;
 }
 
-/** Puts metrics into charts: one measured on several parts of the data has one chart. */
+/** Assigns metrics to charts: a metric of several parts of the data has a single chart. */
 export function charts(metrics, main) {
   const found = new Map();
   for (const metric of metrics) {

@@ -1,4 +1,4 @@
-// What there is once on the page: where its data come from, and what is known of them.
+// The singletons of the page: the source of its data, and the data.
 
 import { CurveStore } from "casket/model/curve_store";
 import { Cursor } from "casket/model/cursor";

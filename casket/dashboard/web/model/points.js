@@ -1,4 +1,4 @@
-// What a chart can draw of rows, and what it has to leave out and why.
+// The points that a chart draws of rows, and the reasons why rows are left out.
 
 import { digitsApart, isNumber, shown, shownNumber, valueOf } from "casket/model/facts";
 
@@ -78,7 +78,7 @@ function multiples(step, low, high) {
   return Array.from({ length }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-/** Returns the texts of marks, with as many digits as tell them apart. */
+/** Returns the texts of marks, with enough digits to distinguish them. */
 export function labels(values) {
   const digits = digitsApart(values);
   return values.map((value) => (isNumber(value) ? shownNumber(value, digits) : ""));
@@ -90,7 +90,7 @@ function evenTicks(low, high) {
   return multiples(step, low, high);
 }
 
-/** Puts rows at their places on several axes; counts those left out by what is missing. */
+/** Positions rows on several axes; counts the rows left out, by the missing value. */
 export function placed(rows, scales) {
   const points = [];
   const leftOut = new Map();
@@ -103,7 +103,7 @@ export function placed(rows, scales) {
   return { points, leftOut };
 }
 
-/** Says how many sessions are shown, how many are left out, and why. */
+/** Describes how many sessions are shown, how many are left out, and why. */
 export function account(shownCount, leftOut) {
   const why = [...leftOut].map(([problem, count]) => `${count} ${problem}`);
   const all = [...leftOut.values()].reduce((sum, count) => sum + count, shownCount);
@@ -120,7 +120,7 @@ function isWide(values) {
   const numbers = values.filter(isNumber).sort((a, b) => a - b);
   const [least, middle, most] = [numbers[0], numbers[numbers.length >> 1], numbers.at(-1)];
   if (!(most / least >= WIDE)) return false;
-  // What was drawn evenly from a range has its middle there, however small the least is.
+  // Values sampled uniformly from a range have their median in its middle.
   const place = (middle - least) / (most - least);
   const logPlace = Math.log(middle / least) / Math.log(most / least);
   return Math.abs(logPlace - 0.5) < Math.abs(place - 0.5);

@@ -39,7 +39,7 @@ export function settingsOf(rows, metric, varying) {
 }
 
 /**
- * Returns whether one setting is surely better than another, over the seeds that both have.
+ * Returns whether a setting is significantly better than another, over common seeds.
  *
  * `{n, mean, margin, isSettled}` of the differences; not corrected for many comparisons.
  */

@@ -1,4 +1,4 @@
-// The one place that knows whether a server answers or the page carries its data itself.
+// The source of the data: a server, or a report that contains them.
 
 import { restored } from "casket/model/facts";
 import { csv } from "casket/model/files";
@@ -15,7 +15,7 @@ export function source() {
   return embedded ? new EmbeddedSource(JSON.parse(embedded.textContent)) : new ServerSource();
 }
 
-/** A question that could not be answered; says why. */
+/** A request that failed, with the reason. */
 export class Unanswered extends Error {
   constructor(message, isLost) {
     super(message);
@@ -36,7 +36,7 @@ export class ServerSource {
     return { ...answer, sessions: answer.sessions.map(whole) };
   }
 
-  /** Returns by key what sessions' rows have in `last` and `best`, with all digits. */
+  /** Returns by key the `last` and `best` of sessions' rows, with all digits. */
   values() {
     return ask("./api/values");
   }
@@ -73,7 +73,7 @@ export class ServerSource {
   }
 
   /**
-   * Tells what changes, and when the server is "lost" and "found" again; returns how to stop.
+   * Reports changes, and when the server is "lost" and "found" again; returns a function to stop.
    *
    * A page that is not seen lets go of its connection, for a browser has few for each server.
    */
@@ -155,7 +155,7 @@ export class EmbeddedSource {
       const start = x === "wall" ? this.#started(curve.session) : 0;
       const own = x === "number" ? xs[curve.x] : times[curve.times ?? curve.x];
       const [from, to] = range ? span(own, range, start) : [0, own.length];
-      // What was logged without a time stands nowhere on an axis of time.
+      // Points without a time have no position on an axis of time.
       answer.xs.push(own.slice(from, to).map((value) => (value === null ? NaN : value + start)));
       answer.curves.push({ ...curve, y: curve.y.slice(from, to), x: answer.xs.length - 1 });
     }
@@ -213,7 +213,7 @@ export class EmbeddedSource {
 }
 
 /**
- * Returns a row with what follows from the rest of it.
+ * Returns a row with its derived fields.
  *
  * @returns {import("casket/types").Row}
  */
@@ -254,7 +254,7 @@ function summed(steps) {
   return steps.map((step) => (sum += step));
 }
 
-/** Returns which of growing numbers lie in a range, with one more on each side. */
+/** Returns the ascending numbers that lie in a range, with a neighbor on each side. */
 function span(numbers, [low, high], start) {
   const first = numbers.findIndex((value) => value + start >= low);
   const beyond = numbers.findIndex((value) => value + start > high);
@@ -262,7 +262,7 @@ function span(numbers, [low, high], start) {
   return [from, beyond < 0 ? numbers.length : beyond + 1];
 }
 
-/** Puts the curves of one session side by side again, a row for each number. */
+/** Joins the curves of a session into rows, a row for each number. */
 function rowsOf({ xs = [], curves = [] } = {}, key, kind) {
   const rows = new Map();
   for (const { session, metric, x, y } of curves) {

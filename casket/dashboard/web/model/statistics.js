@@ -1,4 +1,4 @@
-// What the values of a metric over several sessions say.
+// Statistics of a metric over several sessions.
 
 import { flatten, isNumber, restored, valueOf } from "casket/model/facts";
 
@@ -39,9 +39,9 @@ function powerOfTwo(number) {
  * Returns how much of a metric's variance each param explains alone, the largest share first.
  *
  * The share is omega squared of a one-way analysis of variance: of all variance between the
- * sessions, what lies between those with unlike values of the param, less what chance would put
+ * sessions, the part between those with unlike values of the param, less the part by chance
  * there. Numeric params of many values are cut into groups of equal size. `share` is null, and
- * `problem` says why, where that cannot be told; `correlation` is Spearman's, of numeric params.
+ * `problem` is the reason if it cannot be computed; `correlation` is Spearman's, of numeric params.
  */
 export function importance(rows, metric) {
   const scored = judged(rows.filter((row) => isNumber(valueOf(row, metric))));
@@ -54,7 +54,7 @@ export function importance(rows, metric) {
     .sort((a, b) => (b.share ?? -1) - (a.share ?? -1));
 }
 
-/** A session that still runs, or broke off, says little about its params. */
+/** Running, failed and killed sessions are not representative of their params. */
 function judged(rows) {
   const completed = rows.filter((row) => row.status === "completed");
   return completed.length < FEW_COMPLETED ? rows : completed;
@@ -116,7 +116,7 @@ function scoresByGroup(groups, scores) {
   return members;
 }
 
-/** Gives each number the group it lies in, of about equal size; equal numbers lie in one. */
+/** Divides numbers into groups of about equal size; equal numbers share a group. */
 function quantiles(values) {
   const indexes = [...values.keys()].filter((i) => isNumber(values[i]));
   const count = Math.max(2, Math.min(MOST_GROUPS, Math.floor(indexes.length / 5)));

@@ -17,7 +17,7 @@ const count = computed(() => data.all.value.length);
 let settled;
 let timer;
 
-/** What the address says, sessions by their keys; the same object as long as nothing changes. */
+/** The state of the address, sessions by their keys; the same object until it changes. */
 export const state = computed(() => {
   // Sessions that come may be meant by names that meant none before.
   const rows = count.value ? data.all.peek() : [];
@@ -29,7 +29,7 @@ export const state = computed(() => {
 export const shortNames = computed(() => address.shortNames(data.all.value));
 
 /**
- * Returns some fields of the state as a signal that changes only when one of them does.
+ * Returns some fields of the state as a signal that changes only with them.
  *
  * @template {keyof State} Name
  * @param {Name[]} names
@@ -67,7 +67,7 @@ export function update(change) {
 }
 
 /**
- * Changes what the charts of a view have in the address.
+ * Changes the settings of a view's charts in the address.
  *
  * @param {Partial<State["explore"]>} change
  */
@@ -84,7 +84,7 @@ function write(how) {
 }
 
 /**
- * Keeps what is equal of the state before, so that nothing is done again.
+ * Keeps equal parts of the previous state, so that nothing is recomputed.
  *
  * @param {State} next
  * @param {State | undefined} before

@@ -10,7 +10,7 @@ const HELD_OUT = 3;
 const LONGEST = 24;
 const WAYS = { min: "↓", max: "↑" };
 
-/** The values that say how good a session is, and how it stands against the one before it. */
+/** The values that describe the quality of a session, compared with the previous session. */
 export function Answers({ row, previous }) {
   const names = Object.keys(row.last)
     .filter((name) => isNumber(restored(row.last[name])) && factsOf(name).weight >= HELD_OUT)

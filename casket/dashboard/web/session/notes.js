@@ -2,7 +2,7 @@ import { data, source } from "casket/model/page";
 import { html } from "casket/shell/html";
 import { useState } from "preact/hooks";
 
-/** What was written of notes and not sent yet, by session; kept while the page lives. */
+/** Unsent drafts of notes, by session; kept while the page is open. */
 const drafts = new Map();
 
 /** The note and the tags of a session; they can be changed where the server lets the page write. */
@@ -89,7 +89,7 @@ function Note({ row, write }) {
 }
 
 /**
- * Returns what is to be said of the last attempt to write, and how to make one.
+ * Returns the state of the last attempt to write, and a function that writes.
  *
  * @returns {[string, (writing: () => Promise<string>) => Promise<void>]}
  */

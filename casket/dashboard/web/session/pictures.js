@@ -1,4 +1,4 @@
-// What was logged, shown as what it is: an image, an array, a table, or values inside values.
+// Logged values, shown by their type: an image, an array, a table, or nested values.
 
 import { EXACT, isDict, restored, shown, shownNumber } from "casket/model/facts";
 import { html } from "casket/shell/html";

@@ -23,7 +23,7 @@ const MOST_METRICS = 200;
 /** Significant digits of the numbers of a row: see docs/dashboard-api.md. */
 const DIGITS = 9;
 
-/** Everything about one session. */
+/** Everything about a session. */
 export function SessionPage({ row }) {
   const [details, problem] = useDetails(row);
   const parts = useMemo(() => [{ key: row.key, label: row.name, rows: [row] }], [row]);
@@ -123,7 +123,7 @@ function Head({ row, file }) {
   </div>`;
 }
 
-/** Returns the sessions of the same experiment, or parent, that began just before and after one. */
+/** Returns the previous and the next session of the same experiment or parent. */
 function neighborsOf(row) {
   const parent = data.parentOf(row);
   const among = parent ? data.childrenOf(parent.key) : data.rows.value;

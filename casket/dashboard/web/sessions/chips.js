@@ -22,7 +22,7 @@ export function chipsOf(row, varying) {
     }));
 }
 
-/** Params as chips: a text needs no name, which its title says. */
+/** Params as chips; the name of a text is in its title only. */
 export function Chips({ chips, isWinner }) {
   return html`<span class=${isWinner ? "chips is-winner" : "chips"}>
     ${chips.map(

@@ -97,7 +97,7 @@ function Columns() {
   </div>`;
 }
 
-/** Chooses what sessions are put in groups by. */
+/** Chooses the names by which sessions are grouped. */
 export function GroupMenu() {
   const { group } = state.value;
   // While the menu is open, its names stay where they are.

@@ -15,10 +15,10 @@ import { Icon } from "casket/shell/icons";
 import { NothingFits } from "casket/shell/states";
 import { Filter } from "casket/where/filter";
 
-// The table need not wait for what draws the curves.
+// The table does not wait for the modules that draw the curves.
 const curves = import("casket/curves/curves");
 
-/** The first page: what is best, the curves, and the table below them. */
+/** The first page: the best sessions, the curves, and the table below them. */
 export function Sessions() {
   const isEmpty = listing.rows.value.length === 0 && state.value.where !== "";
   return html`<div class="sessions">
@@ -128,7 +128,7 @@ function withValues(items, values) {
   );
 }
 
-/** Returns what the table shows as CSV, in its order; of groups, mean, margin and n. */
+/** Returns the table as CSV, in its order; of groups, mean, margin and n. */
 export function tableAsCsv(items, columns) {
   const hasGroups = items.some((item) => item.group);
   if (!hasGroups) {

@@ -64,7 +64,7 @@ function Leader({ best, goal, settings, varying, rows }) {
   </div>`;
 }
 
-/** Whether the best setting is surely better than the next one. */
+/** Whether the best setting is significantly better than the second. */
 function Verdict({ settings, best, goal, varying }) {
   const own = settings.find(({ rows }) => rows.includes(best));
   const rest = settings.filter((setting) => setting !== own);
@@ -102,7 +102,7 @@ function valuesOf({ rows: [row] }, varying) {
   return chipsOf(row, settingNames(varying).names).map(({ text }) => text).join(" · ");
 }
 
-/** The means of the best settings with their intervals, on one axis. */
+/** The means of the best settings with their intervals, on a common axis. */
 function Forest({ settings, varying }) {
   const ends = settings.flatMap(({ values, mean, margin }) => [
     ...values.values(), mean - (margin || 0), mean + (margin || 0),
@@ -149,7 +149,7 @@ function Standing({ rows, total }) {
 }
 
 function showOnly(status) {
-  // A condition that fits nothing yet is not one to add to.
+  // A condition without matches is replaced.
   const where = listing.isHeld.peek() ? "" : state.peek().where;
   update({ where: narrowed(where, status) });
 }

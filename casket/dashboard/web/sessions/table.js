@@ -89,7 +89,7 @@ export function Table() {
     setActive(item.key);
     const act = event.target.closest("[data-act]")?.dataset.act ?? "select";
     if (act === "open" && (event.ctrlKey || event.metaKey)) return;
-    // A checkbox whose click is prevented returns to what it was, whatever is drawn meanwhile.
+    // A checkbox whose click is prevented returns to its previous state, even if drawn meanwhile.
     if (event.target.type !== "checkbox") event.preventDefault();
     if (act === "select" && item.group && !event.target.closest("[data-act]")) acts.expand(item);
     else acts[act](item, event.shiftKey);
@@ -218,7 +218,7 @@ function Head({ columns, rows, items }) {
   </div>`;
 }
 
-/** Returns the words of a column's head, told apart from a metric of the same name. */
+/** Returns the words of a column's head, distinct from a metric of the same name. */
 function headAmong(name, columns) {
   const isTwice = columns.some((other) => other !== name && headOf(other) === headOf(name));
   return isTwice && name.startsWith("params.") ? `${headOf(name)} (param)` : headOf(name);
@@ -419,7 +419,7 @@ function isRight(name, rows) {
   return rows.slice(0, SAMPLE).some((row) => typeof valueOf(row, name) === "number");
 }
 
-/** Returns by column how many digits tell its numbers apart. */
+/** Returns by column the number of digits that distinguish its numbers. */
 function digitsOf(columns, rows) {
   const valuesOf = (name) => rows.map((row) => valueOf(row, name));
   return new Map(columns.map((name) => [name, digitsApart(valuesOf(name))]));
@@ -501,7 +501,7 @@ function between(items, from, to) {
   return items.slice(low, high + 1).flatMap(keysOf);
 }
 
-/** What an eye does: hides what is drawn, draws what is not. */
+/** Hides or shows a session in the charts, when its eye is clicked. */
 function eyed(item, { hidden, selected, pinned }, drawn) {
   const keys = keysOf(item);
   if (keys.some((key) => drawn.keys.has(key))) return { hidden: union(hidden, keys) };

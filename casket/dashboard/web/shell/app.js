@@ -130,7 +130,7 @@ function Mark() {
   </svg>`;
 }
 
-/** Light, dark, or as the system says. */
+/** Light, dark, or the system's theme. */
 function SchemeMenu() {
   return html`<${Menu} isQuiet isRight label="◐" name="Light or dark">
     <${Segments}
@@ -164,7 +164,7 @@ effect(() => {
   document.title = titleOf(state.value);
 });
 
-// That it did not load is said where the condition is needed.
+// A failure to load is reported where the condition is needed.
 if (state.peek().where) await loadLanguage();
 data.start();
 render(html`<${PageGuard}><${App} /><//>`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -11,16 +11,16 @@ const DARK = [
 const GOLDEN_ANGLE = 137.508;
 
 /**
- * Gives what is drawn together colors that differ.
+ * Assigns different colors to sessions that are drawn together.
  *
  * A key wants the slot that follows from it alone, so that it has the same color in every file,
  * report and browser. Where another has it already, it takes the next free one, and keeps that as
- * long as the page is open: one more that is drawn changes none of the others.
+ * long as the page is open: a further session changes none of the others.
  */
 export class Colors {
   #slots = new Map();
 
-  /** Gives colors to what is drawn, in its order. */
+  /** Assigns colors to the drawn sessions, in their order. */
   assign(drawn) {
     const used = new Set();
     const without = drawn.filter((key) => {
@@ -36,7 +36,7 @@ export class Colors {
     }
   }
 
-  /** Takes slots that an address says, as `3~key`. */
+  /** Reserves the slots of an address, as `3~key`. */
   remember(list) {
     for (const each of list) {
       const [, slot, key] = /^(\d)~(.+)$/.exec(each) ?? [];
@@ -67,7 +67,7 @@ function wantedSlot(key) {
   return hashOf(key.replace(/^\d+\./, "")) % LIGHT.length;
 }
 
-/** Returns the wanted slot or the next one after it; only when all ten are used, one beyond. */
+/** Returns the wanted slot or the next free slot; if all ten are used, a further slot. */
 function freeSlot(wanted, used) {
   const count = LIGHT.length;
   let step = Math.floor(used.size / count) * count;

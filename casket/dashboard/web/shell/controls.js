@@ -7,7 +7,7 @@ const MARGIN = 12;
 const ENOUGH = 420;
 let made = 0;
 
-/** A few choices side by side, of which one holds. */
+/** A few exclusive choices side by side. */
 export function Segments({ label, value, options, onChange }) {
   const name = useRef(`choice-${(made += 1)}`).current;
   return html`<fieldset class="segments">
@@ -27,7 +27,7 @@ export function Segments({ label, value, options, onChange }) {
   </fieldset>`;
 }
 
-/** A button that opens what is inside it; closes by Escape, or when one looks elsewhere. */
+/** A button that opens its content; Escape or a click elsewhere closes it. */
 export function Menu({ label, name, isQuiet, isRight, children, onOpen }) {
   /** @type {{current: HTMLDetailsElement}} */
   const box = useElement();

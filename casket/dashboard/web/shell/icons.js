@@ -18,7 +18,7 @@ const PATHS = {
   star: "M8 2l1.8 3.8 4.2.5-3.1 2.9.8 4.1L8 11.3l-3.7 2 .8-4.1L2 6.3l4.2-.5L8 2Z",
 };
 
-/** A small picture beside or instead of a word; what it means must stand in the label around it. */
+/** A small picture beside or instead of a word; the label around it must give its meaning. */
 export function Icon({ name }) {
   return html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true" focusable="false">
     <path d=${PATHS[name]} />

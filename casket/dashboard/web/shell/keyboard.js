@@ -23,7 +23,7 @@ const HELP = [
   ["Escape", "close, or leave the filter"],
 ];
 
-/** Calls what a key stands for, unless somebody writes; `keys` maps "c" or "g s" to functions. */
+/** Calls the function of a key, unless text is typed; `keys` maps "c" or "g s" to functions. */
 export function useKeys(keys) {
   const latest = useRef(keys);
   latest.current = keys;

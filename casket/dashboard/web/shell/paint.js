@@ -17,7 +17,7 @@ const kept = fields("selected", "pinned", "colors");
 const ofSystem = signal(nameOf(darkness));
 darkness.addEventListener("change", (event) => (ofSystem.value = nameOf(event)));
 
-/** "dark" or "light" where one was chosen; else the system decides. */
+/** "dark" or "light" if chosen by the user; otherwise the system decides. */
 export const chosenScheme = signal(keptScheme());
 effect(() => {
   document.documentElement.dataset.scheme = chosenScheme.value;

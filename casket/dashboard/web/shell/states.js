@@ -11,7 +11,7 @@ const FIRST = `from casket import Experiment as E
 model = E.use("PLACE", exp_id="first").model("net")
 with model.session({"lr": 0.01}) as session: session.add_epoch(1, {"loss": 0.5})`;
 
-/** What is to be said of files and connection above everything else. */
+/** Notices about files and the connection, above everything else. */
 export function Banners() {
   const troubled = data.files.value.filter(({ state }) => state === "broken" || state === "lost");
   return html`
@@ -49,7 +49,7 @@ class Catching extends Component {
   }
 }
 
-/** Stands round the whole page: where that fails, it says so, and what can be done. */
+/** Surrounds the whole page: shows its failure, and how to continue. */
 export class PageGuard extends Catching {
   render() {
     const { error } = this.state;
@@ -73,7 +73,7 @@ export class PageGuard extends Catching {
   }
 }
 
-/** Stands round a view: where that fails, it says so, and the rest of the page goes on. */
+/** Surrounds a view: shows its failure, while the rest of the page continues to work. */
 export class Guard extends Catching {
   componentDidUpdate(before) {
     if (this.state.error && before.state !== this.props.state) this.setState({ error: null });
@@ -94,7 +94,7 @@ export class Guard extends Catching {
   }
 }
 
-/** Stands where there are no sessions to show, and says why. */
+/** Shown in place of sessions if there are none, with the reason. */
 export function NoSessions() {
   const files = data.files.value;
   if (data.state.value === "failed") {

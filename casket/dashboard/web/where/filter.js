@@ -10,7 +10,7 @@ import { fittingNames, hintOf, offeredNames } from "casket/where/names";
 
 const filter = fields("where");
 
-/** The box for a `where` expression: says what is wrong with it and where, and offers names. */
+/** The box for a `where` expression: marks mistakes, and suggests names. */
 export function Filter() {
   const { where } = filter.value;
   const { mistake, names } = condition.value;

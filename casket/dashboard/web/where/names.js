@@ -27,7 +27,7 @@ export function fittingNames(names, word) {
   return found.length === 1 && found[0] === word ? [] : found;
 }
 
-/** Returns the name nearest to one that is unknown, of its own group if one is near. */
+/** Returns the name nearest to an unknown name, preferably of the same group. */
 export function meantName(names, unknown) {
   const wanted = tailOf(unknown).toLowerCase();
   const own = names.filter((name) => groupOf(name) === groupOf(unknown));

@@ -47,7 +47,7 @@ const TOKEN = new RegExp(
 );
 const ESCAPE = /(?:\\u[0-9a-fA-F]{4})+|\\./gsu;
 
-/** What is wrong with an expression, and where: an index into it. */
+/** A mistake in an expression, with its position: an index into it. */
 export class Mistake extends Error {
   constructor(message, position) {
     super(message);

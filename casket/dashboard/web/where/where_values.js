@@ -1,4 +1,4 @@
-// How values compare and calculate in a `where` expression: undefined is what is missing, a Moment
+// Comparisons and arithmetic in a `where` expression: undefined is a missing value, a Moment
 // a time, the rest are JSON's.
 
 import { isDict, restored } from "casket/model/facts";
@@ -26,7 +26,7 @@ export function timeOf(value) {
   if (!match) return value;
   const [, date, minutes = "00:00", seconds = "00", fraction = "", offset = "Z"] = match;
   const local = new Date(`${date}T${minutes}:${seconds}Z`);
-  // A day or an hour that does not exist is another one to JavaScript.
+  // JavaScript converts a nonexistent day or hour to another.
   const isReal = !Number.isNaN(local.getTime()) && local.toISOString().startsWith(date);
   if (!isReal || date < "0001") return value;
   const [hours, more] = offset === "Z" ? [0, 0] : offset.slice(1).split(":").map(Number);
@@ -34,14 +34,14 @@ export function timeOf(value) {
   return new Moment((local.getTime() - away) * 1000 + Number(fraction.slice(0, 6).padEnd(6, "0")));
 }
 
-/** Returns whether a value counts as true: nothing, zero and what is empty do not. */
+/** Returns the truth of a value: missing, zero and empty values are false. */
 export function isTrue(value) {
   if (Array.isArray(value)) return value.length > 0;
   if (kindOf(value) === "dict") return Object.keys(value).length > 0;
   return Number.isNaN(value) || Boolean(value);
 }
 
-/** Returns what a list, a text or a dict has under a key; undefined if nothing. */
+/** Returns the item of a list, a text or a dict under a key; undefined if missing. */
 export function item(value, key) {
   if (isDict(value)) return Object.hasOwn(value, key) ? restored(value[key]) : undefined;
   if (typeof key === "string") return undefined;
@@ -119,7 +119,7 @@ function isMember(value, container) {
   return isDict(container) && Object.hasOwn(container, value);
 }
 
-/** What the signs of comparisons test. */
+/** The tests of the comparison operators. */
 export const TESTS = {
   "<": (a, b) => order(a, b) < 0,
   "<=": (a, b) => order(a, b) <= 0,
