@@ -35,7 +35,9 @@ VENDORED := hatch_build.py $(PAGE)/package-lock.json $(wildcard $(PAGE)/librarie
 demo: .venv/demo
 	$(BIN)/python examples/grid_search_digits.py runs.json
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# More workers than cores, since tests often wait: for servers, timeouts and the disk.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test: system-packages .venv/tests
 	$(BIN)/ruff format --check .

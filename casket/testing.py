@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import pairwise, product
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import pytest
@@ -55,6 +56,10 @@ ODD = 'a "quoted" \\ name, ünïcode 🎉'
 
 PATIENCE = 120.0
 """The timeout for a process in seconds."""
+
+METHODS = multiprocessing.get_all_start_methods()
+CONTEXT: Any = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
+"""Starts new processes, which share nothing with this one; by `forkserver`, they start quickly."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "empty": {},
@@ -848,10 +853,8 @@ class StoreContract:
     def test_what_append_returned_for_outlives_a_kill(self, store: Store, reopen: Reopen) -> None:
         """`kill -9` loses no acknowledged record, and the store stays usable."""
         self._need_processes()
-        context = multiprocessing.get_context("spawn")
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=append_for_ever, args=(reopen, sender), daemon=True)
-        process.start()
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        process = start_process(append_for_ever, reopen, sender)
         sender.close()
         acknowledged = [receive(receiver) for _ in range(30)]
         process.kill()
@@ -1020,16 +1023,12 @@ def results(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 def in_processes(reopen: Reopen, work: Work, count: int) -> list[Any]:
     """Run a function in several new processes with a handle each; return their results."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(count, timeout=PATIENCE)
-    pipes = [context.Pipe(duplex=False) for _ in range(count)]
-    processes = [
-        context.Process(target=run_one, args=(reopen, work, me, barrier.wait, sender), daemon=True)
-        for me, (_, sender) in enumerate(pipes)
-    ]
+    barrier = CONTEXT.Barrier(count, timeout=PATIENCE)
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in range(count)]
+    processes = []
     try:
-        for process, (_, sender) in zip(processes, pipes, strict=True):
-            process.start()
+        for me, (_, sender) in enumerate(pipes):
+            processes.append(start_process(run_one, reopen, work, me, barrier.wait, sender))
             sender.close()
         outcomes = [receive(receiver) for receiver, _ in pipes]
     finally:
@@ -1038,6 +1037,25 @@ def in_processes(reopen: Reopen, work: Work, count: int) -> list[Any]:
             process.join()
     assert all(problem is None for _, problem in outcomes), outcomes
     return [outcome for outcome, _ in outcomes]
+
+
+def start_process(work: Callable[..., object], *args: Any) -> BaseProcess:
+    """Run a function in a new process, with the environment of this one."""
+    target, environment = run_with_environment, dict(os.environ)
+    process: BaseProcess = CONTEXT.Process(
+        target=target, args=(environment, work, args), daemon=True
+    )
+    process.start()
+    return process
+
+
+def run_with_environment(
+    environment: dict[str, str], work: Callable[..., object], args: Sequence[Any]
+) -> None:
+    """Call a function in a process whose environment may be that of an earlier time."""
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*args)
 
 
 def run_one(reopen: Reopen, work: Work, me: int, wait: Wait, sender: Connection) -> None:

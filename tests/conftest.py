@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from casket import Experiment
 from casket.writing import leaving
 from tests.waiting import PATIENCE
 
-# Before any test imports it: the contract's assertions say what differed.
+# Before any test imports it: the contract's assertions show the differences.
 pytest.register_assert_rewrite("casket.testing")
 
 ROOT = Path(__file__).parents[1]
+
+# Loaded once, in the server from which processes are forked.
+multiprocessing.set_forkserver_preload(
+    ["tests.crash.workers", "tests.stores.servers", "tests.cli.test_transfer"]
+)
 
 # Makes packages look as if they were not installed.
 BLOCKER = """
@@ -64,7 +70,7 @@ def memory():
 
 @pytest.fixture
 def run_python(tmp_path):
-    """Run code in another Python, without the packages named `without`; return what it prints."""
+    """Run code in another Python, without the packages named `without`; return its output."""
 
     def run(
         code: str, *arguments: object, without: tuple[str, ...] = (), **environment: str

@@ -2,7 +2,7 @@
 
 Usage: python tests/pages.py PAGE
 
-The blocks marked `python` run in order, as one script. Where a block of `text` follows, it is what
+The blocks marked `python` run in order, as one script. A block of `text` that follows is its
 the code has to print; `...` stands for any text. Blocks marked `py` need a server and do not run.
 """
 

@@ -1,4 +1,4 @@
-"""Artifacts: what can be kept beside a store, under which names, and how it is read back."""
+"""Artifacts: storable values, their names, and reading them."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture
 def keep(model):
-    """Keep an artifact in a store of every kind; return what a reader sees of it."""
+    """Add an artifact to a store of every kind; return a reader's view of it."""
 
     def keep(name, source):
         with model.session(ensure_unique=False) as session:
@@ -180,7 +180,7 @@ def test_a_name_that_is_not_unicode_is_refused(model, files):
     assert files() == []
 
 
-# What cannot be kept.
+# Refused artifacts.
 
 
 @pytest.mark.parametrize("source", ["missing.txt", "x" * 5000, "nul\0", "some text\nwith lines"])
@@ -326,10 +326,10 @@ def test_a_picture_its_format_cannot_hold_is_refused_by_name(memory_keep):
 def test_an_array_named_npy_is_one_of_numpys_files(keep, name):
     array = np.arange(6, dtype="float32").reshape(2, 3)
     artifact = keep(name, array)
-    found = artifact.load()
+    loaded = artifact.load()
     assert artifact.serializer is None
-    assert found.dtype == array.dtype
-    assert np.array_equal(found, array)
+    assert loaded.dtype == array.dtype
+    assert np.array_equal(loaded, array)
     assert np.array_equal(np.load(artifact.path), array)
 
 
@@ -450,7 +450,7 @@ def joblib_bytes(value):
     return buffer.getvalue()
 
 
-# What goes wrong later.
+# Later failures.
 
 
 def test_an_artifact_whose_file_is_gone_is_named(file_url):
@@ -531,7 +531,7 @@ def test_a_forged_record_reads_no_file_elsewhere(tmp_path):
         runs.sessions()[0].artifacts["a.txt"].load()
 
 
-# What others put into the folder.
+# Foreign files in the folder.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What may go from a store and how it goes, also while others write."""
+"""Removal of records from a store, also while others write."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def only(*ids):
     return lambda session: session.id in ids
 
 
-# Removing what somebody chose.
+# Removing selected sessions.
 
 
 def test_a_removed_session_is_gone_with_its_artifacts_and_the_file_shrinks(exp, cleaner):
@@ -173,7 +173,7 @@ def test_a_session_of_a_file_of_the_first_casket_can_be_removed(tmp_path):
     assert [view.epochs for view in after] == [view.epochs for view in before[1:]]
 
 
-# What has come into use between the look and the removal.
+# Sessions that come into use between the selection and the removal.
 
 
 def test_a_session_that_began_meanwhile_stays_with_its_model_and_experiment(exp, cleaner):
@@ -219,7 +219,7 @@ def test_a_tombstone_of_only_what_it_names_spares_the_rest():
     assert not covers(tombstone, record("model", model="m2", session=None))
 
 
-# What is most likely of no use.
+# Records that are probably of no use.
 
 
 def test_cleaning_finds_failed_killed_and_empty_but_nothing_else(exp, cleaner, killed):
@@ -354,7 +354,7 @@ def test_a_file_asked_for_in_the_very_moment_of_its_removal_is_put_back(exp, cle
 def test_a_new_file_is_waited_for_until_its_record_can_be_there(exp, cleaner, monkeypatch):
     monkeypatch.setattr(cleaning, "SETTLING", timedelta(seconds=0.5))
     array = np.arange(100_000.0)
-    Experiment.use(exp.backend.location.path, exp_id="new")  # imports what it needs
+    Experiment.use(exp.backend.location.path, exp_id="new")  # completes its imports
     waiting = threading.Timer(
         0.1, lambda: Experiment.use(exp.backend.location.path, exp_id="a", start=array).close()
     )

@@ -283,7 +283,7 @@ def test_a_damaged_record_is_named_once_and_the_rest_is_shown(name, suffix, tmp_
             runs.sessions()
             [view] = runs.sessions()
     named = [each for each in caught if issubclass(each.category, CasketWarning)]
-    # The document of a JSON file may be any table of TinyDB: only doctor names what is no record.
+    # The document of a JSON file may be any table of TinyDB: only doctor reports non-records.
     is_document = name == "no kind" and suffix == "json"
     assert len(named) == (0 if is_document else 1), [str(each.message) for each in named]
     assert len(view.batches) == 1

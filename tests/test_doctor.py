@@ -1,4 +1,4 @@
-"""What an examination finds, and what a repair saves; the faults are made for real."""
+"""The findings of doctor and the results of a repair; the faults are real."""
 
 import errno
 import json
@@ -85,7 +85,7 @@ def repaired(path):
 
 
 def records(path):
-    """Return what a reader sees, by identity."""
+    """Return the records that a reader sees, by identity."""
     store = Location.of(path).open(StoreOptions(), writing=False)
     return {(r["writer"], r["n"]): r for _, r in store.records()}
 
@@ -103,7 +103,7 @@ def overwrite(path, at, data):
         file.write(data)
 
 
-# What is sound.
+# Sound files.
 
 
 def test_a_sound_file_is_sound_and_counted(runs):
@@ -357,9 +357,9 @@ def test_salvage_takes_nothing_from_inside_a_record():
     inner = {"1": dict(record(session="fake"))}
     whole = json.dumps(record(body={"epoch_num": 1, "result": inner}))
     text = f'"7": {whole},\n"8": {whole[:-9]}'.encode()
-    found = salvage(text, 100)
-    assert next(number for number, _ in found.documents) == 7
-    assert found.lost[-1].stop == 100 + len(text)
+    salvaged = salvage(text, 100)
+    assert next(number for number, _ in salvaged.documents) == 7
+    assert salvaged.lost[-1].stop == 100 + len(text)
 
 
 # SQLite.
@@ -404,7 +404,7 @@ def test_of_a_database_with_bad_pages_the_other_pages_are_saved(database, seed):
     assert damages
     assert all(damage.stop for damage in damages)
     there = repaired(database)
-    # A page of a long record costs that one, a page of rows the rows on it.
+    # A page of a long record costs that record, a page of rows the rows on it.
     assert len(there) >= len(before) - 30
     assert all(before[key] == one for key, one in there.items())
 
@@ -486,7 +486,7 @@ def test_a_database_that_others_have_open_is_not_replaced(database, run_python):
     assert run_python(code, database) == ""
 
 
-# What keeps a repair from being made.
+# Obstacles to a repair.
 
 
 def test_a_repair_that_fails_changes_nothing(runs, monkeypatch):
@@ -513,7 +513,7 @@ def test_a_file_that_cannot_be_read_is_named(runs):
         examined(runs)
 
 
-# Artifacts, sessions and what lies about.
+# Artifacts, sessions and leftover files.
 
 
 @pytest.mark.parametrize("fault", ["missing", "its hash differs", "it has 2 bytes, not"])

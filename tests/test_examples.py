@@ -1,4 +1,4 @@
-"""Every example runs, on real data, and leaves what it says in the file."""
+"""Every example runs, on real data, and stores the values that it prints."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""What records add up to does not depend on how many of them are taken together."""
+"""The fold of records does not depend on the size of its batches."""
 
 import random
 import warnings

@@ -1,4 +1,4 @@
-"""Tables: what pandas and polars get of sessions, epochs, batches and results."""
+"""Tables: sessions, epochs, batches and results in pandas and polars."""
 
 import math
 from datetime import UTC, datetime
@@ -62,7 +62,7 @@ def is_missing(value):
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-# What is in them.
+# Their content.
 
 
 def test_sessions_have_flat_columns(exp, table):
@@ -399,10 +399,10 @@ def test_tables_of_random_results_have_every_value_in_its_row(memory):
         memory.to_polars("epochs").to_dicts(),
     ):
         own = {"session", "parent", "experiment", "model", "timestamp"}
-        found = [
+        counts = [
             {k: v for k, v in row.items() if k not in own and not is_missing(v)} for row in rows
         ]
-        assert found == logged
+        assert counts == logged
 
 
 # Without the libraries.

@@ -1,4 +1,4 @@
-"""Who may import whom, and what `import casket` brings along."""
+"""The permitted imports, and the modules that `import casket` loads."""
 
 import ast
 import sys
@@ -43,7 +43,7 @@ ON_USE = {
     *("numpy", "pandas", "polars", "joblib", "matplotlib", "plotly", "PIL", "yaml"),
     *FRAMEWORKS,
 }
-# What other floors may name of the stores: which one a URL means, `casket.stores.location` decides.
+# Modules of the stores that other floors may import; `casket.stores.location` resolves URLs.
 STORE_MODULES = {
     "casket.stores",
     "casket.stores.base",
@@ -72,12 +72,12 @@ LAZY_ADAPTER = ("casket", "casket_integrations.keras")
 
 
 class Imports(ast.NodeVisitor):
-    """Collects what a module imports.
+    """Collects the imports of a module.
 
     Attributes:
         at_head: modules imported when the module itself is.
         inside: modules imported in functions.
-        with_types: these and what a type checker reads.
+        with_types: these, and the imports for type checkers.
     """
 
     def __init__(self, name):

@@ -74,11 +74,11 @@ def read(written):
 
 def test_a_file_of_the_first_casket_is_read(path):
     with casket.open(path) as runs:
-        (found,) = runs.experiments
+        (experiment,) = runs.experiments
         (net,) = runs.models()
         (view,) = runs.sessions()
-    assert (found.id, found.tags, found.facts) == ("epoch_test.py", (), {})
-    assert found.created == datetime(2016, 9, 15, 20, 35, 17, 70195, UTC)
+    assert (experiment.id, experiment.tags, experiment.facts) == ("epoch_test.py", (), {})
+    assert experiment.created == datetime(2016, 9, 15, 20, 35, 17, 70195, UTC)
     assert (net.id, net.experiment) == ("test-model", "epoch_test.py")
     assert [layer["name"] for layer in net.config["layers"]] == ["input_1", "gru_1", "dense_1"]
     assert view.config == net.config
@@ -361,8 +361,8 @@ def test_tinydb_still_sees_the_old_document(path):
     Experiment.use(path, exp_id="epoch_test.py").model("net").add_result({"acc": 1})
     exp = Experiment.use(path, exp_id="epoch_test.py")
     for db in (exp.db, TinyDB(path)):
-        (found,) = db.search(where("id") == "epoch_test.py")
-        assert found == old
+        (document,) = db.search(where("id") == "epoch_test.py")
+        assert document == old
         (result,) = db.search(where("kind") == "result")
         assert result["body"]["result"] == {"acc": 1}
         db.close()

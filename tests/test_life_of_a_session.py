@@ -1,4 +1,4 @@
-"""What becomes of a session that is continued, repeated, raced for, left, copied and merged.
+"""Sessions that are continued, repeated, contested, left, copied and merged.
 
 Every order of steps is tried in `tests/life`; here are the situations that were reported.
 """

@@ -26,13 +26,13 @@ def test_the_name_tells_which_way_is_better(name, mode):
 def test_the_interval_is_students(n):
     stats = pytest.importorskip("scipy.stats")
     sample = [math.sin(i) for i in range(n)]
-    found = interval(sample)
-    low, high = stats.t.interval(0.95, n - 1, loc=found.mean, scale=stats.sem(sample))
-    assert found.n == n
-    assert found.mean == pytest.approx(sum(sample) / n)
-    assert found.mean - found.margin == pytest.approx(low, rel=3e-3, abs=3e-3)
-    assert found.mean + found.margin == pytest.approx(high, rel=3e-3, abs=3e-3)
-    assert found.margin == pytest.approx((high - low) / 2, rel=2e-3)
+    estimate = interval(sample)
+    low, high = stats.t.interval(0.95, n - 1, loc=estimate.mean, scale=stats.sem(sample))
+    assert estimate.n == n
+    assert estimate.mean == pytest.approx(sum(sample) / n)
+    assert estimate.mean - estimate.margin == pytest.approx(low, rel=3e-3, abs=3e-3)
+    assert estimate.mean + estimate.margin == pytest.approx(high, rel=3e-3, abs=3e-3)
+    assert estimate.margin == pytest.approx((high - low) / 2, rel=2e-3)
 
 
 def test_a_sample_of_one_has_no_interval():
@@ -59,10 +59,10 @@ def test_what_is_not_finite_makes_the_mean_so():
     ],
 )
 def test_an_interval_never_raises(sample, mean):
-    found = interval(sample)
-    assert found.mean == mean or math.isnan(mean)
-    assert math.isnan(found.mean) == math.isnan(mean)
-    assert found.n == len(sample)
+    estimate = interval(sample)
+    assert estimate.mean == mean or math.isnan(mean)
+    assert math.isnan(estimate.mean) == math.isnan(mean)
+    assert estimate.n == len(sample)
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e300, -7.3e-200])
@@ -73,6 +73,6 @@ def test_equal_values_have_themselves_as_mean_and_no_margin(value, n):
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-150, 1.0, 1e150, 1e300])
 def test_the_interval_scales_with_the_sample(scale):
-    found = interval([scale, 2 * scale, 4 * scale])
-    assert found.mean / scale == pytest.approx(7 / 3)
-    assert found.margin / scale == pytest.approx(3.7946, rel=1e-3)
+    estimate = interval([scale, 2 * scale, 4 * scale])
+    assert estimate.mean / scale == pytest.approx(7 / 3)
+    assert estimate.margin / scale == pytest.approx(3.7946, rel=1e-3)

@@ -1,4 +1,4 @@
-"""What a user installs: small, complete, typed, for every Python it names."""
+"""The installed package: small, complete, typed, for every Python it names."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def test_a_wheel_of_the_sdist_needs_no_npm_and_holds_the_same_page(built, tmp_pa
         archive.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist")]
-    # Neither npm is there, nor may the package that brings one be: all is made already.
+    # Neither npm nor the package that provides it is available: everything is built already.
     offline = {**os.environ, "PATH": os.path.dirname(sys.executable), "npm_config_offline": "true"}
     subprocess.run([*command, str(source)], check=True, capture_output=True, env=offline)
     (again,) = (tmp_path / "dist").glob("*.whl")

@@ -169,7 +169,7 @@ def test_network_cards_are_told_where_another_boot_means_a_reboot(
     cards = {
         "eth0": ("00:1b:21:00:00:01", "0", True),
         "virtual": ("02:1b:21:00:00:02", "0", True),  # set by software
-        "wlan0": ("00:1b:21:00:00:03", "3", True),  # another one for each network
+        "wlan0": ("00:1b:21:00:00:03", "3", True),  # different for each network
         "veth1": ("00:1b:21:00:00:04", "0", False),  # none of the machine's own
         "odd": ("", "0", True),
     }
@@ -344,7 +344,7 @@ def test_a_system_without_uname_has_a_host_name(monkeypatch: pytest.MonkeyPatch)
 
 
 class FakeProcess:
-    """What psutil says of a process: its status and start, or an error."""
+    """A process in psutil: its status and start, or an error."""
 
     def __init__(self, status: str, started: float = 1000.0) -> None:
         self.started = started

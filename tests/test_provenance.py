@@ -67,7 +67,7 @@ def no_latest_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Make it look as if the main script, or the session without one, ran from a place."""
+    """Make it look as if the main script, or the session without a script, ran from a folder."""
 
     def run(place: Path) -> None:
         main = ModuleType("__main__")
@@ -88,7 +88,7 @@ def commit_and_branch() -> tuple[str | None, str | None]:
     return told["commit"], told["branch"]
 
 
-# What every session carries
+# The provenance of every session
 
 
 def test_it_has_every_key_and_fits_into_json() -> None:
@@ -138,7 +138,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def test_importing_it_imports_nothing_slow() -> None:
-    # Under a bare package, for what casket itself imports is measured elsewhere.
+    # Under a bare package, as the imports of casket itself are measured elsewhere.
     code = (
         "import sys, types; package = sys.modules['casket'] = types.ModuleType('casket')\n"
         f"package.__path__ = [{str(ROOT / 'casket')!r}]\n"
@@ -743,7 +743,7 @@ def test_a_check_dropped_without_posix_spawn_gives_no_warning(
 
 @pytest.fixture
 def slow_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A git that hangs, as one does on a dead network mount."""
+    """A git that hangs, as on a dead network mount."""
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "git").write_text("#!/bin/sh\nexec sleep 600\n")

@@ -1,4 +1,4 @@
-"""Reading: what `casket.open` shows of a store, and how it copes with what is odd in one."""
+"""Reading: the views of `casket.open`, also of stores with odd content."""
 
 import copy
 import json
@@ -73,7 +73,7 @@ def raw(file_url):
 
 @pytest.fixture
 def read(file_url):
-    """Read what is in the store now, by a reader of its own."""
+    """Read the store's current content with a new reader."""
 
     def read(**filters):
         with casket.open(file_url) as runs:
@@ -82,7 +82,7 @@ def read(file_url):
     return read
 
 
-# What a session shows.
+# The view of a session.
 
 
 def test_a_session_shows_all_that_is_known_of_it(exp):
@@ -671,7 +671,7 @@ def test_a_reader_may_be_asked_by_several_threads(file_url):
     assert max(counts) == 10
 
 
-# What is odd in a store.
+# Odd content of a store.
 
 
 def test_a_copy_of_a_record_is_dropped(raw, read):

@@ -1,4 +1,4 @@
-"""What was logged by the thousand: kept by column, it comes out as it went in."""
+"""Thousands of rows: stored by column, they are read as they were logged."""
 
 import math
 import random
@@ -219,7 +219,7 @@ def test_a_result_that_was_changed_by_who_asked_for_it_is_unchanged_for_others(l
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_whole_number_that_only_others_write_is_read_all_the_same(place, logged):
-    # Casket itself stores what has more than 63 bits and a sign in a form of its own.
+    # Casket stores integers of more than 63 bits and a sign in a form of its own.
     large = [1, 2]
     large[place] = 2**64 - 1
     for number, (one, two) in enumerate([(1, 2), large, (3, 4)]):
@@ -370,7 +370,7 @@ ODD_RESULTS = [[1, 2], None, "text", 7, {"a": {"b": 1}}]
 
 @pytest.mark.parametrize("odd", ODD_RESULTS, ids=str)
 def test_a_result_that_somebody_edited_leaves_the_others_readable(odd, tmp_path):
-    """Whatever it is now, the file opens, and the numbers of the epochs after it are theirs."""
+    """The file opens, and the numbers of the following epochs are correct."""
     path = tmp_path / "runs.json"
     with Experiment.use(path, exp_id="exp").model("net").session({"seed": 1}) as session:
         for epoch in (1, 2, 3):

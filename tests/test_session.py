@@ -1,4 +1,4 @@
-"""Sessions: what the contract's table under Writing promises, one rule a test."""
+"""Sessions: the promises of the contract's table under Writing, a test per rule."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What users log: what each value becomes, what is refused, and what counts as equal."""
+"""Logged values: their stored form, refused values, and equality."""
 
 import copy
 import enum
@@ -39,7 +39,7 @@ def kept(memory):
 
 
 def same(one, other):
-    """Tell whether two values are equal and of the same types: NaN is NaN, -0.0 is not 0.0."""
+    """Return whether two values are equal and of the same types: NaN is NaN, -0.0 is not 0.0."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -277,9 +277,9 @@ def test_a_large_array_is_kept_as_a_file_and_read_back_equal(model, dtype):
         session.add_epoch(1, {"w": array, "loss": 0.5})
         session.add_meta({"mask": [array]})
     (view,) = model.sessions()
-    for found in (view.params["w"], view.epochs[0]["w"], view.last["w"], view.meta["mask"][0]):
-        assert found.dtype == array.dtype
-        assert np.array_equal(found, array)
+    for stored in (view.params["w"], view.epochs[0]["w"], view.last["w"], view.meta["mask"][0]):
+        assert stored.dtype == array.dtype
+        assert np.array_equal(stored, array)
     assert [path.suffix for path in model.backend.files.path.iterdir()] == [".npy"]
 
 
@@ -291,11 +291,11 @@ def test_an_array_that_is_not_large_becomes_a_list(memory):
 
 def test_large_arrays_of_every_library_are_kept_as_files(kept):
     array = large("float32")
-    found = [kept(pd.Series(array[0])), kept(pd.DataFrame(array.T, columns=["a"]))["a"]]
+    stored = [kept(pd.Series(array[0])), kept(pd.DataFrame(array.T, columns=["a"]))["a"]]
     torch = pytest.importorskip("torch")
     jnp = pytest.importorskip("jax.numpy")
-    found += [kept(torch.tensor(array))[0], kept(jnp.array(array))[0]]
-    for each in found:
+    stored += [kept(torch.tensor(array))[0], kept(jnp.array(array))[0]]
+    for each in stored:
         assert isinstance(each, np.ndarray)
         assert each.dtype == np.float32
         assert np.array_equal(each, array[0])
@@ -532,9 +532,9 @@ def test_sets_have_one_order(run_python):
 
 def test_a_time_with_a_zone_is_read_back_as_the_same_moment(kept):
     moment = datetime(2026, 3, 1, 12, 30, 1, 5, timezone(timedelta(hours=2)))
-    found = kept(moment)
-    assert found == moment
-    assert found.utcoffset() == timedelta(0)
+    stored = kept(moment)
+    assert stored == moment
+    assert stored.utcoffset() == timedelta(0)
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system cannot change its zone")
@@ -555,7 +555,7 @@ def test_a_time_out_of_range_is_refused(kept):
         kept(datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))))
 
 
-# What JSON lacks, in every store.
+# Types that JSON lacks, in every store.
 
 SPECIAL = {
     "nan": math.nan,
@@ -646,7 +646,7 @@ def test_a_flat_dict_that_cannot_be_stored_is_refused(memory, result):
 
 
 def random_value(source, depth):
-    """Make a value of JSON, sometimes with what JSON lacks."""
+    """Make a value of JSON, sometimes with types that JSON lacks."""
     kind = source.randrange(10 if depth else 8)
     if kind == 8:
         return [random_value(source, depth - 1) for _ in range(source.randrange(4))]
@@ -678,11 +678,11 @@ def test_random_values_are_read_back_equal_from_every_store(model, seed):
             session.add_result(result, index_by=number)
     (view,) = model.sessions()
     for number, result in enumerate(logged):
-        (found,) = view.results(number)
-        assert same(found, result)
+        (row,) = view.results(number)
+        assert same(row, result)
 
 
-# What is refused.
+# Refused values.
 
 
 def nested(depth):
@@ -779,10 +779,10 @@ def test_a_structure_is_kept_whole_or_refused(kept, depth, key):
     for _ in range(depth):
         value = {key: value}
     try:
-        found = kept(value)
+        outcome = kept(value)
     except UnstorableValue as refused:
-        found = str(refused)
-    assert found == value or (depth > 50 and "nested" in found)
+        outcome = str(refused)
+    assert outcome == value or (depth > 50 and "nested" in outcome)
 
 
 # The caller's own.

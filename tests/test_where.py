@@ -1,4 +1,4 @@
-"""The `where` language: what it accepts, what each condition means, how it points at mistakes."""
+"""The `where` language: its syntax, the meaning of conditions, and the position of mistakes."""
 
 from __future__ import annotations
 
@@ -396,7 +396,7 @@ def test_a_bad_expression_shows_the_place_and_pickles():
 
 
 class Hostile:
-    """Raises from whatever it is asked."""
+    """Raises from every method."""
 
     def refuse(self, *_):
         raise RuntimeError("hostile")

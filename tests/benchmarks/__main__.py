@@ -1,4 +1,4 @@
-"""Measure what casket promises about speed, and say whether it holds.
+"""Measure casket's promises about speed, and report whether they hold.
 
 Usage: python -m tests.benchmarks [NAME...]
 
@@ -37,7 +37,7 @@ MANY = (5_000, 100)
 
 
 class Figure(NamedTuple):
-    """One measured figure and the most it may be."""
+    """A measured figure and its limit."""
 
     name: str
     value: float
@@ -52,7 +52,7 @@ class Figure(NamedTuple):
 
 
 def microseconds(call: Callable[[int], object], times: int = 1000) -> float:
-    """Return what one call costs, on average over `times`."""
+    """Return the average cost of a call, over `times`."""
     begun = time.perf_counter()
     for i in range(times):
         call(i)
@@ -196,7 +196,7 @@ def journaling(folder: Path) -> list[Figure]:
 
 
 def growth(folder: Path) -> list[Figure]:
-    """The cost in a file of 500,000 records against that in an empty one."""
+    """The cost in a file of 500,000 records, compared with an empty file."""
     figures = []
     for store in STORES:
         fill(folder / f"big.{store}", *MANY)
@@ -334,8 +334,8 @@ def in_terminal(*arguments: str) -> list[float]:
 
 
 def drain(terminal: int) -> None:
-    """Read what a terminal shows until nobody writes to it any more."""
-    with suppress(OSError):  # how Linux says so
+    """Read the output of a terminal until no process writes to it any more."""
+    with suppress(OSError):  # Linux reports the end so
         while os.read(terminal, 65536):
             pass
 
@@ -375,7 +375,7 @@ def memory(folder: Path) -> list[Figure]:
 
 
 def of_module(module: str, function: str) -> Callable[[Path], list[Figure]]:
-    """Return a benchmark that loads what it needs only when it is run."""
+    """Return a benchmark that imports its modules only when it is run."""
 
     def benchmark(folder: Path) -> list[Figure]:
         figures: list[Figure] = getattr(import_module(module), function)(folder)

@@ -1,4 +1,4 @@
-"""What the dashboard's page makes people wait for: 1,000 sessions of 1,000 epochs, in Chromium.
+"""Waiting times of the dashboard's page: 1,000 sessions of 1,000 epochs, in Chromium.
 
 Usage: python -m tests.benchmarks.dashboard
 """
@@ -62,7 +62,7 @@ text => new Promise((done) => {
 
 
 def realistic(session: int, epoch: int) -> dict[str, float]:
-    """Return metrics with as many digits as real ones have."""
+    """Return metrics with as many digits as real metrics have."""
     noise = random.Random(session * EPOCHS + epoch)
     loss = 0.1 + session / SESSIONS + 2 * math.exp(-epoch / 100) + noise.gauss(0, 0.05)
     val_loss = loss + noise.gauss(0.05, 0.05)
@@ -100,7 +100,7 @@ def served(path: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 @contextmanager
 def opened(browser: Browser, address: str) -> Iterator[tuple[Page, list[int]]]:
-    """Open the page with nothing in the cache; yield it and the sizes of what it loads."""
+    """Open the page with an empty cache; yield it and the sizes of its requests."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
     network = context.new_cdp_session(page)
@@ -120,26 +120,26 @@ def painted(page: Page, what: str, since: float = 0.0) -> float:
 
 
 def of_opening(browser: Browser, address: str) -> dict[str, float]:
-    """Return what opening the page takes, and what is done next."""
-    found = {}
+    """Return the times of opening the page, and of the next actions."""
+    timings = {}
     with opened(browser, f"{address}#metrics=loss") as (page, _):
-        found["table painted"] = painted(page, "table")
-        found["10 curves after it"] = painted(page, "curves") - found["table painted"]
+        timings["table painted"] = painted(page, "table")
+        timings["10 curves after it"] = painted(page, "curves") - timings["table painted"]
         for number, name in (("100", "100 curves"), ("all", "1,000 curves")):
             begun = page.evaluate(DRAW, number)
-            found[name] = painted(page, "curves", begun)
+            timings[name] = painted(page, "curves", begun)
         page.evaluate(DRAW, "10")
         page.wait_for_timeout(500)
         keys = []
         for text in ("params.lr < 0.05", "params.lr < 0.02", "params.lr < 0.2", "params.seed < 20"):
             keys.append(page.evaluate(TYPE, text) / 1e3)
             page.wait_for_timeout(300)
-        found["filter key"] = statistics.median(keys)
+        timings["filter key"] = statistics.median(keys)
     with opened(browser, address) as (page, sizes):
         painted(page, "curves")
         page.wait_for_timeout(500)
-        found["first load"] = sum(sizes) / 2**20
-    return found
+        timings["first load"] = sum(sizes) / 2**20
+    return timings
 
 
 LIMITS = {

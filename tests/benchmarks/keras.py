@@ -1,4 +1,4 @@
-"""What the Keras callback adds to a training.
+"""The overhead of the Keras callback in a training.
 
 Usage: python -m tests.benchmarks.keras
 """
@@ -33,7 +33,7 @@ BATCH_SECONDS = 0.001
 
 
 class Idle(keras.callbacks.Callback):
-    """Does nothing with a batch; what its event takes is what the clock itself takes."""
+    """Does nothing with a batch; its event takes as long as the clock itself."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         pass
@@ -90,7 +90,7 @@ def seconds(net: Any, callbacks: Sequence[DBCallback]) -> float:
 
 
 def short_epochs(model: Model) -> "Figure":
-    """A fit of 50 short epochs with the callback, over one without."""
+    """The ratio of a fit of 50 short epochs with the callback and without it."""
     from tests.benchmarks.__main__ import Figure
 
     net = network()
@@ -100,7 +100,7 @@ def short_epochs(model: Model) -> "Figure":
     for n in range(ROUNDS):
         callback = DBCallback(model, {"round": n})
         events = clocked(callback)
-        # Each in turn begins a round: what comes first finds another machine.
+        # Each in turn begins a round: the first of a round runs on a colder machine.
         for is_logged in (n % 2 == 0, n % 2 == 1):
             took[is_logged].append(seconds(net, [callback] if is_logged else []))
         own.append(sum(map(sum, events.values())))
@@ -116,7 +116,7 @@ def short_epochs(model: Model) -> "Figure":
 
 
 def short_batches(model: Model) -> "Figure":
-    """What the callback takes of a training with a millisecond a batch, by its own clock."""
+    """The callback's share of a training with a millisecond per batch, by its own clock."""
     from tests.benchmarks.__main__ import Figure
 
     net, (X, y) = network(Steady), digits()
@@ -131,7 +131,7 @@ def short_batches(model: Model) -> "Figure":
 
 
 def logging_fits(folder: Path) -> list["Figure"]:
-    """Measure what epochs and batches cost."""
+    """Measure the costs of epochs and batches."""
     model = Experiment.use(folder / "runs.json", exp_id="bench").model("net")
     return [short_epochs(model), short_batches(model)]
 

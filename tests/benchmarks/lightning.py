@@ -1,4 +1,4 @@
-"""What the Lightning logger adds to a training.
+"""The overhead of the Lightning logger in a training.
 
 Usage: python -m tests.benchmarks.lightning
 """
@@ -31,7 +31,7 @@ ROUNDS = 41
 
 
 class Net(lightning.LightningModule):
-    """A small convolutional net for the digits; a step takes about 8 ms on one quiet core."""
+    """A small convolutional net for the digits; a step takes about 8 ms on a quiet core."""
 
     def __init__(self, lr: float = 0.05) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Net(lightning.LightningModule):
 
 
 class Round(NamedTuple):
-    """What trainings took, in seconds; `own`: what was spent in the calls of our logger."""
+    """The times of trainings in seconds; `own`: the time in the calls of our logger."""
 
     none: float
     csv: float
@@ -115,12 +115,14 @@ def logging_steps(folder: Path) -> list["Figure"]:
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = list(rounds(model, data, folder))
+        measured = list(rounds(model, data, folder))
     torch.set_num_threads(threads)
-    # Ratios within a round: from one round to the next this machine may change its pace.
-    more = statistics.median(each.ours / each.none - 1 for each in found)
-    times_csv = statistics.median(each.ours / each.csv for each in found)
-    none, own = (statistics.median(column) * 1e3 for column in list(zip(*found, strict=True))[::3])
+    # Ratios within a round: between rounds the machine's speed may change.
+    more = statistics.median(each.ours / each.none - 1 for each in measured)
+    times_csv = statistics.median(each.ours / each.csv for each in measured)
+    none, own = (
+        statistics.median(column) * 1e3 for column in list(zip(*measured, strict=True))[::3]
+    )
     detail = f"{none:.0f} ms without; {own:.1f} ms in the logger's own calls"
     title = "Lightning, 100 logged steps"
     return [

@@ -1,4 +1,4 @@
-"""Writers of one SQLite database: how evenly they share it."""
+"""Writers of a SQLite database: how evenly they share it."""
 
 import multiprocessing
 import statistics

@@ -1,4 +1,4 @@
-"""What logging adds to a search of scikit-learn's.
+"""The overhead of logging in a search of scikit-learn.
 
 Usage: python -m tests.benchmarks.sklearn_search
 """
@@ -58,7 +58,7 @@ class Searches:
         self._named = named
 
     def took(self, kind: str) -> float:
-        """Return the seconds that one fit takes."""
+        """Return the seconds that a fit takes."""
         if kind == "plain":
             search = GridSearchCV(*self._arguments, **self._named)
         else:
@@ -70,9 +70,9 @@ class Searches:
         return seconds(lambda: search.fit(*self._data))
 
     def costs(self, rounds: int) -> tuple[float, dict[str, float]]:
-        """Return the plain median, and for each other kind the median of what a round adds to it.
+        """Return the plain median, and for each other kind its median overhead within a round.
 
-        Each kind in turn begins a round, and only fits of one round are compared: a shared machine
+        Each kind in turn begins a round, and only fits of a round are compared: a shared machine
         is now a fifth faster, now slower.
         """
         took: dict[str, list[float]] = {"plain": [], "logged": [], "resumable": []}
@@ -89,7 +89,7 @@ class Searches:
 
 
 def logging_searches(folder: Path) -> list["Figure"]:
-    """What logging adds to the grid of the example, and to 600 fits that do nothing."""
+    """The overhead of logging in the grid of the example, and in 600 fits that do nothing."""
     from tests.benchmarks.__main__ import Figure
 
     X, y = load_digits(return_X_y=True)

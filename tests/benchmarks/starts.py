@@ -1,4 +1,4 @@
-"""Starting sessions in large files, and being refused: what resuming a sweep consists of."""
+"""Starts and refusals of sessions in large files, as in a resumed sweep."""
 
 import os
 import statistics
@@ -33,7 +33,7 @@ print((time.perf_counter() - begun) / passes[2])
 
 
 def one_pass(path: str) -> float:
-    """Return the seconds that reading a file and searching it for one text takes."""
+    """Return the seconds that reading a file and searching it for a text takes."""
     begun = time.perf_counter()
     with open(path, "rb", buffering=0) as file:
         while block := file.read(BLOCK):
@@ -56,7 +56,7 @@ def starting(folder: Path) -> list[Figure]:
 
 
 def _at_postgres(folder: Path) -> list[Figure]:
-    """Measure over kept connections to a server of this machine, if one is installed."""
+    """Measure over kept connections to a server of this machine, if it is installed."""
     if postgres.binaries() is None:
         print("skip  starts, postgres: PostgreSQL is not installed", flush=True)
         return []
@@ -77,7 +77,7 @@ def _at_postgres(folder: Path) -> list[Figure]:
 
 
 def _in_a_handle(at: str, at_empty: str, what: str, refusals_at_most: float) -> list[Figure]:
-    """Measure in a process that holds the store open, against an empty one of its kind."""
+    """Measure in a process that holds the store open, compared with an empty store of its kind."""
     large = Experiment.use(at, exp_id="big").model("m")
     empty = Experiment.use(at_empty, exp_id="big").model("m")
     for model in (large, empty):

@@ -1,4 +1,4 @@
-"""What ten open pages of the dashboard cost the runs they show: eight processes that log.
+"""The cost of ten open pages of the dashboard for the shown runs: eight processes that log.
 
 Usage: python -m tests.benchmarks.watched
 """
@@ -47,7 +47,7 @@ print(json.dumps(took))
 
 
 def writing(path: Path, label: str) -> list[float]:
-    """Let eight processes log twenty epochs a second each; return what each epoch took."""
+    """Let eight processes log twenty epochs a second each; return the time of each epoch."""
     commands = [
         [sys.executable, "-c", WRITER, str(path), f"{label} {i}", str(SECONDS)]
         for i in range(WRITERS)
@@ -68,7 +68,7 @@ def pages(path: Path) -> Iterator[None]:
     program: Any = shutil.which("chromium")
     assert program, "install chromium"
     with sync_playwright() as playwright, served(path) as (address, server), ExitStack() as stack:
-        # Ten browsers on the writers' machine: they get what is left of one core, as if elsewhere.
+        # Ten browsers on the writers' machine: they get the rest of a core, as if elsewhere.
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {max(cores)})
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)

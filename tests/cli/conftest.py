@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from casket import Experiment
 from casket.cli.app import app
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,14 +24,14 @@ class Command:
     """Calls `casket` in this process, where nothing is a terminal."""
 
     def __call__(self, *arguments, code=0, **options):
-        """Run a command that has to end with an exit code; return what it writes."""
+        """Run a command that has to end with an exit code; return its output."""
         result = CliRunner().invoke(app, [*map(str, arguments)], **options)
         assert result.exception is None or isinstance(result.exception, SystemExit), result
         assert result.exit_code == code, result.output
         return result.stdout
 
     def error(self, *arguments, code=2):
-        """Run a command that has to fail; return what it says on the error stream."""
+        """Run a command that has to fail; return its standard error."""
         result = CliRunner().invoke(app, [*map(str, arguments)])
         assert isinstance(result.exception, SystemExit), result
         assert result.exit_code == code, result.output
@@ -44,7 +45,7 @@ class Command:
         return result.stderr
 
     def json(self, *arguments, code=0):
-        """Run a command with `--json`; return what that says."""
+        """Run a command with `--json`; return the parsed output."""
         return json.loads(self(*arguments, "--json", code=code))
 
 
@@ -55,7 +56,7 @@ def run():
 
 @pytest.fixture
 def filled(file_url):
-    """A file with four sessions: three completed ones of two settings, and one that failed."""
+    """A file with four sessions: three completed sessions of two settings, and a failed session."""
     model = Experiment.use(file_url, exp_id="digits", tags=["thesis"]).model("net", {"units": 64})
     for lr, seed, loss in ((0.1, 0, 0.5), (0.01, 0, 0.25), (0.01, 1, 0.35)):
         with model.session({"lr": lr, "seed": seed, "opt": {"name": "adam"}}) as session:
@@ -97,6 +98,6 @@ def terminal(tmp_path):
         except OSError:
             shown += b""  # Linux ends a terminal by an error
         os.close(master)
-        return process.wait(30), shown.decode().replace("\r\n", "\n")
+        return process.wait(PATIENCE), shown.decode().replace("\r\n", "\n")
 
     return run_in_terminal

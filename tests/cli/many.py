@@ -1,22 +1,38 @@
-"""Runs many commands from one warm interpreter, each in a fork that ends as a process does.
+"""Runs many commands from a warm interpreter, each in a fork that ends as a process does.
 
 Usage: python -m tests.cli.many RESULTS WAY, with a JSON list of commands as standard input. WAY is
 the state of standard output: `same`, `full`, `closed` or `broken`; of standard error with `!`.
 """
 
+import gc
 import json
 import os
+import pkgutil
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import plotille  # noqa: F401 - loaded here, so that no fork has to
+import tabulate  # noqa: F401
+
+import casket
 from casket.cli.app import main
+
+USED = (
+    "casket.cli",
+    "casket.reading",
+    "casket.maintenance",
+    "casket.dashboard",
+    "casket.stores.jsonfile",
+)
+"""Packages that commands import when they run."""
 
 CREATE = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
 SEPARATOR = "=== next ==="
 
 
 def spoil(way, descriptor):
-    """Replace a standard stream by one that fails."""
+    """Replace a standard stream by a failing stream."""
     name = "stdout" if descriptor == 1 else "stderr"
     encoding = getattr(sys, name).encoding
     if way == "full":
@@ -45,6 +61,14 @@ def run(folder, number, way, arguments):
     main()
 
 
+def load():
+    """Import the modules of all commands once, instead of in each fork."""
+    for module in pkgutil.walk_packages(casket.__path__, "casket."):
+        if module.name.startswith(USED):
+            import_module(module.name)
+    gc.freeze()  # so that the end of a fork does not collect inherited objects
+
+
 def separate():
     if os.isatty(1):
         print(SEPARATOR, flush=True)
@@ -52,6 +76,7 @@ def separate():
 
 if __name__ == "__main__":
     folder, way, codes = Path(sys.argv[1]), sys.argv[2], []
+    load()
     called = json.loads((folder / "commands").read_text())
     for number, arguments in enumerate(called):
         child = os.fork()

@@ -32,7 +32,7 @@ def text() -> str:
 
 
 def section(name: str, command: click.Command) -> str:
-    """Return what a command's help says, as a section of the page."""
+    """Return a command's help, as a section of the page."""
     context = click.Context(command, info_name=f"casket {name}")
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     paragraphs = [paragraph(part) for part in command.help.split("\n\n")]

@@ -1,4 +1,4 @@
-"""What holds for every command: help, which file is meant, how mistakes are told."""
+"""Rules of all commands: help, the choice of the file, the messages of mistakes."""
 
 import os
 import re

@@ -123,7 +123,7 @@ def test_limit_takes_the_newest_or_the_first_of_what_is_sorted(run, filled):
     [
         ("params.lr", [0.01, 0.01, 0.1, 10.0]),
         ("-params.lr", [10.0, 0.1, 0.01, 0.01]),
-        ("best.loss", [0.01, 0.01, 0.1, 10.0]),  # what has no number comes last
+        ("best.loss", [0.01, 0.01, 0.1, 10.0]),  # sessions without a number come last
         ("-best.loss", [0.1, 0.01, 0.01, 10.0]),
         ("status", [0.1, 0.01, 0.01, 10.0]),
         ("-status", [10.0, 0.1, 0.01, 0.01]),
@@ -132,8 +132,8 @@ def test_limit_takes_the_newest_or_the_first_of_what_is_sorted(run, filled):
     ],
 )
 def test_sorting(run, filled, key, order):
-    found = run.json("ls", filled, "--sort", key)
-    assert [session["params"]["lr"] for session in found] == order
+    listed = run.json("ls", filled, "--sort", key)
+    assert [session["params"]["lr"] for session in listed] == order
 
 
 def test_columns_are_those_asked_for(run, filled):
@@ -157,12 +157,12 @@ def test_groups_have_means_with_their_interval_and_how_many(run, filled):
     assert rows[1].split()[:2] == ["0.01", "2"]
     assert rows[2].split() == ["10", "0", "1"]
     assert "0.30 ± 0.64" in rows[1]  # 12.706 * 0.0707 / sqrt(2)
-    found = run.json("ls", filled, "--group-by", "params.lr,status")
-    assert found[1]["group"] == {"params.lr": 0.01, "status": "completed"}
-    assert found[1]["metrics"]["loss"]["mean"] == pytest.approx(0.3)
-    assert found[1]["metrics"]["loss"]["margin"] == pytest.approx(12.7062 * 0.05, rel=1e-4)
-    assert found[0]["metrics"]["loss"] == {"mean": 0.5, "margin": None, "n": 1}
-    assert (found[1]["n"], len(found[1]["sessions"])) == (2, 2)
+    groups = run.json("ls", filled, "--group-by", "params.lr,status")
+    assert groups[1]["group"] == {"params.lr": 0.01, "status": "completed"}
+    assert groups[1]["metrics"]["loss"]["mean"] == pytest.approx(0.3)
+    assert groups[1]["metrics"]["loss"]["margin"] == pytest.approx(12.7062 * 0.05, rel=1e-4)
+    assert groups[0]["metrics"]["loss"] == {"mean": 0.5, "margin": None, "n": 1}
+    assert (groups[1]["n"], len(groups[1]["sessions"])) == (2, 2)
     rows = list(csv.DictReader(io.StringIO(run("ls", filled, "--group-by", "params.lr", "--csv"))))
     assert float(rows[1]["loss.mean"]) == pytest.approx(0.3)
 
@@ -283,8 +283,8 @@ def test_what_is_written_meanwhile_is_no_trouble(run, filled):
 
 
 def test_best_lists_the_sessions_from_the_best(run, filled):
-    found = run.json("best", "loss", filled)
-    assert [session["value"] for session in found] == [0.25, 0.35, 0.5]
+    listed = run.json("best", "loss", filled)
+    assert [session["value"] for session in listed] == [0.25, 0.35, 0.5]
     shown = run("best", "val_acc", filled, "--top", "2").splitlines()
     assert shown[0].split()[:3] == ["val_acc", "epoch", "session"]
     assert shown[1].split()[:2] == ["0.9167", "3"]
@@ -398,9 +398,13 @@ def test_every_kind_of_value_is_json(run, tmp_path):
     path = tmp_path / "runs.json"
     with Experiment.use(path, exp_id="x").model("m").session({"betas": (0.9, 0.99)}) as session:
         session.add_result({"confusion": np.eye(2), "inf": float("inf"), "none": None})
-    (found,) = run.json("ls", path)
-    assert found["params"] == {"betas": [0.9, 0.99]}
-    assert found["last"] == {"confusion": [[1.0, 0.0], [0.0, 1.0]], "inf": "Infinity", "none": None}
+    (shown,) = run.json("ls", path)
+    assert shown["params"] == {"betas": [0.9, 0.99]}
+    assert shown["last"] == {
+        "confusion": [[1.0, 0.0], [0.0, 1.0]],
+        "inf": "Infinity",
+        "none": None,
+    }
     with casket.open(path) as runs:
         assert json.loads(run("ls", path, "--json"))[0]["id"] == runs.sessions()[0].id
 

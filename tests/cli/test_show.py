@@ -109,12 +109,12 @@ def test_a_curve_of_one_value_and_of_none_that_is_finite_is_no_trouble(run, tmp_
 def test_show_as_json_has_every_row(run, filled):
     with casket.open(filled) as runs:
         first = runs.sessions()[0]
-    found = run.json("show", first.id[:12], filled)
-    assert found["epoch_rows"] == first.epochs
-    assert found["results"] == [{"index": "test", "result": {"acc": 0.5}}]
-    assert found["config"] == {"units": 64}
-    assert found["meta"]["host"] == first.meta["host"]
-    assert (found["artifacts"], found["batch_rows"]) == ([], [])
+    described = run.json("show", first.id[:12], filled)
+    assert described["epoch_rows"] == first.epochs
+    assert described["results"] == [{"index": "test", "result": {"acc": 0.5}}]
+    assert described["config"] == {"units": 64}
+    assert described["meta"]["host"] == first.meta["host"]
+    assert (described["artifacts"], described["batch_rows"]) == ([], [])
 
 
 def test_in_a_terminal_lines_are_cut_to_its_width(terminal, tmp_path):
@@ -133,10 +133,10 @@ def test_diff_shows_what_differs_and_exits_with_1(run, filled):
     assert "seed" not in shown
     assert "pid" not in shown
     assert re.search(r"seed +0 +0", run("diff", one, other, filled, "--all", code=1))
-    found = run.json("diff", one, other, filled, code=1)
-    assert found["params"] == {"lr": {"a": 0.1, "b": 0.01}}
-    assert found["metrics"]["loss"] == {"a": 0.5, "b": 0.25}
-    assert (found["a"], found["b"]) == ([one], [other])
+    differences = run.json("diff", one, other, filled, code=1)
+    assert differences["params"] == {"lr": {"a": 0.1, "b": 0.01}}
+    assert differences["metrics"]["loss"] == {"a": 0.5, "b": 0.25}
+    assert (differences["a"], differences["b"]) == ([one], [other])
 
 
 def test_diff_of_a_session_with_itself_finds_nothing(run, filled):
@@ -190,10 +190,10 @@ def test_a_file_that_goes_away_before_it_is_tagged_is_not_made_anew(
     run, filled, tmp_path, monkeypatch
 ):
     def found_and_removed(runs, what):
-        found = runs[what]
+        session = runs[what]
         for path in tmp_path.glob("runs.*"):
             path.unlink()
-        return found
+        return session
 
     monkeypatch.setattr(EditableCasket, "target", found_and_removed)
     assert "it was moved or deleted meanwhile" in run.error("tag", "@last", "bad", "-f", filled)

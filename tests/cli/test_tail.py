@@ -1,4 +1,4 @@
-"""`casket tail`: what is written now, across processes."""
+"""`casket tail`: current records, across processes."""
 
 import json
 import os
@@ -43,13 +43,13 @@ def test_running_sessions_with_rate_and_expected_end(run, running):
         session.id[:8], session.name, "net", "lr=0.1", "epochs=10", "3/10", "loss=0.3333333",
     ]  # fmt: skip
     assert "epochs/s" in row
-    (found,) = run.json("tail", url)
+    (running_session,) = run.json("tail", url)
     with casket.open(url) as runs:
         times = [row["timestamp"] for row in runs.session(session.id).epochs]
     first, _, last = map(datetime.fromisoformat, times)
     seconds = (last - first).total_seconds()
-    assert found["epochs_per_second"] == pytest.approx(2 / seconds, rel=1e-4)
-    end = datetime.fromisoformat(found["expected_end"])
+    assert running_session["epochs_per_second"] == pytest.approx(2 / seconds, rel=1e-4)
+    end = datetime.fromisoformat(running_session["expected_end"])
     assert (end - last).total_seconds() == pytest.approx(7 * seconds / 2, rel=1e-4)
 
 
@@ -93,7 +93,7 @@ def followed(url, *options):
         *options,
     ]
     following = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    # It shows what comes from when it has opened the file: knock until it answers.
+    # It shows records from the moment it has opened the file: write until it answers.
     knocking = Experiment.use(url, exp_id="digits").model("knock")
     while not select.select([following.stdout], [], [], 0.3)[0]:
         knocking.session({}, ensure_unique=False).end()
@@ -124,7 +124,7 @@ def test_following_shows_what_several_processes_write(filled):
     assert any("epoch 4 loss=0.25" in line for line in epochs)
     assert all("ends " in line for line in epochs if "epoch 3" in line)
     assert not any("flag" in line for line in lines)
-    # Batches come by the hundred; of each session one a second is shown.
+    # Batches come by the hundred; of each session, a batch per second is shown.
     with casket.open(filled) as runs:
         writing = [s.duration.total_seconds() for s in runs.sessions() if len(s.batches) == 400]
     assert len(writing) == 2

@@ -1,7 +1,6 @@
-"""`casket import` and `casket merge`; tests/imports says what becomes of each source."""
+"""`casket import` and `casket merge`; the sources are tested in tests/imports."""
 
 import gzip
-import multiprocessing
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 import casket
 from casket import Experiment
+from casket.testing import start_process
 
 DATA = Path(__file__).parents[1] / "imports" / "data"
 
@@ -97,11 +97,8 @@ def log(url, seed):
 @pytest.mark.parametrize("target", ["into.json", "into.sqlite"])
 def test_merging_while_eight_processes_write_to_both_loses_nothing(run, filled, tmp_path, target):
     target = tmp_path / target
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=log, args=(str(filled), seed)) for seed in range(100, 104)]
-    writers += [spawn.Process(target=log, args=(str(target), seed)) for seed in range(200, 204)]
-    for writer in writers:
-        writer.start()
+    writers = [start_process(log, str(filled), seed) for seed in range(100, 104)]
+    writers += [start_process(log, str(target), seed) for seed in range(200, 204)]
     while any(writer.is_alive() for writer in writers):
         run("merge", filled, "-o", target)
     assert [writer.exitcode for writer in writers] == [0] * 8

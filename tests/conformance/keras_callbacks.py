@@ -4,8 +4,8 @@
         -p tests.conformance.keras_callbacks
 
 runs those of callbacks and trainers that the wheel of Keras ships, unless other tests are named.
-Every event is logged into a file, and what fails to be logged fails the test. A test that fails is
-run again without the callback; one that fails then too says nothing about casket, and is skipped.
+Every event is logged into a file, and a failure to log fails the test. A test that fails is
+run again without the callback; if it fails again, casket is not the cause, and it is skipped.
 So is a test module that cannot be imported, for want of a package or of a file of Keras's own
 that the wheel does not bring.
 """
@@ -37,7 +37,7 @@ _plain_init = CallbackList.__init__
 
 
 class Logging:
-    """Appends a callback to every list, each with a session of its own in one file."""
+    """Appends a callback to every list, each with a session of its own in a common file."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs

@@ -1,4 +1,4 @@
-"""Processes for the tests of this folder: forked from one warm server, so that many are cheap."""
+"""Processes for the tests of this folder: forked from a warm server, so that many are cheap."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from tests.waiting import PATIENCE
 
 START_METHOD = "forkserver"
 context: Any = multiprocessing.get_context(START_METHOD)
-context.set_forkserver_preload(["tests.crash.workers"])
 
 
 class Crew:
-    """The processes of one test; those that still run when it is over are killed.
+    """The processes of a test; those that still run at its end are killed.
 
     Args:
         folder: where they work, and where they leave their errors and acknowledgements.
@@ -40,7 +39,7 @@ class Crew:
         return member
 
     def kill(self, *members: BaseProcess) -> None:
-        """Kill processes as `kill -9` does and wait until they are gone; fail if one failed."""
+        """Kill processes as `kill -9` does and wait until they are gone; fail if any failed."""
         self.remove(members)
         failed = [member.exitcode for member in members if member.exitcode != -signal.SIGKILL]
         assert not failed, "\n".join(self.errors()) or failed
@@ -55,7 +54,7 @@ class Crew:
             self.members.remove(member)
 
     def finish(self, *members: BaseProcess) -> None:
-        """Wait for processes, all of them if none is named; fail if one hangs or failed."""
+        """Wait for processes, all of them if none is named; fail if any hangs or failed."""
         deadline = time.monotonic() + PATIENCE
         for member in members or tuple(self.members):
             member.join(max(deadline - time.monotonic(), 0))
@@ -83,7 +82,7 @@ def _run(folder: Path, work: Callable[..., None], args: tuple[Any, ...]) -> None
 
 
 class Log:
-    """What a process acknowledges, a line each, in a file that outlives it."""
+    """The acknowledgements of a process, a line each, in a file that outlives it."""
 
     def __init__(self, path: Path | str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -31,7 +31,7 @@ needs_faults = pytest.mark.skipif(
 
 
 def refuse(*calls: str, argument: int | None = None, error: int = errno.EIO) -> None:
-    """Let system calls of this thread, and of what it starts, fail from now on, for good.
+    """Let system calls of this thread, and of its children, fail permanently from now on.
 
     Args:
         calls: their names.

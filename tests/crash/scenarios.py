@@ -75,7 +75,7 @@ def read_until(stop: threading.Event, runs: str) -> None:
 
 
 def fork_while_threads_log(runs: str) -> None:
-    """Threads log and one reads, while the process forks children that log and leave."""
+    """Threads log and read, while the process forks children that log and leave."""
     stop = threading.Event()
     children = {}
     with model(runs).session({"a": 1}) as session:
@@ -146,7 +146,7 @@ def fork_while_threads_begin_sessions(runs: str) -> None:
 
 
 class SlowFinder:
-    """What finding a module feels like on a slow file system."""
+    """Finds modules as slowly as on a slow file system."""
 
     def find_spec(self, *_: object) -> None:
         time.sleep(0.05)

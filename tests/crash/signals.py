@@ -1,4 +1,4 @@
-"""What a process does that signals reach while it writes a record; run by `test_signals`."""
+"""A process that receives signals while it writes a record; run by `test_signals`."""
 
 import fcntl
 import random

@@ -1,4 +1,4 @@
-"""A sync or an unlock that fails does not deny what was written."""
+"""A failing sync or unlock does not deny written records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SYNCS = 'refuse("fsync", "fdatasync")'
 
 
 def run(runs: Path, *, before: str = "", within: str = "", **others: str) -> list[str]:
-    """Run two sessions with faults; return what casket warned of."""
+    """Run two sessions with faults; return the warnings of casket."""
     filled = {"filter": "always", "leave": "", **others}
     code = SESSION.format(runs=str(runs), before=before, within=within or "pass", **filled)
     done = run_python(code, runs.parent)

@@ -22,10 +22,10 @@ def sessions(runs: Path) -> list[SessionView]:
 
 
 def epochs_by_writer(view: SessionView) -> dict[str, list[int]]:
-    found = defaultdict(list)
+    numbers_by = defaultdict(list)
     for epoch in view.epochs:
-        found[epoch["of"]].append(epoch["epoch_num"])
-    return found
+        numbers_by[epoch["of"]].append(epoch["epoch_num"])
+    return numbers_by
 
 
 def up_to(number: int) -> list[int]:

@@ -1,6 +1,6 @@
-"""`kill -9` at random moments: what a call acknowledged is there, and others go on.
+"""`kill -9` at random moments: acknowledged records are kept, and others continue.
 
-`CASKET_KILLS` says how many processes the first test kills, JSON and SQLite together; thousands
+The first test kills `CASKET_KILLS` processes, JSON and SQLite together; thousands
 need pytest's `--timeout 0`.
 """
 
@@ -26,7 +26,7 @@ from tests.crash.crew import Crew, acknowledged, context
 from tests.crash.tracing import needs_strace, run_and_kill_at
 from tests.waiting import PATIENCE, eventually
 
-KILLS = int(os.environ.get("CASKET_KILLS", "200"))
+KILLS = int(os.environ.get("CASKET_KILLS", "120"))
 VICTIMS = 4
 """Writers killed in a round."""
 ROUNDS = {"starting": 0.06, "logging": 0.03, "heavy": 0.006}
@@ -53,7 +53,7 @@ def kill_at_random(
 
 
 class Ledger:
-    """What the writers of one file were promised, and what the file says."""
+    """The records acknowledged to the writers of a file, and the content of the file."""
 
     def __init__(self, runs: Path, folder: Path) -> None:
         self.runs, self._folder = runs, folder
@@ -62,7 +62,7 @@ class Ledger:
         self.interrupted = 0
 
     def check(self, names: Iterable[str], *, killed: bool = True) -> None:
-        """Compare what writers were promised with what the file holds."""
+        """Compare the acknowledged records with the content of the file."""
         promised = {name: list(acknowledged(self._folder / name)) for name in names}
         views = self.read()
         for name, lines in promised.items():
@@ -150,7 +150,7 @@ def await_word(crew: Crew, word: str, names: Iterable[str]) -> None:
 
 
 def race_for_killed(crew: Crew, ledger: Ledger) -> None:
-    """Let two processes run for the params of killed sessions: one of them gets each."""
+    """Let two processes contest the params of killed sessions: each is won once."""
     before = ledger.read()
     killed = sorted({view.params["victim"] for view in before.values()})[-2:]
     params = [{"victim": name} for name in killed]

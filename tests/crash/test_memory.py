@@ -11,10 +11,10 @@ import casket
 from tests.crash.crew import Crew, context
 from tests.crash.workers import log_in_turns
 
-EPOCHS = 10_000
+EPOCHS = 4_000
 TURNS = 6
-MOST_GROWTH = 3_000_000
-"""Bytes; 50,000 records of a writer and as many of another take 15 MB in the file."""
+MOST_GROWTH = 1_500_000
+"""Bytes; 20,000 records of a writer and as many of another take 6 MB in the file."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")

@@ -14,7 +14,7 @@ WRITES = {"write", "pwrite64"}
 CALLS = ",".join([*SYNCS, *WRITES, "rename"])
 EPOCHS = 10
 
-# Whatever is done at a step ends with a write to the file `steps`.
+# Every step ends with a write to the file `steps`.
 SCRIPT = """
 import os, time
 from casket import Experiment as E
@@ -64,7 +64,7 @@ def steps(runs: Path, body: str, sync: str = "session") -> list[list[Call]]:
 
 
 def is_synced(calls: list[Call]) -> bool:
-    """Tell whether something was written, and every file that was is synced since."""
+    """Return whether files were written, and all of them have been synced since."""
     last = {call.file: call.name for call in calls if call.name in SYNCS | WRITES}
     written = {call.file for call in calls if call.name in WRITES}
     return bool(written) and all(last[file] in SYNCS for file in written)

@@ -43,13 +43,13 @@ def trace(code: str, folder: Path, calls: str) -> list[Call]:
     options = ["-f", "--seccomp-bpf", "-y", "-ttt", "-s", "0", "-o", str(output)]
     done = run_python(code, folder, "strace", *options, "-e", f"trace={calls}")
     assert done.returncode == 0, done.stdout
-    found = []
+    traced = []
     for line in output.read_text().splitlines():
         call = re.match(r"\d+ +([\d.]+) (\w+)\(", line)
         paths = re.findall(r"\d<([^>]*)>|\"(/[^\"]*)\"", line)
         if call and paths and Path("".join(paths[-1])).is_relative_to(folder):
-            found.append(Call(float(call[1]), call[2], Path("".join(paths[-1])).name))
-    return found
+            traced.append(Call(float(call[1]), call[2], Path("".join(paths[-1])).name))
+    return traced
 
 
 def run_and_kill_at(code: str, folder: Path, call: str, number: int) -> bool:

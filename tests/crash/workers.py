@@ -1,6 +1,6 @@
-"""What the processes of these tests do; the tests say what must come of it.
+"""The work of the processes of these tests.
 
-What is imported here is loaded once, in the server that the processes are forked from.
+Imports of this module are loaded once, in the server that forks the processes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def model(runs: Path) -> casket.Model:
 
 
 def log_and_contest(runs: Path, name: int, epochs: int, contests: int, together: Any) -> None:
-    """Log epochs in a session of one's own and meanwhile run for params all others run for."""
+    """Log epochs in a separate session and contest params with all others."""
     mine, won = model(runs), Log(f"won-{name}")
     every = epochs // contests
     with mine.session({"own": name}) as session:
@@ -80,7 +80,7 @@ def _contest(mine: casket.Model, contest: int) -> None:
 
 
 def continue_together(runs: Path, name: int, epochs: int, together: Any) -> None:
-    """Log into the one session that all others log into as well."""
+    """Log into the session that all others log into."""
     mine = model(runs)
     together.wait(PATIENCE)
     with mine.session({"shared": True}, ensure_unique=False) as session:
@@ -105,7 +105,7 @@ SIZES = (0, 8, 0, 80, 0, 400, 0, 0, 1500, 0, 7000, 0)
 
 
 def content(name: str, k: int) -> dict[str, Any]:
-    """Return what epoch `k` of a worker holds: from a few bytes to some 100 KB."""
+    """Return the content of epoch `k` of a worker: from a few bytes to some 100 KB."""
     sizes = (0,) if "light" in name else (7000,) if "heavy" in name else SIZES
     size = sizes[k % len(sizes)]
     return {"k": k, "of": name, "text": f"{name} {k} " * size}
@@ -137,7 +137,7 @@ def log_until_cut(runs: Path, name: str, bytes_: int) -> None:
 
     Args:
         runs: the file.
-        name: what to acknowledge as.
+        name: the name of the acknowledgements.
         bytes_: how many more bytes the file, or SQLite's log, may grow by.
     """
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -148,7 +148,7 @@ def log_until_cut(runs: Path, name: str, bytes_: int) -> None:
 
 
 def begin_and_end_until_killed(runs: Path, name: str) -> None:
-    """Run one short session after another; acknowledge each start and each end."""
+    """Run short sessions in turn; acknowledge each start and each end."""
     acknowledged, mine, k = Log(name), model(runs), 0
     while True:
         k += 1
@@ -189,7 +189,7 @@ def sessions_to_prune(runs: Path, number: int, epochs: int) -> tuple[list[str], 
 
 
 def prune_until_killed(runs: Path, name: str, sessions: list[str]) -> None:
-    """Remove one session after another; acknowledge each."""
+    """Remove sessions in turn; acknowledge each."""
     acknowledged, store, writer = Log(name), model(runs).backend.store, Writer()
     for session in sessions:
         store.prune(deletion(writer, sessions=[session]))
@@ -198,18 +198,18 @@ def prune_until_killed(runs: Path, name: str, sessions: list[str]) -> None:
 
 
 def tombstones(runs: Path) -> set[str]:
-    """Return the sessions that were deleted, as the file tells of it."""
-    found = model(runs).backend.store.records(kinds={"deleted"})
-    return {session for _, record in found for session in record["body"]["sessions"]}
+    """Return the sessions that were deleted, according to the file."""
+    numbered = model(runs).backend.store.records(kinds={"deleted"})
+    return {session for _, record in numbered for session in record["body"]["sessions"]}
 
 
 def append_once(runs: Path) -> None:
-    """Write, and so heal what was left torn."""
+    """Write, and thereby repair torn records."""
     model(runs).add_result({"healed": True})
 
 
 def take_over(runs: Path, name: str, params: list[dict[str, Any]], together: Any) -> None:
-    """Run for params of killed sessions against another process; acknowledge what was won."""
+    """Contest the params of killed sessions with another process; acknowledge each win."""
     acknowledged, mine, held = Log(name), model(runs), []
     for wanted in params:
         together.wait(PATIENCE)
@@ -226,7 +226,7 @@ def take_over(runs: Path, name: str, params: list[dict[str, Any]], together: Any
 
 
 def log_in_turns(runs: Path, name: str, turns: Any, epochs: int) -> None:
-    """Log so many epochs at each turn, telling after each how much memory is in use."""
+    """Log some epochs at each turn, and send the memory in use after each."""
     with model(runs).session({"of": name}) as session:
         turns.send(None)
         k = 0

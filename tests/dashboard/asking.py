@@ -1,4 +1,4 @@
-"""What tests of the server ask, and how they listen to it."""
+"""Requests to the server, and listeners to its events."""
 
 import contextlib
 import itertools
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import httpx
 
 from casket import Experiment
+from tests.waiting import IN_TIME
 
 
 def new_model(path, **options):
@@ -31,7 +32,7 @@ def filled(path, sessions=2, epochs=3):
 
 
 def overview(client):
-    """Return what a page asks first."""
+    """Return the response to a page's first request."""
     return client.get("/api/overview").json()
 
 
@@ -41,7 +42,7 @@ def rows(client):
 
 
 def only_key(client):
-    """Return the key of the one session there is."""
+    """Return the key of the only session."""
     (row,) = overview(client)["sessions"]
     return row["key"]
 
@@ -66,13 +67,13 @@ def refusal(response):
     return response.status_code, response.json()["parameter"]
 
 
-def wait_for(is_so, seconds=20):
-    """Wait until something is so; return what it is."""
+def wait_for(is_so, seconds=IN_TIME):
+    """Wait until a function returns a true value; return it."""
     end = time.monotonic() + seconds
-    while not (found := is_so()):
+    while not (value := is_so()):
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.02)
-    return found
+    return value
 
 
 SETTLED = """
@@ -99,7 +100,7 @@ class Event(NamedTuple):
 
 
 class Listener:
-    """A page that listens to what changes, from a cursor on.
+    """A page that listens to changes, from a cursor on.
 
     Attributes:
         received: the events, and None when the stream has ended.
@@ -131,15 +132,15 @@ class Listener:
                     if self._stopped.is_set():
                         return
         except httpx.HTTPError:
-            assert self._is_open.is_set()  # cut off, by one side or the other
+            assert self._is_open.is_set()  # closed by either side
         finally:
             self.received.put(None)
 
-    def next(self, seconds=20):
+    def next(self, seconds=IN_TIME):
         """Return the next event."""
         return self.received.get(timeout=seconds)
 
-    def until(self, is_so, seconds=20):
+    def until(self, is_so, seconds=IN_TIME):
         """Return the first event for which something is so."""
         end = time.monotonic() + seconds
         while True:
@@ -154,4 +155,4 @@ class Listener:
         network = self._stream.extensions["network_stream"]
         with contextlib.suppress(OSError):  # the stream has ended
             network.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-        self._thread.join(20)
+        self._thread.join(IN_TIME)

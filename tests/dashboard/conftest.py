@@ -14,6 +14,7 @@ from casket.dashboard.http.access import Access, is_loopback
 from casket.dashboard.live.board import Board
 from tests.dashboard.asking import Listener, overview, wait_for
 from tests.services.network import steady_network
+from tests.waiting import IN_TIME
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -29,7 +30,7 @@ FLAGS = [
 
 @pytest.fixture
 def said():
-    """What servers say in the terminal."""
+    """The servers' messages in the terminal."""
     return []
 
 
@@ -57,14 +58,14 @@ def serve(said):
     yield start
     for serving, board, thread in running:
         serving.end()
-        thread.join(20)
+        thread.join(IN_TIME)
         assert not thread.is_alive()
-        board.join(20)
+        board.join(IN_TIME)
 
 
 @pytest.fixture
 def run_command():
-    """Call `casket`, which has to succeed; return what it writes, read if that is JSON."""
+    """Call `casket`, which has to succeed; return its output, parsed if it is JSON."""
 
     def run(*arguments):
         result = CliRunner().invoke(app, [*map(str, arguments)])
@@ -76,7 +77,7 @@ def run_command():
 
 @pytest.fixture
 def run_command_that_fails():
-    """Call `casket`, which has to refuse; return what it says."""
+    """Call `casket`, which has to refuse; return its message."""
 
     def run(*arguments):
         result = CliRunner().invoke(app, [*map(str, arguments)])
@@ -120,7 +121,7 @@ def ask(serve, client_of):
 
 @pytest.fixture
 def listen():
-    """Return who listens to what changes, from a cursor on."""
+    """Return a function that starts a listener to changes, from a cursor on."""
     listeners = []
 
     def start(client, cursor, **headers):
@@ -138,7 +139,9 @@ def browser():
     """Debian's Chromium, without a window."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    api = pytest.importorskip("playwright.sync_api")
+    api.expect.set_options(timeout=IN_TIME * 1000)  # on a busy machine, 5 seconds may pass
+    playwright = api.sync_playwright().start()
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
     yield browser
     browser.close()
@@ -157,7 +160,7 @@ def steady(request):
 
 @pytest.fixture
 def problems():
-    """What a page complained of; a test that provokes something empties it."""
+    """The errors and warnings of a page; a test that provokes them empties it."""
     return []
 
 
@@ -165,7 +168,7 @@ def problems():
 def page(browser, problems):
     """A page that may neither complain in its console nor fail to load anything."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(IN_TIME * 1000)
     page = context.new_page()
     page.on("console", lambda message: _note_console(problems, message))
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))

@@ -1,4 +1,4 @@
-"""What axe finds in every view, light on a large screen and dark on a phone: nothing serious."""
+"""Axe finds nothing serious in any view, light on a large screen and dark on a phone."""
 
 import math
 
@@ -57,10 +57,10 @@ def test_axe_finds_nothing_serious(view, screen, scheme, serve, page, sessions):
     page.goto(f"{serve(file, edit=view == 'session')}#{address(ids)}")
     expect(page.locator(shown).first).to_be_visible()
     settle(page)
-    found = Axe().run(page).response["violations"]
+    violations = Axe().run(page).response["violations"]
     serious = [
         f"{each['id']}: {node['html'][:160]} ({node.get('failureSummary', '')[:200]})"
-        for each in found
+        for each in violations
         if each["impact"] in {"serious", "critical"}
         for node in each["nodes"]
     ]

@@ -1,4 +1,4 @@
-"""What the server answers: curves, a session, its rows and files, a grid search, notes."""
+"""The responses of the server: curves, a session, its rows and files, a grid search, notes."""
 
 import base64
 import csv
@@ -48,7 +48,7 @@ def log(ask, tmp_path):
 
 
 def logs(epochs):
-    """Return what logs values as epochs from 1."""
+    """Return a function that logs values as epochs from 1."""
 
     def fill(session):
         for epoch, values in enumerate(epochs, start=1):

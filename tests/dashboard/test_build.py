@@ -1,4 +1,4 @@
-"""The build: it puts the libraries of the page beside it, and never stale ones."""
+"""The build: it puts the libraries of the page beside it, never stale versions."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ hatch_build = load()
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of what says which files are wanted, with the files that are there."""
+    """A copy of the package's lists of files, with the present files."""
     (tmp_path / WEB).mkdir(parents=True)
     shutil.copy(ROOT / "hatch_build.py", tmp_path)
     for name in ("package.json", "package-lock.json"):

@@ -1,4 +1,4 @@
-"""What a stranger sees of the charts at first sight, in a real browser."""
+"""A stranger's first sight of the charts, in a real browser."""
 
 import math
 

@@ -20,6 +20,7 @@ import casket
 from casket import Experiment
 from tests.benchmarks.data import fill
 from tests.dashboard.asking import settle
+from tests.waiting import IN_TIME
 
 api = pytest.importorskip("playwright.sync_api")
 expect = api.expect
@@ -53,7 +54,7 @@ def fail(model):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Fifteen completed sessions and one that failed, the newest."""
+    """Fifteen completed sessions, and a failed session, the newest."""
     path = tmp_path_factory.mktemp("runs") / "runs.json"
     model = Experiment.use(path, exp_id="digits").model("net")
     for lr in LRS:
@@ -66,7 +67,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def opened(serve, page, runs):
-    """The page with the fifteen and one."""
+    """The page with these sessions."""
     page.goto(serve(runs))
     expect(rows(page)).not_to_have_count(0)
     return page
@@ -110,8 +111,8 @@ def values(page, title):
     return chart(page, title).locator(".values tbody tr")
 
 
-def is_in_time(condition, seconds=15):
-    """Tell whether something comes true."""
+def is_in_time(condition, seconds=IN_TIME):
+    """Return whether a condition becomes true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -120,8 +121,8 @@ def is_in_time(condition, seconds=15):
     return False
 
 
-def wait_until(page, condition, seconds=15):
-    """Wait for what no locator can see, while the page goes on."""
+def wait_until(page, condition, seconds=IN_TIME):
+    """Wait for a condition that no locator can see, while the page continues."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come true"
@@ -207,9 +208,9 @@ def test_rows_from_before_stay_only_while_a_condition_is_being_written(opened):
 def test_what_fits_nothing_of_a_file_that_is_being_read_says_that_it_may_yet(page, serve, runs):
     def still_reading(route):
         answer = route.fetch()
-        found = answer.json()
-        found["files"][0]["state"] = "reading"
-        route.fulfill(response=answer, json=found)
+        content = answer.json()
+        content["files"][0]["state"] = "reading"
+        route.fulfill(response=answer, json=content)
 
     page.route("**/api/overview", still_reading)
     page.goto(f"{serve(runs)}#where=params.lr+>+7")
@@ -539,7 +540,7 @@ def test_a_chart_is_saved_as_picture_and_as_raw_values(opened):
         opened.keyboard.press("Escape")
     assert saved["PNG picture"].startswith(b"\x89PNG")
     svg = saved["SVG picture"].decode()
-    assert svg.count("<path") >= 2 * 10  # and one more for each gap
+    assert svg.count("<path") >= 2 * 10  # and an additional point for each gap
     for text in (">epoch<", ">loss<", ">val_loss<"):
         assert text in svg
     for name in opened.locator(".legend .session-link").all_inner_texts():
@@ -581,7 +582,7 @@ def test_a_link_opens_the_same_view_again(opened, browser):
 
 
 def colors(page):
-    """Return the colors of what is drawn, by the ids of the sessions."""
+    """Return the colors of the drawn lines, by the ids of the sessions."""
     drawn = rows(page).filter(has=page.locator(".eye.is-on"))
     names = drawn.locator(".id").all_inner_texts()
     eyes = drawn.locator(".eye").evaluate_all("eyes => eyes.map((eye) => eye.style.color)")
@@ -670,7 +671,7 @@ def test_on_a_phone_nothing_runs_over_the_edge(serve, page, runs):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-# What changes, and what goes wrong
+# Changes and failures
 
 
 def test_a_running_session_moves_while_one_looks_and_a_killed_one_says_so(serve, page, tmp_path):
@@ -718,7 +719,7 @@ def test_a_lost_connection_is_said_and_found_again(serve, page, problems, runs):
     app, *_ = serve.running[0]
     app.end()
     expect(page.get_by_role("alert")).to_contain_text("Connection lost")
-    serve.running[0][2].join(20)
+    serve.running[0][2].join(IN_TIME)
     serve(runs, port=int(re.search(r":(\d+)/", address)[1]))
     expect(page.locator(".connection")).to_have_text("live")
     expect(page.get_by_role("alert")).to_have_count(0)
@@ -877,7 +878,7 @@ def test_the_command_of_a_session_can_be_run_as_it_is_copied(serve, page, tmp_pa
     assert "7.5" in run_command(*arguments)
 
 
-# What goes wrong in the page itself
+# Failures in the page itself
 
 FAILING_KEYS = """
 export function useKeys() {

@@ -1,4 +1,4 @@
-"""The page's files: what is made of its folders, and which module may import which."""
+"""The page's files: the import map made from its folders, and the permitted imports."""
 
 import json
 import re

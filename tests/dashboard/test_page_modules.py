@@ -1,4 +1,4 @@
-"""The page's own modules, by Node's test runner; and what they share with Python, in both."""
+"""The page's own modules, by Node's test runner; and rules shared with Python, in both."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_python_shows_a_mean_as_the_page_does(mean, margin, text):
 
 @pytest.mark.parametrize(("sample", "mean", "margin"), METRICS["interval"])
 def test_python_finds_the_interval_that_the_page_does(sample, mean, margin):
-    found = interval(sample)
-    assert found.mean == mean
-    assert math.isnan(found.margin) if margin is None else found.margin == margin
+    estimate = interval(sample)
+    assert estimate.mean == mean
+    assert math.isnan(estimate.margin) if margin is None else estimate.margin == margin
 
 
 @needs_node

@@ -1,4 +1,4 @@
-"""Who may ask, what a browser is allowed, and files and names that mean harm."""
+"""Access control, permissions of the browser, and malicious files and names."""
 
 import http.client
 import io
@@ -21,6 +21,7 @@ from casket.dashboard import page as page_files
 from casket.dashboard.http.access import Access, is_loopback
 from casket.dashboard.http.connections import TimedConnection
 from tests.dashboard.asking import filled, new_model, only_key, overview, refusal, settle, wait_for
+from tests.waiting import IN_TIME
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -28,7 +29,7 @@ SCRIPT = "<script>alert(1)</script>"
 def raw(address, method="GET", path="/api/overview", body=None, **headers):
     """Ask with exactly these headers; return status, headers and body."""
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=IN_TIME)
     connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
     for name, value in headers.items():
         connection.putheader(name.replace("_", "-"), value)
@@ -204,7 +205,7 @@ def test_a_browser_opens_the_address_with_its_token(serve, page, tmp_path):
     assert "right" not in page.url
 
 
-# What a browser is allowed.
+# Permissions of the browser.
 
 
 def test_every_answer_says_what_a_browser_may_do(address):
@@ -468,7 +469,7 @@ def test_half_a_question_holds_nobody_else_up(address):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(IN_TIME)
     assert answers == [200] * 10
     for connection in slow:
         connection.close()
@@ -485,7 +486,7 @@ HALF_REQUESTS = {
 
 def connect(address):
     parts = urlsplit(address)
-    return socket.create_connection((parts.hostname, parts.port), timeout=20)
+    return socket.create_connection((parts.hostname, parts.port), timeout=IN_TIME)
 
 
 def is_closed(connection):

@@ -1,4 +1,4 @@
-"""The server: what it says of its files, what changes while one looks, and how it ends."""
+"""The server: the states of its files, live changes, and its end."""
 
 import json
 import os
@@ -27,6 +27,7 @@ from tests.dashboard.asking import (
     rows,
     wait_for,
 )
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 WRITERS = 8
@@ -80,8 +81,8 @@ def test_the_values_of_others_are_answered_where_a_session_cannot_be_shown(ask, 
             session.add_epoch(1, {"loss": 0.25})
     line = b'"result":{"loss":0.25}'
     path.write_bytes(path.read_bytes().replace(line, b'"result":null', 1))
-    found = list(ask(path).get("/api/values").json().values())
-    assert found == [{"last": {"loss": 0.25}, "best": {"loss": 0.25}}]
+    values = list(ask(path).get("/api/values").json().values())
+    assert values == [{"last": {"loss": 0.25}, "best": {"loss": 0.25}}]
     assert any("cannot be shown" in text for text in said)
 
 
@@ -104,7 +105,7 @@ def test_what_is_logged_comes_as_an_event_and_nothing_else_does(ask, listen, fil
     event = listener.until(lambda e: e.data["sessions"][0]["status"] == "completed")
     assert event.data["removed"] == []
     new_model(file_url).session({"seed": 8}).end()
-    event = listener.next()  # nothing comes before what happens next
+    event = listener.next()  # no event precedes the next change
     assert [row["params"] for row in event.data["sessions"]] == [{"seed": 8}]
 
 
@@ -219,7 +220,7 @@ def test_a_file_that_goes_away_is_lost_and_what_was_read_stays(ask, tmp_path):
 
 
 def damage(path, epochs=20_000):
-    """Add many epochs to a file, and then one that no casket writes; what is before can be read."""
+    """Add many epochs to a file, then an epoch that no casket writes; the others can be read."""
     lines = path.read_text().splitlines()
     pattern = next(line for line in lines if '"epoch_num":3' in line)
     number, record = next(iter(json.loads(f"{{{pattern.rstrip(',')}}}").items()))
@@ -390,7 +391,7 @@ def test_the_command_prints_its_address_and_ctrl_c_ends_it_at_once(
     listeners = [listen(client, overview(client)["cursor"]) for _ in range(3)]
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     assert time.monotonic() - began < 10
     assert [listener.next() for listener in listeners] == [None] * 3
@@ -407,9 +408,9 @@ def test_ctrl_c_says_nothing_of_those_it_cuts_off(command, client_of, tmp_path):
             b"POST /api/curves HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )
-    client.get("/api/overview")  # what was sent before is read before
+    client.get("/api/overview")  # events are read in their order
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     for connection in stuck:
         connection.close()
@@ -554,7 +555,7 @@ def test_eight_writers_are_never_locked_out_and_ten_pages_see_all_they_write(
 
 
 def writable(pid, path):
-    """Tell whether a process has a file open to write to."""
+    """Return whether a process has a file open for writing."""
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         try:
             is_it = os.readlink(fd) == str(path)

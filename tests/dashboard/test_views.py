@@ -17,7 +17,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 CHART = """async (title) => {
   const echarts = await import("echarts");
   const element = document.querySelector(`section[aria-labelledby=${title}] .echart`);
-  return echarts.getInstanceByDom(element);
+  return element ? echarts.getInstanceByDom(element) : undefined;  // not drawn yet
 }"""
 
 
@@ -259,7 +259,7 @@ def test_best_so_far_lists_the_improvements(serve, page, file, runs):
 
 @pytest.fixture
 def search(model):
-    """What a grid search over three params logs."""
+    """The log of a grid search over three params."""
     with model.session({"search": "grid"}) as session:
         for c in (1, 10):
             for gamma in (0.1, 0.01, 0.001):
@@ -467,7 +467,7 @@ def test_charts_take_what_running_sessions_log_after_a_moment(serve, page, file,
     for acc in (0.95, 0.96):
         with model.session({"lr": acc}) as session:
             session.add_epoch(1, {"acc": acc})
-    expect(card).to_contain_text("14 of 14 sessions shown", timeout=10_000)
+    expect(card).to_contain_text("14 of 14 sessions shown")
     expect(card).to_contain_text("Highest: 0.96")
 
 

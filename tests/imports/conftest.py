@@ -12,7 +12,7 @@ from tests.imports.sources import DATA, PLACES, sessions
 
 @pytest.fixture(scope="session")
 def expected():
-    """What the tools themselves say that the sources hold."""
+    """The content of the sources, according to the tools themselves."""
     return json.loads((DATA / "expected.json").read_text(), parse_constant=float)
 
 

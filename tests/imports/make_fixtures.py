@@ -13,10 +13,10 @@ It is run by hand, not by the tests, in an environment of its own:
     export WANDB_READER=/tmp/wandb-reader   # versions up to 0.21 read `.wandb` files in Python
     /tmp/fixtures-venv/bin/python tests/imports/make_fixtures.py [mlflow sacred ...]
 
-(torch in its build for the CPU.) These versions made what is in the repository. `expected.json`
-holds the values as the tools read them back by their own API; Sacred, Lightning and Keras have
-none, there it is what their objects held when they logged. Nothing of the machine stays in the
-files: the script replaces host name and paths, and looks whether it found all of them.
+(torch in its build for the CPU.) These versions made the fixtures of the repository.
+`expected.json` holds the values as the tools read them back by their own API; Sacred, Lightning
+and Keras have no API for reading, so it holds the values that their objects logged. The files name
+nothing of the machine: the script replaces host name and paths, and checks that none is left.
 """
 
 import gzip
@@ -164,8 +164,8 @@ def mlflow_store(uri):
         mlflow.log_metric("loss", 9)
     client.delete_run(deleted.info.run_id)
     assert len({run.info.run_id, killed.info.run_id}) == 2
-    found = client.search_runs([run.info.experiment_id], order_by=["attributes.start_time"])
-    return [mlflow_run(client, each) for each in found]
+    runs = client.search_runs([run.info.experiment_id], order_by=["attributes.start_time"])
+    return [mlflow_run(client, each) for each in runs]
 
 
 def mlflow_run(client, run):
@@ -821,7 +821,7 @@ def hydra_job():
     }
 
 
-# What must not be in the files.
+# Must not be in the files.
 
 
 def replace_texts(folder):
@@ -855,8 +855,8 @@ def check_nothing_is_left(folder):
             if path.suffix == ".gz":
                 content = gzip.decompress(content)
             text = f"{path.name} {content.decode('latin-1')}"
-            found = [secret for secret in secrets if word(secret).search(text)]
-            assert not found, f"{path} holds {found}"
+            leaks = [secret for secret in secrets if word(secret).search(text)]
+            assert not leaks, f"{path} holds {leaks}"
     for name in ("confusion.txt", "digits.csv"):
         Path(name).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The sources that the tests import, and how to read what came of them."""
+"""The sources that the tests import, and functions that read the results."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ def read(value):
 
 
 def points(session):
-    """Return every (metric, step, value) of a session's epochs, in one order, NaN as text."""
+    """Return every (metric, step, value) of a session's epochs, sorted, NaN as text."""
     return in_order(
         (name, epoch["epoch_num"], value)
         for epoch in session.epochs
@@ -44,8 +44,8 @@ def points(session):
     )
 
 
-def in_order(found):
-    return sorted((name, step, "nan" if is_nan(value) else value) for name, step, value in found)
+def in_order(rows):
+    return sorted((name, step, "nan" if is_nan(value) else value) for name, step, value in rows)
 
 
 def is_nan(value):

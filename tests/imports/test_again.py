@@ -231,7 +231,7 @@ def test_a_tensorboard_file_cut_anywhere_gives_its_whole_events(data, target):
         file.write_bytes(whole[:cut])
         events = list_until_torn(file)
         before = sum(end <= cut for end in cuts)
-        assert len(events) == max(before - 1, 0)  # the first says the version only
+        assert len(events) == max(before - 1, 0)  # the first is the version only
 
 
 def test_a_torn_tensorboard_file_is_reported_and_comes_later(data, target):
@@ -445,8 +445,8 @@ def ends_of_records(content):
 
 
 def list_until_torn(file):
-    found = []
+    seen = []
     with contextlib.suppress(protobuf.Damage):
         for value in tfevents.values(file):
-            found.append(value)
-    return found
+            seen.append(value)
+    return seen

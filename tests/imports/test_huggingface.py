@@ -10,8 +10,8 @@ from tests.imports.sources import sessions
 
 @pytest.fixture
 def trainings(imported, expected):
-    found = {session.model: session for session in imported("transformers")}
-    return {name: (found[name], said) for name, said in expected["transformers"].items()}
+    sessions = {session.model: session for session in imported("transformers")}
+    return {name: (sessions[name], said) for name, said in expected["transformers"].items()}
 
 
 def test_rows_are_batches(trainings):

@@ -96,16 +96,16 @@ def identities(path):
 
 
 def test_any_order_gives_the_same(stores, tmp_path):
-    found = []
+    merged = []
     for i, order in enumerate(itertools.permutations(stores)):
         for suffix in ("json", "sqlite"):
             target = tmp_path / f"merged{i}.{suffix}"
             for source in order:
                 merge(source, target)
-            found.append(state(target))
-    assert all(one == found[0] for one in found)
-    # Both that ran lr=0.1, and the failed one; lr=0.2 was deleted in the first.
-    assert sorted(one[2]["lr"] for one in found[0].values()) == [0.1, 0.1, 0.3]
+            merged.append(state(target))
+    assert all(one == merged[0] for one in merged)
+    # Both that ran lr=0.1, and the failed session; lr=0.2 was deleted in the first.
+    assert sorted(one[2]["lr"] for one in merged[0].values()) == [0.1, 0.1, 0.3]
 
 
 def test_any_number_of_times_gives_the_same(stores, target):
@@ -144,7 +144,7 @@ def test_what_grew_is_added(stores, target):
 
 
 def dirty_notes(counts):
-    """What git had to say, if it was quick enough."""
+    """The answer of git, if it was quick enough."""
     return {"meta": counts.added["meta"]} if counts.added["meta"] else {}
 
 

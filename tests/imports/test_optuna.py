@@ -11,11 +11,11 @@ STORES = {"optuna": "optuna_db", "optuna journal": "optuna_journal"}
 
 @pytest.fixture(params=STORES)
 def trials(request, imported, expected):
-    """The sessions of each storage, and what Optuna says of their trials."""
-    found = {(s.experiment, s.meta["number"]): s for s in imported(request.param)}
+    """The sessions of each storage, and their trials according to Optuna."""
+    sessions = {(s.experiment, s.meta["number"]): s for s in imported(request.param)}
     said = expected[STORES[request.param]]
-    assert found.keys() == {(trial["study"], trial["number"]) for trial in said}
-    return [(found[trial["study"], trial["number"]], trial) for trial in said]
+    assert sessions.keys() == {(trial["study"], trial["number"]) for trial in said}
+    return [(sessions[trial["study"], trial["number"]], trial) for trial in said]
 
 
 def test_params_and_attributes(trials):

@@ -13,8 +13,8 @@ OWN = {"timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_
 
 @pytest.fixture
 def trials(imported, expected):
-    found = {session.model: session for session in imported("ray")}
-    return [(found[trial["folder"]], trial) for trial in expected["ray"]]
+    sessions = {session.model: session for session in imported("ray")}
+    return [(sessions[trial["folder"]], trial) for trial in expected["ray"]]
 
 
 def test_reports_are_epochs(trials):

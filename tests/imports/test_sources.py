@@ -18,18 +18,18 @@ from tests.imports.sources import DATA, PLACES, in_order, points, read, sessions
 # MLflow.
 
 STORES = {"mlflow": "mlflow_db", "mlflow files": "mlflow_files"}
-# What MLflow's database holds for the infinities.
+# The infinities in MLflow's database.
 LARGEST = {sys.float_info.max: math.inf, -sys.float_info.max: -math.inf}
 STATUSES = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "killed"}
 
 
 @pytest.fixture(params=STORES)
 def mlflow(request, imported, expected):
-    """The sessions of each store of MLflow, and what MLflow says of their runs."""
-    found = {session.meta["run_id"]: session for session in imported(request.param)}
+    """The sessions of each store of MLflow, and their runs according to MLflow."""
+    sessions = {session.meta["run_id"]: session for session in imported(request.param)}
     runs = expected[STORES[request.param]]
-    assert found.keys() == {run["run_id"] for run in runs}
-    return [(found[run["run_id"]], run) for run in runs]
+    assert sessions.keys() == {run["run_id"] for run in runs}
+    return [(sessions[run["run_id"]], run) for run in runs]
 
 
 def test_mlflow_metrics(mlflow):
@@ -242,8 +242,8 @@ def test_tensorboard_values_are_shortest_decimals(tensorboard):
 @pytest.mark.parametrize("name", ["torch", "deep/x"])
 def test_tensorboard_texts_are_results(name, tensorboard, expected):
     for tag, events in expected["tensorboard"][name]["texts"].items():
-        found = [(r["step"], r["text"]) for r in tensorboard[name].results(tag)]
-        assert found == [(step, text) for _, step, text in events]
+        texts = [(r["step"], r["text"]) for r in tensorboard[name].results(tag)]
+        assert texts == [(step, text) for _, step, text in events]
     assert tensorboard[name].indexes
 
 
@@ -273,9 +273,9 @@ def as_single(value):
 
 @pytest.fixture
 def sacred(imported, expected):
-    found = {session.meta["run_id"]: session for session in imported("sacred")}
-    assert found.keys() == {run["id"] for run in expected["sacred"]}
-    return [(found[run["id"]], run) for run in expected["sacred"]]
+    sessions = {session.meta["run_id"]: session for session in imported("sacred")}
+    assert sessions.keys() == {run["id"] for run in expected["sacred"]}
+    return [(sessions[run["id"]], run) for run in expected["sacred"]]
 
 
 def test_sacred_runs(sacred):
@@ -364,8 +364,8 @@ def test_trackio_before_runs_had_ids(data, target, expected):
             database.execute(f"ALTER TABLE old RENAME TO {table}")
     database.close()
     load(place, target)
-    found = [(session.model, session.params) for session in sessions(target)]
-    assert found == [(run["name"], run["config"]) for run in expected["trackio"]]
+    pairs = [(session.model, session.params) for session in sessions(target)]
+    assert pairs == [(run["name"], run["config"]) for run in expected["trackio"]]
 
 
 def test_what_trackio_logged_besides_numbers_is_counted(data, target):
@@ -388,18 +388,18 @@ def test_what_trackio_logged_besides_numbers_is_counted(data, target):
 
 
 def test_lightning_rows_are_batches(imported, expected):
-    found = {(s.experiment, s.model): s for s in imported("lightning")}
+    by_version = {(s.experiment, s.model): s for s in imported("lightning")}
     order = [
         ("lightning_logs", "version_0"),
         ("lightning_logs", "version_1"),
         ("monitored", "version_0"),
         ("fabric", "version_0"),
     ]
-    assert found.keys() == set(order)
+    assert by_version.keys() == set(order)
     for name, logged in zip(order, expected["lightning"], strict=True):
         rows = [
             (b["batch_num"], b["epoch"], {k: b[k] for k in b if k not in {"batch_num", "epoch"}})
-            for b in found[name].batches
+            for b in by_version[name].batches
         ]
         following = [metrics.get("epoch") for _, metrics in logged]
         for i in range(len(following) - 2, -1, -1):

@@ -15,11 +15,11 @@ MICROSECOND = timedelta(microseconds=1)
 @pytest.fixture
 def runs(imported, expected):
     """The sessions, each with the content of its files."""
-    found = {session.meta["run_id"]: session for session in imported("wandb")}
-    files = {run_id: [] for run_id in found}
+    sessions = {session.meta["run_id"]: session for session in imported("wandb")}
+    files = {run_id: [] for run_id in sessions}
     for file in expected["wandb"]:
         files[file["run_id"]].append(file)
-    return [(found[run_id], files[run_id]) for run_id in found]
+    return [(sessions[run_id], files[run_id]) for run_id in sessions]
 
 
 def flat(values, prefix=""):

@@ -7,11 +7,20 @@ from contextlib import contextmanager
 import pytest
 
 from casket import CasketWarning
+from tests.integrations.fork_server import ForkServer
 
 # Before anybody imports keras and torch, which read them once.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 # Small nets on shared cores: a second thread doubles the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """Runs scripts in forks of a process that has frameworks loaded."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 A new process would take seconds to import a framework.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -17,17 +18,21 @@ ROOT = Path(__file__).parents[2]
 
 
 class ForkServer:
-    """The server, as the tests use it.
+    """The server, as the tests use it."""
 
-    Args:
-        modules: the modules that the scripts import.
-    """
-
-    def __init__(self, *modules):
-        command = [sys.executable, "-m", "tests.integrations.fork_server", *modules]
+    def __init__(self):
+        command = [sys.executable, "-m", "tests.integrations.fork_server"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, cwd=ROOT, **pipes)
         self._pids = []
+
+    def load(self, *modules):
+        """Import the modules that the next scripts use."""
+        self._ask({"load": modules})
+
+    def run(self, script, *arguments, expecting=0, **environment):
+        """Run a script in its folder, and return its output."""
+        return self.wait(self.start(script, *arguments, **environment), expecting)
 
     def start(self, script, *arguments, **environment):
         """Start a script in its folder; return its process id."""
@@ -37,10 +42,11 @@ class ForkServer:
         return pid
 
     def wait(self, pid, expecting=0):
-        """Wait for the end of a script, and check how it ended."""
+        """Wait for the end of a script, check how it ended, and return its output."""
         status, output = self._ask({"wait": pid})
         self._pids.remove(pid)
         assert status == expecting, output
+        return output
 
     def close(self):
         for pid in self._pids:
@@ -60,7 +66,10 @@ def serve():
     outputs = {}
     for line in sys.stdin:
         question = json.loads(line)
-        if "wait" in question:
+        if "load" in question:
+            answer = [import_module(name).__name__ for name in question["load"]]
+            gc.freeze()  # so that the end of a fork does not collect the frameworks
+        elif "wait" in question:
             pid = question["wait"]
             _, status = os.waitpid(pid, 0)
             answer = [os.waitstatus_to_exitcode(status), outputs[pid].read_text()]
@@ -87,6 +96,4 @@ def run(script, arguments, environment, output):
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        import_module(name)
     serve()

@@ -101,13 +101,13 @@ def both(estimator, X, y):
     return {"right": right, "wrong": 1 - right}
 
 
-def assert_same_scores(found, expected):
+def assert_same_scores(results, expected):
     """Compare two `cv_results_` bit for bit, but for the times."""
-    assert found.keys() == expected.keys()
+    assert results.keys() == expected.keys()
     for name, column in expected.items():
         if not name.endswith("_time"):
-            np.testing.assert_array_equal(found[name], column, err_msg=name)
-            assert getattr(found[name], "dtype", None) == getattr(column, "dtype", None), name
+            np.testing.assert_array_equal(results[name], column, err_msg=name)
+            assert getattr(results[name], "dtype", None) == getattr(column, "dtype", None), name
 
 
 def killable_search(folder, n_jobs, held_after):
@@ -128,16 +128,16 @@ def killable_search(folder, n_jobs, held_after):
 
 
 def run_killable(folder, n_jobs, held_after):
-    """Run the search, and leave what it found in the folder."""
+    """Run the search, and leave its results in the folder."""
     search = killable_search(folder, n_jobs, held_after).fit(X, y)
     joblib.dump(search.cv_results_, Path(folder, "found.part"))
     Path(folder, "found.part").rename(Path(folder, "found"))
 
 
 def serve():
-    """Run searches in forked processes, each the head of a group, as lines of the input say.
+    """Run searches in forked processes, each the head of a group, for lines of the input.
 
-    A process that has scikit-learn loaded forks in milliseconds; a new one would take a second.
+    A process that has scikit-learn loaded forks in milliseconds; a new process takes a second.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

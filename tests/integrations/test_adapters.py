@@ -1,4 +1,4 @@
-"""What holds for every adapter: small, one framework each, and clear about what is missing."""
+"""Rules of all adapters: small, a single framework each, and clear about missing packages."""
 
 import ast
 import io
@@ -36,7 +36,7 @@ OWN = {
 
 
 def lines_of_code(source):
-    """Count the lines that hold code: no blank ones, no comments, no docstrings."""
+    """Count the lines of code: no blank lines, no comments, no docstrings."""
     silent = {
         tokenize.COMMENT,
         tokenize.NL,
@@ -57,15 +57,15 @@ def lines_of_code(source):
 
 def frameworks_named(source):
     """Return the frameworks that a module imports, also by a text, or only for a type checker."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module)
+            names.add(node.module)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value if "." in node.value and " " not in node.value else "")
-    return {name.partition(".")[0] for name in found} & FRAMEWORKS
+            names.add(node.value if "." in node.value and " " not in node.value else "")
+    return {name.partition(".")[0] for name in names} & FRAMEWORKS
 
 
 EXAMPLE = '''"""Doc."""

@@ -30,7 +30,7 @@ ROUNDS = 4
 
 
 class OfXGBoost:
-    """Trainings of XGBoost, with what it records itself."""
+    """Trainings of XGBoost, with its own record of them."""
 
     first = 0
     params = {"objective": "binary:logistic", "max_depth": 2, "nthread": 1}  # noqa: RUF012

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sys
+import textwrap
 import threading
 import warnings
 
@@ -27,7 +28,7 @@ from casket_integrations.keras import DBCallback  # noqa: E402
 
 pytestmark = [
     pytest.mark.frameworks,
-    # Keras's own, when an optimizer tells its config.
+    # Keras's own, when an optimizer returns its config.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
 
@@ -50,7 +51,7 @@ def net(**options):
 
 @pytest.fixture
 def fit(digits):
-    """Train a net on the digits; return what Keras's History holds."""
+    """Train a net on the digits; return Keras's History."""
 
     def fit(*callbacks, model=None, **options):
         options = {"epochs": 2, "batch_size": 64, "verbose": 0, **options}
@@ -84,7 +85,7 @@ def raising(error, epoch=1):
     return LambdaCallback(on_epoch_begin=on_epoch_begin)
 
 
-# What is stored
+# Stored values
 
 
 def test_what_is_stored_equals_the_history_value_by_value(model, fit):
@@ -359,9 +360,9 @@ def test_evaluate_and_predict_make_no_session(memory, digits):
 def test_an_evaluate_after_fit_is_a_result_of_its_session(model, fit, digits):
     callback, network = DBCallback(model, {"a": 1}), net()
     fit(callback, model=network, validation_split=0.25)
-    found = network.evaluate(*digits, verbose=0, callbacks=[callback], return_dict=True)
+    logs = network.evaluate(*digits, verbose=0, callbacks=[callback], return_dict=True)
     network.predict(digits[0], verbose=0, callbacks=[callback])
-    assert only(model).results("evaluate") == [found]
+    assert only(model).results("evaluate") == [logs]
     assert only(model).status == "completed"
 
 
@@ -512,7 +513,7 @@ def test_the_same_callback_fits_again_after_a_failure(memory, fit):
 
 def test_data_that_fails_in_the_middle(memory, digits):
     def batches():
-        yield from [digits] * 4  # Keras looks at the first ones before it begins
+        yield from [digits] * 4  # Keras looks at the first batches before it begins
         raise OSError("the disk is gone")
 
     options = {"steps_per_epoch": 9, "shuffle": False, "verbose": 0}
@@ -538,8 +539,8 @@ def test_fits_in_threads_fail_each_by_itself(memory, fit):
         thread.start()
     for thread in models:
         thread.join()
-    found = sorted((s.params["i"], s.status, s.error) for s in memory.sessions())
-    assert found == [
+    outcomes = sorted((s.params["i"], s.status, s.error) for s in memory.sessions())
+    assert outcomes == [
         (0, "completed", None),
         (1, "failed", "ValueError: no 1"),
         (2, "completed", None),
@@ -553,8 +554,8 @@ def test_a_fit_inside_a_fit_fails_by_itself(memory, fit):
             fit(DBCallback(memory, {"of": "inner"}), raising(ValueError("no")))
 
     fit(DBCallback(memory, {"of": "outer"}), LambdaCallback(on_train_begin=tune))
-    found = {s.params["of"]: (s.status, len(s.epochs)) for s in memory.sessions()}
-    assert found == {"inner": ("failed", 1), "outer": ("completed", 2)}
+    outcomes = {s.params["of"]: (s.status, len(s.epochs)) for s in memory.sessions()}
+    assert outcomes == {"inner": ("failed", 1), "outer": ("completed", 2)}
 
 
 def test_a_fit_inside_a_fit_that_fails_leaves_the_inner_one_completed(memory, fit):
@@ -567,8 +568,8 @@ def test_a_fit_inside_a_fit_that_fails_leaves_the_inner_one_completed(memory, fi
             LambdaCallback(on_epoch_begin=lambda epoch, _: epoch or tune()),
             raising(ValueError("no")),
         )
-    found = {s.params["of"]: (s.status, len(s.epochs)) for s in memory.sessions()}
-    assert found == {"inner": ("completed", 2), "outer": ("failed", 1)}
+    outcomes = {s.params["of"]: (s.status, len(s.epochs)) for s in memory.sessions()}
+    assert outcomes == {"inner": ("completed", 2), "outer": ("failed", 1)}
 
 
 def test_fit_keeps_its_signature_and_what_it_says_of_itself():
@@ -765,8 +766,11 @@ FORKING = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_forked_in_fit_does_not_end_the_session(run_python, tmp_path):
-    run_python(FORKING, tmp_path / "runs.json")
+def test_a_child_forked_in_fit_does_not_end_the_session(fork_server, tmp_path):
+    fork_server.load("keras", "casket_integrations.keras")
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(FORKING))
+    fork_server.run(script, tmp_path / "runs.json")
     with casket.open(tmp_path / "runs.json") as runs:
         (session,) = runs.sessions()
         assert (session.status, numbers(session)) == ("completed", [1, 2, 3])

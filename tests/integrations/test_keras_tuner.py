@@ -53,9 +53,9 @@ def test_each_trial_of_keras_tuner_is_a_session_with_its_hyperparameters(
     search(tuner, DBCallback(memory, {"mine": 1}, ensure_unique=ensure_unique))
     trials = {trial.hyperparameters["rate"]: trial for trial in tuner.oracle.trials.values()}
     assert len(trials) == 3
-    found = {session.params["rate"]: session for session in memory.sessions()}
+    sessions = {session.params["rate"]: session for session in memory.sessions()}
     assert len(memory.sessions()) == 3
-    for rate, session in found.items():
+    for rate, session in sessions.items():
         assert session.params == {"rate": rate, "mine": 1}
         assert session.status == "completed"
         assert numbers(session) == [1, 2]
@@ -67,8 +67,8 @@ def test_each_trial_of_keras_tuner_is_a_session_with_its_hyperparameters(
 def test_each_execution_of_a_trial_is_a_session(ensure_unique, memory, tmp_path):
     tuner = tuner_of("GridSearch", tmp_path, max_trials=2, executions_per_trial=2)
     search(tuner, DBCallback(memory, ensure_unique=ensure_unique), epochs=1)
-    found = sorted((s.params["rate"], s.meta.get("repeat", 0)) for s in memory.sessions())
-    assert [repeat for _, repeat in found] == [0, 1, 0, 1]
+    repeats = sorted((s.params["rate"], s.meta.get("repeat", 0)) for s in memory.sessions())
+    assert [repeat for _, repeat in repeats] == [0, 1, 0, 1]
     assert [numbers(session) for session in memory.sessions()] == [[1]] * 4
 
 

@@ -1,4 +1,4 @@
-"""The Lightning logger: real trainings on real digits, against what CSVLogger writes."""
+"""The Lightning logger: real trainings on real digits, compared with CSVLogger."""
 
 import csv
 import importlib
@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -37,8 +36,6 @@ import casket
 from casket import Experiment
 from casket_integrations import lightning as adapter
 from casket_integrations.lightning import CasketLogger
-from tests.integrations.fork_server import ForkServer
-from tests.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -156,7 +153,7 @@ class Fails(Callback):
             raise self.error
 
 
-# What is stored
+# Stored values
 
 
 @pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
@@ -645,7 +642,7 @@ def test_without_log_model_no_file_is_kept(tmp_path, fit):
     assert session.artifacts == {}
 
 
-# How it ends, and what goes on
+# Ends and continuations
 
 
 def test_finalize_before_any_log_writes_nothing(memory):
@@ -926,10 +923,9 @@ TRAINING = """
 
 
 @pytest.fixture(scope="module")
-def server():
-    server = ForkServer("lightning.pytorch", "casket_integrations.lightning")
-    yield server
-    server.close()
+def server(fork_server):
+    fork_server.load("lightning.pytorch", "casket_integrations.lightning")
+    return fork_server
 
 
 def script_of(folder, code):
@@ -1021,9 +1017,9 @@ def test_a_requeued_slurm_job_continues_its_session(
         (session,) = runs.sessions()
         assert session.status == "completed"
         steps = [row["batch_num"] for row in session.batches if "loss_step" in row]
-        # Lightning logs a step behind the callbacks, of which one kills it.
+        # Lightning logs a step after the callbacks, which kill it.
         assert set(range(24)) - set(steps) == ({11} if killed_at == 12 else set())
-        assert len(steps) <= 24 + 3  # what came after the checkpoint is trained again
+        assert len(steps) <= 24 + 3  # steps after the checkpoint are trained again
         assert [row["epoch_num"] for row in session.epochs.latest] == [0, 1, 2]
 
 
@@ -1270,15 +1266,18 @@ def test_both_lightnings_take_it_for_a_logger_of_theirs(memory):
     assert isinstance(logger, other.Logger)
 
 
-def test_the_class_is_a_logger_of_both_before_it_is_used(run_python):
+@needs_fork
+def test_the_class_is_a_logger_of_both_before_it_is_used(server, tmp_path):
     # LightningCLI asks for the class; it imports the other package later or never.
-    printed = run_python("""
+    script = tmp_path / "ask.py"
+    code = """
         import lightning.pytorch.loggers, pytorch_lightning.loggers
         from casket_integrations.lightning import CasketLogger
         for package in (lightning.pytorch, pytorch_lightning):
             print(issubclass(CasketLogger, package.loggers.Logger))
-    """)
-    assert printed.split() == ["True", "True"]
+    """
+    script.write_text(textwrap.dedent(code))
+    assert server.run(script).split() == ["True", "True"]
 
 
 def test_what_lightning_cli_adds_to_hyperparameters_is_no_param(memory, fit):
@@ -1337,7 +1336,7 @@ def test_a_broken_lightning_shows_its_own_error(package, run_python, tmp_path):
 
 
 def test_pytorch_lightning_alone_is_enough(run_python, tmp_path):
-    # A stand-in: the real one takes seconds to import, and is tested above.
+    # A stand-in: the real package takes seconds to import, and is tested above.
     loggers = tmp_path / "pytorch_lightning" / "loggers"
     loggers.mkdir(parents=True)
     for package in (loggers, loggers.parent):
@@ -1389,11 +1388,8 @@ DISTRIBUTED = """
             return torch.optim.SGD(self.parameters(), 0.1)
 
     if __name__ == "__main__":
-        from sklearn.datasets import load_digits
-
         torch.set_num_threads(1)
-        X, y = load_digits(return_X_y=True)
-        data = TensorDataset(torch.tensor(X, dtype=torch.float32)[:256], torch.tensor(y)[:256])
+        data = TensorDataset(torch.rand(256, 64), torch.randint(0, 10, (256,)))
         logger = CasketLogger(sys.argv[1], exp_id="exp", model_id="net", ensure_unique=True)
         trainer = lightning.Trainer(
             logger=logger, max_epochs=2, log_every_n_steps=1, accelerator="cpu", devices=2,
@@ -1407,11 +1403,12 @@ DISTRIBUTED = """
 @pytest.mark.parametrize(
     ("strategy", "package"), [("ddp", "lightning.pytorch"), ("ddp_spawn", "pytorch_lightning")]
 )
-def test_of_two_processes_each_metric_is_written_once(strategy, package, tmp_path):
+@needs_fork
+def test_of_two_processes_each_metric_is_written_once(strategy, package, tmp_path, server):
     script = tmp_path / "train.py"
     code = DISTRIBUTED.replace("{package}", package).replace("{strategy}", strategy)
     script.write_text(textwrap.dedent(code))
-    run_script(script, tmp_path / "runs.json")
+    server.run(script, tmp_path / "runs.json")
     with casket.open(tmp_path / "runs.json") as runs:
         (session,) = runs.sessions(experiment="exp", model="net")
         assert session.status == "completed"
@@ -1419,18 +1416,6 @@ def test_of_two_processes_each_metric_is_written_once(strategy, package, tmp_pat
         steps = [row["batch_num"] for row in session.batches if "loss_step" in row]
         assert steps == list(range(8))
         assert [row["epoch_num"] for row in session.epochs] == [0, 1]
-
-
-def run_script(script, *arguments, expecting=0, **environment):
-    done = subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
-        cwd=script.parent,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == expecting, done.stderr
 
 
 # Its size

@@ -1,4 +1,4 @@
-"""What all adapters share, without any framework."""
+"""The common parts of all adapters, without any framework."""
 
 import copy
 import math
@@ -295,7 +295,7 @@ def long_wait(monkeypatch):
 
 
 def waiting(recorder, model, *, first=1):
-    """Log a batch, which is written, and two that wait; return what is written."""
+    """Log a batch, which is written, and two that wait; return the written batches."""
     for number in range(first, first + 3):
         recorder.quick_batch(number, {"loss": 1 / number}, epoch=1)
         time.sleep(0.001)
@@ -728,11 +728,11 @@ def test_a_disk_that_was_full_and_has_room_again_takes_the_later_records(
         recorder.epoch(400, {"loss": 0.2})
         recorder.end()
         session = only(model)
-        found = numbers(session)
+        steps = numbers(session)
         assert session.status == "completed"
-        assert (found[0], found[-1]) == (1, 400)
-        assert found == sorted(found)
-        assert len(found) < 400
+        assert (steps[0], steps[-1]) == (1, 400)
+        assert steps == sorted(steps)
+        assert len(steps) < 400
         model.experiment.close()
 
 
@@ -816,8 +816,8 @@ def test_a_session_whose_end_is_never_written_takes_nothing_of_the_next_training
     failing.on = False
     recorder.epoch(1, {"loss": 0.5})
     recorder.end()
-    found = {s.params["a"]: (s.status, numbers(s)) for s in memory.sessions()}
-    assert found == {1: ("running", []), 2: ("completed", [1])}
+    outcomes = {s.params["a"]: (s.status, numbers(s)) for s in memory.sessions()}
+    assert outcomes == {1: ("running", []), 2: ("completed", [1])}
 
 
 def test_a_failing_end_hides_no_exception_that_is_on_its_way(memory, failing):

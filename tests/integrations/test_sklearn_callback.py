@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 
 
 def shown(monkeypatch, fit):
-    """Return the lines that a terminal shows one after another."""
+    """Return the lines that a terminal shows."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     fit()
@@ -42,7 +42,7 @@ def search_of(grid=None, estimator=None, **named):
 
 
 def events(session):
-    """What began and ended, by name, in order."""
+    """The beginnings and ends of tasks, by name, in order."""
     return [(batch["event"], batch["task"]) for batch in session.batches]
 
 

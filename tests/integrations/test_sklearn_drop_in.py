@@ -66,29 +66,29 @@ def test_a_wrong_value_of_an_own_parameter_is_refused_when_it_is_fitted(name, me
 
 @pairs
 def test_without_a_model_it_does_what_the_plain_class_does(logged, plain):
-    found, expected = (search(SVC(), GRID, cv=3, **options(search)) for search in (logged, plain))
-    found.fit(X, y)
+    got, expected = (search(SVC(), GRID, cv=3, **options(search)) for search in (logged, plain))
+    got.fit(X, y)
     expected.fit(X, y)
-    assert_same_scores(found.cv_results_, expected.cv_results_)
-    assert found.__dict__.keys() == expected.__dict__.keys() | OWN.keys()
-    assert found.best_params_ == expected.best_params_
+    assert_same_scores(got.cv_results_, expected.cv_results_)
+    assert got.__dict__.keys() == expected.__dict__.keys() | OWN.keys()
+    assert got.best_params_ == expected.best_params_
 
 
 @pairs
 def test_what_is_asked_of_a_fitted_search_is_answered_and_not_logged(logged, plain, memory):
-    found, expected = (search(SVC(), GRID, cv=3, **options(search)) for search in (logged, plain))
-    found.set_params(casket_model=memory).fit(X, y)
+    got, expected = (search(SVC(), GRID, cv=3, **options(search)) for search in (logged, plain))
+    got.set_params(casket_model=memory).fit(X, y)
     expected.fit(X, y)
     (before,) = memory.sessions()
-    assert found.score(X, y) == expected.score(X, y)
-    np.testing.assert_array_equal(found.predict(X), expected.predict(X))
-    np.testing.assert_array_equal(found.decision_function(X), expected.decision_function(X))
-    assert found.n_features_in_ == expected.n_features_in_
-    assert not hasattr(found, "predict_proba")
+    assert got.score(X, y) == expected.score(X, y)
+    np.testing.assert_array_equal(got.predict(X), expected.predict(X))
+    np.testing.assert_array_equal(got.decision_function(X), expected.decision_function(X))
+    assert got.n_features_in_ == expected.n_features_in_
+    assert not hasattr(got, "predict_proba")
     (after,) = memory.sessions()
     assert len(after.logged("result")) == len(before.logged("result"))
     assert after.meta == before.meta
-    assert {n for n in dir(found) if not n.startswith("_")} == {
+    assert {n for n in dir(got) if not n.startswith("_")} == {
         n for n in [*dir(expected), *OWN] if not n.startswith("_")
     }
 
@@ -126,11 +126,11 @@ def test_a_search_in_a_search_logs_into_its_own_session(memory):
     inner = ours.LoggedGridSearchCV(SVC(), {"C": [1, 2]}, cv=2, casket_model=memory)
     outer = ours.LoggedGridSearchCV(inner, {"estimator__gamma": [1e-3, 1e-4]}, cv=2)
     outer.set_params(casket_model=memory).fit(X, y)
-    found = {session.params["estimator"]["class"]: session for session in memory.sessions()}
-    rows = found["LoggedGridSearchCV"].results(index_by="score")
+    sessions = {session.params["estimator"]["class"]: session for session in memory.sessions()}
+    rows = sessions["LoggedGridSearchCV"].results(index_by="score")
     assert len(rows) == 3
     assert {tuple(row["grid_search_params"]) for row in rows[:-1]} == {("estimator__gamma",)}
-    # Inner searches with gamma of 1e-3 and of 1e-4, each in two folds, and the refitted one.
+    # Inner searches with gamma of 1e-3 and of 1e-4, each in two folds, and the refit.
     assert len(memory.sessions()) == 1 + 2 * 2 + 1
 
 

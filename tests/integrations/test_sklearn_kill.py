@@ -37,7 +37,7 @@ FOLDS = 30
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """What the search finds if nobody kills it."""
+    """The results of the search if it is not killed."""
     notes = str(tmp_path_factory.mktemp("plain") / "notes")
     search = GridSearchCV(NotingSVC(notes), GRID, cv=5, return_train_score=True, **TWO)
     return search.fit(X, y).cv_results_
@@ -53,7 +53,7 @@ def server():
 
 
 class Searches:
-    """The searches of one test, one after another in one folder."""
+    """The searches of a test, one after another in a folder."""
 
     def __init__(self, server, folder, n_jobs):
         self.server = server
@@ -81,7 +81,7 @@ class Searches:
         return joblib.load(Path(self.folder, "found"))
 
     def output(self):
-        """What the searches print, which is nothing unless they fail."""
+        """The output of the searches, which is empty unless they fail."""
         output = Path(self.folder, "output")
         return output.read_text() if output.exists() else ""
 
@@ -117,20 +117,20 @@ def searches(server, tmp_path, request):
         os.killpg(made.pid, signal.SIGKILL)
 
 
-def check_what_was_found(searches, found, expected):
-    assert_same_scores(found, expected)
+def check_what_was_found(searches, results, expected):
+    assert_same_scores(results, expected)
     session = searches.session()
     assert session.status == "completed"
     for name in ("fit_time", "score_time"):  # as first measured
         places = sorted(session.batches, key=lambda batch: (batch["candidate"], batch["split"]))
         times = np.array([batch["outcome"][name] for batch in places]).reshape(6, 5)
-        np.testing.assert_array_equal(found[f"mean_{name}"], times.mean(axis=1))
+        np.testing.assert_array_equal(results[f"mean_{name}"], times.mean(axis=1))
     for name in TWO["scoring"]:
         *candidates, best = session.results(index_by=name)
         params = [row["grid_search_params"] for row in candidates]
         assert len(params) == 6
-        assert all(found["params"].count(one) == params.count(one) == 1 for one in params)
-        assert best["ranks"] == found[f"rank_test_{name}"].tolist()
+        assert all(results["params"].count(one) == params.count(one) == 1 for one in params)
+        assert best["ranks"] == results[f"rank_test_{name}"].tolist()
 
 
 # Two jobs take seconds to start, in which they import scikit-learn.
@@ -153,10 +153,10 @@ def test_a_search_killed_at_random_moments_computes_only_what_is_missing(
 
     stored, noted = len(searches.stored()), len(searches.noted())
     searches.start()
-    found = searches.finish()
+    outcome = searches.finish()
     assert len(searches.noted()) - noted == FOLDS - stored
     assert len(set(searches.stored())) == len(searches.stored()) == FOLDS
-    check_what_was_found(searches, found, expected)
+    check_what_was_found(searches, outcome, expected)
 
     noted = len(searches.noted())
     searches.start()

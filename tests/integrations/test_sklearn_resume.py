@@ -1,4 +1,4 @@
-"""With `resume=True` what was computed is computed once; anything a score follows from counts."""
+"""With `resume=True` no fold is computed twice, unless anything that affects a score changed."""
 
 import importlib
 import sys
@@ -54,7 +54,7 @@ def notes(tmp_path):
 
 @pytest.fixture
 def computed(notes):
-    """Tell how many fits there were since it was last asked, without the refit."""
+    """Return the number of fits since the last call, without the refit."""
     seen = [0]
 
     def count():
@@ -162,9 +162,9 @@ def test_folds_that_failed_are_taken_as_they_were(memory):
     with pytest.warns(FitFailedWarning) as first:
         expected = search.fit(X, y).cv_results_
     with pytest.warns(FitFailedWarning) as second:
-        found = search.fit(X, y).cv_results_
+        columns = search.fit(X, y).cv_results_
     assert str(first[0].message) == str(second[0].message)
-    assert_same_scores(found, expected)
+    assert_same_scores(columns, expected)
     assert len(only(memory).batches) == 6
 
 
@@ -213,8 +213,8 @@ def test_data_that_cannot_be_told_apart_are_known_by_their_rows(notes, computed,
         with pytest.warns(CasketWarning, match="computed again"):
             search.fit(rows, y)
         assert computed() == FOLDS
-    found = [session.meta["data"]["train"] for session in memory.sessions()]
-    assert found == [{"rows": len(y)}] * 2
+    sizes = [session.meta["data"]["train"] for session in memory.sessions()]
+    assert sizes == [{"rows": len(y)}] * 2
 
 
 @pytest.mark.parametrize("kind", ["random", "halving", "halving by a parameter"])
@@ -247,11 +247,11 @@ def test_candidates_that_are_equal_are_stored_each(notes, computed, memory):
     assert len(only(memory).results(index_by="score")) == 3
 
 
-# What a score follows from.
+# Influences on a score.
 
 
 def other(change):
-    """A fit that differs from the plain one by what `change` does to the search and its data."""
+    """A fit whose search and data were modified by `change`."""
 
     def fit(search):
         given = {"X": X, "y": y}
@@ -297,7 +297,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_change_of_what_scores_follow_from_is_computed(change, notes, computed, memory):
     search = search_of(notes, memory)
-    # One session for all, so that its params do not tell the fits apart.
+    # A common session, so that its params do not distinguish the fits.
     search.fit(X, y)
     computed()
     with pytest.MonkeyPatch.context() as patch:
@@ -587,7 +587,7 @@ def test_an_installed_package_counts_by_its_version_or_by_its_files(
     package = "site-packages/without_version"
 
     def digest_with(init, more):
-        modules._hash_of_files.cache_clear()  # a process has one of them
+        modules._hash_of_files.cache_clear()  # unique in a process
         files = {f"{package}/__init__.py": init, f"{package}/more.py": more, **code}
         return digest("scorer", imported(files).score)
 

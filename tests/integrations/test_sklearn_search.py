@@ -1,4 +1,4 @@
-"""What a search logs equals what it finds; nothing that happens to the log stops it."""
+"""The log of a search equals its results; no failure of the log stops it."""
 
 import contextlib
 import io
@@ -68,7 +68,7 @@ def search_of(kind, model, **named):
 
 
 def plain(search):
-    """The search that the logged one derives from."""
+    """The search that the logged class derives from."""
     params = search.get_params(deep=False)
     for name in ("casket_model", "resume", "ensure_unique"):
         del params[name]
@@ -76,18 +76,18 @@ def plain(search):
 
 
 def check_results(session, search, scorers):
-    """Compare what is stored with `cv_results_`, value by value.
+    """Compare stored values with `cv_results_`.
 
     Args:
-        session: what was stored.
+        session: the stored session.
         search: the search.
         scorers: the names in `cv_results_`, by the name they are logged under.
     """
-    found = search.cv_results_
+    results = search.cv_results_
     assert session.indexes == list(scorers)
     for index, key in scorers.items():
         *candidates, best = session.results(index_by=index)
-        assert len(candidates) == len(found["params"])
+        assert len(candidates) == len(results["params"])
         columns = [
             *((f"mean_test_{key}", lambda row: row["dev_scores"]["mean"]),),
             *((f"std_test_{key}", lambda row: row["dev_scores"]["std"]),),
@@ -102,15 +102,15 @@ def check_results(session, search, scorers):
         places = [row["candidate"] for row in candidates]
         assert sorted(places) == list(range(len(places)))
         for name, value in columns:
-            np.testing.assert_array_equal([value(row) for row in candidates], found[name][places])
+            np.testing.assert_array_equal([value(row) for row in candidates], results[name][places])
         for row, place in zip(candidates, places, strict=True):
             assert row.keys() == {
                 "candidate", "grid_search_params", "dev_scores", "fit_time", "score_time"
             }  # fmt: skip
-            assert row["grid_search_params"] == found["params"][place]
-        assert best["ranks"] == found[f"rank_test_{key}"].tolist()
-        assert best["best_score"] == found[f"mean_test_{key}"][best["best_index"]]
-        assert best["best_params"] == found["params"][best["best_index"]]
+            assert row["grid_search_params"] == results["params"][place]
+        assert best["ranks"] == results[f"rank_test_{key}"].tolist()
+        assert best["best_score"] == results[f"mean_test_{key}"][best["best_index"]]
+        assert best["best_params"] == results["params"][best["best_index"]]
 
 
 def only(model):
@@ -177,8 +177,8 @@ def test_each_scorer_is_logged_under_its_name(n_jobs, memory):
         ({"a": "accuracy", "b": halved}, "b", {"a": "a", "b": "b"}),
         ({"a": "accuracy", "b": halved}, False, {"a": "a", "b": "b"}),
         (both, "right", {"right": "right", "wrong": "wrong"}),
-        (both, lambda found: 1, {"right": "right", "wrong": "wrong"}),
-        (halved, lambda found: 1, {"score": "score"}),
+        (both, lambda results: 1, {"right": "right", "wrong": "wrong"}),
+        (halved, lambda results: 1, {"score": "score"}),
     ],
 )
 def test_scorers_of_every_form(scoring, refit, scorers, memory):
@@ -278,7 +278,7 @@ def test_a_candidate_is_logged_as_soon_as_its_folds_are_done(memory):
             return super().fit(X, y)
 
     LoggedGridSearchCV(Looking(), {"C": [1, 2, 3]}, cv=3, casket_model=memory).fit(X, y)
-    assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]  # the last one is the refit
+    assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]  # the last is the refit
 
 
 def means_of(session):
@@ -296,8 +296,8 @@ def test_a_fit_on_other_data_is_a_session_that_names_them(resume, model):
     second = search.fit(X[:150], y[:150]).cv_results_
     third = search.fit(X, y, sample_weight=np.linspace(0.1, 1, len(y))).cv_results_
     sessions = model.sessions()
-    for session, found in zip(sessions, (first, second, third), strict=True):
-        assert means_of(session) == found["mean_test_score"].tolist()
+    for session, outcome in zip(sessions, (first, second, third), strict=True):
+        assert means_of(session) == outcome["mean_test_score"].tolist()
     assert [session.meta["data"]["train"]["rows"] for session in sessions] == [240, 150, 240]
     assert len({session.meta["data"]["train"]["hash"] for session in sessions}) == 3
     assert [session.meta.get("repeat") for session in sessions] == [None, 1, 2]
@@ -417,7 +417,7 @@ def test_other_backends_of_joblibs(backend, memory):
     check_results(only(memory), search, {"score": "score"})
 
 
-# What scikit-learn may change one day, and what is done then.
+# Possible future changes of scikit-learn.
 
 
 class OwnSearch(LoggedGridSearchCV):
@@ -473,9 +473,9 @@ def test_a_store_that_fails_is_one_warning(tmp_path, monkeypatch):
     model.experiment.close()
     shutil.rmtree(folder)
     with pytest.warns(CasketWarning, match="could not log") as said:
-        found = search_of("grid", model, resume=True).fit(X, y).cv_results_
+        columns = search_of("grid", model, resume=True).fit(X, y).cv_results_
     assert len([one for one in said if one.category is CasketWarning]) == 1
-    assert_same_scores(found, plain(search_of("grid", None)).fit(X, y).cv_results_)
+    assert_same_scores(columns, plain(search_of("grid", None)).fit(X, y).cv_results_)
 
 
 @pytest.mark.parametrize(

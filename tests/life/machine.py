@@ -31,7 +31,7 @@ WRITERS, READERS = 3, 2
 
 
 class Writing:
-    """A process that has at most one session open."""
+    """A process with at most a single open session."""
 
     def __init__(self, process: Process, model: Any) -> None:
         self.process = process
@@ -105,7 +105,7 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
         what=st.sampled_from(["log", "log", "end", "params"]),
     )
     def go_on(self, who: int, how: str, params: dict[str, float], status: Any, what: str) -> None:
-        """Let a process take its next step, or begin what it does next."""
+        """Let a process take its next step, or begin its next action."""
         writing = self.writing[who]
         process, session = writing.process, writing.session
         if process.is_busy:
@@ -141,7 +141,7 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, WRITERS - 1))
     def run_through(self, who: int) -> None:
-        """Let a process finish what it does."""
+        """Let a process finish its action."""
         writing = self.writing[who]
         while writing.process.is_busy:
             writing.process.step()
@@ -165,7 +165,7 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
         status=st.sampled_from(["completed", "completed", "failed", None]),
     )
     def overtake(self, who: int, other: int, how: str, steps: int, status: Any) -> None:
-        """Let a process take some steps of a beginning, while another one ends and leaves."""
+        """Let a process take some steps of a beginning, while another ends and leaves."""
         beginning = self.writing[who]
         self.run_through(who)
         if beginning.session is not None:
@@ -181,7 +181,7 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, WRITERS - 1))
     def kill(self, who: int) -> None:
-        """Kill a process between two steps; another one takes its place."""
+        """Kill a process between two steps; another takes its place."""
         process = self.writing[who].process
         process.kill()
         assert process.outcome is None or isinstance(process.outcome, (Killed, Session))

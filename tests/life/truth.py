@@ -1,4 +1,4 @@
-"""What is true of the sessions of a world, told from what was appended and who lives."""
+"""The true state of a world's sessions, derived from the appended records and live processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Truth:
     """The model: each session's writers, their ends and epochs.
 
     Args:
-        is_alive: tells of a pid whether the process runs, or may run for all that others know.
+        is_alive: returns of a pid whether the process runs, or may run as far as others can know.
     """
 
     def __init__(self, is_alive: Callable[[int], bool]) -> None:
@@ -25,7 +25,7 @@ class Truth:
         self.repeats: dict[str, list[int]] = defaultdict(list)
 
     def note(self, records: Sequence[Record], claim: str | None) -> None:
-        """Check what is appended, and take note of it."""
+        """Check appended records, and take note of them."""
         for record in records:
             session, body = record.get("session", ""), record["body"]
             if record["kind"] == "end":

@@ -1,4 +1,4 @@
-"""Simulated processes that share one store, advanced one step at a time.
+"""Simulated processes that share a store, advanced step by step.
 
 Each process runs in a thread that stops before and after everything it does with the store, and
 before it looks at another process. Whoever drives the world chooses who goes on, so that every
@@ -26,15 +26,15 @@ class Killed(BaseException):
 
 
 class Process:
-    """A process that does one thing after another.
+    """A process that performs actions in turn.
 
     Args:
-        pid: tells it from others.
-        is_visible: whether others can look whether it lives; false for one of another host.
+        pid: its unique number.
+        is_visible: whether others can check whether it lives; false for another host.
 
     Attributes:
         is_alive: whether it runs.
-        outcome: what the last action returned or raised; None while it is going on.
+        outcome: the result or the exception of the last action; None while it runs.
     """
 
     _current = threading.local()
@@ -103,7 +103,7 @@ class StoppingStore:
 
     Args:
         store: the store.
-        note: called with what was appended, at once.
+        note: called with the appended records immediately.
     """
 
     def __init__(self, store: Store, note: Callable[[Sequence[Record], str | None], None]) -> None:
@@ -127,13 +127,13 @@ class StoppingStore:
         after: int = 0,
     ) -> Iterator[Numbered]:
         stop()
-        found = list(
+        numbered = list(
             self._store.records(
                 experiment=experiment, session=session, claim=claim, kinds=kinds, after=after
             )
         )
         stop()
-        return iter(found)
+        return iter(numbered)
 
     def prune(self, tombstone: Record, /) -> None:
         self._store.prune(tombstone)
@@ -155,7 +155,7 @@ class World:
         return process
 
     def show(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let casket see these processes instead of the real ones."""
+        """Let casket see these processes instead of real processes."""
 
         def this_process() -> dict[str, Any]:
             process = Process.current()

@@ -20,7 +20,7 @@ def homes(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def server():
-    """A PostgreSQL server one of whose users needs a password."""
+    """A PostgreSQL server with a user who needs a password."""
     from tests.services.postgres import Postgres
 
     server = Postgres()

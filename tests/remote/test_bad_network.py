@@ -12,7 +12,7 @@ from casket.cli.app import app
 from tests.remote.test_remote import numbers, waiting
 from tests.waiting import IN_TIME
 
-CUTS = 15
+CUTS = 10
 EPOCHS = 60
 
 

@@ -1,4 +1,4 @@
-"""Two hosts, each with a network, a name and journals of its own, and one server between them."""
+"""Two hosts, each with a network, a name and journals of its own, and a server between them."""
 
 import itertools
 import os
@@ -24,12 +24,12 @@ class Host:
     """A network namespace, joined to this machine by a cable of its own.
 
     Attributes:
-        name: what it calls itself.
+        name: its host name.
         gateway: the address of this machine, as it is seen from there.
     """
 
     def __init__(self):
-        # Nobody else's: other workers make hosts too, and Linux takes a while to remove one.
+        # Unique: other workers make hosts too, and Linux takes a while to remove them.
         count = next(_counts) % 40
         self.name = f"ck{os.getpid() % 10_000_000}x{count}"
         network = f"10.{213 + count}.{os.getpid() % 250}"

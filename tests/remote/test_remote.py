@@ -1,4 +1,4 @@
-"""Experiments on a real server: training goes on, and what was logged arrives exactly once."""
+"""Experiments on a real server: training continues, and records arrive exactly once."""
 
 import os
 import pickle
@@ -172,13 +172,13 @@ def test_what_a_killed_process_had_logged_is_shipped_by_the_next(far, lines):
         assert [s.status for s in runs.sessions()] == ["killed", "completed"]
 
 
-def test_eight_processes_write_five_hundred_epochs_each(far):
+def test_eight_processes_write_at_once(far):
     url = far.url
-    processes = [writer(url, seed, 500) for seed in range(8)]
+    processes = [writer(url, seed, 200) for seed in range(8)]
     for process in processes:
         process.communicate(timeout=PATIENCE)
     assert [process.returncode for process in processes] == [0] * 8
-    assert numbers(url) == {seed: list(range(500)) for seed in range(8)}
+    assert numbers(url) == {seed: list(range(200)) for seed in range(8)}
     assert waiting() == 0
 
 

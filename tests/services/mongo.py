@@ -50,14 +50,14 @@ class Mongo:
     """A server with its data in a folder of its own.
 
     Args:
-        is_standalone: do not say to be a replica set of one.
+        is_standalone: do not pretend to be a replica set.
     """
 
     def __init__(self, *, is_standalone: bool = False) -> None:
-        found = program()
-        if found is None:
+        server = program()
+        if server is None:
             pytest.skip("SecantusDB cannot be installed")
-        self._program = found
+        self._program = server
         self._is_standalone = is_standalone
         self.folder = Path(tempfile.mkdtemp(prefix="casket-mongo-"))
         self.port = 0
@@ -65,7 +65,7 @@ class Mongo:
         self.start()
 
     def start(self, *, auth: bool = False) -> None:
-        """Start it, on the port it had before if there was one."""
+        """Start it, on its previous port if it had any."""
         options = ["--auth"] * auth + ["--standalone"] * self._is_standalone
         for _ in range(TRIES):
             port = self.port or free_port()
@@ -102,7 +102,7 @@ class Mongo:
         remove(self.folder)
 
     def create_user(self, name: str, password: str, role: str, database: str) -> None:
-        """Add a user of a database, who is asked for the password once the server wants one."""
+        """Add a user of a database, who needs the password once the server requires it."""
         with pymongo.MongoClient("127.0.0.1", self.port) as client:
             roles = [{"role": role, "db": database}]
             client[database].command("createUser", name, pwd=password, roles=roles)

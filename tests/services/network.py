@@ -1,6 +1,6 @@
-"""Who changes this machine's network waits for browsers, which break off what they load by it.
+"""Changes of this machine's network wait for browsers, whose requests they would abort.
 
-Workers of one run are processes: they agree by locks on files.
+Workers of a run are processes: they agree by locks on files.
 """
 
 import fcntl

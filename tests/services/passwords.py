@@ -55,7 +55,7 @@ class PasswordServer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        # Closing alone would not end what waits for it in another thread.
+        # Closing alone would not wake other threads that wait for it.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -40,10 +40,10 @@ class Postgres:
     """
 
     def __init__(self) -> None:
-        found = binaries()
-        if found is None:
+        folder = binaries()
+        if folder is None:
             pytest.skip("PostgreSQL is not installed")
-        self._binaries = found
+        self._binaries = folder
         # Not below a folder of pytest's, which another user may not enter.
         self.folder = Path(tempfile.mkdtemp(prefix="casket-postgres-"))
         self._user = _server_user() if is_root() else None
@@ -59,7 +59,7 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        """Start it, on the port it had before if there was one."""
+        """Start it, on its previous port if it had any."""
         for _ in range(TRIES):
             port = self.port or free_port()
             with (self.folder / "log").open("ab") as log:
@@ -80,7 +80,7 @@ class Postgres:
         pytest.fail(f"PostgreSQL does not start: {(self.folder / 'log').read_text()[-500:]}")
 
     def stop(self, how: int = signal.SIGINT) -> None:
-        """Stop it, as `fast` shutdown does if nothing else is said."""
+        """Stop it, by default like a `fast` shutdown."""
         if self._process is not None:
             stop(self._process, how)
 
@@ -100,7 +100,7 @@ class Postgres:
         return f"postgresql://{login}@127.0.0.1:{self.port}/{database}"
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """Run a statement as the superuser; return what it prints."""
+        """Run a statement as the superuser; return its output."""
         command = [self._binaries / "psql", "-qAtX", "-v", "ON_ERROR_STOP=1"]
         ran = subprocess.run(
             [*command, "-d", self.url(database), "-c", statement],
@@ -130,7 +130,7 @@ class Postgres:
         assert ran.returncode == 0, ran.stderr
 
     def _identity(self) -> dict[str, Any]:
-        """Return what makes a process another user's: PostgreSQL refuses root."""
+        """Return the options for a process of another user: PostgreSQL refuses root."""
         options: dict[str, Any] = {"cwd": self.folder}
         if self._user is not None:
             options |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}

@@ -1,4 +1,4 @@
-"""What starting a server takes."""
+"""Starting and stopping servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until a process listens on a port; tell whether it does, or has ended instead."""
+    """Wait until a process listens on a port or ends; return whether it listens."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
@@ -57,11 +57,11 @@ def _descendants(process: int) -> list[int]:
     """Return the processes that a process has started, and those that they have."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
     parents = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    found, grown = {process}, 0
-    while len(found) > grown:
-        grown = len(found)
-        found |= {child for child, parent in parents if parent in found}
-    return sorted(found - {process})
+    family, grown = {process}, 0
+    while len(family) > grown:
+        grown = len(family)
+        family |= {child for child, parent in parents if parent in family}
+    return sorted(family - {process})
 
 
 def is_root() -> bool:
@@ -69,5 +69,5 @@ def is_root() -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove what a server left, whoever owns it."""
+    """Remove the files of a server, whoever owns them."""
     shutil.rmtree(folder, ignore_errors=True)

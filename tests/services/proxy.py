@@ -1,4 +1,4 @@
-"""A TCP proxy that is slow, can fall silent, or cut what is under way."""
+"""A TCP proxy that is slow, falls silent, or cuts connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 
 class Proxy:
-    """Passes on what comes to a port of loopback, while it is told to.
+    """Forwards the connections of a port of loopback.
 
     Args:
         port: where it passes it on to.
@@ -35,7 +35,7 @@ class Proxy:
         self._speaking.clear()
 
     def speak(self) -> None:
-        """Pass on what waited, and all that follows."""
+        """Forward delayed and further data."""
         self._speaking.set()
 
     def cut(self) -> None:
@@ -104,6 +104,6 @@ class Proxy:
                         self._bytes_left = None
                         self.cut()
                         break
-            # Closing alone would not end what waits for them in another thread.
+            # Closing alone would not wake other threads that wait for them.
             for one in (source, target):
                 one.shutdown(socket.SHUT_RDWR)

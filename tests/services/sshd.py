@@ -25,22 +25,22 @@ TRIES = 3
 class Sshd:
     """A server that lets the user of the tests in, with the key in `home`.
 
-    Its log tells what it was asked for. Sessions outlive the process that listens; `stop` ends
+    Its log lists the requests. Sessions outlive the process that listens; `stop` ends
     them too.
 
     Args:
-        only: what to allow: `internal-sftp`, with arguments if need be.
+        only: the permitted command: `internal-sftp`, with arguments if need be.
 
     Attributes:
-        home: what `$HOME` has to be for the client: its key and known hosts are there.
+        home: `$HOME` of the client, with its key and known hosts.
         files: a folder on the server; the client's home folder there is the user's own.
     """
 
     def __init__(self, only: str = "internal-sftp") -> None:
-        found = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-        if found is None or shutil.which("ssh-keygen") is None:
+        program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+        if program is None or shutil.which("ssh-keygen") is None:
             pytest.skip("OpenSSH's sshd is not installed")
-        self._program = found
+        self._program = program
         self._only = only
         self.user = getpass.getuser()
         # Not below a folder of pytest's: sshd looks at all folders above its keys.
@@ -57,7 +57,7 @@ class Sshd:
         self.start()
 
     def make_key(self, path: Path, passphrase: str = "") -> None:
-        """Make a key, in place of the one that is there."""
+        """Make a key, in place of an existing key."""
         for old in (path, path.with_name(f"{path.name}.pub")):
             old.unlink(missing_ok=True)
         subprocess.run(
@@ -66,9 +66,9 @@ class Sshd:
         )
 
     def start(self) -> None:
-        """Start it, on the port it had before if there was one."""
+        """Start it, on its previous port if it had any."""
         if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)  # it wants one, to have fewer rights in
+            Path("/run/sshd").mkdir(exist_ok=True)  # required for its separation of privileges
         for _ in range(TRIES):
             port = self.port or free_port()
             config = self.folder / "config"
@@ -107,7 +107,7 @@ class Sshd:
     kill = stop
 
     def discard(self) -> None:
-        """Stop it and remove what it left."""
+        """Stop it and remove its files."""
         self.stop()
         remove(self.folder)
 

@@ -1,6 +1,6 @@
 """Stores broken on purpose, each under the contract that has to notice.
 
-Not collected by itself: `test_contract_catches.py` runs it and looks at what failed.
+Not collected by itself: `test_contract_catches.py` runs it and examines the failures.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class TestNumbersAnew(InMemory):
 class TestPrunesTheFuture(InMemory):
     class Broken(MemoryStore):
         def records(self, **filters: Any) -> Iterator[base.Numbered]:
-            found = list(super().records(**filters))
+            numbered = list(super().records(**filters))
             tombstones = [record for _, record in super().records(kinds={"deleted"})]
-            return (one for one in found if not any(covers(t, one[1]) for t in tombstones))
+            return (one for one in numbered if not any(covers(t, one[1]) for t in tombstones))
 
         def prune(self, tombstone: Record, /) -> None:
             self.append([tombstone])
@@ -236,7 +236,7 @@ class TestStaysClosed(InMemory):
 
 
 class OldFile:
-    """As the first casket: each handle keeps what it knows, and writes all of it."""
+    """As the first casket: each handle keeps all known records, and writes all of them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What the tests of files share: looking at them without casket, and reading what casket says."""
+"""Helpers for tests of files: reading them without casket, and collecting casket's warnings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from casket.stores.base import Store
 
 
 def strict_json(path: Path) -> dict[str, Any]:
-    """Parse a file as JSON, without what Python takes beyond the standard."""
+    """Parse a file as JSON, without Python's extensions of the standard."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -34,8 +34,8 @@ def strict_json(path: Path) -> dict[str, Any]:
 def records_in(path: Path) -> list[Record]:
     """Return the records that a JSON parser sees, in the order of their numbers."""
     table = strict_json(path)["_default"]
-    found = [table[number] for number in sorted(table, key=int)]
-    return [{k: v for k, v in one.items() if k != "more"} for one in found if "writer" in one]  # type: ignore[misc]
+    documents = [table[number] for number in sorted(table, key=int)]
+    return [{k: v for k, v in one.items() if k != "more"} for one in documents if "writer" in one]  # type: ignore[misc]
 
 
 def stored(store: Store) -> list[Record]:
@@ -45,7 +45,7 @@ def stored(store: Store) -> list[Record]:
 
 @contextmanager
 def casket_warnings() -> Iterator[list[str]]:
-    """Collect what casket warns of; any other warning is an error."""
+    """Collect the warnings of casket; any other warning is an error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("error")
         warnings.simplefilter("always", CasketWarning)
@@ -55,7 +55,7 @@ def casket_warnings() -> Iterator[list[str]]:
 
 
 def traces(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return what is in a folder, to the byte, with the times of change."""
+    """Return the content of a folder in bytes, with modification times."""
     return {
         str(path.relative_to(folder)): (
             path.read_bytes() if path.is_file() else b"",

@@ -1,4 +1,4 @@
-"""What the tests of replaced files share: an experiment's heads, and a hook that repeats them."""
+"""Helpers for tests of replaced files: an experiment's heads, and a hook that repeats them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What every store in a database server must do, beyond the contract."""
+"""Tests of every store in a database server, beyond the contract."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -23,12 +22,23 @@ from casket.errors import NotFound, StoreRefused, StoreUnavailable
 from casket.format.records import Record, Writer, deletion
 from casket.stores.base import Claimed, Store, StoreOptions
 from casket.stores.location import Location
-from casket.testing import Reopen, Wait, end, in_processes, is_ascending, record, records, start
+from casket.testing import (
+    CONTEXT,
+    Reopen,
+    Wait,
+    end,
+    in_processes,
+    is_ascending,
+    record,
+    records,
+    start,
+    start_process,
+)
 from tests.services.proxy import Proxy
 from tests.stores.files import stored
 from tests.waiting import IN_TIME, PATIENCE
 
-SECRET = "geheim"  # what no message may hold
+SECRET = "geheim"  # must not appear in messages
 WRITERS, EACH = 8, 60
 CONTESTS = 20
 
@@ -41,7 +51,7 @@ class Server(Protocol):
 
 
 def opened(url: str, *, writing: bool = True) -> Store:
-    """Open what a URL means, without the journal that `Experiment.use` puts before it."""
+    """Open the store of a URL, without the journal that `Experiment.use` adds."""
     return Location.of(url).direct(StoreOptions(), writing=writing)
 
 
@@ -207,10 +217,8 @@ class ServerTests:
     def test_a_client_killed_while_it_appends_leaves_whole_batches(self, reopen: Reopen) -> None:
         writer = Writer()
         batches = [records(20, writer=writer) for _ in range(400)]
-        context = multiprocessing.get_context("spawn")
-        begun = context.Event()
-        process = context.Process(target=append_batches, args=(reopen, batches, begun))
-        process.start()
+        begun = CONTEXT.Event()
+        process = start_process(append_batches, reopen, batches, begun)
         assert begun.wait(PATIENCE)
         time.sleep(0.02)
         process.kill()
@@ -288,7 +296,7 @@ class ServerTests:
             store.append([record()])
             assert len(stored(store)) == 3
 
-    # Reading, and what is shown.
+    # Reading, and messages.
 
     def test_reading_a_place_without_tables_says_so_and_makes_none(self, url: str) -> None:
         for _ in range(2):
@@ -318,8 +326,8 @@ class ServerTests:
                 store.append([record(experiment=name, session=name, claim=name)], claim=name)
             for name in names:
                 for field in ("experiment", "session", "claim"):
-                    [(_, found)] = store.records(**{field: name})
-                    assert found.get(field) == name
+                    [(_, selected)] = store.records(**{field: name})
+                    assert selected.get(field) == name
             assert list(store.records(session="\udc80")) == []
             store.prune(deletion(Writer(), sessions=names[:3], experiments=names[4:]))
             left = [r.get("session") for r in stored(store) if r["kind"] != "deleted"]

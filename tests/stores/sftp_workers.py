@@ -1,4 +1,4 @@
-"""What processes do to a file on another machine."""
+"""The work of processes on a remote file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Doomed(Intercepted):
 
 
 def append_and_contest(store: Store, me: int, wait: Wait) -> list[bool]:
-    """Append alone, then ask for the claims that all others ask for; tell which were won."""
+    """Append, then contest claims with all others; return the claims that were won."""
     writer = Writer()
     wait()
     for i in range(EACH):

@@ -1,7 +1,6 @@
-"""BlitzDB: the contract, and what a kill leaves of its indexes."""
+"""BlitzDB: the contract, and indexes damaged by a kill."""
 
 import contextlib
-import multiprocessing
 import resource
 import signal
 import time
@@ -16,7 +15,15 @@ import casket
 from casket import ExistingParamsException, Experiment
 from casket.errors import NotFound
 from casket.stores.blitz import COLLECTION, BlitzStore
-from casket.testing import Reopen, StoreContract, in_processes, record, records
+from casket.testing import (
+    CONTEXT,
+    Reopen,
+    StoreContract,
+    in_processes,
+    record,
+    records,
+    start_process,
+)
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
 from tests.waiting import PATIENCE
@@ -94,12 +101,10 @@ def append_for_ever(url, started):
 
 
 def test_a_writer_killed_at_any_moment_leaves_what_the_next_can_write_to(reopen, folder):
-    context = multiprocessing.get_context("spawn")
     seen = 0
     for pause in (0.0, 0.01, 0.02, 0.05, 0.1):
-        started = context.Event()
-        process = context.Process(target=append_for_ever, args=(f"blitz:{folder}", started))
-        process.start()
+        started = CONTEXT.Event()
+        process = start_process(append_for_ever, f"blitz:{folder}", started)
         assert started.wait(PATIENCE)
         time.sleep(pause)
         process.kill()

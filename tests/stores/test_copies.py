@@ -1,4 +1,4 @@
-"""Copies of files that are in use: what was acknowledged before the copy began is in it."""
+"""Copies of files in use: they contain all records acknowledged before the copy began."""
 
 from __future__ import annotations
 
@@ -58,26 +58,26 @@ HISTORIES: dict[str, list[list[Record]]] = {
 def versions(path: Path, history: list[list[Record]]) -> list[bytes]:
     """Return the file after each append."""
     store = JsonStore(path)
-    found = []
+    contents = []
     for batch in history:
         store.append(batch)
-        found.append(path.read_bytes())
+        contents.append(path.read_bytes())
     store.close()
     path.unlink()
-    return found
+    return contents
 
 
 def torn_copies(old: bytes, new: bytes) -> Iterator[bytes]:
-    """Yield what a copy holds whose one read ended at each byte of the old end, the next later."""
+    """Yield copies whose first read ended at each byte of the old end, and the second later."""
     for k in range(len(old) - len(TAIL), len(old) + 1):
         yield old[:k] + new[k:]
 
 
-def copies(found: list[bytes]) -> Iterator[bytes]:
+def copies(contents: list[bytes]) -> Iterator[bytes]:
     """Yield copies that were torn once, and those torn at the ends of two appends."""
-    for old, new in itertools.combinations(found[-5:], 2):
+    for old, new in itertools.combinations(contents[-5:], 2):
         yield from torn_copies(old, new)
-    for first, second, third in itertools.combinations(found[-4:], 3):
+    for first, second, third in itertools.combinations(contents[-4:], 3):
         for copy in torn_copies(first, second):
             yield from torn_copies(copy, third)
 
@@ -89,7 +89,7 @@ def history(request: pytest.FixtureRequest) -> list[list[Record]]:
 
 @pytest.fixture(params=[scan.EDITED, 0], ids=["a small file", "a large file"])
 def edited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Up to which size a file is looked at line by line: small files stand for large ones."""
+    """The size up to which a file is scanned by line: small files represent large files."""
     monkeypatch.setattr(scan, "EDITED", request.param)
     size: int = request.param
     return size
@@ -99,18 +99,18 @@ def all_of(history: list[list[Record]]) -> list[Record]:
     return [one for batch in history for one in batch]
 
 
-def last_version(copy: bytes, found: list[bytes], history: list[list[Record]]) -> list[Record]:
+def last_version(copy: bytes, contents: list[bytes], history: list[list[Record]]) -> list[Record]:
     """Return the records of the version that a copy ends in."""
-    [i] = [i for i, version in enumerate(found) if len(version) == len(copy)]
+    [i] = [i for i, version in enumerate(contents) if len(version) == len(copy)]
     return all_of(history[: i + 1])
 
 
 def test_a_copy_of_a_file_that_is_written_meanwhile_is_read_whole(
     history: list[list[Record]], path: Path, edited: int
 ) -> None:
-    found = versions(path, history)
-    for copy in copies(found):
-        expected = last_version(copy, found, history)
+    contents = versions(path, history)
+    for copy in copies(contents):
+        expected = last_version(copy, contents, history)
         path.write_bytes(copy)
         with casket_warnings() as said:
             numbered = list(JsonStore(path, StoreOptions(writing=False)).records())
@@ -119,8 +119,8 @@ def test_a_copy_of_a_file_that_is_written_meanwhile_is_read_whole(
 
 
 def test_such_a_copy_is_filtered_and_followed_as_the_file_is(path: Path) -> None:
-    found = versions(path, HISTORIES["a session"])
-    for copy in copies(found):
+    contents = versions(path, HISTORIES["a session"])
+    for copy in copies(contents):
         path.write_bytes(copy)
         reader = JsonStore(path, StoreOptions(writing=False))
         everything = list(reader.records())
@@ -141,9 +141,9 @@ def test_such_a_copy_is_filtered_and_followed_as_the_file_is(path: Path) -> None
 def test_the_next_append_makes_such_a_copy_valid_and_loses_nothing(
     history: list[list[Record]], path: Path
 ) -> None:
-    found = versions(path, history)
-    for copy in copies(found):
-        expected = last_version(copy, found, history)
+    contents = versions(path, history)
+    for copy in copies(contents):
+        expected = last_version(copy, contents, history)
         path.write_bytes(copy)
         after = short(99)
         with casket_warnings() as said:
@@ -173,16 +173,16 @@ def test_a_torn_end_of_a_large_copy_is_healed(
 def test_doctor_numbers_what_is_torn_in_a_copy_and_repairs_it(
     history: list[list[Record]], path: Path
 ) -> None:
-    found = versions(path, history)
+    contents = versions(path, history)
     kept = path.with_name("kept")
-    for copy in copies(found):
-        expected = last_version(copy, found, history)
+    for copy in copies(contents):
+        expected = last_version(copy, contents, history)
         path.write_bytes(copy)
         inspection = JsonInspection(path)
         parts = list(inspection.parts())
         damages = [damage for part in parts for damage in part.damages]
         assert [one for part in parts for one in part.records] == list(enumerate(expected, 1))
-        assert bool(damages) == (copy not in found), copy
+        assert bool(damages) == (copy not in contents), copy
         assert not any(damage.text for damage in damages), "something is said to be lost"
         inspection.repair(kept)
         assert kept.read_bytes() == copy
@@ -222,9 +222,9 @@ def assert_a_copy_is_complete(path: Path, sessions: int) -> None:
     copy = path.with_name("elsewhere.sqlite")
     shutil.copyfile(path, copy)
     with casket.open(copy) as c:
-        found = c.sessions()
-        assert [one.status for one in found] == ["completed"] * sessions
-        assert all(len(one.epochs) == 20 for one in found)
+        views = c.sessions()
+        assert [one.status for one in views] == ["completed"] * sessions
+        assert all(len(one.epochs) == 20 for one in views)
     copy.unlink()
 
 
@@ -254,7 +254,7 @@ def test_a_session_ends_at_once_while_somebody_reads_or_writes(tmp_path: Path) -
     assert reader.execute("SELECT count(*) FROM records").fetchone()[0] > 20
     run_a_session(path, 1)
     reader.execute("ROLLBACK")
-    run_a_session(path, 2)  # brings what the reader kept from it, too
+    run_a_session(path, 2)  # includes records that the reader had kept
     assert_a_copy_is_complete(path, 3)
     reader.close()
 

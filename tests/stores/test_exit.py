@@ -1,4 +1,4 @@
-"""What is still open when the interpreter has taken its modules apart is closed in silence."""
+"""Stores that are open while the interpreter shuts down are closed without errors."""
 
 import os
 import subprocess

@@ -122,10 +122,10 @@ def test_python_reads_every_value_to_the_last_digit(name: str, read: Read, tmp_p
     store = JsonStore(path)
     store.append([alone])
     store.append([*batch, record(body=BODIES[name])])
-    found = read(path)
-    assert found[0] == alone
-    assert found[-1]["body"] == BODIES[name]
-    assert len(found) == 4
+    table = read(path)
+    assert table[0] == alone
+    assert table[-1]["body"] == BODIES[name]
+    assert len(table) == 4
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
@@ -133,9 +133,9 @@ def test_python_reads_every_value_to_the_last_digit(name: str, read: Read, tmp_p
 def test_jq_reads_every_value(name: str, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     JsonStore(path).append([record(body=BODIES[name])])
-    [found] = by_jq(path)
+    [parsed] = by_jq(path)
     if exactly(name):
-        assert found["body"] == BODIES[name]
+        assert parsed["body"] == BODIES[name]
     assert subprocess.run(["jq", "-e", ".", path], capture_output=True, check=False).returncode == 0
 
 

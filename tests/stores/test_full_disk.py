@@ -1,4 +1,4 @@
-"""A full disk: an error that says so, nothing acknowledged is lost, and it goes on with room."""
+"""A full disk: a clear error, no acknowledged record is lost, and it continues with free space."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXT = "x" * 10_000
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte, a third of which `make_room` will free."""
+    """A disk of a megabyte, a third of which `make_room` frees."""
     folder = tmp_path / "disk"
     folder.mkdir()
     with mounted(folder, "size=1m"):
@@ -65,7 +65,7 @@ def make_room(disk: Path) -> None:
 
 
 def append_until_full(store: Store, batch: int) -> list[Record]:
-    """Append until there is no room; return what was acknowledged."""
+    """Append until the disk is full; return the acknowledged records."""
     acknowledged: list[Record] = []
     while True:
         appended = records(batch, body={"x": TEXT})

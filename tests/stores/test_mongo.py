@@ -1,4 +1,4 @@
-"""MongoDB: the contract, and what a real server does to it. The server is SecantusDB."""
+"""MongoDB: the contract, and faults of a real server. The server is SecantusDB."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server() -> Iterator[Mongo]:
 
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[Mongo]:
-    """A server that says to be no replica set, and wants a password."""
+    """A server that is not a replica set, and requires a password."""
     server = Mongo(is_standalone=True)
     server.create_user("guest", SECRET, "readWrite", "d")
     server.create_user("reader", SECRET, "read", "d")
@@ -94,7 +94,7 @@ class TestMongo(StoreContract):
 
 
 class TestServer(ServerTests):
-    """What every store in a server does."""
+    """The tests of every store in a server."""
 
 
 def test_a_standalone_server_keeps_batches_and_claims_too(with_password: str) -> None:
@@ -138,7 +138,7 @@ def test_pruning_goes_through_batches(reopen: Reopen) -> None:
         assert [number for number, _ in store.records()] == [10, 11]
 
 
-# What is refused.
+# Refusals.
 
 
 def test_a_url_without_a_database_is_refused_with_its_form(server: Mongo) -> None:
@@ -178,12 +178,12 @@ def test_who_may_only_read_reads_and_is_told_so_when_appending(
     reader = with_password.replace("guest:", "reader:")
     with closing(opened(reader, writing=False)) as store:
         assert len(stored(store)) == 1
-    with closing(opened(reader)) as store, fails(StoreRefused, "ask who runs the server"):
+    with closing(opened(reader)) as store, fails(StoreRefused, "ask the administrator"):
         store.append([record()])
 
 
 def test_who_gives_no_password_is_told_so(strict_server: Mongo) -> None:
-    with closing(opened(strict_server.url("d"))) as store, fails(StoreRefused, "ask who runs"):
+    with closing(opened(strict_server.url("d"))) as store, fails(StoreRefused, "ask"):
         store.append([record()])
     with closing(opened(strict_server.url("d", "guest@"))) as store, fails(StoreRefused, "CASKET"):
         store.append([record()])

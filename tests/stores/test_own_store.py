@@ -1,4 +1,4 @@
-"""A store of one's own, as a stranger writes it: the package is made from the page of the docs."""
+"""A custom store, as a stranger writes it: the package is made from the page of the docs."""
 
 from __future__ import annotations
 

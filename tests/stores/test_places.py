@@ -61,7 +61,7 @@ def folder(path: Path) -> Path:
 
 
 def handle(path: Path | str, *, writing: bool) -> Store:
-    """Open what is there, or would be by its name, as `Experiment.use` and `casket.open` do."""
+    """Open a store by its location, as `Experiment.use` and `casket.open` do."""
     return Location.of(path).open(StoreOptions(), writing=writing)
 
 
@@ -98,7 +98,7 @@ def killed(code: str, path: Path) -> None:
 
 
 def in_python(code: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
-    """Run code in another Python, perhaps as somebody else; return what it prints."""
+    """Run code in another Python, perhaps as another user; return its output."""
     command = [*before, sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(
@@ -210,8 +210,8 @@ def test_somebody_elses_database_is_refused_and_not_changed(
             use(path)
         assert str(path) in str(refused.value)
     after = traces(tmp_path)
-    for found in (before, after):
-        found.pop(f"{name}-shm", None)  # SQLite's own memory of who reads
+    for folder_state in (before, after):
+        folder_state.pop(f"{name}-shm", None)  # SQLite's own memory of who reads
     assert after == before
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL: the contract, and what a real server does to it."""
+"""PostgreSQL: the contract, and faults of a real server."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TestPostgres(StoreContract):
 
 
 class TestServer(ServerTests):
-    """What every store in a server does."""
+    """The tests of every store in a server."""
 
 
 def tables(server: Postgres, schema: str) -> str:
@@ -185,7 +185,7 @@ def test_a_record_of_twenty_megabytes_is_kept(reopen: Reopen) -> None:
         assert stored(store) == [large]
 
 
-# What is refused.
+# Refusals.
 
 
 def test_tables_of_a_newer_casket_are_refused(

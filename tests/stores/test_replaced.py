@@ -146,7 +146,7 @@ def test_what_was_acknowledged_since_the_last_look_is_there(
     store, _ = opened(maker(file))
     begun(store)
     module = module_that_looks(store)
-    monkeypatch.setattr(module, "LOOK_INTERVAL", 1000.0)  # none comes before what follows
+    monkeypatch.setattr(module, "LOOK_INTERVAL", 1000.0)  # none precedes the following records
     theirs = vanish(file)
     blind = [epoch(3), epoch(4)]
     for one in blind:
@@ -225,8 +225,8 @@ def test_a_handle_that_was_closed_notices_when_it_opens_again(
 
 
 def epoch_of(store: Store, k: int) -> Record:
-    [found] = [r for _, r in store.records(session="s") if r["body"].get("epoch_num") == k]
-    return found
+    [epoch] = [r for _, r in store.records(session="s") if r["body"].get("epoch_num") == k]
+    return epoch
 
 
 def test_a_handle_that_only_read_notices_when_it_writes(
@@ -398,8 +398,8 @@ def test_processes_that_all_lose_their_file_go_on_in_one(tmp_path: Path) -> None
         finally:
             for one in crew:
                 one.communicate(timeout=PATIENCE)
-        found = [(r["session"], r["body"]["k"]) for r in read(file)]
-        assert [one for one in found if one[1] >= 100] == [
+        epochs = [(r["session"], r["body"]["k"]) for r in read(file)]
+        assert [one for one in epochs if one[1] >= 100] == [
             (f"s{i}", k) for k in range(100, 103) for i in range(3)
         ]
 

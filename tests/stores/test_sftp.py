@@ -1,10 +1,9 @@
-"""The JSON file on another machine, on a real sshd of this one."""
+"""The JSON file on another machine, on a real sshd of this machine."""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import pickle
 import pty
@@ -50,6 +49,7 @@ from casket.stores.sftp import wire as sftpwire
 from casket.stores.sftp.file import SftpFile
 from casket.stores.sftp.store import SftpStore
 from casket.testing import (
+    CONTEXT,
     Reopen,
     StoreContract,
     in_processes,
@@ -58,6 +58,7 @@ from casket.testing import (
     record,
     records,
     start,
+    start_process,
 )
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
@@ -266,10 +267,8 @@ def test_claims_are_told_from_what_is_new(url: str, monkeypatch: pytest.MonkeyPa
 def test_the_lock_of_a_killed_client_is_taken_over(
     url: str, path: Path, sessions: list[str]
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=append_until_killed, args=(url, sessions, sender))
-    process.start()
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = start_process(append_until_killed, url, sessions, sender)
     sender.close()
     acknowledged = [receive(receiver) for _ in range(2)]
     process.join()
@@ -482,7 +481,7 @@ def spied_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def spied_round_trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows by one with each round trip."""
+    """Return a list that grows with each round trip."""
     trips: list[int] = []
     ask = sftpwire.Session.ask
 

@@ -25,7 +25,7 @@ URL = "test://far/runs"
 
 
 class FarSide(MemoryStore):
-    """A store that drops what it has already, and can be cut off before or after it writes."""
+    """A store that drops duplicates, and can be cut off before or after it writes."""
 
     def __init__(self):
         super().__init__()
@@ -276,7 +276,7 @@ def test_a_large_journal_is_begun_anew_once_it_was_shipped(far, make, monkeypatc
     assert spooled.flush()
     assert stored(far) == identities(records)
     left = [path.stat().st_size for path in home().rglob("*.journal")]
-    assert sum(left) < 10_000 * 2  # none at all if the new one was not written to yet
+    assert sum(left) < 10_000 * 2  # none if the new journal was not written to yet
 
 
 def test_threads_append_while_it_ships(far, make):

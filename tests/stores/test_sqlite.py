@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,16 @@ from casket.testing import record, records
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
-    monkeypatch.setattr(sqlite.time, "sleep", made.append)
+    sleep, tested = time.sleep, threading.get_ident()
+
+    def note(seconds: float) -> None:
+        """Record a pause of the tested thread; other threads of this process sleep."""
+        if threading.get_ident() == tested:
+            made.append(seconds)
+        else:
+            sleep(seconds)
+
+    monkeypatch.setattr(sqlite.time, "sleep", note)
     return made
 
 

@@ -97,7 +97,7 @@ def test_no_flipped_byte_loops_or_loses_an_intact_record(database, seed):
         damaged = bytearray(content)
         damaged[at] ^= chance.randrange(1, 256)
         database.write_bytes(damaged)
-        # What a changed character of a record does to readers is no matter of the store.
+        # The effect of a changed character of a record on readers does not concern the store.
         is_structure = not any(start <= at < stop for start, stop in texts)
         with casket_warnings():
             read_all(database, is_structure=is_structure)
@@ -116,7 +116,7 @@ def read_all(path, *, is_structure):
 
 
 def saved_records(path):
-    """Return the records after a repair; remove what it leaves beside the file."""
+    """Return the records after a repair; remove the files that it leaves beside the database."""
     kept = repair(Location.of(path))
     saved = records(path)
     for each in path.parent.glob(f"{kept.name}*"):

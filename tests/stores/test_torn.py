@@ -84,7 +84,7 @@ def cuts(path: Path, before: list[Record], appended: list[Record]) -> list[Cut]:
     path.unlink()
     at = len(old) - len("\n}}\n") if before else 0
     end_of_lines = len(new) - len("\n}}\n")
-    found = []
+    lines = []
     for k in range(at, len(new) + 1):
         is_whole = k >= end_of_lines
         written = new[at:k].removeprefix(b'{"_default": {')
@@ -92,11 +92,11 @@ def cuts(path: Path, before: list[Record], appended: list[Record]) -> list[Cut]:
         rest = b"" if is_whole or not is_begun else written.lstrip(b",\n")
         start, rest = k - len(rest), rest.rstrip(b"\n")
         whole = [*before, *appended] if is_whole else before
-        found.append(Cut(new[:k], whole, rest, start))
+        lines.append(Cut(new[:k], whole, rest, start))
         # The first bytes go over the old end of the file, which is still there behind them.
         if k < len(old):
-            found.append(Cut(new[:k] + old[k:], whole, rest, start))
-    return found
+            lines.append(Cut(new[:k] + old[k:], whole, rest, start))
+    return lines
 
 
 APPENDS = {
@@ -552,8 +552,8 @@ def test_a_file_laid_out_by_hand_is_read_and_appended_to(
     by_hand = path.read_bytes()
     with casket_warnings() as said:
         assert read(path) == stored(store) == appended
-        found = JsonStore(path).records(session="s1", kinds={"session", "end"})
-        assert [r for _, r in found] == [first]
+        numbered = JsonStore(path).records(session="s1", kinds={"session", "end"})
+        assert [r for _, r in numbered] == [first]
         assert path.read_bytes() == by_hand
         with pytest.raises(Claimed):
             store.append([start("s2", "c")], claim="c")
@@ -652,7 +652,7 @@ def test_a_reader_follows_a_file_from_which_lines_were_deleted_by_hand(path: Pat
     after = records(3)
     for one in after:
         store.append([one])
-    # As long as those before, so that others begin where the last one that it read did.
+    # As long as the others, so that records begin where the last read record did.
     assert [r for _, r in follower.records(after=3)] == after
 
 
@@ -690,9 +690,9 @@ def test_a_handle_goes_on_at_once_after_another_process_pruned_the_file(path: Pa
         started, time.monotonic()
     )  # it looked just now: the mark has to do
     store.append([after])
-    found = stored(JsonStore(path))
-    assert [found[0], found[-1]] == [kept, after]
-    assert [r["kind"] for r in found] == ["epoch", "deleted", "epoch"]
+    left = stored(JsonStore(path))
+    assert [left[0], left[-1]] == [kept, after]
+    assert [r["kind"] for r in left] == ["epoch", "deleted", "epoch"]
 
 
 @pytest.mark.skipif(not is_root(), reason="only root may give files away")

@@ -1,4 +1,4 @@
-"""What type checkers see of `casket.DBCallback`, which is imported lazily."""
+"""The type of `casket.DBCallback`, which is imported lazily."""
 
 from typing import assert_type
 

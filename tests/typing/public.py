@@ -1,4 +1,4 @@
-"""What type checkers see of the public names; `make lint` runs mypy over it."""
+"""The types of the public names; `make lint` runs mypy over it."""
 
 from datetime import datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-// What the charts show first, how far their axes reach, and what they say of the rest.
+// The first charts, the extent of their axes, and the notes about the others.
 
 import "./modules.mjs";
 
