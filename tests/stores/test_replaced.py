@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +21,7 @@ from casket.stores.base import Claimed, Store, StoreOptions
 from casket.stores.blitz import BlitzStore
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.sqlite.store import SqliteStore
-from casket.testing import end, record, records, start
+from casket.testing import end, record, records, start, start_process
 from tests.stores.files import casket_warnings, records_in, stored
 from tests.stores.heads import HEADS, begun, epoch, opened, wait_for_a_look
 from tests.waiting import PATIENCE
@@ -99,15 +99,14 @@ def rename_another_over(path: Path) -> list[Record]:
 
 def put_another(path: Path) -> None:
     """Put a store of somebody else at a path, with a session of theirs."""
-    code = (
-        "from pathlib import Path\n"
-        "import sys, json\n"
-        "from tests.stores.test_replaced import maker\n"
-        "store = maker(Path(sys.argv[1]))()\n"
-        "store.append(json.loads(sys.argv[2]))\n"
-        "store.close()\n"
-    )
-    subprocess.run([sys.executable, "-c", code, path, json.dumps(OTHERS)], cwd=ROOT, check=True)
+    process = start_process(append, path, OTHERS)
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+
+
+def append(path: Path, records: list[Record]) -> None:
+    with closing(maker(path)()) as store:
+        store.append(records)
 
 
 WAYS = [remove, remove_with_all_beside_it, move, replace, rename_another_over]
