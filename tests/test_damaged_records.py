@@ -1,6 +1,6 @@
 """A damaged character may leave JSON valid: every command survives it and shows the rest.
 
-By default a sample of all damages; with CASKET_ALL_DAMAGES=1 every one. CASKET_MUTATIONS is the
+By default a sample of all damages; with CASKET_ALL_DAMAGES=1 all of them. CASKET_MUTATIONS is the
 number of files of each store with mutated bytes.
 """
 

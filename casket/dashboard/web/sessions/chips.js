@@ -7,8 +7,8 @@ const MOST = 6;
 const SHORT = { __proto__: null, batch_size: "bs", learning_rate: "lr", random_state: "seed" };
 
 /**
- * Returns what a session has of the params in which sessions differ, as `{name, text}`; of a child,
- * those that its parent does not have.
+ * Returns a session's values of the params in which sessions differ, as `{name, text}`; of a child,
+ * the params that its parent lacks.
  */
 export function chipsOf(row, varying) {
   const parent = data.parentOf(row);
