@@ -11,7 +11,7 @@ from casket.stores.jsonfile.files import FilePort
 from casket.stores.latest import Latest, Starts, Unclear
 
 _SESSION = re.compile(rb'","session":"([^"\\]+)","writer":"')
-_OF_A_SESSION = frozenset({b"end", b"meta", b"artifact"})
+_OF_A_SESSION = frozenset({b"end", b"meta", b"artifact", b"alert", b"system"})
 _KIND = re.compile(rb'\{"kind":"([a-z]+)",')
 
 
