@@ -144,3 +144,31 @@ def test_every_changed_character_of_a_record_is_noticed():
                 noticed += 1
                 assert problem_of(damaged) is not None, changed
     assert noticed > 100
+
+
+@pytest.mark.parametrize("suffix", ["json", "sqlite"])
+def test_records_that_a_merge_makes_from_others_have_checksums_of_their_own(suffix, tmp_path):
+    sources = [tmp_path / f"{name}.{suffix}" for name in ("one", "two")]
+    for number, path in enumerate(sources):
+        experiment = Experiment.use(path, exp_id="e")
+        for size in (number, number + 1):  # configs that are repeated in the other file
+            with experiment.model("m", {"size": size}).session(
+                {"lr": size, "n": number}
+            ) as session:
+                session.add_epoch(1, {"loss": 0.5})
+        experiment.model("gone").add_result({"loss": 0.5})
+        experiment.close()
+    assert (
+        CliRunner()
+        .invoke(app, ["rm", "--model", "gone", "--file", str(sources[0]), "--yes"])
+        .exit_code
+        == 0
+    )
+    with casket.open(sources[0]) as runs:
+        first = runs.sessions()[0].id
+    assert CliRunner().invoke(app, ["rm", first, "--file", str(sources[0]), "--yes"]).exit_code == 0
+    merged = tmp_path / "merged.json"
+    result = CliRunner().invoke(app, ["merge", *map(str, sources), "-o", str(merged)])
+    assert result.exit_code == 0, result.output
+    assert "deleted" in {record["kind"] for record in records(merged)}
+    assert doctor(merged)[0] == 0, doctor(merged)[1]

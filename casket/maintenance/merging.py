@@ -191,6 +191,7 @@ class _Merge:
 
     def _delete(self, tombstone: Record) -> None:
         narrowed = tombstone.copy()
+        narrowed.pop("crc", None)
         narrowed["body"] = {
             "sessions": tombstone["body"]["sessions"],
             "models": [],
