@@ -46,10 +46,16 @@ class _Exit(NamedTuple):
 
 
 _open: dict[object, _Open] = {}
+"""The sessions to end; a forked child does not end those of its parent."""
+
 _exits: list[_Exit] = []
 _children: set[int] = set()
 _plain_exit = sys.exit
 _earlier_error: BaseException | None = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)
 
 
 def watch(session: object, log: SessionLog, end: End) -> None:
