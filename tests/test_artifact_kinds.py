@@ -1,4 +1,4 @@
-"""Artifacts of each kind, read back; folders, steps, history, and what is kept of it."""
+"""Artifacts of each kind, read back; folders, steps, and the history that is kept."""
 
 import gzip
 import io

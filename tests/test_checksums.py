@@ -37,9 +37,9 @@ def replace(path, before, after):
 
 def records(url):
     store = Location.of(url).open(StoreOptions(), writing=False)
-    found = [record for _, record in store.records()]
+    stored = [record for _, record in store.records()]
     store.close()
-    return found
+    return stored
 
 
 def sessions_of(url):

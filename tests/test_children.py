@@ -314,7 +314,7 @@ def test_a_child_whose_parent_is_not_there_is_listed_as_a_session(file_url):
         assert len(pickle.loads(pickle.dumps(circle))._family) == 2
 
 
-# What is done to a store with children.
+# Operations on a store with children.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fingerprints of data: which data is equal, and what is stored about it."""
+"""Fingerprints of data: which data is equal, and the stored description."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Sweeps: which sets run, in which order, how often, and what a process leaves to others."""
+"""Sweeps: which sets run, in which order, how often, and the share of each process."""
 
 import subprocess
 import sys

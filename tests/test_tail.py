@@ -100,7 +100,7 @@ def searched(monkeypatch):
 
 
 def shown(sessions):
-    """Return everything that a listing shows, but for what depends on the time of asking."""
+    """Return the content of a listing, except values that depend on the current time."""
     rows = [{**facts(each), "age": None, "config": each.config} for each in sessions]
     return rows, listing(sessions, [], Names(sessions)) if sessions else ""
 

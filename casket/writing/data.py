@@ -30,7 +30,7 @@ class DataLog:
         self._log.write("meta", *self._log.backend.encode({"data": self._known}, "meta"))
 
     def _earlier(self) -> dict[str, Any]:
-        """Return what earlier handles of a continued session have stored."""
+        """Return the data stored by earlier handles of a continued session."""
         earlier: dict[str, Any] = {}
         for _, record in self._log.backend.store.records(session=self._log.id, kinds={"meta"}):
             data = record["body"].get("data") if isinstance(record["body"], dict) else None

@@ -482,12 +482,12 @@ class Model:
         from casket.writing import sweep, sweep_conditions
         from casket.writing.spaces import space_of
 
-        found = space_of(space, shuffle)
+        sets = space_of(space, shuffle)
         if isinstance(where, str):
-            where = sweep_conditions.params_condition(where, found)
+            where = sweep_conditions.params_condition(where, sets)
         is_over = sweep_conditions.Until(self, until) if until is not None else None
         options = sweep.Options(retries, wait, where, is_over, on_error)
-        return iter(sweep.Sweep(self, found, options))
+        return iter(sweep.Sweep(self, sets, options))
 
     def add_result(
         self,

@@ -1,4 +1,4 @@
-"""The sessions of a model by their params, read on incrementally: what a sweep asks all the time.
+"""The sessions of a model by their params, read incrementally, as often as a sweep needs.
 
 Only starts and ends are read. The answers may be out of date by what other processes are writing
 now, so that a start still asks the store, which decides.
@@ -35,11 +35,11 @@ class Runs:
         self._alive: dict[bytes, bool] = {}
 
     def read_on(self) -> None:
-        """Read what was appended since the last call, and look at processes anew."""
+        """Read records appended since the last call, and check processes again."""
         self._reader.read_on()
 
     def look_again(self) -> None:
-        """Read what was appended, and look at the processes of running sessions again."""
+        """Read appended records, and check the processes of running sessions again."""
         self._alive.clear()
         self.read_on()
 

@@ -1,6 +1,6 @@
 """A JSON document that many processes append to in place.
 
-An append locks the file, reads what others have appended since, and makes a single write over the
+An append locks the file, reads the records of others, and makes a single write over the
 closing braces. `layout` defines the bytes, `FilePort` moves them, `DocumentReader` reads them.
 """
 
@@ -330,7 +330,7 @@ class JsonDocument:
             self._file = None
 
     def _catch_up(self, file: FilePort, verified: float = scan.EDITED) -> FilePort:
-        """Read what others have appended, repairing interrupted appends.
+        """Read the records of others, repairing interrupted appends.
 
         Args:
             file: the locked file.

@@ -10,7 +10,7 @@ export function Parent({ row }) {
   return parent && html`<p>child of <${SessionLink} row=${parent} /></p>`;
 }
 
-/** The children of a session: what they have beyond its params, and their latest metrics. */
+/** The children of a session: their additional params, and their latest metrics. */
 export function Children({ row }) {
   const children = data.childrenOf(row.key);
   if (!children.length) return null;
