@@ -33,13 +33,13 @@ def latest_of(file: FilePort, extent: scan.Extent, count: int, offset: int) -> L
     if extent.is_cut or extent.stop <= scan.EDITED or extent.end().damages:
         raise Unclear
     starts = Starts()
-    blocks = list(_indexed(file, extent, starts))
-    for block in blocks:
+    index = list(_indexed(file, extent, starts))
+    for block in index:
         if not starts.has_all(block.sessions):
             raise Unclear
     chosen = starts.latest(count, offset)
     sessions = [session.decode() for session in chosen]
-    wanted = [block for block in blocks if block.is_overall or not block.sessions.isdisjoint(chosen)]
+    wanted = [block for block in index if block.is_overall or not block.sessions.isdisjoint(chosen)]
     kept = set(sessions)
     records = [
         (number, document)
