@@ -34,6 +34,8 @@ from casket.testing import (
     start,
     start_process,
 )
+from tests.crash.crew import Crew
+from tests.crash.sweeping import kill_workers_of_a_sweep
 from tests.services.proxy import Proxy
 from tests.stores.files import stored
 from tests.waiting import IN_TIME, PATIENCE
@@ -318,6 +320,17 @@ class ServerTests:
             [seen] = reader.sessions()
             assert (seen.status, seen.params) == ("completed", {"lr": 0.1})
             assert seen.artifacts["a.txt"].load() == b"kept"
+
+    def test_each_set_of_a_sweep_completes_once_while_workers_are_killed(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("DATA", "STATE"):
+            monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+        crew = Crew(tmp_path)
+        try:
+            kill_workers_of_a_sweep(crew, url)
+        finally:
+            crew.disband()
 
     def test_names_that_no_index_could_hold_are_told_apart(self, reopen: Reopen) -> None:
         names = ["a\0b", "a?b", "x" * 20_000, "x" * 20_001, "\n", "ünï 🎉", "a.b", "$a", ""]
