@@ -14,6 +14,7 @@ import click
 import casket
 from casket.cli import options, tables, terminal
 from casket.cli.csv_text import csv_text, sessions_csv
+from casket.cli.sweeps import sweep_facts, sweeps_text
 from casket.reading.casket import STATUSES
 from casket.reading.columns import flatten
 from casket.reading.grouping import Groups, groups
@@ -23,6 +24,7 @@ from casket.reading.query import Names
 from casket.reading.ranking import Ranking
 from casket.reading.rows import Mode, is_number
 from casket.reading.summary import best_values, epoch_count, facts, numeric_metrics, varying
+from casket.reading.sweeps import SweepView, sweeps_of
 from casket.reading.tail import read_tail
 from casket.reading.views import SessionView
 
@@ -100,6 +102,9 @@ WIDEST = 200
     metavar="NAMES",
     help="One row per group of equal values, such as params.lr: mean ± 95 % interval, and n.",
 )
+@click.option(
+    "--sweep", "by_sweep", is_flag=True, help="One row per sweep: its progress, and what runs."
+)
 @options.children_option
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV.")
 @options.json_option
@@ -114,6 +119,7 @@ def ls(
     offset: int,
     page: bool,
     group_by: str | None,
+    by_sweep: bool,
     children: bool,
     as_csv: bool,
     as_json: bool,
@@ -131,12 +137,15 @@ def ls(
     is_read = as_json or as_csv or not sys.stdout.isatty() or page
     count = limit if limit is not None else (0 if is_read else SHOWN)
     path = options.chosen_file(file)
-    is_plain = not (where or status or tag or sort or columns or group_by or children)
+    is_plain = not (where or status or tag or sort or columns or group_by or by_sweep or children)
     tail = read_tail(path, count, offset) if is_plain and count else None
     if tail is not None and tail.total:
         shown, total, names = tail.sessions, tail.total, Names(tail.sessions)
     else:
         sessions, names = _matching(path, where, status, tag, children=children, as_json=as_json)
+        if by_sweep:
+            _show_sweeps(sweeps_of(sessions), as_json=as_json)
+            return
         if group_by:
             made = groups(sessions, options.names(group_by), names, status or "completed")
             _show_groups(made, as_csv=as_csv, as_json=as_json)
@@ -179,6 +188,15 @@ def _matching(
                 options.write_json([])
             raise options.NothingFound(f"no session matches in {runs.location}")
         return sessions, runs.names()
+
+
+def _show_sweeps(sweeps: Sequence[SweepView], *, as_json: bool) -> None:
+    if as_json:
+        options.write_json([sweep_facts(sweep) for sweep in sweeps])
+    elif sweeps:
+        click.echo(sweeps_text(sweeps))
+    else:
+        raise options.NothingFound("no session that matches belongs to a sweep")
 
 
 @click.command(cls=options.FileAnywhere)

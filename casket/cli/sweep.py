@@ -14,6 +14,7 @@ from casket import Casket, Experiment
 from casket.cli import options, tables, terminal
 from casket.cli.app import INTERRUPTED
 from casket.cli.sets import sets_of
+from casket.cli.sweeps import best_text, done_of, end_text
 from casket.cli.tail import running_table
 from casket.reading.columns import flatten
 from casket.reading.sweeps import SweepView, sweeps_of
@@ -200,18 +201,15 @@ class _Progress:
 
 
 def _headline(view: SweepView) -> str:
-    size = "" if view.size is None else f" of {view.size}"
-    parts = [f"{view.done}{size} done", f"{len(view.running)} running"]
+    parts = [f"{done_of(view)} done", f"{len(view.running)} running"]
     if view.unsuccessful:
         parts.append(f"{view.unsuccessful} failed")
     if view.per_hour:
         parts.append(f"{view.per_hour:.3g} an hour")
     if view.expected_end:
-        parts.append(f"ends {view.expected_end.astimezone():%Y-%m-%d %H:%M}")
-    best = view.best()
-    if best:
-        metric, value, session = best
-        parts.append(f"best {metric} {tables.text(value)} ({session.id[:8]})")
+        parts.append(f"ends {end_text(view)}")
+    if best := best_text(view):
+        parts.append(f"best {best}")
     return ", ".join(parts)
 
 

@@ -160,6 +160,32 @@ def test_only_names_of_params_are_placeholders():
     assert filled('{lr} {opt.name} {other} {"lr": 1}', params) == '0.1 adam {other} {"lr": 1}'
 
 
+def test_ls_shows_the_progress_of_sweeps(folder, run):
+    run(*swept(sys.executable, "train.py", "{lr}"))
+    shown = run("ls", "--sweep", "runs.json")
+    assert "2 of 2" in shown
+    assert "loss 0.25" in shown
+    [sweep] = run.json("ls", "--sweep", "runs.json")
+    best = sessions()[1].id
+    assert (sweep["size"], sweep["done"], sweep["running"], sweep["failed"]) == (2, 2, [], 0)
+    assert sweep["best"] == {"metric": "loss", "value": 0.25, "session": best}
+
+
+def test_a_sweep_in_progress_shows_what_runs(folder, run):
+    model = casket.Experiment.use("runs.json", exp_id="e").model("m")
+    sweep = model.sweep({"n": range(4)})
+    with next(sweep):
+        pass
+    session = next(sweep)
+    [shown] = run.json("ls", "--sweep", "runs.json")
+    assert (shown["done"], shown["running"]) == (1, [session.id])
+    assert shown["expected_end"] is not None
+    assert session.id[:8] in run("ls", "--sweep", "runs.json")
+    sweep.close()
+    [shown] = run.json("ls", "--sweep", "runs.json")
+    assert (shown["running"], shown["failed"]) == ([], 1)
+
+
 # Ctrl-C
 
 

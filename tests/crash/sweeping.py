@@ -13,31 +13,32 @@ from tests.crash.crew import Crew, Log, acknowledged
 from tests.waiting import eventually
 
 SETS, WORKERS, KILLS = 40, 8, 12
+BODY = 0.05
 
 
-def sweep_and_stay(url: str, seconds: float) -> None:
+def sweep_and_stay(url: str) -> None:
     """Run the sweep to its end; note each set whose session was acknowledged as completed."""
     model = Experiment.use(url, exp_id="e").model("m")
     started, completed = Log("started"), Log("completed")
     for session in model.sweep({"n": range(SETS)}, wait=True, retries=KILLS):
         with session:
             started.add(session.params["n"], session.id)
-            time.sleep(seconds)
+            time.sleep(BODY)
             session.add_result({"n": session.params["n"]})
         completed.add(session.params["n"], session.id)
 
 
-def kill_workers_of_a_sweep(crew: Crew, url: str, seconds: float = 0.05) -> None:
+def kill_workers_of_a_sweep(crew: Crew, url: str, kills: int = KILLS) -> None:
     """Kill workers in the midst of a sweep and start others; check that each set completes once."""
     chance = random.Random(7)
     started, completed = crew.folder / "started", crew.folder / "completed"
-    workers = [crew.start(sweep_and_stay, url, seconds) for _ in range(WORKERS)]
-    for kill in range(KILLS):
+    workers = [crew.start(sweep_and_stay, url) for _ in range(WORKERS)]
+    for kill in range(kills):
         # A few sets begin between two kills, so that kills fall into every part of the sweep.
         eventually(lambda least=2 * kill + 1: len(list(acknowledged(started))) > least)  # type: ignore[misc]
         victim = workers.pop(chance.randrange(len(workers)))
         crew.remove([victim])
-        workers.append(crew.start(sweep_and_stay, url, seconds))
+        workers.append(crew.start(sweep_and_stay, url))
     crew.finish()
     _check(url, completed)
 

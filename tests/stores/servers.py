@@ -328,7 +328,7 @@ class ServerTests:
             monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
         crew = Crew(tmp_path)
         try:
-            kill_workers_of_a_sweep(crew, url)
+            kill_workers_of_a_sweep(crew, url, kills=5)
         finally:
             crew.disband()
 

@@ -1,0 +1,70 @@
+"""Tables of sweeps for `casket ls --sweep` and `casket sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from casket.cli import tables
+from casket.cli.tail import running_table
+from casket.reading.summary import as_json
+from casket.reading.sweeps import SweepView
+
+
+def sweeps_text(sweeps: Sequence[SweepView]) -> str:
+    """Return a table of sweeps, and a table of what runs in each of them."""
+    rows = [_row(sweep) for sweep in sweeps]
+    parts = [tables.table(rows, list(rows[0]), keep=("sweep", "done"))]
+    parts += [running_table(sweep.running) for sweep in sweeps if sweep.running]
+    return "\n\n".join(parts)
+
+
+def sweep_facts(sweep: SweepView) -> dict[str, Any]:
+    """Return the state of a sweep as JSON."""
+    best = sweep.best()
+    return {
+        "id": sweep.id,
+        "experiment": sweep.experiment,
+        "model": sweep.model,
+        "size": sweep.size,
+        "done": sweep.done,
+        "running": [session.id for session in sweep.running],
+        "failed": sweep.unsuccessful,
+        "per_hour": sweep.per_hour,
+        "expected_end": as_json(sweep.expected_end),
+        "best": best and {"metric": best[0], "value": best[1], "session": best[2].id},
+    }
+
+
+def done_of(sweep: SweepView) -> str:
+    """Return how many sets are done, such as `12 of 40`."""
+    return f"{sweep.done}" if sweep.size is None else f"{sweep.done} of {sweep.size}"
+
+
+def best_text(sweep: SweepView) -> str:
+    """Return the best value with its metric and session, empty if there is none."""
+    best = sweep.best()
+    if best is None:
+        return ""
+    metric, value, session = best
+    return f"{metric} {tables.text(value)} ({session.id[:8]})"
+
+
+def end_text(sweep: SweepView) -> str:
+    """Return the expected end in the local time zone, empty if it is not known."""
+    end = sweep.expected_end
+    return f"{end.astimezone():%Y-%m-%d %H:%M}" if end else ""
+
+
+def _row(sweep: SweepView) -> dict[str, str]:
+    return {
+        "sweep": sweep.id[:8],
+        "experiment": sweep.experiment,
+        "model": sweep.model,
+        "done": done_of(sweep),
+        "running": str(len(sweep.running)),
+        "failed": str(sweep.unsuccessful),
+        "an hour": f"{sweep.per_hour:.3g}" if sweep.per_hour else "",
+        "ends": end_text(sweep),
+        "best": best_text(sweep),
+    }
