@@ -39,7 +39,7 @@ CELLS: dict[str, Cell] = {
     "name": lambda session: session.name,
     "group": lambda session: session.group or "",
     "parent": lambda session: (session.parent_id or "")[:8],
-    "status": lambda session: tables.colored_status(session.status),
+    "status": tables.status_of,
     "epochs": lambda session: str(epoch_count(session) or ""),
     "age": lambda session: tables.ago(session.age.total_seconds()),
     "duration": lambda session: tables.span(session.duration.total_seconds()),

@@ -89,7 +89,7 @@ def _table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, is_whol
 
 
 def _head(session: SessionView) -> Iterator[str]:
-    status = tables.colored_status(session.status)
+    status = tables.status_of(session)
     took = tables.span(session.duration.total_seconds())
     name = terminal.one_line(session.name)
     yield f"session {terminal.styled(session.id, bold=True)}  {name}  {status}"

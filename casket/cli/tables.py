@@ -14,7 +14,7 @@ from tabulate import tabulate
 from casket.cli import terminal
 from casket.reading import numbers
 from casket.reading.numbers import MOST_DIGITS, digits_apart, shown_number
-from casket.reading.views import parse_time
+from casket.reading.views import SessionView, parse_time
 
 STATUS_COLORS = {"completed": "green", "running": "cyan", "failed": "red", "killed": "yellow"}
 LEVEL_COLORS = {"info": "cyan", "warning": "yellow", "error": "red"}
@@ -73,6 +73,14 @@ def clock(time: str | None) -> str:
     local = parse_time(time).astimezone()
     is_today = local.date() == datetime.now().astimezone().date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def status_of(session: SessionView) -> str:
+    """Return the colored status of a session, with the restarts of its job while it is running."""
+    status = colored_status(session.status)
+    if session.status == "running" and session.restart:
+        status += f" (restart {session.restart})"
+    return status
 
 
 def colored_status(status: str) -> str:

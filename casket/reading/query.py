@@ -22,7 +22,18 @@ MOST_NAMED = 8
 """The number of names listed by a message if no known name is similar."""
 
 OCCASIONAL_META = frozenset(
-    {"capture", "clash", "data", "job", "pruned", "repeat", "rerun_of", "starts"}
+    {
+        "capture",
+        "clash",
+        "data",
+        "exit_code",
+        "job",
+        "pruned",
+        "repeat",
+        "rerun_of",
+        "starts",
+        "sweep",
+    }
 )
 """Names that casket writes to the meta of some sessions; they are always known."""
 

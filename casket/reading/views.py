@@ -276,6 +276,14 @@ class SessionView:
             first["starts"] = list(metas.values())[1:]
         return {name: value for name, value in first.items() if name not in self._hidden_meta}
 
+    @property
+    def restart(self) -> int:
+        """How often a scheduler has requeued the job in which the session was last started."""
+        meta = self.meta
+        job = meta.get("starts", [meta])[-1].get("job")
+        restart = job.get("restart") if isinstance(job, Mapping) else None
+        return restart if isinstance(restart, int) else 0
+
     def without_meta(self, names: Collection[str]) -> SessionView:
         """Return a shallow copy whose meta omits the given names."""
         hiding = copy.copy(self)

@@ -7,7 +7,7 @@ const KEYWORDS = new Set(
   "False false None null True true and in is not or AND OR NOT".split(" "),
 );
 const META_AT_TIMES = new Set(
-  ["capture", "clash", "data", "job", "pruned", "repeat", "rerun_of", "starts"],
+  ["capture", "clash", "data", "exit_code", "job", "pruned", "repeat", "rerun_of", "starts", "sweep"],
 );
 
 const metricFacts = new Map();
