@@ -252,3 +252,26 @@ def test_a_report_has_the_children_of_its_sessions(runs, path):
         held = [view.id for view in runs.sessions(children=True) if view.id in report]
         wanted = runs.sessions(where="seed == 1")
         assert set(held) == {each.id for view in wanted for each in (view, *view.children)}
+
+
+def test_a_session_is_found_by_its_name_unless_several_have_it(tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="digits").model("net")
+    with (
+        model.session({"lr": 1}, name="warm start") as session,
+        session.child({"fold": 0}, name="first fold"),
+    ):
+        session.add_result({"acc": 1.0})
+    model.session({"lr": 2}, name="twice").end()
+    model.session({"lr": 3}).end()
+    with casket.open(tmp_path / "runs.json", writing=True) as runs:
+        last = runs["@last"]
+        assert runs["warm start"].id == session.id
+        assert runs["first fold"] is runs["warm start"].children[0]
+        assert runs[last.name] is last
+        assert runs.diff("warm start", "twice").params == {"lr": (1, 2)}
+        runs.rename(last, "twice")
+        with pytest.raises(NoSuchSession, match="ambiguous") as error:
+            runs["twice"]
+        assert error.value.matching == [view.id for view in runs.sessions()[1:]]
+        runs.rename("first fold", "")
+        assert runs["warm start"].children[0].named is None

@@ -53,7 +53,7 @@ def details(session: SessionView) -> dict[str, Any]:
         The fields of `facts`, and config, meta, results (a list of
         `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type, step and
         history, all artifacts of the name), alerts (title, text, level, time), epoch_rows,
-        batch_rows and children (their id, status, params and last).
+        batch_rows and children (their id, name, status, error, params and last).
     """
     results = session.logged("result")
     return {
@@ -80,7 +80,7 @@ def details(session: SessionView) -> dict[str, Any]:
 
 def _brief(session: SessionView) -> dict[str, Any]:
     facts_of = facts(session)
-    return {name: facts_of[name] for name in ("id", "status", "error", "params", "last")}
+    return {name: facts_of[name] for name in ("id", "name", "status", "error", "params", "last")}
 
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:
