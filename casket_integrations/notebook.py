@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,7 +67,28 @@ def live(
         NotFound: the store does not exist.
         StoreUnavailable: the store cannot be read.
     """
-    return Live(_opened(source), metrics, {**_owner(source), "where": where}, every)
+    widget = Live(_opened(source), metrics, {**_owner(source), "where": where}, every)
+    _close_replaced(widget)
+    return widget
+
+
+_last_run: dict[str, tuple[int, list[Live]]] = {}
+"""By cell of Jupyter, the number of its last run and the widgets created by it."""
+
+
+def _close_replaced(widget: Live) -> None:
+    """Close the widgets of earlier runs of the cell, which Jupyter would keep for ever."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    cell = kernel.get_parent().get("metadata", {}).get("cellId") if kernel else None
+    if shell is None or cell is None:
+        return
+    run, widgets = _last_run.get(cell, (0, []))
+    if run != shell.execution_count:
+        for earlier in widgets:
+            earlier.close()
+        widgets = []
+    _last_run[cell] = (shell.execution_count, [*widgets, widget])
 
 
 def _opened(source: Source) -> Casket:
@@ -88,8 +110,6 @@ def _owner(source: Source) -> dict[str, str]:
 
 class Live(anywidget.AnyWidget):
     """The widget of `live`; a thread updates it until `close` or the notebook closes it.
-
-    Jupyter holds every widget until it is closed; marimo closes it when its cell runs again.
 
     Attributes:
         picture: the data to draw, as JSON.

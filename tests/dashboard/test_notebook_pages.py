@@ -26,10 +26,17 @@ from casket import Experiment
 from casket_integrations.notebook import live
 
 model = Experiment.use("runs.json", exp_id="digits").model("net")
-with model.session({"lr": 0.1}) as _session:
+with model.session({"lr": 0.1}, ensure_unique=False) as _session:
     for _epoch in range(1, 6):
         _session.add_epoch(_epoch, {"loss": 1 / _epoch})
 live(model, every=0.05)
+"""
+COUNT = """
+import threading, time
+
+while sum(each.name == "casket-live" for each in threading.enumerate()) > 1:
+    time.sleep(0.01)
+print("a single thread")
 """
 # The training goes on until the widget has been seen to show it.
 TRAIN = """
@@ -123,7 +130,7 @@ def test_a_widget_in_jupyterlab_moves_while_a_cell_trains(start, notebook_page, 
     pytest.importorskip("jupyterlab")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    book.cells = [nbformat.v4.new_code_cell(code) for code in (PREPARE, TRAIN)]
+    book.cells = [nbformat.v4.new_code_cell(code) for code in (PREPARE, TRAIN, COUNT)]
     nbformat.write(book, tmp_path / "book.ipynb")
     address = start(
         *("jupyterlab", "--no-browser", "--allow-root", "--ServerApp.port={port}"),
@@ -132,13 +139,21 @@ def test_a_widget_in_jupyterlab_moves_while_a_cell_trains(start, notebook_page, 
     page = notebook_page
     page.goto(f"{address}/lab/tree/book.ipynb")
     page.get_by_role("button", name="Python 3 (ipykernel) | Idle").wait_for()
-    for i in range(2):
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(i).click()
-        page.keyboard.press("Shift+Enter")
+    run_cells(page, 0, 1)
     check_that_the_widget_moves(page, tmp_path)
     table = page.locator(".jp-RenderedHTML table")
     api.expect(table.locator("tbody tr")).to_have_count(2)
     api.expect(table.locator("svg")).to_have_count(2)
+
+    run_cells(page, 0, 2)
+    api.expect(page.get_by_text("a single thread", exact=True)).to_be_visible()
+    api.expect(page.locator(".casket-live")).to_contain_text("lr=0.2 completed")
+
+
+def run_cells(page, *numbers):
+    for i in numbers:
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(i).click()
+        page.keyboard.press("Shift+Enter")
 
 
 def test_a_widget_in_marimo_moves_while_a_cell_trains(start, notebook_page, tmp_path):
