@@ -177,6 +177,15 @@ def test_curves_of_any_values(memory, values, path):
     assert shown(memory.sessions()[0]).paths == [path]
 
 
+def test_a_parent_counts_its_children(memory):
+    with memory.session() as parent:
+        for fold in (1, 2):
+            parent.child({"fold": fold}).end()
+        parent.child({"fold": 3}).end("failed")
+    assert "children 3 (2 completed, 1 failed)" in shown(memory.sessions()[0]).text
+    assert shown(memory.sessions()).text.startswith("sessions 1 (1 completed)")
+
+
 def test_a_curve_without_two_points_is_not_drawn(memory):
     with memory.session() as session:
         session.add_epoch(1, {"loss": 1.0})

@@ -55,6 +55,8 @@ class Session(Protocol):
     @property
     def note(self) -> str: ...  # noqa: D102
     @property
+    def children(self) -> Sequence[Session]: ...  # noqa: D102
+    @property
     def alerts(self) -> list[Any]: ...  # noqa: D102
     @property
     def tags(self) -> tuple[str, ...]: ...  # noqa: D102
@@ -144,6 +146,9 @@ def _remarks(session: Session) -> Iterator[str]:
         yield f'<div style="color:{STATUS_COLORS["failed"]}">{_text(session.error, 400)}</div>'
     for alert in session.alerts[-MOST_ALERTS:]:
         yield f"<div><b>{_text(alert.level)}</b> {_text(f'{alert.title} {alert.text}', 200)}</div>"
+    if session.children:
+        by_status = Counter(child.status for child in session.children)
+        yield f"<div>children {len(session.children)} ({_listed(by_status)})</div>"
     if session.tags:
         yield f"<div>tags {_text(', '.join(session.tags), 200)}</div>"
     if session.note:
@@ -234,8 +239,11 @@ def _ends(sessions: Sequence[Session]) -> list[Session]:
 
 def _counts(sessions: Sequence[Session]) -> str:
     by_status = Counter(session.status for session in sessions)
-    parts = ", ".join(f"{count:,} {status}" for status, count in by_status.items())
-    return f"sessions {len(sessions):,}{f' ({parts})' if parts else ''}"
+    return f"sessions {len(sessions):,}{f' ({_listed(by_status)})' if by_status else ''}"
+
+
+def _listed(by_status: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in by_status.items())
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], count: int, cut_at: int) -> str:
