@@ -19,6 +19,17 @@ from casket_integrations.notebook import live  # noqa: E402
 EXAMPLE = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
 
 
+# Wait in the kernel until the widget shows how the training ended.
+WAIT = """
+import gc, time
+from casket_integrations.notebook import Live
+
+(widget,) = (each for each in gc.get_objects() if isinstance(each, Live))
+while [each["status"] for each in widget.picture["sessions"]] != ["completed"] * 3:
+    time.sleep(0.01)
+"""
+
+
 def threads():
     return [each for each in threading.enumerate() if each.name == "casket-live"]
 
@@ -177,6 +188,7 @@ def executed(tmp_path_factory):
     pytest.importorskip("sklearn")
     folder = tmp_path_factory.mktemp("notebook")
     book = nbformat.read(EXAMPLE, as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell(WAIT))
     client = nbclient.NotebookClient(book, resources={"metadata": {"path": str(folder)}})
     client.execute()
     return folder, book
