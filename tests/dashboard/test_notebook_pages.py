@@ -19,6 +19,9 @@ api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("anywidget")
 
 ROOT = Path(__file__).parents[2]
+expect = api.expect
+TIMEOUT = PATIENCE * 1000
+"""In milliseconds."""
 
 # Names with an underscore, because marimo lets only one cell define a name.
 PREPARE = """
@@ -56,7 +59,7 @@ model.sessions()
 def notebook_page(browser, tmp_path):
     """A page, of which a picture is left in the folder of the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(PATIENCE * 1000)
+    context.set_default_timeout(TIMEOUT)
     page = context.new_page()
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -115,14 +118,14 @@ def answers(port, process):
 def check_that_the_widget_moves(page, folder):
     """Wait until the widget shows a running training, let it end, and see that it shows that."""
     widget = page.locator(".casket-live")
-    api.expect(widget).to_contain_text("lr=0.2 running")
+    expect(widget).to_contain_text("lr=0.2 running", timeout=TIMEOUT)
     curve = widget.locator("svg path").nth(2)  # after the axes and the first session
     before = curve.get_attribute("d")
     eventually(lambda: curve.get_attribute("d") not in {before, None})
     (folder / "seen").touch()
-    api.expect(widget).to_contain_text("lr=0.2 completed")
+    expect(widget).to_contain_text("lr=0.2 completed", timeout=TIMEOUT)
     widget.locator("svg").hover()
-    api.expect(widget.locator("figcaption")).to_contain_text(" at ")
+    expect(widget.locator("figcaption")).to_contain_text(" at ", timeout=TIMEOUT)
     assert page.errors == []
 
 
@@ -142,12 +145,12 @@ def test_a_widget_in_jupyterlab_moves_while_a_cell_trains(start, notebook_page, 
     run_cells(page, 0, 1)
     check_that_the_widget_moves(page, tmp_path)
     table = page.locator(".jp-RenderedHTML table")
-    api.expect(table.locator("tbody tr")).to_have_count(2)
-    api.expect(table.locator("svg")).to_have_count(2)
+    expect(table.locator("tbody tr")).to_have_count(2, timeout=TIMEOUT)
+    expect(table.locator("svg")).to_have_count(2, timeout=TIMEOUT)
 
     run_cells(page, 0, 2)
-    api.expect(page.get_by_text("a single thread", exact=True)).to_be_visible()
-    api.expect(page.locator(".casket-live")).to_contain_text("lr=0.2 completed")
+    expect(page.get_by_text("a single thread", exact=True)).to_be_visible(timeout=TIMEOUT)
+    expect(page.locator(".casket-live")).to_contain_text("lr=0.2 completed", timeout=TIMEOUT)
 
 
 def run_cells(page, *numbers):
@@ -168,8 +171,8 @@ def test_a_widget_in_marimo_moves_while_a_cell_trains(start, notebook_page, tmp_
     notebook_page.goto(address)
     check_that_the_widget_moves(notebook_page, tmp_path)
     table = notebook_page.locator("table")
-    api.expect(table.locator("tbody tr")).to_have_count(2)
-    api.expect(table.locator("svg")).to_have_count(2)
+    expect(table.locator("tbody tr")).to_have_count(2, timeout=TIMEOUT)
+    expect(table.locator("svg")).to_have_count(2, timeout=TIMEOUT)
 
 
 def cell(parts):
