@@ -30,9 +30,9 @@ function picture({ sessions, charts, more, problem }) {
 
 function legend(sessions, more) {
   const list = element("div", { style: "display: flex; flex-wrap: wrap; gap: 2px 14px" });
-  sessions.forEach(({ label, status }, i) => {
+  sessions.forEach(({ name, params, status }, i) => {
     const item = element("span", {});
-    item.append(element("span", { style: `color: ${color(i)}` }, "● "), `${label} ${status}`);
+    item.append(element("span", { style: `color: ${color(i)}` }, "● "), `${name} ${params} ${status}`);
     list.append(item);
   });
   if (more > 0) list.append(element("span", {}, `and ${more.toLocaleString("en")} more`));
@@ -128,8 +128,7 @@ function nearest(lines, sessions, position) {
   const parts = lines.map(({ xs, ys }, i) => {
     const distances = xs.map((x) => Math.abs(x - position));
     const at = distances.indexOf(Math.min(...distances));
-    const [name] = sessions[i].label.split(" ");
-    return at < 0 ? "" : `${name} ${number(ys[at])} at ${number(xs[at])}`;
+    return at < 0 ? "" : `${sessions[i].name} ${number(ys[at])} at ${number(xs[at])}`;
   });
   return parts.filter(Boolean).join(", ");
 }

@@ -171,11 +171,10 @@ def picture_of(sessions: Sequence[SessionView], metrics: Sequence[str] | None) -
     newest = sorted(sessions, key=lambda each: (each.status == "running", each.started))
     shown = sorted(newest[-MOST_SESSIONS:], key=lambda each: each.started)
     names = list(metrics) if metrics else _main_metrics(shown)
-    labels = _labels(shown)
     return {
         "sessions": [
-            {"label": label, "status": each.status}
-            for label, each in zip(labels, shown, strict=True)
+            {"name": _text(each.name), "params": params, "status": each.status}
+            for params, each in zip(_varying_params(shown), shown, strict=True)
         ],
         "charts": [_chart(name, shown) for name in names],
         "more": len(sessions) - len(shown),
@@ -194,17 +193,14 @@ def _main_metrics(sessions: Iterable[SessionView]) -> list[str]:
     return sorted(names, key=lambda name: -weight(name))[:MOST_METRICS]
 
 
-def _labels(sessions: Sequence[SessionView]) -> list[str]:
-    """Return the id of each session with the params that vary."""
+def _varying_params(sessions: Sequence[SessionView]) -> list[str]:
+    """Return the params of each session that vary, as text."""
     params = [flatten(session.params) for session in sessions]
     names = varying(params)
     return [
-        " ".join([
-            session.id[:8],
-            *(_text(f"{name}={_shown(each[name])}") for name in names if name in each),
-        ])
-        for session, each in zip(sessions, params, strict=True)
-    ]  # fmt: skip
+        " ".join(_text(f"{name}={_shown(each[name])}") for name in names if name in each)
+        for each in params
+    ]
 
 
 def _shown(value: Any) -> str:

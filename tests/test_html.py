@@ -107,8 +107,7 @@ def test_an_empty_list_and_an_empty_store(tmp_path):
 def test_a_session_shows_params_metrics_and_curves(runs):
     session = runs.sessions(model="deep")[0]
     page = shown(session)
-    assert session.id[:8] in page.text
-    assert "digits / deep" in page.text
+    assert page.text.startswith(f"{session.name} {session.id[:8]} ● completed digits / deep")
     assert "lr0.5" in page.text
     assert "loss0.0002" in page.text
     (path,) = page.paths

@@ -22,7 +22,7 @@ WEBHOOK_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 
 Notice = dict[str, str]
-"""An event as texts: event, title, text, level, time, session, experiment, model, file."""
+"""An event as texts: event, title, text, level, time, session, name, experiment, model, file."""
 
 
 class NotDelivered(Exception):

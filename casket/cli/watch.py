@@ -180,6 +180,7 @@ def _notices(events: Iterable[Event], location: str) -> Iterator[tuple[Key, Noti
             "level": event.level,
             "time": event.time.isoformat(),
             "session": event.session.id,
+            "name": cut(event.session.name, LONGEST_TITLE),
             "experiment": event.session.experiment,
             "model": event.session.model,
             "file": location,

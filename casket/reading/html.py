@@ -49,6 +49,8 @@ class Session(Protocol):
     model: str
 
     @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
     def status(self) -> str: ...  # noqa: D102
     @property
     def error(self) -> str | None: ...  # noqa: D102
@@ -74,7 +76,7 @@ class Session(Protocol):
 def session_html(session: Session) -> str:
     """Return a session with its params and metrics."""
     head = (
-        f"<div><b>{_text(session.id[:8])}</b> {_status(session.status)} "
+        f"<div><b>{_text(session.name)}</b> {_text(session.id[:8])} {_status(session.status)} "
         f"{_text(session.experiment)} / {_text(session.model)}, "
         f"started {session.started:%Y-%m-%d %H:%M:%S} UTC, took {_span(session.duration)}</div>"
     )
@@ -182,6 +184,7 @@ def _listing(sessions: Sequence[Session]) -> str:
         return ""
     shown = _ends(sessions)
     columns = {"session": [_text(each.id[:8]) for each in shown]}
+    columns["name"] = [_text(each.name) for each in shown]
     columns["status"] = [_status(each.status) for each in shown]
     columns |= _varying({
         name: [_text(getattr(each, name)) for each in shown] for name in ("experiment", "model")

@@ -9,6 +9,7 @@ import pytest
 
 import casket
 from casket import Experiment, NotFound
+from casket.format.names import two_words
 from tests.waiting import eventually
 
 anywidget = pytest.importorskip("anywidget")
@@ -60,22 +61,19 @@ def test_a_widget_follows_sessions_while_they_run(model, follow):
     first.add_epoch(1, {"loss": 0.5, "acc": 0.1})
     widget = follow(model)
     assert lengths(widget, "loss") == [1]
-    assert widget.picture["sessions"] == [{"label": first.id[:8], "status": "running"}]
+    (shown,) = widget.picture["sessions"]
+    assert shown == {"name": two_words(first.id), "params": "", "status": "running"}
     first.add_epoch(2, {"loss": 0.4, "acc": 0.2})
     eventually(lambda: lengths(widget, "loss") == [2])
     first.end()
     with model.session({"lr": 0.2}) as second:
         second.add_epoch(1, {"loss": math.nan, "acc": 0.3})
     eventually(lambda: lengths(widget, "acc") == [2, 1])
-    eventually(
-        lambda: (
-            widget.picture["sessions"]
-            == [
-                {"label": f"{first.id[:8]} lr=0.1", "status": "completed"},
-                {"label": f"{second.id[:8]} lr=0.2", "status": "completed"},
-            ]
-        )
-    )
+    expected = [
+        {"name": two_words(first.id), "params": "lr=0.1", "status": "completed"},
+        {"name": two_words(second.id), "params": "lr=0.2", "status": "completed"},
+    ]
+    eventually(lambda: widget.picture["sessions"] == expected)
     loss = next(each for each in widget.picture["charts"] if each["metric"] == "loss")
     assert [line["ys"] for line in loss["lines"]] == [[0.5, 0.4], [None]]
 
@@ -105,13 +103,14 @@ def test_metrics_are_chosen_and_limited(memory, follow):
 
 
 def test_of_many_sessions_those_that_run_and_the_newest_are_drawn(memory, follow):
-    running = memory.session({"i": -1})
+    running = memory.session({"i": -1}, name="the <first>")
     for i in range(20):
         memory.add_result({"x": 1}, params={"i": i})
     picture = follow(memory).picture
-    assert picture["sessions"][0]["label"] == f"{running.id[:8]} i=-1"
+    assert picture["sessions"][0]["params"] == "i=-1"
+    assert picture["sessions"][0]["name"] == "the <first>"
     assert len(picture["sessions"]) == 8
-    assert picture["sessions"][-1]["label"].endswith("i=19")
+    assert picture["sessions"][-1]["params"] == "i=19"
     assert picture["more"] == 13
     running.end()
 
@@ -134,7 +133,7 @@ def test_texts_of_a_file_stay_texts(memory, follow):
             session.add_epoch(1, {"<i>\x00": 1.0})
     picture = follow(memory).picture
     assert picture["charts"][0]["metric"] == "<i>␀"
-    assert picture["sessions"][0]["label"].endswith("p=1<b>␛\ufffd")
+    assert picture["sessions"][0]["params"] == "p=1<b>␛\ufffd"
     script = notebook.Live._esm
     assert not re.search(
         r"innerHTML|insertAdjacent|document\.write|eval|http(?!://www\.w3)", script
