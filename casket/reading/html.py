@@ -38,7 +38,7 @@ OTHER_COLOR = "#d08700"
 """Colors of the mark before a status, legible on light and dark backgrounds."""
 
 _TABLE = '<table style="margin:0.4em 0">'
-_LEFT = ' style="text-align:left;white-space:nowrap"'
+_LEFT = ' style="text-align:left;white-space:nowrap;padding:0.1em 0.7em"'
 
 
 class Session(Protocol):
@@ -111,7 +111,7 @@ def curve_svg(name: str, curve: Curve) -> str:
     label = f"{name} from {shown_number(finite[0])} to {shown_number(finite[-1])}"
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{_text(label)}" style="vertical-align:middle">'
+        f'aria-label="{_text(label)}" style="display:inline-block;vertical-align:middle">'
         f'<path d="{_path(xs, ys)}" fill="none" stroke="currentColor" stroke-width="1.2" '
         'stroke-linejoin="round"/></svg>'
     )
