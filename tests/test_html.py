@@ -129,7 +129,7 @@ def test_long_and_many_values_are_cut(memory):
             session.add_epoch(epoch, {f"m{i}": float(i + epoch) for i in range(500)})
         session.note("n" * 10_000)
     (view,) = memory.sessions()
-    assert len(view._repr_html_()) < 15_000
+    assert len(view._repr_html_()) < 20_000
     assert shown(view).text.count("… and 480 more …") == 2
     assert len(memory.sessions()._repr_html_()) < 5_000
 
