@@ -1,7 +1,7 @@
 # One task runner. `make demo` and `make test` need nothing but Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-VERSIONS ?= 3.12 3.13
+VERSIONS ?= 3.12 3.13 oldest
 
 .PHONY: help demo test coverage lint bench conformance test-versions clean system-packages page-check page-mend
 
@@ -9,8 +9,8 @@ help:
 	@echo "make demo           install and run the digits grid search on real data"
 	@echo "make test           install everything, then lint, types and all tests"
 	@echo "make coverage       all tests, and the lines and branches they do not reach"
-	@echo "make test-versions  the core suite on Python $(VERSIONS), where they are found"
-	@echo "make conformance    the frameworks' own tests, with casket in them, and real notebooks (5 minutes)"
+	@echo "make test-versions  the core suite on other Pythons, the adapters on oldest frameworks"
+	@echo "make conformance    the frameworks' own tests, with casket in them, and real notebooks (7 minutes)"
 	@echo "make lint           format and lint, mending what can be mended; write docs/cli.md anew"
 	@echo "make bench          measure speed against floors of the same run"
 	@echo "make clean          remove what the others made"
@@ -72,11 +72,18 @@ page-check page-mend: page-%: .venv/made
 # Each framework in a process of its own, as a training is.
 CORE_BENCHMARKS := writing journal growth cold-start starts checksums import reading listing command-line memory
 bench: .venv/tests
-	@status=0; for names in "$(CORE_BENCHMARKS)" sklearn keras lightning dashboard watched; do \
+	@status=0; for names in "$(CORE_BENCHMARKS)" sklearn keras lightning frameworks dashboard watched; do \
 	  $(BIN)/python -m tests.benchmarks $$names || status=1; done; exit $$status
 
+# Large frameworks, apart from the environment of the tests, which has what else they need.
+LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications referencing rpds-py
+.venv/large: .venv/tests
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(LARGE)
+
 # The part that takes under two minutes is in `make test`: tests/conformance/test_conformance.py.
-conformance: .venv/tests
+conformance: .venv/tests .venv/large
+	PYTHONPATH=$(CURDIR)/.venv/large $(BIN)/python -m pytest -q -k "catboost or ray-tune" \
+	  tests/integrations/test_frameworks.py tests/integrations/test_one_liners.py tests/test_readme.py
 	$(BIN)/python -m pytest -c /dev/null -q --disable-warnings -p tests.conformance.sklearn_search \
 	  --pyargs sklearn.model_selection.tests.test_search \
 	  sklearn.model_selection.tests.test_successive_halving

@@ -11,9 +11,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from casket.format.described import described
 from casket_integrations.recorder import Recorder, Recording
 
 Arguments = Mapping[str, Any]
@@ -49,7 +48,7 @@ def ending_sessions(
 
     @wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        bound = _bound(signature, *arguments, **named)
+        bound = bound_arguments(signature, *arguments, **named)
         recorders = list(expected(bound))
         owner = arguments[0] if arguments else None
         token = _running.set((*_running.get(), _Call(owner, bound, recorders)))
@@ -91,10 +90,8 @@ def wrap_boosting(
             if isinstance(callback, kind):
                 recorder = callback.recorder
                 rounds = {"num_boost_round": arguments["num_boost_round"]}
-                with recorder.forgiving():
-                    own = {**described(dict(arguments["params"])), **rounds}
-                    recorder.params = {**own, **callback.params}
                 recorder.expect(resumes=arguments.get(continued) is not None)
+                recorder.describe({**dict(arguments["params"]), **rounds})
                 yield recorder
 
     for name, holders in modules.items():
@@ -102,6 +99,44 @@ def wrap_boosting(
         wrapped = ending_sessions(getattr(first, name), expected, returned)
         for module in (first, *others):
             setattr(module, name, wrapped)
+
+
+class Wrapping(Protocol):
+    """A callback that wraps a function of the user's, which the framework calls several times."""
+
+    def logged(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return a function that also logs its calls."""
+
+    def end(self, error: BaseException) -> None:
+        """End the open sessions."""
+
+
+def wrapping(method: Callable[..., Any], argument: str, kind: type[Wrapping]) -> Callable[..., Any]:
+    """Wrap a method so that its callbacks wrap a function among its arguments.
+
+    Args:
+        method: the method to wrap.
+        argument: the name of the argument with the function.
+        kind: the class of the callbacks.
+    """
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        bound = dict(bound_arguments(signature, *arguments, **named))
+        ours = [each for each in callbacks_of(bound) if isinstance(each, kind)]
+        if not ours:
+            return method(*arguments, **named)
+        for callback in ours:
+            bound[argument] = callback.logged(bound[argument])
+        try:
+            return method(**bound)
+        except BaseException as error:
+            for callback in ours:
+                callback.end(error)
+            raise
+
+    return call
 
 
 def is_wrapped(recorder: Recorder) -> bool:
@@ -136,7 +171,7 @@ def _flat(callbacks: Any) -> list[Any]:
     return [] if callbacks is None else [callbacks]
 
 
-def _bound(signature: inspect.Signature, *arguments: Any, **named: Any) -> Arguments:
+def bound_arguments(signature: inspect.Signature, *arguments: Any, **named: Any) -> Arguments:
     """Return arguments by name; empty if they are invalid, which the method itself will report."""
     try:
         bound = signature.bind(*arguments, **named)

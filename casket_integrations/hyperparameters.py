@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from inspect import signature
 from typing import Any
 
 from casket import UnstorableValue
@@ -55,6 +56,19 @@ def changed(config: Any, without: tuple[str, ...]) -> dict[str, Any]:
         if (value or None) != (default or None) and not field.name.endswith(without):
             values[field.name] = value
     return described(values)
+
+
+def changed_arguments(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a class that differ from the defaults of its `__init__`, storable.
+
+    Args:
+        kind: the class, whose `__init__` may pass arguments on to that of its bases.
+        values: the arguments by name.
+    """
+    parameters = [signature(base).parameters for base in reversed(kind.__mro__[:-1])]
+    defaults = {each.name: each.default for known in parameters for each in known.values()}
+    known = described({name: defaults[name] for name in values if name in defaults})
+    return differing(described(values), known)
 
 
 def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

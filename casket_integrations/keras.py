@@ -79,7 +79,6 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
         )  # fmt: skip
         # On a backend with threads, Keras then does not wait for the metrics of a batch.
         self.async_safe = not batches
-        self._params = dict(self.recorder.params)
         self._logs_batches = batches
         self._is_in_fit = self._has_begun = False
         self._epoch = 0
@@ -121,8 +120,8 @@ class DBCallback(Callback):  # type: ignore[misc]  # Keras has no types
     def _expect(self, arguments: Arguments) -> None:
         """Expect a training with the given arguments of `fit`."""
         self._has_begun = False
-        self.recorder.params = {**trial_params(callbacks_of(arguments)), **self._params}
         self.recorder.expect(resumes=arguments.get("initial_epoch", 0) > 0)
+        self.recorder.describe(trial_params(callbacks_of(arguments)))
 
     def _begin(self, epoch: int) -> None:
         if self._has_begun:

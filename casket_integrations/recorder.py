@@ -29,10 +29,10 @@ from casket import (
 from casket.format.described import described
 from casket.system import forks
 from casket.writing import leaving
-from casket.writing.outcome import describe
+from casket.writing.outcome import describe, is_pruning
 from casket.writing.session import Batch
 from casket_integrations.batches import BatchMeans, PendingBatches
-from casket_integrations.hyperparameters import as_dict, can_be_stored
+from casket_integrations.hyperparameters import as_dict, can_be_stored, differing
 from casket_integrations.openings import Openings
 from casket_integrations.ranks import is_rank_zero
 
@@ -66,6 +66,8 @@ class Recorder:
             training, or `"raise"` to raise the error.
         is_logging: whether this process logs; by default, whether it is rank zero of a distributed
             training.
+        ends_with_script: whether a training that is still open when the script has run to its end
+            is completed.
     """
 
     def __init__(
@@ -79,15 +81,18 @@ class Recorder:
         model_id: str | None = None,
         on_error: OnError = "warn",
         is_logging: bool | None = None,
+        ends_with_script: bool = False,
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error={on_error!r}: give 'warn' or 'raise'")
         if freq < 1:
             raise ValueError(f"freq={freq!r}: give 1 or more: every so many epochs are kept")
-        self.params = as_dict(params)
+        self._given = dict(as_dict(params))
+        self.params = dict(self._given)
         self.is_logging = is_rank_zero() if is_logging is None else is_logging
         self.openings = Openings(self._opened(model, exp_id, model_id), ensure_unique)
         self._freq = freq
+        self._ends_with_script = ends_with_script
         self._on_error = on_error
         self._has_warned = False
         self._is_training = False
@@ -98,7 +103,8 @@ class Recorder:
         self._session: Session | None = None
         self._outcome: _Outcome | None = None
         self._means = BatchMeans()
-        self._epoch, self._latest = 0, dict[str, Any]()
+        self._epoch, self._batch = 0, -1
+        self._latest = dict[str, Any]()
         self._watch()
 
     def _watch(self) -> None:
@@ -134,6 +140,20 @@ class Recorder:
         """The casket Model; None in a process that does not log if `model` is a URL."""
         return self.openings.model
 
+    def describe(self, params: Any) -> None:
+        """Set the framework's params of the session, which do not override those given.
+
+        Args:
+            params: the params; after the start of the session, those that differ from its params
+                are stored in `meta["hyperparameters"]`.
+        """
+        with self.forgiving():
+            known = {**described(params), **self._given}
+            if self.session is None:
+                self.params = known
+            elif new := differing(known, self.params):
+                self.meta({"hyperparameters": new})
+
     def expect(self, *, resumes: bool = False) -> None:
         """Expect a training, so that a failure before its start is recorded in a session.
 
@@ -168,7 +188,7 @@ class Recorder:
         self._has_warned = False
         self._outcome = None
         self._means = BatchMeans()
-        self._latest = {}
+        self._latest, self._batch = {}, -1
         try:
             self._current()
         except Exception as error:  # any failure to open the store
@@ -205,8 +225,16 @@ class Recorder:
             self._forgive(error)
         self._log(collected, lambda session, values: session.add_epoch(number, values))
 
-    def batch(self, number: int, metrics: Values, epoch: int | None = None) -> None:
-        """Log a batch."""
+    def batch(self, number: int | None, metrics: Values, epoch: int | None = None) -> None:
+        """Log a batch.
+
+        Args:
+            number: the batch number; None for the one after the last, or 0.
+            metrics: the metrics.
+            epoch: the epoch number, if any.
+        """
+        number = self._batch + 1 if number is None else number
+        self._batch = number
         self._log(metrics, lambda session, values: session.add_batch(number, values, epoch))
 
     def quick_batch(self, number: int, metrics: Values, epoch: int | None) -> None:
@@ -231,11 +259,11 @@ class Recorder:
             for name, value in (metrics or {}).items():
                 self._means.add(name, value)
 
-    def step(self, number: int, metrics: Mapping[str, Any], epoch: int) -> None:
+    def step(self, number: int | None, metrics: Mapping[str, Any], epoch: int) -> None:
         """Log a batch; the latest metrics of an epoch are logged at its end.
 
         Args:
-            number: the batch number.
+            number: the batch number; None for the one after the last, or 0.
             metrics: the metrics.
             epoch: the epoch number; another number than before ends the epoch.
         """
@@ -271,7 +299,8 @@ class Recorder:
 
     def meta(self, facts: Values) -> None:
         """Add facts to the meta of the session."""
-        self._log(facts, Session.add_meta)
+        if facts:
+            self._log(facts, Session.add_meta)
 
     def artifact(self, name: str, source: Any) -> None:
         """Store an artifact."""
@@ -283,14 +312,31 @@ class Recorder:
         Args:
             error: the error that ended the training; None if it completed. If an error is given, a
                 failure to write the end is a warning in any case, and a training that was expected
-                but not started gets a session, unless its params were refused.
+                but not started gets a session, unless its params were refused. A training that was
+                pruned is completed, with `meta["pruned"]`.
         """
         resumes, self._expected = self._expected, None
         is_refused = isinstance(error, ExistingParamsException)
         if resumes is not None and error is not None and not is_refused:
             with self.forgiving(always=True), suppress(ExistingParamsException):
                 self.start(resumes=resumes)
+        if isinstance(error, BaseException) and is_pruning(error):
+            self.meta({"pruned": True})
+            error = None
         self._end(_Outcome.of(error), is_failing=error is not None)
+
+    def end_unfinished(self, error: BaseException | None) -> None:
+        """End the session of a training that is still open when the process is left.
+
+        Args:
+            error: the exception that ended the script, if any.
+        """
+        is_fine = error is None and self._ends_with_script
+        self.end(None if is_fine else error or "the process ended during the training")
+
+    def _end_at_exit(self, status: str, error: str | None) -> None:
+        if self._session is not None and self._session._pid == os.getpid():
+            self.end(error or status if status == "failed" else None)
 
     @contextmanager
     def forgiving(self, always: bool = False) -> Iterator[None]:
@@ -335,6 +381,8 @@ class Recorder:
                 raise
             self._session_id = self._session.id
             leaving.forget(self._session)  # this recorder ends it, see `_end_all`
+            if self._ends_with_script:
+                leaving.watch(self, self._session._log, self._end_at_exit)
         return self._session
 
     def _open(self, model: Model) -> Session:
@@ -390,6 +438,7 @@ class Recorder:
         with self.forgiving(always=is_failing):
             self._session.end(*self._outcome)
             self._session = None
+            leaving.forget(self)
 
 
 class Recording:
@@ -409,6 +458,9 @@ class Recording:
         ExistingParamsException: at the start of the training, if the params were run already.
     """
 
+    ends_with_script = False
+    """Whether the framework has no end of a training that it is sure to report."""
+
     def __init__(
         self,
         model: Model | str,
@@ -423,8 +475,8 @@ class Recording:
         self.recorder = Recorder(
             model, params, ensure_unique=ensure_unique,
             exp_id=exp_id, model_id=model_id, on_error=on_error,
+            ends_with_script=self.ends_with_script,
         )  # fmt: skip
-        self.params = dict(self.recorder.params)
 
 
 class _Outcome(NamedTuple):
@@ -461,7 +513,7 @@ _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 def _end_all() -> None:
     """End the sessions of trainings that are still open at exit."""
     for recorder in list(_recorders):
-        recorder.end(_last_error() or "the process ended during the training")
+        recorder.end_unfinished(_last_error())
 
 
 def _last_error() -> BaseException | None:

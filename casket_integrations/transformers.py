@@ -80,8 +80,7 @@ class CasketCallback(Recording, TrainerCallback):  # type: ignore[misc, unused-i
 
     def describe(self, args: Any, trial: Mapping[str, Any] | None) -> None:
         """Take the params from the arguments of the training and of the trial, if any."""
-        with self.recorder.forgiving():
-            self.recorder.params = {**changed(args, _OF_THE_RUN), **described(trial), **self.params}
+        self.recorder.describe({**changed(args, _OF_THE_RUN), **described(trial)})
 
 
 def _dict(config: Any) -> Any:
@@ -92,8 +91,8 @@ def _expected(arguments: Arguments) -> Iterator[Recorder]:
     """Yield the recorders of the callbacks of a Trainer, each expecting the training."""
     for callback in arguments["self"].callback_handler.callbacks if arguments else ():
         if isinstance(callback, CasketCallback):
-            callback.describe(arguments["self"].args, None)
             callback.recorder.expect(resumes=bool(arguments["resume_from_checkpoint"]))
+            callback.describe(arguments["self"].args, None)
             yield callback.recorder
 
 

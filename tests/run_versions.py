@@ -1,15 +1,20 @@
-"""Run the core suite on other Python versions, each in an environment of its own.
+"""Run the core suite on other Python versions, and the adapters on their oldest frameworks.
 
-Usage: python tests/run_versions.py 3.12 3.13
+Each runs in an environment of its own.
+
+Usage: python tests/run_versions.py 3.12 3.13 oldest
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+FRAMEWORKS = ("accelerate", "hydra", "ignite", "lightgbm", "optuna", "skorch", "xgboost")
+"""The extras whose oldest versions install without a compiler or libraries of GPUs."""
 
 
 def find(version: str) -> str | None:
@@ -29,32 +34,49 @@ def find(version: str) -> str | None:
     return None
 
 
-def run(interpreter: str, version: str) -> int:
-    """Build `.venv-<version>` and run the core suite in it."""
+def oldest() -> list[str]:
+    """Return the oldest version that each extra of a framework admits, and torch."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    bounds = [project["project"]["optional-dependencies"][name] for name in FRAMEWORKS]
+    pins = [bound.replace(">=", "==") for (bound,) in bounds]
+    tests = [each for each in project["dependency-groups"]["tests"] if isinstance(each, str)]
+    torch = [each for each in tests if each.startswith("torch==")]
+    return [*(pin.replace("xgboost==", "xgboost-cpu==") for pin in pins), *torch]
+
+
+def run(interpreter: str, version: str, packages: list[str], tests: list[str]) -> int:
+    """Build `.venv-<version>` with packages besides those of the core suite, and run tests."""
     environment = ROOT / f".venv-{version}"
     python = str(environment / "bin" / "python")
     subprocess.run([interpreter, "-m", "venv", environment], check=True)
     subprocess.run([python, "-m", "pip", "install", "-q", "-U", "pip"], check=True)
     install = [python, "-m", "pip", "install", "-q", "-e", str(ROOT), "--group", "core-tests"]
-    subprocess.run(install, check=True, cwd=ROOT)
-    return subprocess.run(
-        # The adapters need the frameworks, which only the full environment has.
-        [python, "-m", "pytest", "-q", "-n", "2", "--ignore", "tests/integrations"],
-        cwd=ROOT,
-        check=False,
-    ).returncode
+    subprocess.run([*install, *packages], check=True, cwd=ROOT)
+    command = [python, "-m", "pytest", "-q", "-n", "2", *tests]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def run_oldest() -> int:
+    """Run the tests of the adapters on the oldest frameworks; return the exit code."""
+    tests = ["frameworks", "boosting", *set(FRAMEWORKS) - {"lightgbm", "xgboost"}, "torch"]
+    files = [f"tests/integrations/test_{name}.py" for name in tests]
+    return run(sys.executable, "oldest", oldest(), files)
 
 
 def main(versions: list[str]) -> int:
     """Run all versions that are found; return 1 if one failed."""
     failed = False
     for version in versions:
+        if version == "oldest":
+            failed |= run_oldest() != 0
+            continue
         interpreter = find(version)
         if interpreter is None:
             print(f"Python {version} is not installed: skipped")
             continue
         print(f"Python {version}: {interpreter}", flush=True)
-        failed |= run(interpreter, version) != 0
+        # The adapters need the frameworks, which only the full environment has.
+        failed |= run(interpreter, version, [], ["--ignore", "tests/integrations"]) != 0
     return int(failed)
 
 

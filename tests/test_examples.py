@@ -30,6 +30,8 @@ def test_no_example_is_left_out():
         "boosting_digits.py",
         "transformers_digits.py",
         "resume_from_checkpoint.py",
+        "optuna_digits.py",
+        "torch_digits.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
@@ -203,3 +205,28 @@ def test_transformers_logs_batches_and_epochs(tmp_path, monkeypatch, capsys):
         assert [row["epoch_num"] for row in session.epochs] == [1, 2]
         assert session.params["learning_rate"] == 0.01
     assert "completed, eval_loss by epoch" in capsys.readouterr().out
+
+
+def test_each_trial_of_optuna_is_a_session(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    run("optuna_digits.py", tmp_path / "runs.json", monkeypatch)
+    with casket.open(tmp_path / "runs.json") as runs:
+        sessions = runs.sessions(model="SGD")
+        pruned = [session for session in sessions if session.meta.get("pruned")]
+    assert len(sessions) == 10
+    assert 0 < len(pruned) < 10
+    assert {session.status for session in sessions} == {"completed"}
+    assert capsys.readouterr().out.count("pruned") == len(pruned)
+
+
+def test_loops_of_pytorch_log_the_same_kind_of_session(tmp_path, monkeypatch, capsys):
+    for name in ("accelerate", "ignite", "skorch"):
+        pytest.importorskip(name)
+    run("torch_digits.py", tmp_path / "runs.json", monkeypatch)
+    with casket.open(tmp_path / "runs.json") as runs:
+        sessions = {session.model: session for session in runs.sessions()}
+    assert list(sessions) == ["PyTorch", "Accelerate", "Ignite", "skorch"]
+    assert {session.status for session in sessions.values()} == {"completed"}
+    assert {len(session.epochs) for session in sessions.values()} == {5}
+    assert "grad_norm" in sessions["PyTorch"].last
+    assert capsys.readouterr().out.count("completed, 5 epochs") == 4

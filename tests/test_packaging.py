@@ -159,7 +159,9 @@ def test_version_and_classifiers_agree():
 
 def test_every_extra_of_the_contract_is_there():
     extras = "sklearn keras lightning sftp mongo postgres blitz pandas polars dashboard all"
-    frameworks = "xgboost lightgbm transformers"
+    frameworks = (
+        "xgboost lightgbm catboost transformers accelerate optuna skorch ignite hydra torch"
+    )
     sources = {"import", "neptune"}
     notebooks = {"notebook", "watch"}
     expected = {*extras.split(), *frameworks.split(), *sources, *notebooks}

@@ -13,7 +13,25 @@ import casket
 from tests.pages import PAGES, ROOT, blocks
 
 README = (ROOT / "README.md").read_text()
-FRAMEWORKS = {"keras", "lightgbm", "lightning", "xgboost"}
+MODULES = {
+    "keras-tuner": "keras_tuner",
+    "pytorch-geometric": "torch_geometric",
+    "ray-tune": "ray",
+}
+FRAMEWORKS = {
+    "accelerate",
+    "catboost",
+    "ignite",
+    "keras",
+    "lightgbm",
+    "lightning",
+    "optuna",
+    "skorch",
+    "statsmodels",
+    "torch",
+    "xgboost",
+    *MODULES,
+}
 
 
 def run(arguments, folder, **environment):
@@ -24,7 +42,7 @@ def run(arguments, folder, **environment):
         text=True,
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "MPLBACKEND": "Agg",
             "HOME": str(folder),
             **environment,
@@ -99,7 +117,9 @@ def with_code():
 
 @pytest.mark.parametrize("page", list(with_code()))
 def test_the_code_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
-    needed = {"sklearn", "pandas", "matplotlib"} | ({page.stem} & FRAMEWORKS)
+    needed = {"sklearn", "pandas", "matplotlib"} | {
+        MODULES.get(name, name) for name in {page.stem} & FRAMEWORKS
+    }
     if missing := [name for name in needed if find_spec(name) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}")
     warnings = [] if is_of_a_framework(page) else ["-W", "error"]
@@ -110,10 +130,7 @@ def test_the_pages_that_teach_have_code_that_runs():
     with_blocks = {parameter.id for parameter in with_code()}
     assert with_blocks >= {
         *(f"docs/{name}.md" for name in ("logging", "artifacts", "sessions", "reading")),
-        *(
-            f"docs/adapters/{name}.md"
-            for name in ("keras", "lightgbm", "lightning", "sklearn", "xgboost")
-        ),
+        *(f"docs/adapters/{name}.md" for name in (*FRAMEWORKS, "sklearn")),
     }
 
 

@@ -1,4 +1,4 @@
-"""Attaching to the session that another process started for this one."""
+"""Attaching to the session that another process, or a hook in this process, started."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import os
 from pathlib import Path
 
 from casket.errors import CasketError, NoSuchSession
+from casket.stores import urls
 from casket.stores.base import StoreOptions
 from casket.stores.location import Location
 from casket.writing.experiment import Experiment
+from casket.writing.refusal import ExistingParamsException
 from casket.writing.session import Session
 
 VARIABLE = "CASKET_SESSION"
 """The environment variable with the store and the id of the session, separated by `#`."""
 
 _attached: dict[tuple[str, int], Session] = {}
+_refusals: list[ExistingParamsException] = []
+"""The refusal of the params of the code that runs, if any."""
 
 
 def attach() -> Session:
@@ -24,9 +28,12 @@ def attach() -> Session:
 
     Raises:
         CasketError: no session was started for this process.
+        ExistingParamsException: a hook in this process refused the params, which were run already.
         NoSuchSession: the store does not have the session.
         StoreUnavailable: the store cannot be read or written.
     """
+    for refusal in _refusals:
+        raise refusal
     text = os.environ.get(VARIABLE)
     if not text:
         raise CasketError(
@@ -37,6 +44,27 @@ def attach() -> Session:
     if key not in _attached:
         _attached[key] = _resume(*text.rpartition("#")[::2])
     return _attached[key]
+
+
+def announce(session: Session) -> None:
+    """Let `attach` return a session in this process, and in commands that it starts."""
+    withdraw()
+    location = session._log.backend.location
+    url = urls.without_password(location.url) if location.url else str(location.path)
+    os.environ[VARIABLE] = text = variable_for(url, session.id)
+    _attached[text, os.getpid()] = session
+
+
+def refuse(refusal: ExistingParamsException) -> None:
+    """Let `attach` raise the refusal of the params of the code that this process runs."""
+    withdraw()
+    _refusals.append(refusal)
+
+
+def withdraw() -> None:
+    """Undo `announce` or `refuse`."""
+    _refusals.clear()
+    _attached.pop((os.environ.pop(VARIABLE, ""), os.getpid()), None)
 
 
 def variable_for(url: str, session_id: str) -> str:

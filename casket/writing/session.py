@@ -58,6 +58,7 @@ class Session:
         self._pid = os.getpid()
         if not self.is_continued:
             self._steps = count()
+        self._at_end: list[Callable[[], object]] = []
         log.backend.remember(log.owner, log.start_again)
         around.enter(self)
         leaving.watch(self, log, self._end_at_exit)
@@ -456,6 +457,12 @@ class Session:
         leaving.forget(self)
         self._log.backend.forget(self._log.owner)
         around.leave(self)
+        for function in self._at_end:
+            function()
+
+    def at_end(self, function: Callable[[], object]) -> None:
+        """Call a function when this handle ends the session, as adapters need it."""
+        self._at_end.append(function)
 
     def _write_result(
         self, kind: Kind, lead: dict[str, Any], result: Any, timestamp: bool, method: str

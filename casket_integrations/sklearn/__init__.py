@@ -1,8 +1,8 @@
 """scikit-learn: searches that log every candidate and resume after being killed.
 
 `LoggedGridSearchCV` and similar classes replace their base class; with `casket_model=model`, each
-`fit` becomes a session. `CasketCallback` shows the progress of any estimator that supports
-scikit-learn's callbacks.
+`fit` becomes a session. `log_scores` logs a cross-validation. `CasketCallback` shows the progress
+of any estimator that supports scikit-learn's callbacks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from casket import MissingDependency
 
 try:
     from casket_integrations.sklearn.callback import CasketCallback
+    from casket_integrations.sklearn.scores import log_scores
     from casket_integrations.sklearn.search import (
         LoggedGridSearchCV,
         LoggedHalvingGridSearchCV,
@@ -28,4 +29,5 @@ __all__ = [
     "LoggedHalvingGridSearchCV",
     "LoggedHalvingRandomSearchCV",
     "LoggedRandomizedSearchCV",
+    "log_scores",
 ]

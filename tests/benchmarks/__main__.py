@@ -3,7 +3,7 @@
 Usage: python -m tests.benchmarks [NAME...]
 
 Names: writing artifacts journal growth cold-start starts checksums import reading listing
-command-line memory sharing sklearn keras lightning dashboard watched
+command-line memory sharing sklearn keras lightning frameworks dashboard watched
 """
 
 import json
@@ -401,6 +401,7 @@ BENCHMARKS = {
     "sklearn": of_module("tests.benchmarks.sklearn_search", "logging_searches"),
     "keras": of_module("tests.benchmarks.keras", "logging_fits"),
     "lightning": of_module("tests.benchmarks.lightning", "logging_steps"),
+    "frameworks": of_module("tests.benchmarks.frameworks", "hooks"),
     "dashboard": of_module("tests.benchmarks.dashboard", "looking"),
     "watched": of_module("tests.benchmarks.watched", "watched"),
 }

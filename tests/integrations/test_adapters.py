@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from pathlib import Path
 
@@ -9,19 +10,32 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "casket_integrations"
 MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
-HOOKS = ["lightgbm.py", "transformers.py", "xgboost.py"]
+HOOKS = [
+    f"{name}.py"
+    for name in (
+        "accelerate", "catboost", "hydra", "ignite", "lightgbm", "optuna", "skorch", "torch",
+        "transformers", "xgboost",
+    )
+]  # fmt: skip
 ADAPTERS = ["keras.py", "lightning.py", *HOOKS]
 SEARCH = [name for name in MODULES if name.startswith("sklearn")]
 SHARED = [name for name in MODULES if name not in ADAPTERS and name not in SEARCH]
 
 FRAMEWORKS = {
+    "accelerate",
+    "catboost",
+    "hydra",
+    "ignite",
     "jax",
     "keras",
     "lightgbm",
     "lightning",
     "lightning_utilities",
+    "omegaconf",
+    "optuna",
     "pytorch_lightning",
     "sklearn",
+    "skorch",
     "tensorflow",
     "torch",
     "transformers",
@@ -31,6 +45,7 @@ OWN = {
     "keras.py": {"keras"},
     "lightning.py": {"lightning", "lightning_utilities", "pytorch_lightning"},
     **{name: {name.removesuffix(".py")} for name in HOOKS},
+    "hydra.py": {"hydra", "omegaconf"},
     **{name: {"sklearn"} for name in SEARCH},
 }
 
@@ -66,6 +81,18 @@ def frameworks_named(source):
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names.add(node.value if "." in node.value and " " not in node.value else "")
     return {name.partition(".")[0] for name in names} & FRAMEWORKS
+
+
+DECISION = PACKAGE.parent / "docs" / "decisions" / "0008-adapters.md"
+
+
+def test_each_private_name_of_a_framework_has_a_test_that_notices_its_end():
+    named = re.findall(
+        r"`(test_\w+\.py)::(test_\w+)` \|$", DECISION.read_text("utf-8"), re.MULTILINE
+    )
+    assert len(named) == 9
+    for file, test in named:
+        assert f"def {test}(" in (Path(__file__).parent / file).read_text("utf-8")
 
 
 EXAMPLE = '''"""Doc."""
@@ -139,6 +166,13 @@ def test_no_framework_is_loaded(run_python, modules):
 
 
 USES = {
+    "accelerate": "from casket_integrations.accelerate import CasketTracker",
+    "catboost": "from casket_integrations.catboost import CasketCallback",
+    "hydra": "from casket_integrations.hydra import CasketCallback",
+    "ignite": "from casket_integrations.ignite import CasketLogger",
+    "optuna": "from casket_integrations.optuna import CasketCallback",
+    "skorch": "from casket_integrations.skorch import CasketCallback",
+    "torch": "from casket_integrations.torch import watch",
     "keras": "from casket import DBCallback",
     "sklearn": "from casket_integrations.sklearn import LoggedGridSearchCV",
     "lightning": "from casket_integrations.lightning import CasketLogger",

@@ -1,11 +1,6 @@
 """`CasketCallback` of XGBoost and `casket_callback` of LightGBM in real trainings on digits."""
 
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
@@ -20,8 +15,6 @@ from sklearn.base import clone  # noqa: E402
 
 from casket_integrations.lightgbm import casket_callback  # noqa: E402
 from casket_integrations.xgboost import CasketCallback  # noqa: E402
-from tests.conftest import ROOT  # noqa: E402
-from tests.waiting import PATIENCE  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -285,57 +278,3 @@ def test_a_url_stands_for_a_model_and_a_failing_store_stops_no_training(
     monkeypatch.setattr(casket.Model, "session", fails)
     with one_warning("make room"):
         library.train(library.callback(memory))
-
-
-SETUP = """
-    import os, signal, sys
-    import numpy as np
-
-    X, y = np.arange(200.0).reshape(100, 2), np.arange(100) % 2
-
-    def kill(number):
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
-KILLED = {
-    "xgboost": """
-    import xgboost
-    from casket_integrations.xgboost import CasketCallback
-
-    class Kills(xgboost.callback.TrainingCallback):
-        def after_iteration(self, model, epoch, evals_log):
-            kill(epoch)
-
-    data = xgboost.DMatrix(X, y)
-    callbacks = [CasketCallback(sys.argv[1], exp_id="exp"), Kills()]
-    xgboost.train({}, data, 5, evals=[(data, "train")], callbacks=callbacks, verbose_eval=False)
-    """,
-    "lightgbm": """
-    import lightgbm
-    from casket_integrations.lightgbm import casket_callback
-
-    def kills(env):
-        kill(env.iteration)
-
-    kills.order = 99
-    callbacks = [casket_callback(sys.argv[1], exp_id="exp"), kills]
-    lightgbm.train({"verbosity": -1}, lightgbm.Dataset(X, y), 5, callbacks=callbacks)
-    """,
-}
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("name", KILLED)
-def test_a_training_that_is_killed_reads_killed_with_its_rounds(name, tmp_path):
-    code = textwrap.dedent(SETUP) + textwrap.dedent(KILLED[name])
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "runs.json"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with casket.open(tmp_path / "runs.json") as runs:
-        (session,) = runs.sessions()
-    assert (session.status, len(session.epochs)) == ("killed", 3)

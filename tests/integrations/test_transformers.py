@@ -176,13 +176,22 @@ def test_a_train_that_fails_before_its_callbacks_know_is_a_failed_session(memory
     assert only(memory).status == "failed"
 
 
-def test_a_trial_of_a_search_gives_its_values_as_params(memory, trainer_of):
+def test_each_trial_of_a_hyperparameter_search_is_a_session(memory, trainer_of):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.disable_default_handler()
     trainer = trainer_of(CasketCallback(memory), num_train_epochs=1)
-    callback = trainer.pop_callback(CasketCallback)
-    state = transformers.TrainerState(trial_params={"learning_rate": 0.5, "mine": 2})
-    callback.on_train_begin(trainer.args, state, transformers.TrainerControl())
-    callback.on_train_end(trainer.args, state, transformers.TrainerControl())
-    assert {"learning_rate": 0.5, "mine": 2}.items() <= only(memory).params.items()
+    trainer.model_init = network
+    best = trainer.hyperparameter_search(
+        lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1)},
+        lambda metrics: metrics["eval_loss"],
+        n_trials=2,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    sessions = memory.sessions()
+    rates = {session.params["learning_rate"]: session.last["eval_loss"] for session in sessions}
+    assert len(rates) == len(sessions) == 2
+    assert rates[best.hyperparameters["learning_rate"]] == best.objective == min(rates.values())
+    assert {session.status for session in sessions} == {"completed"}
 
 
 def test_another_process_than_the_main_one_logs_nothing(memory, trainer_of):
