@@ -40,7 +40,7 @@ COMMANDS = {
     "best": ("casket.cli.listing:best", "List the sessions with the best values of METRIC."),
     "sweep": (
         "casket.cli.sweep:sweep",
-        "Run a command for each set of params, once over all processes.",
+        "Run COMMAND for each set of params, once over all processes that share the file.",
     ),
     "tag": ("casket.cli.annotate:tag", "Add tags to a session or an experiment."),
     "untag": ("casket.cli.annotate:untag", "Remove tags from a session or an experiment."),
