@@ -41,6 +41,7 @@ def session_of(row):
         "started": datetime.fromisoformat(row["started"]),
         "ended": ended,
         "duration": timedelta(seconds=row["duration"]),
+        "parent_id": row["parent"],
         "last": {name: number(value) for name, value in row["last"].items()},
     }
     return SimpleNamespace(**row | given)
