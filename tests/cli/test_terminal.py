@@ -61,7 +61,7 @@ SHOWING = [
     ["best", "loss"], ["best", "loss", "--json"], ["best", "nothing"],
     ["show", "@last"], ["show", "@last", "--json"], ["show", "@last", "--metrics", "nothing"],
     ["diff", "params.lr < 1.5", "@last", "--all"], ["diff", "params.lr == 1", "@last", "--json"],
-    ["tail"], ["backup"],
+    ["tail"], ["backup"], ["watch", "--once"],
     ["export", "--format", "csv"], ["export", "--format", "csv", "--table", "epochs"],
     ["export", "--format", "json"], ["export", "--format", "jsonl"],
     ["export", "--format", "markdown"], ["export", "--format", "latex"],
@@ -81,7 +81,10 @@ def on(file, arguments):
 
 def test_no_text_of_a_file_drives_the_terminal(terminal, hostile, tmp_path):
     results = prepared(tmp_path, [on(hostile, arguments) for arguments in SHOWING])
-    code, shown = terminal(results, "same", module="tests.cli.many", answer="n\n" * 99, PAGER="cat")
+    environment = {"PAGER": "cat", "XDG_STATE_HOME": str(tmp_path)}
+    code, shown = terminal(
+        results, "same", module="tests.cli.many", answer="n\n" * 99, **environment
+    )
     assert code == 0
     assert "Traceback" not in shown
     assert set(json.loads((results / "codes").read_text())) == {0, 1, 2}
@@ -95,7 +98,7 @@ def test_no_text_of_a_file_drives_the_terminal(terminal, hostile, tmp_path):
         assert rest.strip() or arguments[0] in {"tag", "untag", "note", "rename"}, arguments
 
 
-@pytest.mark.parametrize("command", ["merge", "import", "doctor"])
+@pytest.mark.parametrize("command", ["merge", "import", "doctor", "sweep"])
 def test_damage_and_sources_with_hostile_text_are_shown_safely(command, terminal, tmp_path):
     path = tmp_path / f"{HOSTILE[:9]}.json"
     with Experiment.use(path, exp_id="x").model("m").session() as session:
@@ -103,6 +106,8 @@ def test_damage_and_sources_with_hostile_text_are_shown_safely(command, terminal
     for file in path.with_name(f"{path.name}.files").iterdir():
         file.unlink()
     arguments = {"merge": ["-o", "all.json"], "import": ["all.json"], "doctor": ["--repair"]}
+    names = ["--experiment", f"e{HOSTILE}", "--model", f"m{HOSTILE}", "--grid", f"a{HOSTILE[:9]}=1"]
+    arguments["sweep"] = [*names, "--", "true"]
     _, shown = terminal(command, path, *arguments[command], answer="n\n")
     assert "Traceback" not in shown
     assert not CONTROL.search(OWN_STYLE.sub("", shown)), repr(shown)
@@ -324,5 +329,5 @@ def test_a_prompt_without_an_answer_says_what_to_give(logged):
 
 
 def test_every_command_is_tried_with_hostile_text():
-    tried = {arguments[0] for arguments in SHOWING} | {"merge", "import"}
+    tried = {arguments[0] for arguments in SHOWING} | {"merge", "import", "sweep"}
     assert set(commands()) - tried == {"sync", "dashboard"}
