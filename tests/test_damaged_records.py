@@ -226,8 +226,7 @@ def saved(path):
 
 def is_damaged(text, was, content):
     """Return whether bytes of a record, or of the BlitzDB document that holds it, were changed."""
-    text = text if text in was else was
-    return text not in content
+    return text not in content if text in was else was != content
 
 
 NAN = {"$numberDouble": "NaN"}
