@@ -318,8 +318,9 @@ def test_a_child_whose_parent_is_not_there_is_listed_as_a_session(file_url):
 
 
 @pytest.fixture
-def family(file_url):
+def family(file_url, monkeypatch):
     """A parent with two children and a grandchild, and a session beside them; ids by name."""
+    monkeypatch.setattr(cleaning, "SETTLING", timedelta(0))  # nothing is waited for
     model = Experiment.use(file_url, exp_id="cv").model("net")
     with model.session({"lr": 0.1}) as parent:
         with parent.child({"fold": 0}) as first:
@@ -350,8 +351,7 @@ def _named(family, *names):
         ("first", ["parent", "second", "grandchild", "other"]),
     ],
 )
-def test_children_are_removed_with_their_parent(family, file_url, removed, kept, monkeypatch):
-    monkeypatch.setattr(cleaning, "SETTLING", timedelta(0))
+def test_children_are_removed_with_their_parent(family, file_url, removed, kept):
     with casket.open(file_url, writing=True) as runs:
         removal = runs.remove(family[removed])
     assert _ids(file_url) == _named(family, *kept)
