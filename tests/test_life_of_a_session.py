@@ -70,7 +70,7 @@ def test_a_session_that_is_not_read_to_its_end_is_not_killed(path, monkeypatch):
             session.add_epoch(epoch, {"loss": 0.5})
     gone(monkeypatch)
     with casket.open(path) as runs:
-        reader = runs._reader
+        reader = runs.reader
         reader._begin_anew()
         for _ in reader.chunks():
             assert {view.status for view in reader.fold.sessions.values()} <= {
