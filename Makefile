@@ -70,7 +70,7 @@ page-check page-mend: page-%: .venv/made
 	@touch $@
 
 # Each framework in a process of its own, as a training is.
-CORE_BENCHMARKS := writing journal growth cold-start starts checksums import reading listing command-line memory
+CORE_BENCHMARKS := writing journal growth cold-start starts checksums import reading listing command-line memory capturing
 bench: .venv/tests
 	@status=0; for names in "$(CORE_BENCHMARKS)" sklearn keras lightning frameworks dashboard watched; do \
 	  $(BIN)/python -m tests.benchmarks $$names || status=1; done; exit $$status

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from casket.reading.views import SessionView
     from casket.system.preemption import on_preemption
     from casket.writing.attaching import attach
+    from casket.writing.capture.gpus import register_accelerators
     from casket_integrations.keras import DBCallback as DBCallback
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ __all__ = [
     "attach",
     "on_preemption",
     "open",
+    "register_accelerators",
     "register_store",
 ]
 
@@ -95,6 +97,7 @@ _LAZY = {
     "attach": ("casket.writing.attaching", "attach"),
     "on_preemption": ("casket.system.preemption", "on_preemption"),
     "open": ("casket.maintenance.editing", "open_store"),
+    "register_accelerators": ("casket.writing.capture.gpus", "register_accelerators"),
 }
 
 

@@ -54,6 +54,9 @@ def shorten(text: str, limit: int = LONGEST_MESSAGE) -> str:
 class CasketWarning(UserWarning):
     """Data was repaired or skipped, or a task was not done; no acknowledged record is lost."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(shorten(message))
+
 
 class CasketError(Exception):
     """Base class of all exceptions raised by casket."""

@@ -16,6 +16,9 @@ from tests.waiting import PATIENCE
 # Before any test imports it: the contract's assertions show the differences.
 pytest.register_assert_rewrite("casket.testing")
 
+# Tests of other things start thousands of sessions; `tests/capture` switches it on.
+os.environ["CASKET_CAPTURE"] = ""
+
 ROOT = Path(__file__).parents[1]
 
 # Loaded once, in the server from which processes are forked.

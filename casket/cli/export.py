@@ -81,7 +81,8 @@ FORMATS = {
 @click.option(
     "--anonymous",
     is_flag=True,
-    help="Omit user, host, process, command line and the folders of artifacts and checkpoints. "
+    help="Omit user, host, process, command line, captured code, packages and output, and the "
+    "folders of artifacts and checkpoints. "
     "Params, notes, error messages and other meta are kept as logged.",
 )
 @click.option(
@@ -121,7 +122,7 @@ def export(
     with _opened(options.chosen_file(file), form) as runs:
         sessions = _selected(runs, form, where, children=children)
         if anonymous:
-            sessions = [session.without_meta(PERSONAL) for session in sessions]
+            sessions = [session.anonymous(PERSONAL) for session in sessions]
         known = runs.names()
         if sort:
             sessions = sorted_by(sessions, sort, known)

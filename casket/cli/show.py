@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -19,6 +20,9 @@ from casket.reading.views import SessionView
 
 MANY = 12
 """Maximum number of alerts, and of results per index; `--json` shows all."""
+SPARKS = 30
+"""Maximum width of a line of bars."""
+BARS = "▁▂▃▄▅▆▇█"
 
 
 @click.command(cls=options.FileAnywhere)
@@ -61,6 +65,8 @@ def show(
         text = curves.text({"": curves.of_session(view)}, wanted)
         if text:
             click.echo(text)
+        for line in [] if wanted else _system(view):
+            click.echo(line)
 
 
 def _rows(session: SessionView, kind: str) -> list[dict[str, Any]]:
@@ -122,8 +128,10 @@ def _facts(session: SessionView) -> Iterator[str]:
     yield from _section("config", flatten(session.config))
     meta = {name: value for name, value in flatten(session.meta).items() if value is not None}
     yield from _section("meta", meta)
-    artifacts = {name: _described(artifact) for name, artifact in session.artifacts.items()}
-    yield from _section("artifacts", artifacts)
+    described = {name: _described(artifact) for name, artifact in session.artifacts.items()}
+    captured = {name: described.pop(name) for name in session.captured}
+    yield from _section("artifacts", described)
+    yield from _section("captured", captured)
 
 
 def _described(artifact: Artifact) -> str:
@@ -183,3 +191,24 @@ def _cut(line: str) -> str:
     """Cut a line to the width of the terminal, if any."""
     width = shutil.get_terminal_size().columns
     return line if not sys.stdout.isatty() or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _system(session: SessionView) -> Iterator[str]:
+    """Yield a line of each system metric: its course as a sparkline, its last and highest value."""
+    columns, _ = session.system_table()
+    texts = {}
+    for name, column in columns.items():
+        values = [value for value in column if value is not None]
+        shown = [size(each) if name.endswith("_bytes") else tables.text(each) for each in
+                 (values[-1], max(values))]  # fmt: skip
+        texts[name] = f"{_sparkline(values):{SPARKS}}  last {shown[0]}, highest {shown[1]}"
+    yield from _section("system", texts)
+
+
+def _sparkline(values: Sequence[float]) -> str:
+    """Return values as a line of bars, each the mean of the values of its part."""
+    width = min(SPARKS, len(values))
+    edges = [len(values) * i // width for i in range(width + 1)]
+    means = [sum(values[i:j]) / (j - i) for i, j in pairwise(edges)]
+    low, extent = min(means), max(means) - min(means) or 1.0
+    return "".join(BARS[round((mean - low) / extent * (len(BARS) - 1))] for mean in means)

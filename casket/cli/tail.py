@@ -172,7 +172,7 @@ def _lines(runs: Casket, record: Record) -> Iterator[str]:
         case "result":
             index = "" if body["index"] is None else f" {body['index']}"
             yield f"{head} result{index} {_metrics(body['result'])}"
-        case "artifact":
+        case "artifact" if not body.get("captured"):
             step = f", step {body['step']}" if "step" in body else ""
             yield f"{head} artifact {body['name']}{step}"
         case "alert":

@@ -117,7 +117,8 @@ def _details(session: SessionView, key: str) -> dict[str, Any]:
 
 def _artifact(one: Artifact) -> dict[str, Any]:
     """Return the description of an artifact; only images are embedded in the report."""
-    named = {"name": one.name, "size": one.size, "media_type": one.media_type}
+    names = ("name", "size", "media_type", "captured")
+    named = {name: getattr(one, name) for name in names}
     if one.step is not None:
         named["step"] = one.step
     try:

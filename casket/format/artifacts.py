@@ -268,6 +268,7 @@ class Artifact(NamedTuple):
         step: the step that it was stored for, or None.
         history: all artifacts of this name in the order they were stored, of which this is the
             last; only set for the artifacts of a session view.
+        captured: `code`, `packages` or `output` if casket captured it, None otherwise.
     """
 
     name: str
@@ -282,6 +283,7 @@ class Artifact(NamedTuple):
     index_columns: int = 0
     step: int | None = None
     history: tuple[Artifact, ...] = ()
+    captured: str | None = None
 
     @classmethod
     def of(cls, body: Description, folder: ArtifactFolder) -> Artifact:

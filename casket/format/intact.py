@@ -25,6 +25,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "result": {"result": dict},
     "artifact": {"name": str, "file": str, "sha256": str, "size": int, "media_type": str},
     "alert": {"title": str, "text": str, "level": str},
+    "system": {"values": dict},
     "end": {"of": str, "status": str},
     "deleted": {"sessions": list, "models": list, "experiments": list},
 }

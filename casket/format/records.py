@@ -31,6 +31,7 @@ Kind = Literal[
     "tag",
     "artifact",
     "alert",
+    "system",
     "end",
     "deleted",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from casket.errors import shorten
 from casket.maintenance.merging import Counts
+from casket.system.secrets import redact
 
 
 class Problem(NamedTuple):
@@ -50,7 +52,8 @@ class Report:
 
     def problem(self, what: object, why: object) -> None:
         """Report an item that could not be imported."""
-        self.problems.append(Problem(str(what), str(why).partition("\n")[0]))
+        reason = redact(str(why).partition("\n")[0])
+        self.problems.append(Problem(shorten(str(what)), shorten(reason)))
 
     def leave_out(self, kind: str, count: int = 1) -> None:
         """Count items of a kind that casket does not import."""

@@ -33,6 +33,7 @@ from casket.format.artifacts import ArtifactFolder
 from casket.format.records import FORMAT_VERSION, Record, claim_key
 from casket.format.values import Encoder, plain_json
 from casket.imports.report import Report
+from casket.system.secrets import redact
 
 Status = Literal["completed", "failed", "killed"]
 
@@ -243,6 +244,8 @@ class Translator:
         if run.forked_from is not None:
             facts_of_run["forked_from"] = self._session_id(run.forked_from)
         parent = None if run.parent is None else self._session_id(run.parent)
+        if isinstance(run.meta.get("command"), str):
+            facts_of_run["command"] = redact(run.meta["command"])
         meta, is_meta_extended = self._encoded(facts_of_run, f"{run.name}, meta")
         # Without the name and the claim derived from it, because the name of a TensorBoard run
         # depends on the part of the tree that is imported.
@@ -295,7 +298,7 @@ class Translator:
             "entries": len(run.entries),
         }
         if run.error is not None:
-            body["error"] = run.error
+            body["error"] = redact(run.error)
         return maker.session_record("end", body, time)
 
     def _encoded(self, values: dict[str, Any], what: str) -> tuple[dict[str, Any], bool]:

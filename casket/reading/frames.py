@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-Table = Literal["sessions", "epochs", "batches", "results"]
+Table = Literal["sessions", "epochs", "batches", "results", "system"]
 Columns = dict[str, Sequence[Any]]
 
 
@@ -56,6 +56,8 @@ def parts(sessions: Iterable[SessionView], table: Table, *, latest: bool = False
         raise BadLocation(f"table={table!r}: give one of {get_args(Table)}")
     if table == "sessions":
         return _session_parts(list(sessions))
+    if table == "system":
+        return _system_parts([session for session in sessions if session.system_table()[1]])
     return _logged_parts(list(sessions), _LOGGED[table], latest=latest)
 
 
@@ -229,6 +231,15 @@ def _logged_parts(sessions: list[SessionView], kind: Kind, *, latest: bool) -> P
     return Parts(table(owners, _OWNER), counts, rows.columns)
 
 
+def _system_parts(sessions: list[SessionView]) -> Parts:
+    """Return a row per sample of the system: its session, params, time and values."""
+    owners = [{**_owner(session), **flatten(session.params, "params.")} for session in sessions]
+    rows = _Growing((), {*_OWNER, *chain.from_iterable(owners)})
+    counts = [rows.add(LogTable({}, *session.system_table())) for session in sessions]
+    columns = rows.columns
+    return Parts(table(owners, _OWNER), counts, {"time": columns.pop("timestamp"), **columns})
+
+
 class _Growing:
     """Columns of epochs, batches or results, filled session by session.
 
@@ -244,7 +255,7 @@ class _Growing:
 
     @property
     def columns(self) -> Columns:
-        """The columns, with the time last."""
+        """The columns, as a new dict, with the time last."""
         return {**self._columns, "timestamp": self._times}
 
     def add(self, table: LogTable) -> int:

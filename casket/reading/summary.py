@@ -51,9 +51,10 @@ def details(session: SessionView) -> dict[str, Any]:
 
     Returns:
         The fields of `facts`, and config, meta, results (a list of
-        `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type, step and
-        history, all artifacts of the name), alerts (title, text, level, time), epoch_rows,
-        batch_rows and children (their id, name, status, error, params and last).
+        `{"index": ..., "result": ...}`), artifacts (name, path, size in bytes, media_type, step,
+        captured if casket captured it, and history, all artifacts of the name), alerts (title,
+        text, level, time), epoch_rows, batch_rows, system_rows and children (their id, name,
+        status, error, params and last).
     """
     results = session.logged("result")
     return {
@@ -74,6 +75,7 @@ def details(session: SessionView) -> dict[str, Any]:
         "alerts": alerts_as_json(session),
         "epoch_rows": as_json(session.epochs),
         "batch_rows": as_json(session.batches),
+        "system_rows": as_json(session.system),
         "children": [_brief(child) for child in session.children],
     }
 
@@ -90,6 +92,7 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
         "size": artifact.size,
         "media_type": artifact.media_type,
         "step": artifact.step,
+        **({"captured": artifact.captured} if artifact.captured else {}),
     }
 
 

@@ -18,6 +18,7 @@ from casket.format.lifecycle import Life
 from casket.format.names import two_words
 from casket.format.records import Record, is_counted, order_of
 from casket.format.references import Identity, freed_by, identity_of
+from casket.reading.columns import Times
 from casket.reading.family import Family
 from casket.reading.latest import LastValues
 from casket.reading.lazydict import LazyDict
@@ -30,6 +31,7 @@ from casket.reading.rows import (
     index_key,
     is_number,
 )
+from casket.reading.system import SystemLog
 from casket.system import processes
 
 Status = Literal["running", "completed", "failed", "killed"]
@@ -214,6 +216,8 @@ class SessionView:
         self._freed: frozenset[Identity] = frozenset()
         self._alerts = History()
         self._hidden_meta: Collection[str] = ()
+        self._hides_captured = False
+        self._system: SystemLog | None = None
         self._logged = _Logs(files)
         self._last: tuple[int, LastValues] | None = None
 
@@ -284,10 +288,11 @@ class SessionView:
         restart = job.get("restart") if isinstance(job, Mapping) else None
         return restart if isinstance(restart, int) else 0
 
-    def without_meta(self, names: Collection[str]) -> SessionView:
-        """Return a shallow copy whose meta omits the given names."""
+    def anonymous(self, names: Collection[str]) -> SessionView:
+        """Return a shallow copy without captured artifacts, whose meta omits the given names."""
         hiding = copy.copy(self)
         hiding._hidden_meta = names
+        hiding._hides_captured = True
         return hiding
 
     @property
@@ -447,29 +452,54 @@ class SessionView:
     def artifacts(self) -> dict[str, Artifact]:
         """The artifacts by name; if a name was used again, the last artifact.
 
+        They include the captured ones, unless the script has added an artifact of that name.
         `artifacts[name].history` has all artifacts of the name, except for those whose files were
         removed because of `keep="last"` or by `casket clean --old-artifacts`.
         """
+        captured, own = self._artifacts_of(is_captured=True), self._artifacts_of(is_captured=False)
+        return own if self._hides_captured else {**captured, **own}
+
+    def _artifacts_of(self, *, is_captured: bool) -> dict[str, Artifact]:
         history: dict[str, list[Artifact]] = {}
         for identity, artifact in self._artifacts:
-            if identity not in self._freed:
+            if identity not in self._freed and (artifact.captured is not None) == is_captured:
                 history.setdefault(artifact.name, []).append(artifact)
         return {name: each[-1]._replace(history=tuple(each)) for name, each in history.items()}
 
     @property
     def old_artifacts(self) -> list[Identity]:
         """The identities of the records of artifacts whose name was used again."""
-        last = {artifact.name: identity for identity, artifact in self._artifacts}
+        last = {
+            (artifact.name, artifact.captured): identity for identity, artifact in self._artifacts
+        }
         return [
             identity
             for identity, artifact in self._artifacts
-            if identity not in self._freed and identity != last[artifact.name]
+            if identity not in self._freed and identity != last[artifact.name, artifact.captured]
         ]
 
     @property
     def alerts(self) -> list[Alert]:
         """The alerts, in the order they were logged."""
         return list(self._alerts)
+
+    @property
+    def captured(self) -> dict[str, Artifact]:
+        """The artifacts that casket captured: code, packages and output."""
+        artifacts = self.artifacts.items()
+        return {name: each for name, each in artifacts if each.captured is not None}
+
+    @property
+    def system(self) -> list[dict[str, Any]]:
+        """The system metrics, such as `{"time": ..., "cpu_percent": 12.5, ...}`, in order.
+
+        There are at most 5,000 rows: of longer sessions, each row is the mean of several samples.
+        """
+        return self._system.rows() if self._system else []
+
+    def system_table(self) -> tuple[dict[str, Sequence[Any]], Times]:
+        """Return the system metrics by name, and the times of the rows."""
+        return self._system.table() if self._system else ({}, Times())
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -645,6 +675,11 @@ class SessionView:
         body = record["body"]
         alert = Alert(body["title"], body["text"], body["level"], parse_time(record["time"]))
         self._alerts.add(record, alert, self._began(record))
+
+    def _add_system(self, record: Record) -> None:
+        if self._system is None:
+            self._system = SystemLog()
+        self._system.add(record)
 
     def _add_end(self, record: Record) -> None:
         self._life.add(record)

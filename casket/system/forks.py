@@ -28,6 +28,19 @@ class Closable(Protocol):
         """Release the resources it holds."""
 
 
+class Pausable(Protocol):
+    """An object with a thread that must not run during a fork."""
+
+    def before_fork(self) -> None:
+        """End the thread."""
+
+    def after_fork_in_parent(self) -> None:
+        """Start the thread again."""
+
+    def after_fork(self) -> None:
+        """Drop, in the child, the state that belongs to the parent."""
+
+
 class RestingLock:
     """A lock that no thread holds during a fork and that is replaced in each child.
 
@@ -59,6 +72,7 @@ class RestingLock:
 _registered: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _closing: weakref.WeakSet[Closable] = weakref.WeakSet()
 _resting: weakref.WeakSet[RestingLock] = weakref.WeakSet()
+_pausing: weakref.WeakSet[Pausable] = weakref.WeakSet()
 _at_rest: list[RestingLock] = []
 _forking = threading.RLock()
 
@@ -74,6 +88,12 @@ def close_before_forks(thing: Closable) -> None:
         _closing.add(thing)
 
 
+def pause_during_forks(thing: Pausable) -> None:
+    """Pause a thread during every fork: Python warns of forks beside other threads."""
+    with _forking:
+        _pausing.add(thing)
+
+
 def held_off() -> threading.RLock:
     """Return a lock that prevents other threads from forking while it is held.
 
@@ -84,6 +104,9 @@ def held_off() -> threading.RLock:
 
 
 def _rest() -> None:
+    # Before any lock is held, because a thread may need it to end.
+    for thread in list(_pausing):
+        thread.before_fork()
     _forking.acquire()
     for lock in list(_resting):
         lock.before_fork()
@@ -96,6 +119,8 @@ def _go_on() -> None:
     while _at_rest:
         _at_rest.pop().after_fork_in_parent()
     _forking.release()
+    for thread in list(_pausing):
+        thread.after_fork_in_parent()
 
 
 def _renew_all() -> None:
@@ -104,6 +129,8 @@ def _renew_all() -> None:
     _at_rest.clear()
     for lock in list(_resting):
         lock.after_fork()
+    for thread in list(_pausing):
+        thread.after_fork()
     for thing in list(_registered):
         thing.after_fork()
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import sys
-from threading import Lock
+from threading import Event, Lock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,13 @@ def commit_and_branch() -> tuple[str | None, str | None]:
     """Return the commit and branch of the main script's repository, each None if unknown."""
     _, git_folder = _repository(_code_folder())
     return _head(git_folder) if git_folder else (None, None)
+
+
+def committed_root() -> tuple[str, str] | None:
+    """Return the root of the main script's repository and its commit; None if it has none."""
+    root, git_folder = _repository(_code_folder())
+    commit = _head(git_folder)[0] if git_folder else None
+    return (root, commit) if root and commit else None
 
 
 def _head(git_folder: str) -> tuple[str | None, str | None]:
@@ -233,6 +240,59 @@ def _start_git(root: str) -> _Spawned | Popen[bytes] | None:
 def _git_environment() -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key not in _GIT_PLACES}
     return inherited | _GIT_SETTINGS
+
+
+class GitCall:
+    """A running git command, which locks nothing and runs no other program of its own.
+
+    Args:
+        root: the root of the repository.
+        arguments: the command and its arguments.
+
+    Raises:
+        OSError: git cannot be run.
+    """
+
+    def __init__(self, root: str, *arguments: str) -> None:
+        import subprocess
+        import tempfile
+
+        self._command = arguments[0]
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `output`
+        self._process = subprocess.Popen(  # noqa: S603  # a fixed command
+            ["git", "-C", root, *_GIT_OPTIONS, *arguments],  # noqa: S607 - the user's git
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.DEVNULL,
+            env=_git_environment(),
+        )
+
+    def output(self, stop: Event, most: int) -> tuple[bytes, str | None]:
+        """Wait for the command, at most 10 seconds.
+
+        Args:
+            stop: when set, the command is killed.
+            most: the number of bytes beyond which the command is killed.
+
+        Returns:
+            The output, at most `most` bytes, and why it is not whole, or None if it is.
+        """
+        problem = None
+        with self._output as output:
+            deadline = monotonic() + _GIT_TIME_LIMIT
+            while problem is None and self._process.poll() is None:
+                is_large = os.fstat(output.fileno()).st_size > most
+                if is_large or monotonic() > deadline or stop.wait(_PAUSE):
+                    problem = f"has more than {most} bytes" if is_large else "took too long"
+                    self._process.kill()
+            code = self._process.wait()
+            output.seek(0)
+            content = output.read(most + 1)
+        if problem is None and len(content) > most:
+            problem = f"has more than {most} bytes"
+        if problem is None and code:
+            problem = f"failed with exit code {code}"
+        return content[:most], problem and f"git {self._command} {problem}"
 
 
 class _Spawned:

@@ -27,17 +27,63 @@ _PATTERNS = (
     r"(\b(?:proxy-)?authorization[\"']?\s*:\s*[\"']?)[^\s\"'*][^\n\"']*",
     r"((?<![\w-])(?:cookie|[\w-]{1,60}-token|[\w-]{0,60}api-key)\s*:\s*)[^\s\"'*][^\n\"']*",
     r"(\bbearer\s+)(?=[^\s\"']*\d)[\w.~+/-]{8,}=*",
-    r"(\b(?:passw(?:or)?d|passphrase|pwd|secret)\s*:\s+)[^\s\"',;*][^\s\"',;]*",
+    r"((?<![\w-])[\w-]{0,40}(?:passw(?:or)?d|passphrase|pwd|secret)\s*:\s+)[^\s\"',;*][^\s\"',;]*",
     r"(?m)(^[ \t]{0,60}[\w.-]{0,60}(?:token|api[-_.]?key)\s*:\s+)[^\s\"'*][^\s\"']*",
     r"([?&](?:sig|[\w-]{0,40}signature|[\w-]{0,40}credential|key|jwt|auth)=)[^\s&#\"']+",
     r"(https?://[^\s/\"']{0,200}hook[^\s/\"']{0,200}/)[^\s\"'*][^\s\"']*",
     r"(https?://[^\s/\"']{1,200}/(?:[\w.-]+/){0,5}[\w.-]*webhook\w*/)[^\s\"'*][^\s\"']*",
     r"(https?://api\.telegram\.org/bot)[^\s/\"'*]+",
+    r"((?<![\w-])(?:hf_|gh[opsu]_|github_pat_|glpat-|xox[abprs]-|AKIA|AIza))(?=[\w-]*\d)[\w-]{12,}",
+    r"((?<![\w-])sk-)(?=[\w-]*\d)[\w-]{20,}",
+    r"((?<![\w-])eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}",
 )
 """Further secrets; the part before each is the first group."""
 _HINTS = re.compile(
-    r"auth|cookie|key|token|bearer|pass|pw|secret|sig|cred|jwt|hook|bot", re.IGNORECASE
+    r"auth|cookie|key|token|bearer|pass|pw|secret|sig|cred|jwt|hook|bot|"
+    r"hf_|gh[opsu]_|github_pat|glpat|xox[abprs]|akia|aiza|sk-|eyj",
+    re.IGNORECASE,
 )
+
+_EXPRESSION = re.compile(
+    r"(?<![\w?&-])(\w+)=(?=\(?(?:[a-zA-Z_][\w.]*|\d{1,5})[ \t]*(?:[\[\](),}#]|(?:if|or|and)\b|$))",
+    re.MULTILINE,
+)
+"""A keyword argument of Python whose value is an expression or a small number."""
+
+_LITERAL = re.compile(
+    rf"""(?:{_SENSITIVE_WORD}|{_SENSITIVE_KEY})\w*["']?\]?\s*(?::[ \t]*[\w.\[\], |]+)?[:=]\s*"""
+    r"""[brf]?(?:"([^"\n]+)"|'([^'\n]+)')""",
+    re.IGNORECASE,
+)
+"""A text that is assigned to a sensitive name in source code."""
+
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
+
+
+def has_secret(source: str, *, is_python: bool) -> bool:
+    """Return whether lines of source code contain a secret.
+
+    Besides the secrets that `redact` replaces, these are private keys and texts that are assigned
+    to a name such as `API_KEY`. Special tokens of language models (`pad_token="[PAD]"`) and names
+    of variables are no secrets.
+
+    Args:
+        source: the lines.
+        is_python: whether a keyword argument such as `token=tokenizer.eos_token` is an expression.
+    """
+    literals = (double or single for double, single in _LITERAL.findall(source))
+    if _PRIVATE_KEY.search(source) or any(map(_is_random, literals)):
+        return True
+    text = _LITERAL.sub("", source)
+    if is_python:
+        text = _EXPRESSION.sub(r"\1 = ", text)
+    return redact(text) != text
+
+
+def _is_random(text: str) -> bool:
+    """Return whether a text may be a password or a key, rather than a word or a placeholder."""
+    is_dense = re.fullmatch(r"[!-~]{6,}", text) and not re.match(r"[<\[{$%*]|\.{3}", text)
+    return bool(is_dense) and re.search(r"[\d!@#$%^&*]", text) is not None
 
 
 def redact(text: str) -> str:

@@ -21,6 +21,7 @@ from casket.stores.location import Location
 from casket.writing import around, claims, starting
 from casket.writing.arguments import checked_id, checked_tags
 from casket.writing.backend import Backend
+from casket.writing.capture.choices import Capture, Plan, SystemMetrics, chosen_parts
 from casket.writing.parent import Parent
 from casket.writing.session import Session
 
@@ -51,6 +52,7 @@ class Experiment:
 
     Attributes:
         id: the id of the experiment, unique within the store.
+        capture: what its sessions keep as artifacts; None for the default.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Experiment:
         tags: Iterable[str] = (),
         *,
         _options: StoreOptions = DEFAULTS,
+        _capture: Capture = None,
         **facts: Any,
     ) -> None:
         """Create a handle without writing to the store; see `use` for the arguments.
 
-        `use` and `new` pass the options of the store as `_options`.
+        `use` and `new` pass the options of the store as `_options`, and `capture` as `_capture`.
         """
+        self.capture = None if _capture is None else chosen_parts(_capture)
         self.backend = Backend(Location.of(path), _options.checked())
         self._exp_id = exp_id
         self._given_tags = checked_tags(tags)
@@ -83,6 +87,7 @@ class Experiment:
         sync: Sync = "session",
         flush_timeout: float = 30.0,
         offline: Offline = "refuse",
+        capture: Capture = None,
         **facts: Any,
     ) -> Self:
         """Create an experiment, or open it if it exists.
@@ -99,6 +104,7 @@ class Experiment:
                 confirm its records. It has no effect on local stores.
             offline: whether to start a session (`"allow"`) or not (`"refuse"`) when a remote
                 store cannot be reached. It has no effect on local stores.
+            capture: what the sessions keep as artifacts; see `Model.session`.
             facts: further information to store with the experiment.
 
         Raises:
@@ -108,7 +114,7 @@ class Experiment:
             UnstorableValue: a fact cannot be stored, or the id is empty.
         """
         options = StoreOptions(sync, flush_timeout, offline)
-        experiment = cls(path, exp_id, tags, _options=options, **facts)
+        experiment = cls(path, exp_id, tags, _options=options, _capture=capture, **facts)
         try:
             experiment._create()
         except Claimed:
@@ -125,6 +131,7 @@ class Experiment:
         sync: Sync = "session",
         flush_timeout: float = 30.0,
         offline: Offline = "refuse",
+        capture: Capture = None,
         **facts: Any,
     ) -> Self:
         """Create an experiment that must not exist yet.
@@ -135,7 +142,7 @@ class Experiment:
             ExistingExperimentError: an experiment with this id exists.
         """
         options = StoreOptions(sync, flush_timeout, offline)
-        experiment = cls(path, exp_id, tags, _options=options, **facts)
+        experiment = cls(path, exp_id, tags, _options=options, _capture=capture, **facts)
         try:
             experiment._create()
         except Claimed:
@@ -343,6 +350,8 @@ class Model:
         name: str | None = None,
         tags: Iterable[str] = (),
         group: str | None = None,
+        capture: Capture = None,
+        system_metrics: SystemMetrics = None,
     ) -> Session:
         """Start or continue a session; use it in a `with` block, which ends it.
 
@@ -357,6 +366,11 @@ class Model:
                 words made from the id.
             tags: tags of the session; a continued session gets them in addition.
             group: the group of the session in listings.
+            capture: what to keep as artifacts, any of `"code"` (uncommitted changes), `"packages"`
+                and `"output"`; by default that of the experiment, then `$CASKET_CAPTURE`, then
+                code and packages. Children capture nothing by default.
+            system_metrics: the seconds between two samples of the system, or True for 15; by
+                default `$CASKET_SYSTEM_METRICS`, then none.
 
         Raises:
             ExistingParamsException: a running or completed session has these params. If several
@@ -365,9 +379,10 @@ class Model:
                 group is not text.
             StoreUnavailable: the start cannot be written.
         """
+        plan = self.plan(capture, system_metrics)
         labels = starting.labels(name, tags, group)
         log = starting.start(self, params, ensure_unique, repeat, labels)
-        return Session(self, log)
+        return Session(self, log, plan)
 
     def resume(self, session_id: str) -> Session:
         """Continue a session of this model, regardless of its status.
@@ -379,7 +394,8 @@ class Model:
             NoSuchSession: no session, or several sessions, of the model match.
             StoreUnavailable: the start cannot be written.
         """
-        return Session(self, starting.resume(self, self._start_of(session_id)))
+        plan = self.plan()
+        return Session(self, starting.resume(self, self._start_of(session_id)), plan)
 
     def within(self, parent: str | Parent) -> Model:
         """Return this model with a session as the parent of the sessions that it starts.
@@ -441,7 +457,8 @@ class Model:
             UnstorableValue: the params contain a value that cannot be stored.
             StoreUnavailable: the start cannot be written.
         """
-        return Session(self, starting.resume_last(self, params))
+        plan = self.plan()
+        return Session(self, starting.resume_last(self, params), plan)
 
     def sweep(
         self,
@@ -506,7 +523,13 @@ class Model:
             UnstorableValue: `result` or `params` contain a value that cannot be stored.
             StoreUnavailable: the store cannot be written.
         """
-        starting.write_one_result(self, params, result, index_by)
+        starting.write_one_result(self, params, result, index_by, self.plan())
+
+    def plan(self, capture: Capture = None, system_metrics: SystemMetrics = None) -> Plan:
+        """Return what a session records besides what its script logs; see `session`."""
+        if self.parent is not None:  # it records for its children
+            return Plan.of([capture, ()], [system_metrics, False])
+        return Plan.of([capture, self.experiment.capture], [system_metrics])
 
     def add_epoch(self, *_: Any, **__: Any) -> NoReturn:
         """Raise an error, because epochs are logged in a session.

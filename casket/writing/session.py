@@ -13,7 +13,7 @@ from casket.errors import CasketError, CasketWarning, NotInASession
 from casket.format.names import two_words
 from casket.format.records import Kind, Level, Record, utc
 from casket.system.secrets import redact
-from casket.writing import around, leaving, starting
+from casket.writing import around, capture, leaving, starting
 from casket.writing.arguments import (
     checked_index,
     checked_level,
@@ -22,6 +22,7 @@ from casket.writing.arguments import (
     checked_text,
 )
 from casket.writing.artifacts import NOT_GIVEN, ArtifactLog
+from casket.writing.capture.choices import NOTHING, Plan
 from casket.writing.data import DataLog
 from casket.writing.log import SessionLog
 from casket.writing.outcome import describe, is_pruning
@@ -48,8 +49,8 @@ class Session:
     to the session; the exit of a child does not end it.
     """
 
-    def __init__(self, model: SessionsModel, log: SessionLog) -> None:
-        """Wrap the log of a session that has started; see `Model.session`."""
+    def __init__(self, model: SessionsModel, log: SessionLog, plan: Plan = NOTHING) -> None:
+        """Wrap the log of a session that has started, and begin to record as planned."""
         self._model = model
         self._log = log
         self._artifacts = ArtifactLog(log)
@@ -62,6 +63,7 @@ class Session:
         log.backend.remember(log.owner, log.start_again)
         around.enter(self)
         leaving.watch(self, log, self._end_at_exit)
+        self._recording = capture.begin(log, plan)
 
     @property
     def id(self) -> str:
@@ -449,6 +451,9 @@ class Session:
         if self._ended or os.getpid() != self._pid:
             return
         self._log.note_dirty(_DIRTY_WAIT)
+        if self._recording is not None:
+            self._recording.end()
+            self._recording = None
         body = {"status": status, "of": self._log.writer.id}
         if error is not None:
             body["error"] = redact(error)

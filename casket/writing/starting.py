@@ -15,6 +15,8 @@ from casket.stores.base import Claimed
 from casket.writing import claims
 from casket.writing.arguments import checked_index, checked_tags, checked_text
 from casket.writing.backend import Backend
+from casket.writing.capture import captured_at_once
+from casket.writing.capture.choices import Plan
 from casket.writing.log import SessionLog
 from casket.writing.parent import Parent
 from casket.writing.refusal import ExistingParamsException
@@ -51,6 +53,9 @@ class SessionsModel(Protocol):
 
     def children_of(self, session_id: str) -> list[SessionView]:
         """Return the children of a session."""
+
+    def plan(self) -> Plan:
+        """Return what a session records besides what its script logs."""
 
     def read_head(self, session_id: str) -> SessionView | None:
         """Return a session without its metrics, or None if it does not exist."""
@@ -173,14 +178,15 @@ def resume_last(model: SessionsModel, params: Mapping[str, Any] | None) -> Sessi
 
 
 def write_one_result(
-    model: SessionsModel, params: Mapping[str, Any] | None, result: Any, index_by: Any
+    model: SessionsModel, params: Mapping[str, Any] | None, result: Any, index_by: Any, plan: Plan
 ) -> None:
     """Write a complete session that contains a single result."""
     log = _log_of(model, params)
     encoded, extended = log.backend.encode(result, "result")
     body = {"index": checked_index(index_by), "result": encoded}
     end = {"status": "completed", "of": log.writer.id}
-    log.append([log.start(), log.record("result", body, extended), log.record("end", end)])
+    records = [log.start(), log.record("result", body, extended)]
+    log.append([*records, *captured_at_once(log, plan), log.record("end", end)])
 
 
 def claim_of(model: SessionsModel, params: Mapping[str, Any] | None) -> str:

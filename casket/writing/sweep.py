@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from casket.errors import CasketWarning
 from casket.format.records import utc_now
 from casket.writing import starting
+from casket.writing.capture.choices import Plan
 from casket.writing.log import SessionLog
 from casket.writing.refusal import ExistingParamsException
 from casket.writing.runs import Runs
@@ -32,8 +33,10 @@ OnError = Literal["raise", "continue"]
 class SweepSession(Session):
     """A session of a sweep, whose block may leave by an exception without ending the sweep."""
 
-    def __init__(self, model: SessionsModel, log: SessionLog, on_error: OnError) -> None:
-        super().__init__(model, log)
+    def __init__(
+        self, model: SessionsModel, log: SessionLog, plan: Plan, on_error: OnError
+    ) -> None:
+        super().__init__(model, log, plan)
         self._on_error = on_error
 
     def __exit__(self, kind: Any, exc: BaseException | None, trace: Any) -> bool | None:  # type: ignore[override]
@@ -154,8 +157,9 @@ class Sweep:
             "position": one.position,
             "began": self._began,
         }
+        plan = self._model.plan()
         log = starting.start(self._model, one.params, ensure_unique=True, meta={"sweep": sweep})
-        return SweepSession(self._model, log, self._options.on_error)
+        return SweepSession(self._model, log, plan, self._options.on_error)
 
     def _run_what_others_left(self) -> Iterator[SweepSession]:
         """Take over what other processes ran when it was passed, and left since."""

@@ -3,7 +3,7 @@
 Usage: python -m tests.benchmarks [NAME...]
 
 Names: writing artifacts journal growth cold-start starts checksums import reading listing
-command-line memory sharing sklearn keras lightning frameworks dashboard watched
+command-line memory capturing sharing sklearn keras lightning frameworks dashboard watched
 """
 
 import json
@@ -397,6 +397,7 @@ BENCHMARKS = {
     "listing": of_module("tests.benchmarks.listing", "listing"),
     "command-line": command_line,
     "memory": memory,
+    "capturing": of_module("tests.benchmarks.capturing", "capturing"),
     "sharing": of_module("tests.benchmarks.sharing", "sharing"),
     "sklearn": of_module("tests.benchmarks.sklearn_search", "logging_searches"),
     "keras": of_module("tests.benchmarks.keras", "logging_fits"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from casket.dashboard.answers import contents, overview
+from casket.dashboard.answers import contents, overview, system
 from casket.dashboard.answers.encoding import csv_of
 from casket.dashboard.answers.requests import RequestError, RowsRequest
 from casket.format.artifacts import Artifact
@@ -38,6 +38,7 @@ def details(session: SessionView, key: str, file: int) -> dict[str, Any]:
             _artifact(one, position, address)
             for position, one in enumerate(session.artifacts.values())
         ],
+        "system": system.curves(session),
     }
 
 
@@ -109,6 +110,7 @@ def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
         "size": one.size,
         "media_type": one.media_type,
         **({"step": one.step} if one.step is not None else {}),
+        "captured": one.captured,
         "href": f"{address}/artifact/{position}",
         **({"image": f"{address}/image/{position}"} if image else {}),
     }

@@ -359,3 +359,10 @@ function shownText(text) {
     ? shownTime(text)
     : text;
 }
+
+/** Returns a number of bytes in a suitable unit. */
+export function shownSize(bytes) {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  const power = Math.min(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), units.length - 1);
+  return `${Number((bytes / 1000 ** power).toPrecision(3))} ${units[power]}`;
+}

@@ -2,7 +2,7 @@ import { Curves } from "casket/curves/curves";
 import { byStart } from "casket/model/arrange";
 import { download } from "casket/model/files";
 import {
-  better, isNumber, own, restored, shown, shownDuration, shownTime, valueOf,
+  better, isNumber, own, restored, shown, shownDuration, shownSize, shownTime, valueOf,
 } from "casket/model/facts";
 import { SearchMap } from "casket/explore/heatmap";
 import { html, useElement } from "casket/shell/html";
@@ -13,6 +13,7 @@ import { Answers, Changed } from "casket/session/answers";
 import { Children, Parent } from "casket/session/children";
 import { Notes } from "casket/session/notes";
 import { Entries, Picture, TableOf, Value } from "casket/session/pictures";
+import { System } from "casket/session/system";
 import { Chips, chipsOf } from "casket/sessions/chips";
 import { Status } from "casket/sessions/table";
 import { useEffect, useMemo, useState } from "preact/hooks";
@@ -28,6 +29,7 @@ export function SessionPage({ row }) {
   const [details, problem] = useDetails(row);
   const parts = useMemo(() => [{ key: row.key, label: row.name, rows: [row] }], [row]);
   const all = details ?? row;
+  const artifacts = details?.artifacts ?? [];
   const file = inShell(data.files.value[row.file].place);
   return html`<article class="session" aria-label=${`Session ${row.id}`}>
     <${Head} row=${row} file=${file} />
@@ -43,15 +45,17 @@ export function SessionPage({ row }) {
     html`<${Curves} parts=${parts} kind=${row.counts.epoch ? undefined : "batch"} />`}
     ${hasSearch(row) && html`<${SearchMap} row=${row} />`}
     <${Children} row=${row} />
-    <${Pictures} artifacts=${details?.artifacts ?? []} />
+    <${Pictures} artifacts=${artifacts} />
     <${Results} ...${{ details, row, file }} />
-    <${Artifacts} details=${details} />
+    <${Artifacts} title="Artifacts" artifacts=${artifacts.filter(({ captured }) => !captured)} />
+    <${System} system=${details?.system} />
     <${Rows} key=${`epoch ${row.key}`} ...${{ row, kind: "epoch", title: "Epochs" }} />
     <${Rows} key=${`batch ${row.key}`} ...${{ row, kind: "batch", title: "Batches" }} />
     <div class="pair">
       <${Facts} title="Code and machine" table=${codeFirst(all.meta)} />
       <${Facts} title="Config of the model" table=${all.config} />
     </div>
+    <${Artifacts} title="Captured" artifacts=${artifacts.filter(({ captured }) => captured)} />
   </article>`;
 }
 
@@ -288,19 +292,19 @@ function ResultGroup({ title, results, isOpen: isOpenFirst }) {
   </details>`;
 }
 
-function Artifacts({ details }) {
-  if (!details?.artifacts?.length) return null;
-  const hasSteps = details.artifacts.some(({ step }) => step !== undefined);
-  return html`<section class="card" aria-label="Artifacts">
-    <h2>Artifacts <small class="muted">${details.artifacts.length}</small></h2>
-    <div class="scroll" tabindex="0" role="region" aria-label="Artifacts: table">
+function Artifacts({ title, artifacts }) {
+  if (!artifacts.length) return null;
+  const hasSteps = artifacts.some(({ step }) => step !== undefined);
+  return html`<section class="card" aria-label=${title}>
+    <h2>${title} <small class="muted">${artifacts.length}</small></h2>
+    <div class="scroll" tabindex="0" role="region" aria-label=${`${title}: table`}>
       <table class="plain-table">
         <thead>
           <tr><th scope="col">name</th><th scope="col">size</th><th scope="col">type</th>
             ${hasSteps && html`<th scope="col">step</th>`}</tr>
         </thead>
         <tbody>
-          ${details.artifacts.map(
+          ${artifacts.map(
             ({ name, href, image, size, media_type: type, path, step }) => html`<tr key=${name}>
               <th scope="row" title=${path}>
                 ${(href ?? image)
@@ -371,10 +375,4 @@ function codeFirst(meta = {}) {
   const known = first.filter((name) => Object.hasOwn(meta, name));
   const rest = Object.keys(meta).filter((name) => !first.includes(name));
   return Object.fromEntries([...known, ...rest].map((name) => [name, meta[name]]));
-}
-
-function shownSize(bytes) {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  const power = Math.min(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), units.length - 1);
-  return `${Number((bytes / 1000 ** power).toPrecision(3))} ${units[power]}`;
 }
