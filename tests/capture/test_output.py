@@ -17,6 +17,8 @@ from tests.waiting import PATIENCE
 BEGINNING = """
 import os, subprocess, sys
 from casket import Experiment
+from casket.writing.capture import output
+output.PATIENCE = output.START_PATIENCE = 600.0  # the machine may be busy
 model = Experiment.use("runs.json", exp_id="exp", capture=["output"]).model("net")
 """
 

@@ -12,9 +12,9 @@ import pytest
 import casket
 from casket import Experiment
 from casket.cli.app import app
-from casket.writing.capture import collecting
+from casket.writing.capture import collecting, recording
 from tests.capture.conftest import git
-from tests.waiting import IN_TIME, eventually
+from tests.waiting import IN_TIME, PATIENCE, eventually
 
 BOTH = ["code.patch", "packages.txt"]
 
@@ -23,6 +23,7 @@ BOTH = ["code.patch", "packages.txt"]
 def changed(repository, monkeypatch):
     """A repository with an uncommitted change, and capture as users have it."""
     monkeypatch.delenv("CASKET_CAPTURE")
+    monkeypatch.setattr(recording, "PATIENCE", PATIENCE)
     (repository / "train.py").write_text("changed = 'marker'\n")
     return repository
 
@@ -146,7 +147,8 @@ def test_without_git_the_packages_are_there(model, monkeypatch):
     assert "git" in view.meta["capture"]["code"]
 
 
-def test_the_end_does_not_wait_for_a_slow_git(fake_git, model):
+def test_the_end_does_not_wait_for_a_slow_git(fake_git, model, monkeypatch):
+    monkeypatch.setattr(recording, "PATIENCE", 0.5)
     fake_git('case "$*" in *diff*) exec sleep 600;; esac; git "$@"')
     with model.session() as session:
         session.add_epoch(1, {"loss": 0.5})

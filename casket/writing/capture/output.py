@@ -18,7 +18,10 @@ from typing import Any
 from casket.system import forks
 
 PATIENCE = 0.5
-"""How many seconds to wait for an answer of the process."""
+"""How many seconds to wait for an answer of the process at the end."""
+
+START_PATIENCE = 5.0
+"""How many seconds a second session waits for an answer at its start."""
 
 _DESCRIPTORS = {"stdout": 1, "stderr": 2}
 _DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy", "pudb")
@@ -119,8 +122,12 @@ class Tee:
 
         return write_and_hear
 
-    def ask(self, request: str) -> bytes:
+    def ask(self, request: str, patience: float) -> bytes:
         """Return the answer to a request, after all output so far has been forwarded.
+
+        Args:
+            request: the request; see `casket.writing.capture.tee`.
+            patience: how many seconds to wait at most.
 
         Raises:
             OutputNotCaptured: there is no answer in time, now or earlier.
@@ -128,7 +135,7 @@ class Tee:
         _flush()
         try:
             with self._lock:
-                self._control.settimeout(PATIENCE)
+                self._control.settimeout(patience)
                 self._control.sendall(request.encode())
                 with self._control.makefile("rb") as answers:
                     size = int(answers.readline())
@@ -186,7 +193,9 @@ class Tap:
                 raise OutputNotCaptured(str(error)) from error
             self._tee.users += 1
             try:
-                self._start = int(self._tee.ask("mark"))
+                # The process may still be starting for the first session, which gets everything.
+                is_first = self._tee.users == 1
+                self._start = 0 if is_first else int(self._tee.ask("mark", START_PATIENCE))
             except OutputNotCaptured:
                 self.close()
                 raise
@@ -197,7 +206,7 @@ class Tap:
         Raises:
             OutputNotCaptured: it is not known any more.
         """
-        return self._tee.ask(f"since {self._start}")
+        return self._tee.ask(f"since {self._start}", PATIENCE)
 
     def close(self) -> None:
         """Stop capturing, unless others do."""
