@@ -17,7 +17,8 @@ from tests.waiting import PATIENCE
 BEGINNING = """
 import os, subprocess, sys
 from casket import Experiment
-from casket.writing.capture import output
+from casket.writing.capture import output, transcript
+transcript.INTERVAL = 0.01
 output.PATIENCE = output.START_PATIENCE = 600.0  # the machine may be busy
 model = Experiment.use("runs.json", exp_id="exp", capture=["output"]).model("net")
 """
@@ -75,6 +76,7 @@ def test_all_output_is_kept_and_shown(run_script, tmp_path):
         "--password=*** unfinished\n"
     )
     assert "to stderr\n" in first
+    assert len(list((tmp_path / "runs.json.files").iterdir())) == 2  # the last copy of each
     assert "capture" not in meta
     assert done.stderr == "to stderr\n"
     assert done.stdout.startswith(
@@ -86,8 +88,6 @@ def test_all_output_is_kept_and_shown(run_script, tmp_path):
 def test_the_last_words_of_a_killed_script_are_shown_and_earlier_ones_kept(run_script, tmp_path):
     done = run_script("""
         import signal, time
-        from casket.writing.capture import transcript
-        transcript.INTERVAL = 0.01
         session = model.session()
         print("first words", flush=True)
         while not model.sessions()[0].captured:
@@ -99,7 +99,6 @@ def test_the_last_words_of_a_killed_script_are_shown_and_earlier_ones_kept(run_s
     assert done.stdout == "first words\nlast words\n"
     (text,), _ = outputs(tmp_path)
     assert text.startswith("first words\n")
-    assert len(list((tmp_path / "runs.json.files").iterdir())) == 1
 
 
 def test_a_program_that_outlives_the_script_goes_on_printing(run_script, tmp_path):
