@@ -24,6 +24,8 @@ _PAUSE = 0.002
 # `git diff --quiet` would lock and rewrite the index where files were touched. The file monitor is
 # disabled because git would leave it running.
 _GIT_OPTIONS = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "status.renames=false")
+# A larger file counts as binary: it holds data, and its changes would fill a patch.
+_PATCH_OPTIONS = ("-c", "core.bigFileThreshold=1m", "-c", "core.quotePath=false")
 _GIT_QUESTION = (
     "status",
     "--porcelain",
@@ -247,20 +249,21 @@ class GitCall:
 
     Args:
         root: the root of the repository.
-        arguments: the command and its arguments.
+        command: the name of the command.
+        arguments: its arguments.
 
     Raises:
         OSError: git cannot be run.
     """
 
-    def __init__(self, root: str, *arguments: str) -> None:
+    def __init__(self, root: str, command: str, *arguments: str) -> None:
         import subprocess
         import tempfile
 
-        self._command = arguments[0]
+        self._command = command
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `output`
         self._process = subprocess.Popen(  # noqa: S603  # a fixed command
-            ["git", "-C", root, *_GIT_OPTIONS, *arguments],  # noqa: S607 - the user's git
+            ["git", "-C", root, *_GIT_OPTIONS, *_PATCH_OPTIONS, command, *arguments],  # noqa: S607
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.DEVNULL,

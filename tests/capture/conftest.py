@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from casket.writing.capture import collecting
+from casket.writing.capture import collecting, recording
+from tests.waiting import PATIENCE
 
 GIT = ("git", "-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "core.autocrlf=false")
 
@@ -17,6 +18,12 @@ def git(folder: Path, *arguments: str) -> str:
         [*GIT, "-C", str(folder), *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let the end of a session wait as long as it takes: the machine may be busy."""
+    monkeypatch.setattr(recording, "PATIENCE", PATIENCE)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from casket import Experiment
 from casket.cli.app import app
 from casket.writing.capture import collecting, recording
 from tests.capture.conftest import git
-from tests.waiting import IN_TIME, PATIENCE, eventually
+from tests.waiting import IN_TIME, eventually
 
 BOTH = ["code.patch", "packages.txt"]
 
@@ -23,7 +23,6 @@ BOTH = ["code.patch", "packages.txt"]
 def changed(repository, monkeypatch):
     """A repository with an uncommitted change, and capture as users have it."""
     monkeypatch.delenv("CASKET_CAPTURE")
-    monkeypatch.setattr(recording, "PATIENCE", PATIENCE)
     (repository / "train.py").write_text("changed = 'marker'\n")
     return repository
 
@@ -65,7 +64,7 @@ def test_every_session_has_its_code_and_packages_and_the_store_keeps_one_of_each
     assert b"\npsutil==" in views[5].artifacts["packages.txt"].load()
     assert len(list(model.backend.files.path.iterdir())) == 2
     assert not any("capture" in view.meta for view in views)
-    assert not capture_threads()
+    eventually(lambda: not capture_threads())
 
 
 def test_a_continued_session_is_captured_again(model, changed, monkeypatch):
@@ -158,7 +157,7 @@ def test_the_end_does_not_wait_for_a_slow_git(fake_git, model, monkeypatch):
     assert view.status == "completed"
     late = "not collected within 0.5 s of the end"
     assert view.meta["capture"] == {"code": late, "packages": late}
-    assert not capture_threads()
+    eventually(lambda: not capture_threads())
 
 
 def test_a_fork_interrupts_the_collection_and_it_goes_on(fake_git, changed, tmp_path):

@@ -93,7 +93,7 @@ def test_rows_have_the_machine_and_the_process(model):
     times = [row["time"] for row in view.system]
     assert times == sorted(set(times))
     assert view.last == {}
-    assert not [each for each in threading.enumerate() if each.name == "casket-system"]
+    eventually(lambda: "casket-system" not in [each.name for each in threading.enumerate()])
 
 
 def test_one_thread_samples_all_sessions(memory):
@@ -120,19 +120,19 @@ def test_sampling_goes_on_after_a_fork_and_not_in_the_child(tmp_path):
         eventually(lambda: len(model.sessions()[0].system) >= more)
 
 
-def test_the_process_includes_its_children(memory):
+def test_the_process_includes_its_children():
     probe = Probe()
-    alone = probe.sample()
+    memory = probe.sample()["process_memory_bytes"]
+    before = probe._seconds_of(probe._tree())
     burn = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         child.stdout.readline()
-        with_child = probe.sample()
+        assert probe._seconds_of(probe._tree()) - before > 0.19
+        assert probe.sample()["process_memory_bytes"] > memory + 4_000_000
         child.communicate(b"\n")
-    assert with_child["process_cpu_percent"] > alone["process_cpu_percent"]
-    assert with_child["process_memory_bytes"] > alone["process_memory_bytes"] + 5_000_000
-    assert probe.sample()["process_cpu_percent"] >= 0
+    assert probe._seconds_of(probe._tree()) - before > 0.19
 
 
 def test_off_by_default_and_on_by_the_environment(memory, monkeypatch):
@@ -294,7 +294,9 @@ def test_frames_have_a_row_for_each_sample(model, frame):
     view = sampled(model, 2)
     table = getattr(model, frame)("system")
     assert len(table) == len(view.system)
-    assert list(table.columns)[:5] == ["session", "experiment", "model", "params.lr", "time"]
+    assert list(table.columns)[:3] == ["session", "experiment", "model"]
+    assert list(table["params.lr"]) == [0.1] * len(table)
+    assert list(table["time"]) == sorted(table["time"])
     assert list(table["memory_bytes"]) == [row["memory_bytes"] for row in view.system]
 
 
@@ -311,5 +313,6 @@ def test_the_command_line_and_the_page_show_them(tmp_path, monkeypatch, capsys):
     assert len(curves["seconds"]) == len(view.system)
     assert curves["values"].keys() == view.system[0].keys() - {"time"}
     app(["doctor", "runs.json"], standalone_mode=False)
+    capsys.readouterr()
     app(["tail", "runs.json"], standalone_mode=False)
     assert "system" not in capsys.readouterr().out

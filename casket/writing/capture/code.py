@@ -32,10 +32,16 @@ _SECRET_FILE = re.compile(
 _QUOTED = re.compile(r'[\x00-\x1f\x7f"\\]')
 """Characters because of which git writes a name in quotes."""
 
-# A larger file counts as binary: it holds data, and its changes would fill the patch.
 _DIFF = (
-    *("-c", "core.bigFileThreshold=1m", "-c", "core.quotePath=false", "diff", "HEAD"),
-    *("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index"),
+    *(
+        "diff",
+        "HEAD",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-renames",
+        "--full-index",
+    ),
     *("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=dirty"),
 )
 _UNTRACKED = ("ls-files", "-z", "--others", "--exclude-standard")

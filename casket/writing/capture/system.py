@@ -244,11 +244,11 @@ class Sampler:
     def _run(self, stop: Event) -> None:
         while not stop.is_set():
             with self._lock:
-                sessions = list(self._sessions)
+                sessions = [each for each in self._sessions if each.problem is None]
             due = [each for each in sessions if each.due <= monotonic()]
-            if due or self._probe is None:
+            if due or (sessions and self._probe is None):
                 self._sample(due)
-            following = min((each.due for each in sessions), default=0.0) - monotonic()
+            following = min((each.due for each in sessions), default=math.inf) - monotonic()
             stop.wait(min(max(following, SHORTEST_SLEEP), LONGEST_SLEEP))
 
     def _sample(self, due: list[Samples]) -> None:
@@ -258,7 +258,7 @@ class Sampler:
                     self._probe = Probe()
                 row = self._probe.sample() if due else {}
             except Exception as error:  # noqa: BLE001 - a driver may raise anything
-                for each in due:
+                for each in [*due, *self._sessions]:
                     each.fail(error)
                 return
         for each in due:
