@@ -25,7 +25,11 @@ _PAUSE = 0.002
 # disabled because git would leave it running.
 _GIT_OPTIONS = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "status.renames=false")
 # A larger file counts as binary: it holds data, and its changes would fill a patch.
-_PATCH_OPTIONS = ("-c", "core.bigFileThreshold=1m", "-c", "core.quotePath=false")
+# `git diff` would rewrite the index where files were touched.
+_PATCH_OPTIONS = (
+    *("-c", "core.bigFileThreshold=1m", "-c", "core.quotePath=false"),
+    *("-c", "diff.autoRefreshIndex=false"),
+)
 _GIT_QUESTION = (
     "status",
     "--porcelain",
@@ -257,13 +261,20 @@ class GitCall:
     """
 
     def __init__(self, root: str, command: str, *arguments: str) -> None:
-        import subprocess
         import tempfile
 
         self._command = command
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `output`
-        self._process = subprocess.Popen(  # noqa: S603  # a fixed command
-            ["git", "-C", root, *_GIT_OPTIONS, *_PATCH_OPTIONS, command, *arguments],  # noqa: S607
+        with contextlib.ExitStack() as failing:
+            failing.callback(self._output.close)
+            self._process = self._start(root, [command, *arguments])
+            failing.pop_all()
+
+    def _start(self, root: str, command: list[str]) -> Popen[bytes]:
+        import subprocess
+
+        return subprocess.Popen(  # noqa: S603  # a fixed command
+            ["git", "-C", root, *_GIT_OPTIONS, *_PATCH_OPTIONS, *command],  # noqa: S607
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.DEVNULL,

@@ -14,10 +14,8 @@ GIT = ("git", "-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "co
 
 
 def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [*GIT, "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    done = subprocess.run([*GIT, "-C", str(folder), *arguments], capture_output=True, check=True)
+    return done.stdout.decode(errors="replace")
 
 
 @pytest.fixture(autouse=True)

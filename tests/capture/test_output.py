@@ -29,14 +29,15 @@ def run_script(tmp_path):
     """Run a script whose sessions capture output; return the ended process."""
 
     def run(code: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", BEGINNING + textwrap.dedent(code)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             capture_output=True,
-            text=True,
             timeout=PATIENCE,
         )
+        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+        return done
 
     return run
 
@@ -132,13 +133,14 @@ def test_a_reader_that_leaves_is_noticed(tmp_path):
 
 
 def test_a_debugged_script_is_left_alone(run_script, tmp_path):
-    run_script("""
+    done = run_script("""
         import bdb
         def debugged():
             with model.session():
                 print("seen")
         bdb.Bdb().runcall(debugged)
     """)
+    assert (done.returncode, done.stdout) == (0, "seen\n"), done.stderr
     with casket.open(tmp_path / "runs.json") as runs:
         (view,) = runs.sessions()
     assert view.meta["capture"] == {"output": "off, because a debugger is running"}

@@ -313,6 +313,3 @@ def test_the_command_line_and_the_page_show_them(tmp_path, monkeypatch, capsys):
     assert len(curves["seconds"]) == len(view.system)
     assert curves["values"].keys() == view.system[0].keys() - {"time"}
     app(["doctor", "runs.json"], standalone_mode=False)
-    capsys.readouterr()
-    app(["tail", "runs.json"], standalone_mode=False)
-    assert "system" not in capsys.readouterr().out

@@ -32,9 +32,8 @@ _SECRET_FILE = re.compile(
 _QUOTED = re.compile(r'[\x00-\x1f\x7f"\\]')
 """Characters because of which git writes a name in quotes."""
 
-_DIFF = ("diff", "HEAD", "--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--no-color") + (
-    ("--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=dirty")
-)
+_FORM = ("--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--no-color", "--no-renames")
+_DIFF = ("diff", "HEAD", *_FORM, "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
 _UNTRACKED = ("ls-files", "-z", "--others", "--exclude-standard")
 
 

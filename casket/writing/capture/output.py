@@ -20,6 +20,9 @@ from casket.system import forks
 PATIENCE = 0.5
 """How many seconds to wait for an answer of the process at the end."""
 
+LINGER = 0.5
+"""How many seconds to wait for the process to exit; it stays while children of the script print."""
+
 START_PATIENCE = 5.0
 """How many seconds a second session waits for an answer at its start."""
 
@@ -159,7 +162,7 @@ class Tee:
         self._control.close()
         os.close(self._listening)
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(LINGER)
         except subprocess.TimeoutExpired:
             _outliving.append(self._process)  # a child of the script still prints
 

@@ -99,7 +99,8 @@ class Kept:
 def shown(line: bytes) -> bytes:
     """Return a line as a terminal shows it: the last state of a progress bar, without colors."""
     *earlier, last = _ESCAPE.sub(b"", line).replace(b"\b", b"").rstrip(b"\r").split(b"\r")
-    return last or next((each for each in reversed(earlier) if each.strip()), b"")
+    states = (each for each in (last, *reversed(earlier)) if each.strip())
+    return next(states, last)
 
 
 def main(control: socket.socket, streams: list[Stream], kept: Kept) -> None:
