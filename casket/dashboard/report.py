@@ -117,8 +117,9 @@ def _details(session: SessionView, key: str) -> dict[str, Any]:
 
 def _artifact(one: Artifact) -> dict[str, Any]:
     """Return the description of an artifact; only images are embedded in the report."""
-    names = ("name", "size", "media_type", "captured")
-    named = {name: getattr(one, name) for name in names}
+    named = {"name": one.name, "size": one.size, "media_type": one.media_type}
+    if one.captured is not None:
+        named["captured"] = one.captured
     if one.step is not None:
         named["step"] = one.step
     try:

@@ -110,7 +110,7 @@ def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
         "size": one.size,
         "media_type": one.media_type,
         **({"step": one.step} if one.step is not None else {}),
-        "captured": one.captured,
+        **({"captured": one.captured} if one.captured else {}),
         "href": f"{address}/artifact/{position}",
         **({"image": f"{address}/image/{position}"} if image else {}),
     }
