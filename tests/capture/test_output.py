@@ -45,8 +45,10 @@ def run_script(tmp_path):
 def outputs(folder):
     """Return the captured output of each session, and the meta of the last."""
     with casket.open(folder / "runs.json") as runs:
-        texts = [view.artifacts["output.txt"].load().decode() for view in runs.sessions()]
-        return texts, runs.sessions()[-1].meta
+        views = runs.sessions()
+        assert all("output.txt" in view.artifacts for view in views), views[-1].meta
+        texts = [view.artifacts["output.txt"].load().decode() for view in views]
+        return texts, views[-1].meta
 
 
 def test_all_output_is_kept_and_shown(run_script, tmp_path):

@@ -129,10 +129,10 @@ def test_the_process_includes_its_children():
         [sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         child.stdout.readline()
-        assert probe._seconds_of(probe._tree()) - before > 0.19
+        assert probe._seconds_of(probe._tree()) - before > 0.15  # rounded to ticks
         assert probe.sample()["process_memory_bytes"] > memory + 4_000_000
         child.communicate(b"\n")
-    assert probe._seconds_of(probe._tree()) - before > 0.19
+    assert probe._seconds_of(probe._tree()) - before > 0.15
 
 
 def test_off_by_default_and_on_by_the_environment(memory, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Event
+from threading import Event, Lock
 
 from casket.errors import CasketError
 from casket.format.records import Record
@@ -32,6 +32,7 @@ class Transcript:
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
+        self._lock = Lock()
         self._kept = b""
         self._copy: Record | None = None
         self._tap = Tap()
@@ -48,10 +49,11 @@ class Transcript:
 
     def _keep(self) -> dict[str, str]:
         try:
-            text = self._tap.text()
-            if text and text != self._kept:
-                self._replace_copy(_without_secrets(text))
-                self._kept = text
+            with self._lock:
+                text = self._tap.text()
+                if text and text != self._kept:
+                    self._replace_copy(_without_secrets(text))
+                    self._kept = text
         except (CasketError, OutputNotCaptured) as error:
             return {"output": str(error)}
         return {}
