@@ -1,7 +1,7 @@
 """Standard output and error of the process and its children, through a process of their own.
 
 The descriptors 1 and 2 become pipes to `casket.writing.capture.tee`, which forwards to where they
-led before. Streams that write elsewhere, as those of notebooks do, are listened to as well.
+led before. The streams of notebooks, which write elsewhere, are listened to as well.
 """
 
 from __future__ import annotations
@@ -62,6 +62,29 @@ def _is_kernel() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
+class _Echo:
+    """Where a stream of ipykernel writes to as well.
+
+    Args:
+        descriptor: the descriptor to write to.
+        earlier: the echo that the stream had before, or None.
+    """
+
+    def __init__(self, descriptor: int, earlier: Any) -> None:
+        self._descriptor = descriptor
+        self.earlier = earlier
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the process is gone
+            os.write(self._descriptor, text.encode(errors="replace"))
+        if self.earlier is not None:
+            self.earlier.write(text)
+
+    def flush(self) -> None:
+        if self.earlier is not None:
+            self.earlier.flush()
+
+
 class Tee:
     """The redirected output of this process, and the process that it goes through.
 
@@ -73,7 +96,7 @@ class Tee:
         self.users = 0
         self._lock = RLock()
         self._saved: dict[int, tuple[int, int]] = {}
-        self._patched: list[tuple[Any, Any]] = []
+        self._heard: list[tuple[Any, _Echo]] = []
         with contextlib.ExitStack() as open_until_started:
             self._start(open_until_started)
 
@@ -108,22 +131,13 @@ class Tee:
         self._listen()
 
     def _listen(self) -> None:
-        """Listen to streams that do not write to the descriptors."""
-        for name, descriptor in _DESCRIPTORS.items():
+        """Listen to the streams of a notebook, which do not write to the descriptors."""
+        for name in _DESCRIPTORS:
             stream = getattr(sys, name, None)
-            if _descriptor_of(stream) != descriptor and stream is not None:
-                with contextlib.suppress(AttributeError):  # a stream that cannot be changed
-                    stream.write = write = self._heard(stream.write)
-                    self._patched.append((stream, write))
-
-    def _heard(self, write: Any) -> Any:
-        def write_and_hear(text: Any) -> Any:
-            answer = write(text)
-            with contextlib.suppress(OSError):  # the process is gone
-                os.write(self._listening, str(text).encode(errors="replace"))
-            return answer
-
-        return write_and_hear
+            if hasattr(stream, "echo"):
+                echo = _Echo(self._listening, stream.echo)
+                stream.echo = echo
+                self._heard.append((stream, echo))
 
     def ask(self, request: str, patience: float) -> bytes:
         """Return the answer to a request, after all output so far has been forwarded.
@@ -151,9 +165,9 @@ class Tee:
     def close(self) -> None:
         """Let the output go where it went before."""
         _flush()
-        for stream, write in self._patched:
-            if stream.__dict__.get("write") is write:
-                del stream.write
+        for stream, echo in self._heard:
+            if stream.echo is echo:
+                stream.echo = echo.earlier
         for descriptor, (saved, pipe) in self._saved.items():
             with contextlib.suppress(OSError):  # closed by the script
                 if os.fstat(descriptor).st_ino == pipe:
@@ -234,14 +248,6 @@ class _Forks:
 
 _forks = _Forks()
 forks.renew_in_children(_forks)
-
-
-def _descriptor_of(stream: Any) -> int | None:
-    try:
-        descriptor: int = stream.fileno()
-    except (AttributeError, OSError, ValueError):
-        return None
-    return descriptor
 
 
 def _flush() -> None:
