@@ -133,7 +133,7 @@ class Tee:
     def _listen(self) -> None:
         """Listen to the streams of a notebook, which do not write to the descriptors."""
         for name in _DESCRIPTORS:
-            stream = getattr(sys, name, None)
+            stream: Any = getattr(sys, name, None)
             if hasattr(stream, "echo"):
                 echo = _Echo(self._listening, stream.echo)
                 stream.echo = echo
