@@ -91,6 +91,13 @@ def record(kind: str = "epoch", /, *, writer: Writer | None = None, **fields: An
     return made
 
 
+def removal(writer: Writer, **names: Any) -> Record:
+    """Return the tombstone of `casket.format.records.deletion` with its checksum."""
+    tombstone = deletion(writer, **names)
+    tombstone["crc"] = checksum(tombstone)
+    return tombstone
+
+
 def records(count: int, /, **fields: Any) -> list[Record]:
     """Return several records with distinct identities."""
     return [record(**fields) for _ in range(count)]
@@ -323,7 +330,7 @@ class StoreContract:
         store.close()
         store.append([record(session="s2")])
         store.close()
-        store.prune(deletion(Writer(), sessions=["s1"]))
+        store.prune(removal(Writer(), sessions=["s1"]))
         store.close()
         assert [r.get("session") for _, r in store.records()] == ["s2", None]
 
@@ -547,7 +554,7 @@ class StoreContract:
         with pytest.raises(Claimed) as refused:
             other.append([record("experiment", session=None, claim="c")], claim="c")
         assert refused.value.session is None
-        other.prune(deletion(Writer(), experiments=["e"]))
+        other.prune(removal(Writer(), experiments=["e"]))
         store.append([record("experiment", session=None, claim="c")], claim="c")
 
     def test_a_claim_on_another_record_of_a_session_is_held_until_it_is_pruned(
@@ -621,7 +628,7 @@ class StoreContract:
     ) -> None:
         """Other records keep their numbers and their order; the tombstone is last."""
         before = append_mixed(store)
-        tombstone = deletion(Writer(), **covered)
+        tombstone = removal(Writer(), **covered)
         store.prune(tombstone)
         kept = [(n, r) for n, r in before if not covers(tombstone, r)]
         for handle in (store, other):
@@ -636,7 +643,7 @@ class StoreContract:
         """Even the last number is not reused, so that readers after it miss nothing."""
         store.append([record(session="s1")])
         newest = store.append([record(session="s2")])
-        store.prune(deletion(Writer(), sessions=["s2"]))
+        store.prune(removal(Writer(), sessions=["s2"]))
         store.close()
         after = record(session="s3")
         number = other.append([after])
@@ -650,14 +657,14 @@ class StoreContract:
         numbers = []
         for handle in (store, other, store):
             numbers.append(handle.append([record(), record()]))
-            handle.prune(deletion(Writer(), experiments=["e"]))
+            handle.prune(removal(Writer(), experiments=["e"]))
         numbers.append(other.append([record()]))
         assert is_ascending(numbers)
         assert [r["kind"] for _, r in store.records()] == ["deleted"] * 3 + ["epoch"]
 
     def test_an_empty_store_can_be_pruned(self, store: Store) -> None:
         """After pruning, an empty store contains the tombstone."""
-        tombstone = deletion(Writer(), sessions=["s"])
+        tombstone = removal(Writer(), sessions=["s"])
         store.prune(tombstone)
         assert [r for _, r in store.records()] == [tombstone]
         assert store.append([record()]) > next(n for n, _ in store.records())
@@ -667,7 +674,7 @@ class StoreContract:
     ) -> None:
         """A new experiment may reuse the name of a pruned experiment."""
         store.append([record(body={"run": 1})])
-        store.prune(deletion(Writer(), experiments=["e"]))
+        store.prune(removal(Writer(), experiments=["e"]))
         other.append([record(body={"run": 2})])
         assert [r["body"] for _, r in store.records(kinds={"epoch"})] == [{"run": 2}]
 
@@ -676,7 +683,7 @@ class StoreContract:
         before, after, later = record(session="s1"), record(session="s3"), record(session="s3")
         other.append([before])
         store.append([record(session="s2")])
-        store.prune(deletion(Writer(), sessions=["s2"]))
+        store.prune(removal(Writer(), sessions=["s2"]))
         other.append([after])
         store.append([later])
         assert [r for _, r in other.records(kinds={"epoch"})] == [before, after, later]
@@ -686,7 +693,7 @@ class StoreContract:
         """The claims of other records stay held."""
         other.append([start("s1", "c1")], claim="c1")
         other.append([start("s2", "c2")], claim="c2")
-        store.prune(deletion(Writer(), sessions=["s1"]))
+        store.prune(removal(Writer(), sessions=["s1"]))
         other.append([start("s3", "c1")], claim="c1")
         for claim in ("c1", "c2"):
             with pytest.raises(Claimed):
@@ -696,7 +703,7 @@ class StoreContract:
         """A record of a newer version is preserved by a prune."""
         newer: Any = {**record("hologram", session="s1"), "v": 99, "color": {"r": 1}}
         store.append([newer, record(session="s2")])
-        store.prune(deletion(Writer(), sessions=["s2"]))
+        store.prune(removal(Writer(), sessions=["s2"]))
         assert next(r for _, r in store.records()) == newer
 
     def test_pruning_by_a_tombstone_that_names_nothing_changes_nothing_readers_see(
@@ -705,7 +712,7 @@ class StoreContract:
         """The tombstone is not stored, the numbers continue and the claims stay held."""
         before = append_mixed(store)
         for handle in (store, other):
-            handle.prune(deletion(Writer()))
+            handle.prune(removal(Writer()))
             assert list(store.records()) == list(other.records()) == before
         assert other.append([record()]) > before[-1][0]
         with pytest.raises(Claimed):
@@ -713,7 +720,7 @@ class StoreContract:
 
     def test_an_empty_store_can_be_tidied_up(self, store: Store) -> None:
         """An empty store stays empty."""
-        store.prune(deletion(Writer()))
+        store.prune(removal(Writer()))
         assert list(store.records()) == []
         assert store.append([record()]) >= 1
 
@@ -731,7 +738,7 @@ class StoreContract:
         reading = store.records()
         begun = [next(reading) for _ in range(5)]
         other.append(records(3, session="s1"))
-        other.prune(deletion(Writer(), sessions=["s0"]))
+        other.prune(removal(Writer(), sessions=["s0"]))
         other.append([record(session="s1")])
         whole = begun + list(reading)
         assert is_ascending([n for n, _ in whole])
@@ -747,7 +754,7 @@ class StoreContract:
         waiting = other.records()
         next(waiting)
         store.append([record()])
-        store.prune(deletion(Writer(), sessions=["s"]))
+        store.prune(removal(Writer(), sessions=["s"]))
         other.append([record()])
         assert len(list(store.records(kinds={"epoch"}))) == 1
 
@@ -977,7 +984,7 @@ def append_and_prune(store: Store, me: int, wait: Wait) -> list[int]:
         numbers.append(store.append([record(session=f"keep{me}", body={"i": i})]))
         store.append([record(session=f"drop{me}-{i // 10}")])
         if i % 10 == 9:
-            store.prune(deletion(Writer(), sessions=[f"drop{me}-{i // 10}"]))
+            store.prune(removal(Writer(), sessions=[f"drop{me}-{i // 10}"]))
     return numbers
 
 
