@@ -484,7 +484,7 @@ with model.session() as session:
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(source)],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     folder = tmp_path / "runs.json.files"
     try:
@@ -508,7 +508,7 @@ for number in range(20):
     with model.session({"n": number, "p": sys.argv[1]}) as session:
         session.add_artifact("same.bin", bytes([number]) * 1000)
 """
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     children = [
         subprocess.Popen([sys.executable, "-c", code, str(i)], cwd=tmp_path, env=environment)
         for i in range(3)

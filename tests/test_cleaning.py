@@ -254,10 +254,10 @@ def test_each_kind_can_be_asked_for_alone(exp, cleaner, killed):
 
 def test_what_is_young_is_left_if_only_older_is_asked_for(exp, cleaner, file_url):
     old = (datetime.now(UTC) - timedelta(days=3)).isoformat()
-    owner = {"experiment": "exp", "model": "net", "session": "old"}
+    owner = {"experiment": "exp", "model": "net", "session": "old", "time": old}
     start = record("session", **owner, body={"params": {}, "meta": {}, "process": {}})
     end = record("end", **owner, body={"status": "failed", "of": start["writer"]})
-    exp.backend.store.append([{**start, "time": old}, {**end, "time": old}])
+    exp.backend.store.append([start, end])
     finished(exp, status="failed")
     exp.model("empty")
     removal = cleaner().cleanable(older_than=timedelta(days=2))

@@ -126,12 +126,14 @@ def test_a_search_in_a_search_logs_into_its_own_session(memory):
     inner = ours.LoggedGridSearchCV(SVC(), {"C": [1, 2]}, cv=2, casket_model=memory)
     outer = ours.LoggedGridSearchCV(inner, {"estimator__gamma": [1e-3, 1e-4]}, cv=2)
     outer.set_params(casket_model=memory).fit(X, y)
-    sessions = {session.params["estimator"]["class"]: session for session in memory.sessions()}
-    rows = sessions["LoggedGridSearchCV"].results(index_by="score")
+    (session,) = memory.sessions()
+    assert session.params["estimator"]["class"] == "LoggedGridSearchCV"
+    rows = session.results(index_by="score")
     assert len(rows) == 3
     assert {tuple(row["grid_search_params"]) for row in rows[:-1]} == {("estimator__gamma",)}
     # Inner searches with gamma of 1e-3 and of 1e-4, each in two folds, and the refit.
-    assert len(memory.sessions()) == 1 + 2 * 2 + 1
+    assert [child.params["estimator"]["class"] for child in session.children] == ["SVC"] * 5
+    assert {len(child.results(index_by="score")) for child in session.children} == {3}
 
 
 def test_a_plain_search_in_a_logged_one_logs_nothing(memory):

@@ -4,6 +4,7 @@ import importlib
 import sys
 import types
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -192,29 +193,45 @@ def test_the_last_session_of_the_same_data_is_continued(notes, computed, model):
 def test_a_search_that_is_resumed_never_joins_a_running_one(notes, computed, model):
     search = search_of(notes, model).fit(X, y)
     computed()
-    with model.resume(only(model).id):
+    # In another thread and not the only open session, so that the search is no child of it.
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(model.resume, only(model).id).result()
+        other = pool.submit(model.session, {"other": True}).result()
+    with running, other:
         search.fit(X, y)
         assert computed() == FOLDS
         search.fit(X, y)
         assert computed() == 0
         with pytest.raises(ExistingParamsException):
             search.set_params(ensure_unique=True).fit(X[:150], y[:150])
-    assert [len(session.batches) for session in model.sessions()] == [FOLDS] * 2
+    batches = {session.id: len(session.batches) for session in model.sessions()}
+    assert batches.pop(other.id) == 0
+    assert list(batches.values()) == [FOLDS] * 2
 
 
 def test_data_that_cannot_be_told_apart_are_known_by_their_rows(notes, computed, memory):
-    class Rows(list):
+    class Rows:
+        """An array whose values only scikit-learn can read."""
+
+        shape = X.shape
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(X, dtype=dtype)
+
+        def __getitem__(self, key):
+            return X[key]
+
         def __reduce__(self):
             raise TypeError("not these")
 
-    rows = Rows(X.tolist())
+    rows = Rows()
     search = search_of(notes, memory)
     for _ in range(2):
         with pytest.warns(CasketWarning, match="computed again"):
             search.fit(rows, y)
         assert computed() == FOLDS
     sizes = [session.meta["data"]["train"] for session in memory.sessions()]
-    assert sizes == [{"rows": len(y)}] * 2
+    assert sizes == [{"kind": "Rows", "rows": len(y), "columns": X.shape[1]}] * 2
 
 
 @pytest.mark.parametrize("kind", ["random", "halving", "halving by a parameter"])
