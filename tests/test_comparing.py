@@ -275,3 +275,23 @@ def test_a_session_is_found_by_its_name_unless_several_have_it(tmp_path):
         assert error.value.matching == [view.id for view in runs.sessions()[1:]]
         runs.rename("first fold", "")
         assert runs["warm start"].children[0].named is None
+
+
+def test_a_value_named_as_a_count_is_kept(tmp_path):
+    model = Experiment.use(str(tmp_path / "n.json"), exp_id="exp").model("net")
+    for n in (10, 20):
+        with model.session({"n": n, "mean": "x"}) as session:
+            session.log({"loss": n / 10})
+    groups = casket.open(tmp_path / "n.json").group_by("n", "mean")
+    frame = groups.to_pandas()
+    assert (list(frame["params.n"]), list(frame["n"]), list(frame["mean"])) == (
+        [10, 20],
+        [1, 1],
+        ["x", "x"],
+    )
+    means = groups.mean("loss").to_pandas()
+    assert (list(means["params.n"]), list(means["n"])) == ([10, 20], [1, 1])
+    assert (list(means["params.mean"]), list(means["mean"])) == (["x", "x"], [1.0, 2.0])
+    table = command("ls", str(tmp_path / "n.json"), "--group-by", "n").splitlines()
+    assert table[0].split()[:2] == ["params.n", "n"]
+    assert [line.split()[:2] for line in table[1:]] == [["10", "1"], ["20", "1"]]

@@ -10,6 +10,7 @@ import casket
 from casket import ExistingParamsException, Experiment, NotInASession, UnstorableValue
 from casket.maintenance.doctor import examine
 from casket.stores.location import Location
+from casket.writing.provenance import ALWAYS, provenance
 from tests.merging import merge
 
 
@@ -229,3 +230,27 @@ def test_a_session_of_a_file_that_was_replaced_keeps_its_new_params(tmp_path):
     assert view.params == {"lr": 1, "width": 8}
     with pytest.raises(ExistingParamsException):
         model.session({"lr": 1, "width": 8})
+
+
+def test_late_params_leave_the_provenance_of_casket(model):
+    with model.session({"lr": 0.1}) as session:
+        session.log({"loss": 1.0})
+        session.add_params({"starts": 5, "host": "here", "dirty": True, "width": 8})
+    (view,) = model.sessions()
+    assert view.meta["width"] == 8
+    assert view.meta["params.starts"] == 5
+    assert view.meta["params.host"] == "here"
+    assert view.meta["params.dirty"] is True
+    assert view.meta["host"] != "here"
+    assert "starts" not in view.meta
+
+
+@pytest.mark.parametrize("starts", [5, [], [5], "x"])
+def test_meta_of_any_form_has_no_restart(memory, starts):
+    with memory.session({"lr": 0.1}) as session:
+        session.add_meta({"starts": starts})
+    assert memory.sessions()[0].restart == 0
+
+
+def test_the_names_of_the_provenance_are_known():
+    assert provenance().keys() - {"job"} == ALWAYS

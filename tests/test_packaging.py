@@ -164,7 +164,7 @@ def test_every_extra_of_the_contract_is_there():
     )
     sources = {"import", "neptune"}
     notebooks = {"notebook", "watch"}
-    expected = {*extras.split(), *frameworks.split(), *sources, *notebooks}
+    expected = {*extras.split(), *frameworks.split(), *sources, *notebooks, "system"}
     assert set(PROJECT["optional-dependencies"]) == expected
 
 

@@ -429,8 +429,13 @@ def _show_groups(groups: Groups, *, as_csv: bool, as_json: bool) -> None:
         columns = groups.columns()
         terminal.write(csv_text(list(columns), zip(*columns.values(), strict=True)))
         return
+    counted = list(dict.fromkeys(chain.from_iterable(group.counts() for group in groups)))
+    titles = [f"params.{name}" if name in {*counted, *metrics} else name for name in names]
     shown = []
-    shared = {name: tables.column([group.values[name] for group in groups]) for name in names}
+    shared = {
+        title: tables.column([group.values[name] for group in groups])
+        for title, name in zip(titles, names, strict=True)
+    }
     for i, group in enumerate(groups):
         cells = {name: texts[i] for name, texts in shared.items()}
         means = {
@@ -438,5 +443,4 @@ def _show_groups(groups: Groups, *, as_csv: bool, as_json: bool) -> None:
         }
         counts = {name: str(count) for name, count in group.counts().items()}
         shown.append({**cells, **counts, **means})
-    counted = list(dict.fromkeys(chain.from_iterable(group.counts() for group in groups)))
-    click.echo(tables.table(shown, [*names, *counted, *metrics], keep=(*names, *counted)))
+    click.echo(tables.table(shown, [*titles, *counted, *metrics], keep=(*titles, *counted)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -94,13 +94,16 @@ class Group:
         }
 
     def row(self) -> dict[str, Any]:
-        """Return the values, the counts, and `METRIC.mean` and `METRIC.margin` of each metric."""
+        """Return the values, the counts, and `METRIC.mean` and `METRIC.margin` of each metric.
+
+        A value with the name of a count or of such a metric is under `params.NAME`.
+        """
         intervals = {
             f"{name}.{part}": getattr(each, part)
             for name, each in self.metrics().items()
             for part in ("mean", "margin")
         }
-        return {**self.values, **self.counts(), **intervals}
+        return _beside(self.values, {**self.counts(), **intervals})
 
 
 class GroupMean(NamedTuple):
@@ -123,8 +126,11 @@ class Means(list[GroupMean], frames.Tabular):
     """The mean of a metric in each group."""
 
     def columns(self) -> frames.Columns:
-        """Return the values of the groups, `mean`, `margin` and `n`."""
-        return frames.table([{**each.values, **each._asdict()} for each in self], but=("values",))
+        """Return the values of the groups, `mean`, `margin` and `n`.
+
+        A value with one of these names is under `params.NAME`.
+        """
+        return frames.table([_beside(mean.values, _numbers(mean)) for mean in self])
 
 
 class Groups(list[Group], frames.Tabular):
@@ -141,6 +147,16 @@ class Groups(list[Group], frames.Tabular):
     def columns(self) -> frames.Columns:
         """Return the values, the counts and the metrics of each group; see `Group.row`."""
         return frames.table([group.row() for group in self])
+
+
+def _beside(values: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the values and facts of a group, which may have the same names."""
+    named = {f"params.{name}" if name in facts else name: value for name, value in values.items()}
+    return {**named, **facts}
+
+
+def _numbers(mean: GroupMean) -> dict[str, Any]:
+    return {"mean": mean.mean, "margin": mean.margin, "n": mean.n}
 
 
 def interval_as_json(interval: Interval) -> dict[str, Any]:

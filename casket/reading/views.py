@@ -284,7 +284,9 @@ class SessionView:
     def restart(self) -> int:
         """How often a scheduler has requeued the job in which the session was last started."""
         meta = self.meta
-        job = meta.get("starts", [meta])[-1].get("job")
+        starts = meta.get("starts")
+        latest = starts[-1] if isinstance(starts, list) and starts else meta
+        job = latest.get("job") if isinstance(latest, Mapping) else None
         restart = job.get("restart") if isinstance(job, Mapping) else None
         return restart if isinstance(restart, int) else 0
 

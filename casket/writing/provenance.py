@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from casket.format.records import utc_now
@@ -23,6 +24,23 @@ PERSONAL = frozenset({"user", "host", "pid", "command_line", "command", "group",
 
 _COMMAND_LINE_ROOM = 20_000
 _ROOM_PER_ARGUMENT = 20
+
+
+ALWAYS = frozenset(
+    {
+        "branch",
+        "command_line",
+        "commit",
+        "dirty",
+        "host",
+        "pid",
+        "platform",
+        "python",
+        "start",
+        "user",
+    }
+)
+"""The names of the provenance of every session."""
 
 
 def provenance() -> dict[str, Any]:
@@ -49,6 +67,14 @@ def provenance() -> dict[str, Any]:
         "start": utc_now(),
         **({"job": job} if job else {}),
     }
+
+
+def beside(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params for a meta; those with a name that casket uses there are `params.NAME`."""
+    from casket.reading.query import OCCASIONAL_META
+
+    own = ALWAYS | OCCASIONAL_META
+    return {f"params.{name}" if name in own else name: value for name, value in params.items()}
 
 
 def _command_line() -> list[str] | None:

@@ -13,7 +13,7 @@ from casket.errors import CasketError, CasketWarning, NotInASession
 from casket.format.names import two_words
 from casket.format.records import Kind, Level, Record, utc
 from casket.system.secrets import redact
-from casket.writing import around, capture, leaving, starting
+from casket.writing import around, capture, leaving, provenance, starting
 from casket.writing.arguments import (
     checked_index,
     checked_level,
@@ -260,7 +260,8 @@ class Session:
 
         Before the first epoch, batch or result they change the identity of the session: its claim
         on the earlier params is released. Afterwards, and while another process has the session
-        open, they are added to the meta.
+        open, they are added to the meta; those with a name that casket itself uses there, such as
+        `start` or `job`, as `params.NAME`.
 
         Args:
             params: the params to add; they replace earlier params of the same name.
@@ -274,7 +275,7 @@ class Session:
         self._check_open("add_params")
         if not starting.add_params(self._log, params, self._model):
             encoded, extended = self._log.backend.encode(params, "params")
-            self._log.write("meta", encoded, extended)
+            self._log.write("meta", provenance.beside(encoded), extended)
 
     def add_meta(self, meta: Mapping[str, Any]) -> None:
         """Add information about the run, such as `{"gpu": "A100"}`.
