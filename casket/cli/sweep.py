@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from casket.writing.commands import Commands, placeholders
 from casket.writing.spaces import Space, space_of
 from casket.writing.sweep import SweepSession
 
-_INTERVAL = 1.0
+_INTERVAL = 0.5
 """Seconds between two updates of the table."""
 
 
@@ -124,20 +125,32 @@ def sweep(
 
 
 def _run(commands: Commands, table: _Progress) -> bool:
-    """Run the commands to their end; return whether Ctrl-C was pressed."""
-    interrupts = 0
-    while True:
-        try:
-            while not commands.wait(_INTERVAL):
-                table.show()
-            return interrupts > 0
-        except KeyboardInterrupt:
-            interrupts += 1
-            if interrupts == 1:
-                click.echo("waiting for the running commands; Ctrl-C again ends them", err=True)
+    """Run the commands to their end; return whether they were interrupted.
+
+    The first Ctrl-C starts no further commands; the second one, or SIGTERM, ends the running ones.
+    """
+    received: list[int] = []
+    # A handler that only notes the signal: an exception could be raised while another is handled.
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    handled = 0
+    try:
+        while not commands.wait(_INTERVAL):
+            table.show()
+            if len(received) == handled:
+                continue
+            handled = len(received)
+            if received == [signal.SIGINT]:
                 commands.stop()
+                click.echo("waiting for the running commands; Ctrl-C again ends them", err=True)
             else:
                 commands.terminate()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return bool(received)
 
 
 def _environment(url: str, gpus: str | None) -> Callable[[int, SweepSession], Mapping[str, str]]:

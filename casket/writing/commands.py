@@ -20,7 +20,7 @@ OUTPUT = "output.txt"
 LONGEST_OUTPUT = 2**20
 """Bytes of a command's output that are kept: the last ones."""
 
-_TERMINATING = 5.0
+TERMINATING = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _PLACEHOLDER = re.compile(r"\{([\w.\-/]+)\}")
@@ -78,7 +78,7 @@ class Commands:
             _signal(process, signal.SIGTERM)
         for process in running:
             try:
-                process.wait(_TERMINATING)
+                process.wait(TERMINATING)
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 

@@ -11,7 +11,7 @@ import pytest
 
 import casket
 from casket.cli.sets import sets_of
-from casket.writing.commands import filled
+from casket.writing.commands import Commands, filled
 from tests.waiting import PATIENCE, eventually
 
 TRAIN = """
@@ -87,7 +87,7 @@ def test_a_second_start_runs_nothing(folder, run):
 
 def test_jobs_run_at_a_time(folder, run):
     # Each command waits until the other has begun.
-    meet = "touch {lr}; while ! test -e 0.5 || ! test -e 0.25; do sleep 0.01; done"
+    meet = "touch {lr}; for i in $(seq 6000); do test -e 0.5 -a -e 0.25 && exit; sleep 0.1; done"
     run(*swept("sh", "-c", meet, options=("--grid", "lr=0.5,0.25", "--jobs", "2")))
     assert [view.status for view in sessions()] == ["completed"] * 2
 
@@ -191,7 +191,7 @@ def test_a_sweep_in_progress_shows_what_runs(folder, run):
 
 def started(folder, jobs):
     """Start a sweep whose commands run until a file exists, and wait until `jobs` of them run."""
-    wait = "touch started-{n}; while ! test -e go; do sleep 0.01; done"
+    wait = "echo $$ > started-{n}; for i in $(seq 6000); do test -e go && exit; sleep 0.1; done"
     words = ("--grid", "n=0:4", "--jobs", str(jobs), "--retries", "0")
     process = subprocess.Popen(
         [sys.executable, "-m", "casket", *swept("sh", "-c", wait, options=words)],
@@ -200,8 +200,21 @@ def started(folder, jobs):
         stderr=subprocess.PIPE,
         text=True,
     )
-    eventually(lambda: len(list(folder.glob("started-*"))) == jobs)
+    eventually(lambda: len(commands_of(folder)) == jobs)
     return process
+
+
+def commands_of(folder):
+    """Return the ids of the processes that the sweep started."""
+    return [int(text) for path in folder.glob("started-*") if (text := path.read_text())]
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def statuses():
@@ -212,25 +225,39 @@ def test_ctrl_c_once_waits_for_the_running_commands(folder):
     with started(folder, 2) as process:
         os.kill(process.pid, signal.SIGINT)
         assert "waiting" in process.stderr.readline()
+        assert all(map(is_running, commands_of(folder)))
         (folder / "go").touch()
         assert process.wait(PATIENCE) == 130
     assert statuses() == ["completed", "completed"]
 
 
-def test_ctrl_c_twice_ends_the_running_commands_as_killed(folder):
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)], ids=["twice", "sigterm"]
+)
+def test_ctrl_c_twice_and_sigterm_end_the_running_commands_as_killed(folder, signals):
     with started(folder, 2) as process:
-        os.kill(process.pid, signal.SIGINT)
-        assert "waiting" in process.stderr.readline()
-        os.kill(process.pid, signal.SIGINT)
+        for number in signals:
+            os.kill(process.pid, number)
         assert process.wait(PATIENCE) == 130
     assert statuses() == ["killed", "killed"]
+    assert not any(map(is_running, commands_of(folder)))
+
+
+def test_a_command_that_ignores_sigterm_is_killed(folder, monkeypatch):
+    monkeypatch.setattr("casket.writing.commands.TERMINATING", 0.1)
+    model = casket.Experiment.use("runs.json", exp_id="e").model("m")
+    ignore = "trap '' TERM; echo $$ > started-{n}; for i in $(seq 6000); do sleep 0.1; done"
+    commands = Commands([model.sweep({"n": [0]})], ["sh", "-c", ignore], lambda *_: {})
+    eventually(lambda: commands_of(folder))
+    commands.terminate()
+    eventually(lambda: commands.wait(0.1))
+    assert statuses() == ["killed"]
+    assert not any(map(is_running, commands_of(folder)))
 
 
 def test_the_rest_is_left_to_the_next_start(folder, run):
     with started(folder, 1) as process:
-        os.kill(process.pid, signal.SIGINT)
-        process.stderr.readline()
-        os.kill(process.pid, signal.SIGINT)
+        process.terminate()
         process.wait(PATIENCE)
     run(*swept("true", options=("--grid", "n=0:4")))
     assert statuses() == ["completed"] * 4 + ["killed"]
