@@ -15,6 +15,9 @@ import click
 
 from casket.errors import MissingDependency
 
+MOST = 1_000_000
+"""The largest number of values of a range."""
+
 
 def sets_of(
     grid: tuple[str, ...],
@@ -29,12 +32,21 @@ def sets_of(
     if bool(space) != bool(draws):
         raise click.UsageError("--random N and --space go together")
     if grid:
-        return {name: _values(text) for name, text in map(_pair, grid)}
+        return {name: _values(text) for name, text in _pairs(grid)}
     if params_file:
         return _read_sets(params_file)
-    draw_by_name = {name: _distribution(text) for name, text in map(_pair, space)}
+    draw_by_name = {name: _distribution(text) for name, text in _pairs(space)}
     chance = random.Random(seed)  # noqa: S311 - no secret
     return [{name: draw(chance) for name, draw in draw_by_name.items()} for _ in range(draws or 0)]
+
+
+def _pairs(options: tuple[str, ...]) -> list[tuple[str, str]]:
+    pairs = [_pair(text) for text in options]
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise click.UsageError(f"{name} is given twice: write all of its values at once")
+    return pairs
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -46,14 +58,26 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _values(text: str) -> list[Any]:
     """Return the values of an option: a range such as `0:10:2`, or values between commas."""
-    match = _RANGE.fullmatch(text)
-    if match:
-        values: list[Any] = list(range(*(int(part) for part in text.split(":"))))
-    else:
+    if set(text) <= set("0123456789:-") and ":" in text:
+        return _range(text)
+    try:
+        values: list[Any] = json.loads(f"[{text}]")
+    except ValueError:
         values = [_value(part.strip()) for part in text.split(",")]
-    if not values:
-        raise click.UsageError(f"{text!r} is an empty range")
+    unread = [each for each in values if isinstance(each, str) and set(each) & set("()[]{}")]
+    if unread and f'"{unread[0]}"' not in text:
+        raise click.UsageError(f"{unread[0]!r} in {text!r} cannot be read; quote text as in JSON")
     return values
+
+
+def _range(text: str) -> list[Any]:
+    try:
+        values = range(*map(int, text.split(":")))
+    except (TypeError, ValueError):
+        raise click.UsageError(f"{text!r} is no range such as 0:10 or 0:10:2") from None
+    if not 0 < len(values) <= MOST:
+        raise click.UsageError(f"{text!r} has {len(values)} values; give 1 to {MOST}")
+    return list(values)
 
 
 def _value(text: str) -> Any:
@@ -69,12 +93,13 @@ def _distribution(text: str) -> Callable[[random.Random], Any]:
     if match is None:
         values = _values(text)
         return lambda chance: chance.choice(values)
-    low, high = (_value(match[name]) for name in ("low", "high"))
+    low, high = (_value(match[name].strip()) for name in ("low", "high"))
+    if low > high or (match["kind"] == "loguniform" and low <= 0):
+        raise click.UsageError(f"{text}: the first number must be smaller, and positive for logs")
     return lambda chance: _DRAWS[match["kind"]](chance, low, high)
 
 
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
-_RANGE = re.compile(r"-?\d+:-?\d+(?::-?[1-9]\d*)?")
 _DISTRIBUTION = re.compile(
     rf"(?P<kind>uniform|loguniform|randint)\((?P<low>{_NUMBER}),(?P<high>{_NUMBER})\)"
 )
@@ -94,7 +119,9 @@ def _read_sets(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".csv":
-            rows = csv.DictReader(text.splitlines())
+            rows = list(csv.DictReader(text.splitlines()))
+            if any(None in row for row in rows):
+                raise ValueError("a row has more values than there are columns")
             return [{name: _value(value) for name, value in row.items() if value} for row in rows]
         sets = _yaml(text) if path.suffix in {".yaml", ".yml"} else json.loads(text)
     except (OSError, ValueError) as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,15 @@ from casket import Casket, Experiment
 from casket.cli import options, tables, terminal
 from casket.cli.app import INTERRUPTED
 from casket.cli.sets import sets_of
-from casket.cli.sweeps import best_text, done_of, end_text
+from casket.cli.sweeps import best_text, end_text, per_hour_text
 from casket.cli.tail import running_table
 from casket.reading.columns import flatten
 from casket.reading.sweeps import SweepView, sweeps_of
 from casket.reading.views import SessionView
 from casket.writing.attaching import VARIABLE, variable_for
 from casket.writing.commands import Commands, placeholders
-from casket.writing.spaces import Space, space_of
-from casket.writing.sweep import SweepSession
+from casket.writing.spaces import space_of
+from casket.writing.sweep import Sweep, SweepSession, begin
 
 _INTERVAL = 0.5
 """Seconds between two updates of the table."""
@@ -75,7 +77,13 @@ class _BeforeCommand(click.Command):
     metavar="DEVICES",
     help="Set CUDA_VISIBLE_DEVICES to one of these devices, such as 0,1, for each command.",
 )
-@click.option("--retries", default=1, show_default=True, help="Times a failed set is tried again.")
+@click.option(
+    "--retries",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Times a failed set is tried again.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the sets that other processes run.")
 @click.option("--shuffle", is_flag=True, help="Run the sets in random order.")
 @click.option("--where", metavar="CONDITION", help='Run only sets such as "lr > 0.01".')
@@ -110,18 +118,31 @@ def sweep(
     url = options.chosen_file(file)
     target = Experiment.use(url, exp_id=experiment).model(model)
     order = random.randrange(2, 2**32) if shuffle else False  # noqa: S311 - no secret
-    sweeps = [
-        target.sweep(sets, retries=retries, shuffle=order, wait=wait, where=where, until=until)
-        for _ in range(jobs)
-    ]
-    commands = Commands(sweeps, command, _environment(url, gpus))
+    stopping = threading.Event()
+    # One for each job, and one that counts what is completed.
+    *sweeps, counting = (
+        begin(
+            target,
+            sets,
+            retries=retries,
+            shuffle=order,
+            wait=wait,
+            where=where,
+            until=until,
+            stopping=stopping,
+        )
+        for _ in range(jobs + 1)
+    )
     with options.open_file(url) as runs:
-        table = _Progress(runs, experiment, model, space_of(sets))
-        was_interrupted = _run(commands, table)
-        table.show()
+        progress = _Progress(runs, experiment, model, counting)
+        commands = Commands(
+            [iter(each) for each in sweeps], command, _environment(url, gpus), stopping
+        )
+        was_interrupted = _run(commands, progress)
+        progress.show(is_last=True)
         if was_interrupted:
             ctx.exit(INTERRUPTED)
-        ctx.exit(0 if table.is_complete() else 1)
+        ctx.exit(0 if counting.is_complete() else 1)
 
 
 def _run(commands: Commands, table: _Progress) -> bool:
@@ -144,7 +165,7 @@ def _run(commands: Commands, table: _Progress) -> bool:
             handled = len(received)
             if received == [signal.SIGINT]:
                 commands.stop()
-                click.echo("waiting for the running commands; Ctrl-C again ends them", err=True)
+                table.note("waiting for the running commands; Ctrl-C again ends them")
             else:
                 commands.terminate()
     finally:
@@ -172,53 +193,72 @@ def _check(command: Sequence[str], sets: Any) -> None:
     for name in placeholders(command):
         if name not in names:
             known = ", ".join(f"{{{each}}}" for each in sorted(names))
-            raise click.UsageError(f"no set has a param {name}, which the command names: {known}")
+            raise click.UsageError(
+                f"the command names {{{name}}}, but the sets have {known or 'no params'}"
+            )
 
 
 class _Progress:
     """The progress of a sweep over all processes, shown while it runs.
 
-    In a terminal the lines are drawn anew; otherwise each set is reported once, when it ends.
+    In a terminal the lines are drawn anew; otherwise each session is reported when it ends.
     """
 
-    def __init__(self, runs: Casket, experiment: str, model: str, space: Space) -> None:
-        self._runs, self._owner, self._space = runs, (experiment, model), space
+    def __init__(self, runs: Casket, experiment: str, model: str, sweep: Sweep) -> None:
+        self._runs, self._owner, self._sweep = runs, (experiment, model), sweep
         self._drawn = 0
-        self._reported: set[str] = set()
+        self._reported = {session.id for session in self._sessions() if _has_ended(session)}
 
-    def is_complete(self) -> bool:
-        """Return whether all sets of the sweep are completed."""
-        view = self._view()
-        return self._space.size == 0 or (view is not None and view.left == 0)
-
-    def show(self) -> None:
+    def show(self, *, is_last: bool = False) -> None:
         """Show what has changed."""
-        view = self._view()
-        if view is None:
-            return
+        sessions = self._sessions()
+        view = next(iter(sweeps_of(sessions)), None)
+        done = " of ".join(map(str, self._sweep.progress()))
+        head = _headline(view, done)
         if sys.stdout.isatty():
-            lines = [_headline(view), *running_table(view.running).splitlines()]
-            back = terminal.marked(f"\x1b[{self._drawn}F\x1b[J") if self._drawn else ""
-            click.echo(back + "\n".join(lines))
-            self._drawn = len(lines)
+            self._draw([head, *(running_table(view.running).splitlines() if view else [])])
             return
-        for session in view.sessions:
-            if session.status != "running" and session.id not in self._reported:
-                self._reported.add(session.id)
-                click.echo(_ended_line(session, view))
+        ended = [each for each in sessions if _has_ended(each) and each.id not in self._reported]
+        for session in ended:
+            self._reported.add(session.id)
+            click.echo(_ended_line(session))
+        if ended or is_last:
+            click.echo(head)
 
-    def _view(self) -> SweepView | None:
+    def note(self, text: str) -> None:
+        """Show a message, which stays above the lines drawn next."""
+        click.echo(text, err=True)
+        self._drawn = 0
+
+    def _draw(self, lines: list[str]) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        back = terminal.marked(f"\x1b[{self._drawn}F\x1b[J") if self._drawn else ""
+        click.echo(back + "\n".join(click.unstyle(line)[:width] for line in lines))
+        self._drawn = len(lines)
+
+    def _sessions(self) -> list[SessionView]:
         experiment, model = self._owner
         sessions = self._runs.sessions(experiment=experiment, model=model)
-        return next((each for each in sweeps_of(sessions) if each.id == self._space.id), None)
+        return [view for view in sessions if _sweep_id(view) == self._sweep.id]
 
 
-def _headline(view: SweepView) -> str:
-    parts = [f"{done_of(view)} done", f"{len(view.running)} running"]
+def _sweep_id(session: SessionView) -> Any:
+    sweep = session.meta.get("sweep")
+    return sweep.get("id") if isinstance(sweep, dict) else None
+
+
+def _has_ended(session: SessionView) -> bool:
+    return session.status != "running"
+
+
+def _headline(view: SweepView | None, done: str) -> str:
+    if view is None:
+        return f"{done} done"
+    parts = [f"{done} done", f"{len(view.running)} running"]
     if view.unsuccessful:
         parts.append(f"{view.unsuccessful} failed")
     if view.per_hour:
-        parts.append(f"{view.per_hour:.3g} an hour")
+        parts.append(f"{per_hour_text(view)} an hour")
     if view.expected_end:
         parts.append(f"ends {end_text(view)}")
     if best := best_text(view):
@@ -226,8 +266,8 @@ def _headline(view: SweepView) -> str:
     return ", ".join(parts)
 
 
-def _ended_line(session: SessionView, view: SweepView) -> str:
+def _ended_line(session: SessionView) -> str:
     params = " ".join(f"{name}={tables.text(value)}" for name, value in session.params.items())
     error = f": {session.error}" if session.error else ""
     line = f"{tables.colored_status(session.status)} {session.id[:8]} {params}{error}"
-    return terminal.one_line(f"{line} ({_headline(view)})")
+    return terminal.one_line(line)

@@ -56,6 +56,14 @@ def end_text(sweep: SweepView) -> str:
     return f"{end.astimezone():%Y-%m-%d %H:%M}" if end else ""
 
 
+def per_hour_text(sweep: SweepView) -> str:
+    """Return how many sets are completed in an hour, empty if it is not known."""
+    rate = sweep.per_hour
+    if not rate:
+        return ""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 def _row(sweep: SweepView) -> dict[str, str]:
     return {
         "sweep": sweep.id[:8],
@@ -64,7 +72,7 @@ def _row(sweep: SweepView) -> dict[str, str]:
         "done": done_of(sweep),
         "running": str(len(sweep.running)),
         "failed": str(sweep.unsuccessful),
-        "an hour": f"{sweep.per_hour:.3g}" if sweep.per_hour else "",
+        "an hour": per_hour_text(sweep),
         "ends": end_text(sweep),
         "best": best_text(sweep),
     }

@@ -35,7 +35,7 @@ _JSON_CONTROL = re.compile(f"[\x7f-\x9f{DIRECTIONS}\ufeff\ufff9-\ufffb]")
 _MARK = str(secrets.randbelow(10**15) + 10**15)
 """Marks the escape sequences of this process; a file cannot contain it."""
 
-_STYLE = re.compile(rf"(\x1b\[{_MARK};[\d;]*m)")
+_STYLE = re.compile(rf"(\x1b\[{_MARK};[\d;]*[mFJ])")
 
 
 def styled(text: str, **style: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import NoneType
+from typing import Any, TypeGuard
 
 from casket.reading.metrics import better
 from casket.reading.rows import best_of
 from casket.reading.summary import best_values
-from casket.reading.views import SessionView
+from casket.reading.views import SessionView, parse_time
 
 
 @dataclass
@@ -104,19 +105,28 @@ def sweeps_of(sessions: Iterable[SessionView]) -> Sequence[SweepView]:
     sweeps: dict[tuple[str, str, str], SweepView] = {}
     for view in sessions:
         sweep = view.meta.get("sweep")
-        if not isinstance(sweep, dict) or "id" not in sweep:
+        if not _is_sweep(sweep):
             continue
         key = (view.experiment, view.model, str(sweep["id"]))
         if key not in sweeps:
-            sweeps[key] = SweepView(key[2], view.experiment, view.model, _size(sweep))
+            sweeps[key] = SweepView(key[2], view.experiment, view.model, sweep["size"])
         sweeps[key].sessions.append(view)
     return list(sweeps.values())
 
 
-def _size(sweep: dict[str, Any]) -> int | None:
-    size = sweep.get("size")
-    return size if type(size) is int else None
+def _is_sweep(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether a value was written by a sweep; `meta` may hold anything of that name."""
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        return False
+    is_counted = type(value.get("position")) is int and type(value.get("size", 0)) in (
+        int,
+        NoneType,
+    )
+    try:
+        return is_counted and "size" in value and parse_time(value["began"]).tzinfo is not None
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _position(view: SessionView) -> Any:
-    return view.meta["sweep"].get("position")
+    return view.meta["sweep"]["position"]

@@ -11,9 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import monotonic
 from typing import IO, Any
 
 from casket.reading.columns import flatten
+from casket.writing.capture.transcript import without_secrets
 from casket.writing.sweep import SweepSession
 
 OUTPUT = "output.txt"
@@ -33,6 +36,7 @@ class Commands:
         sweeps: one sweep of the same space for each command that runs at a time.
         command: the words of the command; `{name}` stands for a param.
         environment: additional variables for each of the sweeps.
+        stopping: set to start no further commands; the sweeps test it, too.
     """
 
     def __init__(
@@ -40,9 +44,10 @@ class Commands:
         sweeps: Sequence[Iterator[SweepSession]],
         command: Sequence[str],
         environment: Callable[[int, SweepSession], Mapping[str, str]],
+        stopping: threading.Event,
     ) -> None:
         self._command, self._environment = command, environment
-        self._stopping = threading.Event()
+        self._stopping = stopping
         self._ending = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
@@ -76,14 +81,18 @@ class Commands:
             running = list(self._running)
         for process in running:
             _signal(process, signal.SIGTERM)
+        deadline = monotonic() + TERMINATING
         for process in running:
             try:
-                process.wait(TERMINATING)
+                process.wait(max(deadline - monotonic(), 0))
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 
     def _run_all(self, number: int, sweep: Iterator[SweepSession]) -> None:
-        while not self._stopping.is_set() and (session := next(sweep, None)) is not None:
+        for session in sweep:
+            if self._stopping.is_set():
+                session.end("killed")
+                return
             self._run(number, session)
 
     def _run(self, number: int, session: SweepSession) -> None:
@@ -120,7 +129,7 @@ class Commands:
 
     def _end(self, session: SweepSession, code: int, output: bytes) -> None:
         session.add_meta({"exit_code": code})
-        session.add_artifact(OUTPUT, output)
+        session.add_artifact(OUTPUT, without_secrets(output))
         if self._ending.is_set() and code != 0:
             session.end("killed")
         elif code == 0:
@@ -148,7 +157,8 @@ def placeholders(command: Sequence[str]) -> list[str]:
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal to the process group of a command, unless it has ended."""
     if process.poll() is None:
-        os.killpg(process.pid, number)
+        with suppress(ProcessLookupError):  # it has ended since
+            os.killpg(process.pid, number)
 
 
 def _last_bytes(file: IO[bytes]) -> bytes:

@@ -492,19 +492,24 @@ class Model:
                 a warning and goes on.
 
         Raises:
-            BadSpace: `space` is no space, or cannot be shuffled.
+            BadSpace: `space` is no space or cannot be shuffled, or `retries` is negative.
             BadExpression: a condition cannot be parsed, or names a param that no set has.
             StoreUnavailable: the store cannot be read or written.
         """
-        from casket.writing import sweep, sweep_conditions
-        from casket.writing.spaces import space_of
+        from casket.writing.sweep import begin
 
-        sets = space_of(space, shuffle)
-        if isinstance(where, str):
-            where = sweep_conditions.params_condition(where, sets)
-        is_over = sweep_conditions.Until(self, until) if until is not None else None
-        options = sweep.Options(retries, wait, where, is_over, on_error)
-        return iter(sweep.Sweep(self, sets, options))
+        return iter(
+            begin(
+                self,
+                space,
+                retries=retries,
+                shuffle=shuffle,
+                wait=wait,
+                where=where,
+                until=until,
+                on_error=on_error,
+            )
+        )
 
     def add_result(
         self,

@@ -48,7 +48,7 @@ class Runs:
         for life in self._lives(claim):
             if any(self._may_run(life.start_of(writer)) for writer in life.open_writers):
                 return "running"
-            if not life.open_writers and life.is_holding:
+            if _is_completed(life):
                 return "completed"
         return "free"
 
@@ -76,9 +76,8 @@ class Runs:
         return [fold.by_session[session] for session in fold.by_claim.get(claim, ())]
 
     def _has_failed(self, life: Life) -> bool:
-        if life.open_writers:
-            return not any(self._may_run(life.start_of(writer)) for writer in life.open_writers)
-        return not life.is_holding
+        may_run = any(self._may_run(life.start_of(writer)) for writer in life.open_writers)
+        return not may_run and not _is_completed(life)
 
     def _may_run(self, start: Record) -> bool:
         """Return whether a writer may be running, looking once at each process."""
@@ -87,6 +86,11 @@ class Runs:
         if key not in self._alive:
             self._alive[key] = processes.is_alive(process) is not False
         return self._alive[key]
+
+
+def _is_completed(life: Life) -> bool:
+    end = life.last_end
+    return end is not None and end["body"].get("status") == "completed"
 
 
 class _Lives:

@@ -56,6 +56,7 @@ class Session:
         self._artifacts = ArtifactLog(log)
         self._data = DataLog(log)
         self._ended = False
+        self._verdict: tuple[str, str | None] | None = None
         self._pid = os.getpid()
         if not self.is_continued:
             self._steps = count()
@@ -451,6 +452,8 @@ class Session:
     def _end(self, status: str, error: str | None, append: Append) -> None:
         if self._ended or os.getpid() != self._pid:
             return
+        # An end that could not be written is written later, such as when the process leaves.
+        self._verdict = status, error = self._verdict or (status, error)
         self._log.note_dirty(_DIRTY_WAIT)
         if self._recording is not None:
             self._recording.end()

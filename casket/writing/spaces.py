@@ -49,7 +49,7 @@ def space_of(given: Mapping[str, Any] | Iterable[Params], shuffle: bool | int = 
         sets = given
         identity = list(given) if isinstance(given, Sized) else _name_of(given)
     else:
-        raise BadSpace(f"a {type(given).__name__} is no space: {_FORMS}")
+        raise BadSpace(f"{type(given).__name__} is no space: {_FORMS}")
     size = len(sets) if isinstance(sets, Sized) else None
     return Space(_shuffled(sets, shuffle), size, _digest(identity))
 
@@ -80,7 +80,8 @@ class _Grid:
 def _values_of(name: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         return [values]
-    listed = list(values)
+    # The order of a set differs between processes.
+    listed = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
     if not listed:
         raise BadSpace(f"{name!r} has no values, so that the sweep would be empty: give one")
     return listed
@@ -99,7 +100,7 @@ def _shuffled(sets: Iterable[Params], shuffle: bool | int) -> Iterable[Params]:
 
 
 def _digest(identity: Any) -> str:
-    encoded = Encoder().encode(identity, "space")
+    encoded = Encoder(names=True).encode(identity, "space")
     return hashlib.sha256(orjson.dumps(encoded, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

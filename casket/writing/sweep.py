@@ -7,20 +7,20 @@ order, what is passed over, and what is tried again.
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import Event
 from typing import Any, Literal, NamedTuple
 
-from casket.errors import CasketWarning
+from casket.errors import BadSpace, CasketWarning
 from casket.format.records import utc_now
-from casket.writing import starting
+from casket.writing import starting, sweep_conditions
 from casket.writing.capture.choices import Plan
 from casket.writing.log import SessionLog
 from casket.writing.refusal import ExistingParamsException
 from casket.writing.runs import Runs
 from casket.writing.session import Session
-from casket.writing.spaces import Space
+from casket.writing.spaces import Space, space_of
 from casket.writing.starting import SessionsModel
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -67,6 +67,7 @@ class Options(NamedTuple):
     where: Callable[[Mapping[str, Any]], bool] | None
     until: Callable[[], bool] | None
     on_error: OnError
+    stopping: Event
 
 
 class _Set(NamedTuple):
@@ -75,6 +76,32 @@ class _Set(NamedTuple):
     position: int
     params: Mapping[str, Any]
     claim: str
+
+
+def begin(
+    model: SessionsModel,
+    space: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+    *,
+    retries: int = 1,
+    shuffle: bool | int = False,
+    wait: bool = False,
+    where: str | Callable[[Mapping[str, Any]], bool] | None = None,
+    until: str | None = None,
+    on_error: OnError = "raise",
+    stopping: Event | None = None,
+) -> Sweep:
+    """Begin a sweep; see `Model.sweep` for the arguments.
+
+    Once `stopping` is set, the sweep ends, also while it waits for other processes.
+    """
+    if retries < 0:
+        raise BadSpace(f"retries={retries}: give 0 or more")
+    sets = space_of(space, shuffle)
+    if isinstance(where, str):
+        where = sweep_conditions.params_condition(where, sets)
+    is_over = sweep_conditions.Until(model, until) if until is not None else None
+    options = Options(retries, wait, where, is_over, on_error, stopping or Event())
+    return Sweep(model, sets, options)
 
 
 class Sweep:
@@ -90,6 +117,7 @@ class Sweep:
         self._model, self._space, self._options = model, space, options
         self._runs = Runs(model.backend.store, model.experiment_id)
         self._elsewhere: list[_Set] = []
+        self._claims: set[str] | None = None
         self._runs.read_on()
         self._began = self._began_with_others()
 
@@ -98,6 +126,25 @@ class Sweep:
         for one in self._sets():
             yield from self._run(one)
         yield from self._run_what_others_left()
+
+    @property
+    def id(self) -> str:
+        """The id of the space, see `casket.writing.spaces.Space`."""
+        return self._space.id
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many sets are completed, whoever ran them, and how many there are."""
+        self._runs.read_on()
+        if self._claims is None:
+            self._claims = {one.claim for one in self._sets()}
+        done = sum(self._runs.state(claim) == "completed" for claim in self._claims)
+        return done, len(self._claims)
+
+    def is_complete(self) -> bool:
+        """Return whether all sets are completed, or the condition `until` is met."""
+        done, size = self.progress()
+        until = self._options.until
+        return done == size or (until is not None and until())
 
     def _began_with_others(self) -> str:
         """Return when the processes that are at work together began."""
@@ -129,7 +176,8 @@ class Sweep:
             session.end()
 
     def _is_over(self) -> bool:
-        return self._options.until is not None and self._options.until()
+        until, stopping = self._options.until, self._options.stopping
+        return stopping.is_set() or (until is not None and until())
 
     def _start(self, one: _Set) -> SweepSession | None:
         self._refresh(one)
@@ -175,5 +223,5 @@ class Sweep:
             logging.getLogger("casket").debug(
                 "the sweep waits for %d sets that other processes run", len(self._elsewhere)
             )
-            time.sleep(pause)
+            self._options.stopping.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

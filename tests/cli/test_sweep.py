@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -247,7 +248,9 @@ def test_a_command_that_ignores_sigterm_is_killed(folder, monkeypatch):
     monkeypatch.setattr("casket.writing.commands.TERMINATING", 0.1)
     model = casket.Experiment.use("runs.json", exp_id="e").model("m")
     ignore = "trap '' TERM; echo $$ > started-{n}; for i in $(seq 6000); do sleep 0.1; done"
-    commands = Commands([model.sweep({"n": [0]})], ["sh", "-c", ignore], lambda *_: {})
+    commands = Commands(
+        [model.sweep({"n": [0]})], ["sh", "-c", ignore], lambda *_: {}, threading.Event()
+    )
     eventually(lambda: commands_of(folder))
     commands.terminate()
     eventually(lambda: commands.wait(0.1))

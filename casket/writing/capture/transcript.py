@@ -52,7 +52,7 @@ class Transcript:
             with self._lock:
                 text = self._tap.text()
                 if text and text != self._kept:
-                    self._replace_copy(_without_secrets(text))
+                    self._replace_copy(without_secrets(text))
                     self._kept = text
         except (CasketError, OutputNotCaptured) as error:
             return {"output": str(error)}
@@ -77,6 +77,7 @@ class Transcript:
         return missing
 
 
-def _without_secrets(text: bytes) -> bytes:
+def without_secrets(text: bytes) -> bytes:
+    """Replace the secrets in each line of an output."""
     lines = text.decode(errors="replace").split("\n")
     return "\n".join(map(redact, lines)).encode()
