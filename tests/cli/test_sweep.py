@@ -8,11 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import click
 import pytest
 
 import casket
 from casket.cli.sets import sets_of
 from casket.writing.commands import Commands, filled
+from casket.writing.sweep import begin
 from tests.waiting import PATIENCE, eventually
 
 TRAIN = """
@@ -82,8 +84,23 @@ def test_a_command_that_cannot_be_started_fails_its_session(folder, run):
 
 def test_a_second_start_runs_nothing(folder, run):
     run(*swept("true"))
-    assert run(*swept("false")).count("completed") == 2
+    assert run(*swept("false")).startswith("2 of 2 done")
     assert len(sessions()) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["--grid", "n=0:2"], ["--grid", "n=0:3"]),
+        (["--grid", "n=1"], ["--grid", "n=0:3", "--where", "n > 0"]),
+        (["--grid", "n=0:2"], ["--grid", "n=0:9", "--until", "n == 1"]),
+        (["--grid", "n=0:2"], ["--random", "9", "--space", "n=0,1"]),
+    ],
+    ids=["extended", "where", "until", "repeated draws"],
+)
+def test_the_exit_code_is_0_if_all_sets_are_completed_by_whatever_sweep(folder, run, first, second):
+    run(*swept("true", options=first))
+    run(*swept("true", options=second), code=0)
 
 
 def test_jobs_run_at_a_time(folder, run):
@@ -156,6 +173,31 @@ def test_random_sets_are_the_same_in_every_process():
     assert {each["opt"] for each in drawn} == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"grid": ("seed=0:1000000000000",)},
+        {"grid": ("seed=0:5:0",)},
+        {"grid": ("seed=5:0",)},
+        {"grid": ("h=(32,64",)},
+        {"grid": ("lr=1", "lr=2")},
+        {"draws": 3, "space": ("lr=loguniform(0,1)",)},
+        {"draws": 3, "space": ("lr=randint(5,1)",)},
+        {"draws": 3, "space": ("lr=loguniform(1e-4,abc)",)},
+    ],
+)
+def test_values_that_make_no_sense_are_refused(given):
+    with pytest.raises(click.UsageError):
+        sets(**given)
+
+
+def test_values_may_be_json():
+    assert sets(grid=("h=[32,64],[16]", 'text="a(b)",c')) == {
+        "h": [[32, 64], [16]],
+        "text": ["a(b)", "c"],
+    }
+
+
 def test_only_names_of_params_are_placeholders():
     params = {"lr": 0.1, "opt": {"name": "adam"}}
     assert filled('{lr} {opt.name} {other} {"lr": 1}', params) == '0.1 adam {other} {"lr": 1}'
@@ -185,6 +227,13 @@ def test_a_sweep_in_progress_shows_what_runs(folder, run):
     sweep.close()
     [shown] = run.json("ls", "--sweep", "runs.json")
     assert (shown["running"], shown["failed"]) == ([], 1)
+
+
+def test_a_terminal_shows_the_progress_without_leavings(folder, terminal):
+    # Long enough to be drawn several times.
+    _, shown = terminal(*swept("sleep", "1.2", options=("--grid", "n=0:2", "--jobs", "2")))
+    assert "2 of 2 done" in shown
+    assert "\u241b" not in shown
 
 
 # Ctrl-C
@@ -232,13 +281,16 @@ def test_ctrl_c_once_waits_for_the_running_commands(folder):
     assert statuses() == ["completed", "completed"]
 
 
-@pytest.mark.parametrize(
-    "signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)], ids=["twice", "sigterm"]
-)
-def test_ctrl_c_twice_and_sigterm_end_the_running_commands_as_killed(folder, signals):
+def interrupt_twice(process):
+    process.send_signal(signal.SIGINT)
+    assert "waiting" in process.stderr.readline()  # two pending signals would be one
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [interrupt_twice, subprocess.Popen.terminate])
+def test_ctrl_c_twice_and_sigterm_end_the_running_commands_as_killed(folder, end):
     with started(folder, 2) as process:
-        for number in signals:
-            os.kill(process.pid, number)
+        end(process)
         assert process.wait(PATIENCE) == 130
     assert statuses() == ["killed", "killed"]
     assert not any(map(is_running, commands_of(folder)))
@@ -248,9 +300,9 @@ def test_a_command_that_ignores_sigterm_is_killed(folder, monkeypatch):
     monkeypatch.setattr("casket.writing.commands.TERMINATING", 0.1)
     model = casket.Experiment.use("runs.json", exp_id="e").model("m")
     ignore = "trap '' TERM; echo $$ > started-{n}; for i in $(seq 6000); do sleep 0.1; done"
-    commands = Commands(
-        [model.sweep({"n": [0]})], ["sh", "-c", ignore], lambda *_: {}, threading.Event()
-    )
+    stopping = threading.Event()
+    sweep = iter(begin(model, {"n": [0]}, stopping=stopping))
+    commands = Commands([sweep], ["sh", "-c", ignore], lambda *_: {}, stopping)
     eventually(lambda: commands_of(folder))
     commands.terminate()
     eventually(lambda: commands.wait(0.1))
