@@ -31,11 +31,13 @@ class Background:
         forks.pause_during_forks(self)
 
     def _begin(self) -> None:
-        self._stop = Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(self._stop,), name=self._name, daemon=True
-        )
-        self._thread.start()
+        stop = Event()
+        thread = threading.Thread(target=self._run, args=(stop,), name=self._name, daemon=True)
+        thread.start()
+        # A thread that has not started cannot be joined.
+        self._stop, self._thread = stop, thread
+        if self._is_over:  # another thread has ended the work meanwhile
+            stop.set()
 
     def _run(self, stop: Event) -> None:
         self._work(stop)
@@ -59,7 +61,7 @@ class Background:
 
     def after_fork_in_parent(self) -> None:
         """Start the thread again if it was interrupted."""
-        if not self._is_over:
+        if self._stop.is_set() and not self._is_over:
             self._begin()
 
     def after_fork(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import ExitStack
 from typing import Protocol
 
 
@@ -75,6 +76,8 @@ _resting: weakref.WeakSet[RestingLock] = weakref.WeakSet()
 _pausing: weakref.WeakSet[Pausable] = weakref.WeakSet()
 _at_rest: list[RestingLock] = []
 _forking = threading.RLock()
+_turn = threading.RLock()
+"""Held by a thread that forks, from before threads are paused until they run again."""
 
 
 def renew_in_children(thing: Renewable) -> None:
@@ -104,9 +107,20 @@ def held_off() -> threading.RLock:
 
 
 def _rest() -> None:
-    # Before any lock is held, because a thread may need it to end.
-    for thread in list(_pausing):
-        thread.before_fork()
+    with ExitStack() as steps:
+        steps.callback(_hold)  # called last, whatever fails: Python ignores errors before a fork
+        _turn.acquire()
+        # Before other locks are held, because a thread may need them to end.
+        for thread in _pausable():
+            steps.callback(thread.before_fork)
+
+
+def _pausable() -> list[Pausable]:
+    with _forking:
+        return list(_pausing)
+
+
+def _hold() -> None:
     _forking.acquire()
     for lock in list(_resting):
         lock.before_fork()
@@ -118,14 +132,17 @@ def _rest() -> None:
 def _go_on() -> None:
     while _at_rest:
         _at_rest.pop().after_fork_in_parent()
-    _forking.release()
-    for thread in list(_pausing):
-        thread.after_fork_in_parent()
+    with ExitStack() as steps:
+        steps.callback(_turn.release)  # called last
+        for thread in _pausable():
+            steps.callback(thread.after_fork_in_parent)
+        steps.callback(_forking.release)
 
 
 def _renew_all() -> None:
-    global _forking
+    global _forking, _turn
     _forking = threading.RLock()
+    _turn = threading.RLock()
     _at_rest.clear()
     for lock in list(_resting):
         lock.after_fork()

@@ -140,3 +140,35 @@ def test_a_copied_handle_logs_beside_the_original(runs: Path, duplicate: object)
     ]
     assert copied[0].id == model.id
     assert copied[1].id == model.experiment.id
+
+
+FORKS_OF_THREADS = """
+import os, sys, threading
+from casket.system.background import Background
+
+sys.setswitchinterval(1e-5)
+work = Background(threading.Event.wait, "work")
+
+def fork():
+    for _ in range(40):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+def working():
+    return [thread for thread in threading.enumerate() if thread.name == "work"]
+
+forking = [threading.Thread(target=fork) for _ in range(3)]
+for thread in forking: thread.start()
+for thread in forking: thread.join()
+assert len(working()) == 1, working()
+work.end()
+for thread in working(): thread.join()
+"""
+
+
+def test_threads_that_fork_at_once_leave_one_thread_of_background_work(tmp_path: Path) -> None:
+    done = run_python(FORKS_OF_THREADS, tmp_path, patience=20.0)
+    assert done.returncode == 0, done.stdout
+    assert "Exception ignored" not in done.stdout
