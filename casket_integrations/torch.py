@@ -33,7 +33,8 @@ class Watch:
 
     def before_step(self, optimizer: Any, *_: Any) -> None:
         """Count a step, and log every so many; called by PyTorch."""
-        if id(optimizer.param_groups[0]["params"][0]) in self._ids:
+        groups = optimizer.param_groups
+        if any(id(weight) in self._ids for group in groups for weight in group["params"]):
             if self._step % self._every == 0:
                 self._session.add_batch(self._step, self._measure())
             self._step += 1

@@ -295,3 +295,22 @@ def test_a_value_named_as_a_count_is_kept(tmp_path):
     table = command("ls", str(tmp_path / "n.json"), "--group-by", "n").splitlines()
     assert table[0].split()[:2] == ["params.n", "n"]
     assert [line.split()[:2] for line in table[1:]] == [["10", "1"], ["20", "1"]]
+
+
+def test_a_group_does_not_differ_from_itself(runs):
+    condition = "lr == 0.1 and seed == 1"
+    assert math.isnan(runs.diff(condition, condition, all=True).metrics["loss"][0].margin)
+    assert not runs.diff(condition, condition, all=True)
+
+
+def test_a_session_is_not_given_as_a_number(runs):
+    with pytest.raises(TypeError, match="5: give an id"):
+        runs[5]
+    with pytest.raises(TypeError, match="5: give a session"):
+        runs.diff(runs.sessions()[0], 5)
+
+
+def test_the_epochs_of_the_best_are_in_the_json(runs, path):
+    listed = json.loads(command("best", "loss", path, "--json"))
+    assert [each["epoch"] for each in listed] == [each.epoch for each in runs.best("loss")]
+    assert listed[0]["epoch"] == 2

@@ -398,7 +398,7 @@ def test_views_say_in_a_line_what_they_are(exp):
     assert repr(reader.models()[0]) == "<model 'net' of experiment 'exp'>"
     assert repr(reader) == f"<casket {exp.backend.location}>"
     started = f"started {view.started:%Y-%m-%d %H:%M:%S} UTC"
-    assert view.summary().startswith(f"{started}, is completed; 1 epochs; n=1234567890, huge=1000")
+    assert view.summary().startswith(f"{started}, is completed; 1 epoch; n=1234567890, huge=1000")
     assert view.summary().endswith(", loss=0.123457")
     assert running.startswith(f"{started}, is running; on {view.meta['host']}, last record 0 s ago")
 

@@ -160,8 +160,8 @@ def app() -> None:
     """View, compare, clean up and convert experiment files.
 
     FILE is the path or URL of an experiment file. It defaults to $CASKET_FILE, or to the only
-    experiment file in the current folder. SESSION is a prefix of a session's id, or @last for the
-    latest session.
+    experiment file in the current folder. SESSION is a prefix of a session's id, its name, or @last
+    for the latest session.
 
     Exit codes: 0 for success, 1 if nothing was found or the sessions differ, 2 for an invalid
     command or file.

@@ -12,6 +12,7 @@ from tabulate import tabulate
 from casket.cli import options, tables, terminal
 from casket.cli.csv_text import chosen, sessions_csv
 from casket.cli.listing import sorted_by
+from casket.cli.wording import counted
 from casket.errors import BadLocation, missing
 from casket.reading.casket import Casket
 from casket.reading.columns import flatten
@@ -140,7 +141,7 @@ def export(
         else:
             _write(sessions_csv(sessions, table, names, known), output)
     if output:
-        click.echo(f"wrote {len(sessions)} sessions to {output}", err=True)
+        click.echo(f"wrote {counted(len(sessions), 'session')} to {output}", err=True)
 
 
 def _opened(url: str, form: str) -> Casket:

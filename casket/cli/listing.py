@@ -168,7 +168,8 @@ def ls(
             click.echo(text)
         hidden = total - offset - len(shown)
         if shown and hidden > 0:
-            click.echo(f"{hidden} more sessions are hidden: --limit 0 shows all", err=True)
+            more = "1 more session is" if hidden == 1 else f"{hidden} more sessions are"
+            click.echo(f"{more} hidden: --limit 0 shows all", err=True)
 
 
 def _matching(
@@ -231,7 +232,12 @@ def best(
         if not ranking:
             raise options.NothingFound(f"no matching session has numbers named {metric!r}")
         if as_json:
-            options.write_json([{"value": each.value, **facts(each.session)} for each in ranking])
+            options.write_json(
+                [
+                    {"value": each.value, "epoch": each.epoch, **facts(each.session)}
+                    for each in ranking
+                ]
+            )
         else:
             click.echo(_ranking(ranking, runs.names()))
 

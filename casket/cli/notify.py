@@ -29,6 +29,10 @@ class NotDelivered(Exception):
     """A receiver did not accept an event; the message states the reason."""
 
 
+class Refused(NotDelivered):
+    """The receiver was reached and refused this event; it may accept others."""
+
+
 class Receiver(Protocol):
     """Receives events."""
 
@@ -87,7 +91,7 @@ class Webhook:
                 return
         except urllib.error.HTTPError as error:
             error.close()
-            raise NotDelivered(f"answered {error.code} {error.reason}") from error
+            raise Refused(f"answered {error.code} {error.reason}") from error
         except urllib.error.URLError as error:
             raise NotDelivered(str(error.reason)) from error
         except (OSError, HTTPException) as error:
@@ -133,7 +137,7 @@ class Command:
         except (OSError, ValueError) as error:
             raise NotDelivered(str(error)) from error
         if done.returncode:
-            raise NotDelivered(f"exited with code {done.returncode}")
+            raise Refused(f"exited with code {done.returncode}")
 
 
 class Apprise:
@@ -168,7 +172,10 @@ def checked_urls(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -
         click.BadParameter: a URL is not one of HTTP.
     """
     for url in urls:
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise click.BadParameter("give a URL that begins with http:// or https://")
     return urls

@@ -44,7 +44,7 @@ class FileType(click.Path):
 
 
 class SessionType(click.ParamType[str]):
-    """A prefix of a session id or `@last`, completed by the shell."""
+    """A prefix of a session id, a name or `@last`, completed by the shell."""
 
     name = "session"
 

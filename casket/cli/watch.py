@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from casket.cli.notify import (
     NotDelivered,
     Notice,
     Receiver,
+    Refused,
     Terminal,
     Webhook,
     checked_commands,
@@ -33,6 +35,9 @@ TRIES, PAUSE = 3, 1.0
 """With `--once`: how often an event is delivered until it is accepted, and the seconds between."""
 
 LONGEST_TITLE, LONGEST_TEXT = 200, 2_000
+
+LONGEST_PAUSE = 86_400
+"""The maximum of `--every`, in seconds."""
 
 Key = tuple[str, str, str]
 
@@ -49,6 +54,17 @@ def _checked_kinds(_: click.Context, __: click.Parameter, text: str) -> list[Eve
     if unknown or not kinds:
         raise click.BadParameter(f"give some of {','.join(EVENT_KINDS)}")
     return kinds
+
+
+def _checked_pause(_: click.Context, __: click.Parameter, seconds: float) -> float:
+    """Return the seconds between two looks; NaN is in no range, but click admits it.
+
+    Raises:
+        click.BadParameter: it is not a number.
+    """
+    if math.isnan(seconds):
+        raise click.BadParameter("give a number of seconds")
+    return seconds
 
 
 @click.command()
@@ -87,7 +103,8 @@ def _checked_kinds(_: click.Context, __: click.Parameter, text: str) -> list[Eve
 )
 @click.option(
     "--every",
-    type=click.FloatRange(0.1),
+    type=click.FloatRange(0.1, LONGEST_PAUSE),
+    callback=_checked_pause,
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -181,9 +198,9 @@ def _notices(events: Iterable[Event], location: str) -> Iterator[tuple[Key, Noti
             "time": event.time.isoformat(),
             "session": event.session.id,
             "name": cut(event.session.name, LONGEST_TITLE),
-            "experiment": event.session.experiment,
-            "model": event.session.model,
-            "file": location,
+            "experiment": cut(event.session.experiment, LONGEST_TITLE),
+            "model": cut(event.session.model, LONGEST_TITLE),
+            "file": cut(location, LONGEST_TEXT),
         }
         yield event.key, {name: clean(text) for name, text in texts.items()}
 
@@ -216,19 +233,25 @@ class Outbox:
     def deliver(self) -> bool:
         """Deliver the waiting events; return whether all were accepted.
 
-        The first failure ends the attempt and is reported once.
+        A failure is reported once. It ends the attempt, unless the receiver refused only this
+        event.
         """
+        are_accepted = True
         for key, notice in list(self._waiting.items()):
             try:
                 self._receiver.deliver(notice)
             except NotDelivered as error:
                 waiting = f"{counted(len(self._waiting), 'event')} waiting"
                 self._report(f"{self._receiver.name}: {error}; {waiting}")
-                return False
-            self._problem = ""
+                are_accepted = False
+                if isinstance(error, Refused):
+                    continue
+                break
             self.note(key)
             del self._waiting[key]
-        return True
+        if are_accepted:
+            self._problem = ""
+        return are_accepted
 
     def note(self, key: Key) -> None:
         """Record that an event needs no more delivery."""

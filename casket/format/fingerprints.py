@@ -169,7 +169,7 @@ def _of_other(value: Any) -> Iterator[bytes]:
     try:
         encoded = encoder.encode(value, "")
     except UnstorableValue:
-        raise NoFingerprint(f"the content of a {type(value).__name__} is unknown") from None
+        raise NoFingerprint(f"the content of {type(value).__name__} is unknown") from None
     yield _head("json")
     yield orjson.dumps(encoded, option=orjson.OPT_SORT_KEYS)
 

@@ -397,6 +397,8 @@ class Casket:
             return Side(f"{compared.id[:8]} {compared.name}", [compared], is_group=False)
         if isinstance(compared, Sequence) and not isinstance(compared, str):
             return Side(f"{len(compared)} sessions", compared, is_group=True)
+        if not isinstance(compared, str) and not callable(compared):
+            raise TypeError(f"{compared!r}: give a session, its id or name, or a condition")
         title = compared if isinstance(compared, str) else "condition"
         sessions = self.sessions(where=compared, children=children)
         if not sessions:

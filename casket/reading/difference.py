@@ -82,7 +82,11 @@ class Difference(frames.Tabular):
     metrics: Pairs
 
     def __bool__(self) -> bool:
-        return any(one != other for pairs in self.parts.values() for one, other in pairs.values())
+        return any(
+            _plain(one) != _plain(other)  # as JSON, because NaN is unequal to itself
+            for pairs in self.parts.values()
+            for one, other in pairs.values()
+        )
 
     @property
     def parts(self) -> dict[str, Pairs]:

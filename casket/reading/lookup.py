@@ -21,7 +21,10 @@ def find(sessions: Sequence[SessionView], text: str, location: str) -> SessionVi
 
     Raises:
         NoSuchSession: no session, or more than one, is meant.
+        TypeError: `text` is not text.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r}: give an id, the beginning of an id, or a name as text")
     matching = list(_matching(sessions, text))
     if len(matching) != 1:
         raise NoSuchSession(text, location, [session.id for session in matching])

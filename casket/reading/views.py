@@ -570,7 +570,8 @@ class SessionView:
             yield f"on {self.meta.get('host')}, last record {_ago(self.age)} ago"
         yield self.error
         if self.epochs:
-            yield f"{len(self.epochs.latest)} epochs"
+            count = len(self.epochs.latest)
+            yield f"{count} epoch{'s' * (count != 1)}"
         metrics = [(name, value) for name, value in self.last.items() if is_number(value)]
         yield ", ".join(f"{name}={_short(value)}" for name, value in metrics[:6])
 

@@ -31,8 +31,8 @@ def log_scores(
 
     The evaluation is a session whose params are the estimator, `cv` and `scoring`. Each fold is a
     child of it with the param `fold`, and its scores and times are a result. At the end, the
-    session gets the mean and standard deviation of each score. If a fold raises an exception, its
-    session and that of the evaluation have the status failed.
+    session gets the mean and standard deviation of each score. If a fold raises an exception,
+    it ends the evaluation, whatever `error_score` is, and both sessions have the status failed.
 
     Args:
         model: a casket Model.
@@ -60,10 +60,11 @@ def log_scores(
     ) as session:
         splits = check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups)
         folds = []
+        strict = {**options, "error_score": "raise"}
         for number, split in enumerate(splits):
             with session.child({"fold": number}) as fold:
                 scores = cross_validate(
-                    estimator, X, y, groups=groups, cv=[split], scoring=scoring, **options
+                    estimator, X, y, groups=groups, cv=[split], scoring=scoring, **strict
                 )
                 fold.add_result(_numbers(scores))
             folds.append(scores)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 
 import casket
 from casket import Experiment
@@ -367,3 +368,33 @@ def test_only_sessions_with_new_records_are_looked_at(memory, monkeypatch, file_
         assert events.read_on() == []
         fail(model, i=3)
         assert len(events.read_on()) == 1
+
+
+def test_a_refused_event_does_not_hold_up_the_others(model, file_url, hook):
+    for i in range(3):
+        fail(model, f"ValueError: {i}", i=i)
+    hook.answers = [500]
+    receiver = module.Webhook(hook.url)
+    with casket.open(file_url) as runs:
+        outbox = module.Outbox(file_url, receiver)
+        outbox.add(module._notices(EventReader(runs.reader, EVENT_KINDS).read_on(), file_url))
+    assert not outbox.deliver()
+    assert [event["text"] for event in hook.events] == ["ValueError: 1", "ValueError: 2"]
+    assert outbox.deliver()
+    assert hook.events[-1]["text"] == "ValueError: 0"
+
+
+@pytest.mark.parametrize(
+    "option", [("--webhook", "http://[bad"), ("--every", "nan"), ("--every", "inf")]
+)
+def test_options_that_cannot_be_used_are_refused(file_url, option):
+    done = CliRunner().invoke(module.watch, [file_url, *option])
+    assert done.exit_code == 2
+    assert option[0] in done.output
+
+
+def test_long_names_are_cut(file_url):
+    fail(Experiment.use(file_url, exp_id="e" * 5_000).model("m" * 5_000))
+    with casket.open(file_url) as runs:
+        ((_, notice),) = module._notices(EventReader(runs.reader, EVENT_KINDS).read_on(), file_url)
+    assert max(map(len, notice.values())) <= module.LONGEST_TITLE

@@ -82,7 +82,7 @@ def test_a_fold_that_fails_fails_the_evaluation_and_keeps_the_folds_before(memor
     first, second = (cv[i] for i in np.argsort(sums))
     estimator = Fails(max_depth=int(min(sums)) + 1)
     with pytest.raises(ValueError, match="no such fold"):
-        log_scores(memory, estimator, X, y, cv=[first, second], error_score="raise")
+        log_scores(memory, estimator, X, y, cv=[first, second])
     (session,) = memory.sessions()
     assert (session.status, session.error) == ("failed", "ValueError: no such fold")
     assert [fold.status for fold in session.children] == ["completed", "failed"]

@@ -93,3 +93,12 @@ def test_a_module_without_gradients_and_a_wrong_interval(memory):
     assert "grad_norm.weight" in row
     assert "grad_norm.bias" not in row
     assert "weight_norm.bias" in row
+
+
+def test_weights_in_any_group_of_the_optimizer_are_watched(memory):
+    net, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    groups = [{"params": []}, {"params": other.parameters()}, {"params": net.parameters()}]
+    with memory.session() as session:
+        watch(session, net, every=1)
+        torch.optim.SGD(groups, 0.1).step()
+    assert len(memory.sessions()[0].batches) == 1
