@@ -75,7 +75,8 @@ class Registered(NamedTuple):
         except MissingDependency:
             raise
         except ModuleNotFoundError as error:
-            raise MissingDependency(error.name, self.extra, self.distribution) from error
+            extra = (self.extra, self.distribution) if self.extra else (None,)
+            raise MissingDependency(error.name, *extra) from error
         except AttributeError as error:
             raise BadLocation(f"{self.path} cannot be imported: {error}") from error
         return store_class
