@@ -243,3 +243,21 @@ def test_sessions_of_an_interactive_shell_are_completed(tmp_path):
     )  # fmt: skip
     with casket.open(tmp_path / "runs.json") as runs:
         assert [s.status for s in runs.sessions()] == ["completed"]
+
+
+def test_an_exit_that_somebody_wrapped_between_two_sessions_is_noted(tmp_path):
+    code = """
+import sys
+from casket import Experiment
+model = Experiment.use("runs.json", exp_id="e").model("m")
+session = model.session({"way": "first"})
+noting = sys.exit
+sys.exit = lambda status=None: noting(status)
+session.end()
+session = model.session({"way": "second"})
+sys.exit(3)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, check=False, timeout=PATIENCE)
+    assert done.returncode == 3
+    assert outcomes(tmp_path, "runs.json")["second"] == ("failed", "SystemExit: 3", 0)

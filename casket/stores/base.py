@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict, get_args
 
-from casket.errors import BadLocation, CasketWarning, DamagedFile
+from casket.errors import BadLocation, CasketError, CasketWarning, DamagedFile
 from casket.format.lifecycle import Life
 from casket.format.records import Record
 
@@ -215,6 +215,15 @@ class Claimed(Exception):
     def __init__(self, session: str | None) -> None:
         self.session = session
         super().__init__(session)
+
+
+def refuse_within(is_amid_write: bool, location: str | Path) -> None:
+    """Raise an error if a signal handler writes while the code it interrupted writes."""
+    if is_amid_write:
+        raise CasketError(
+            f"{location}: a signal handler cannot log while a record is being written; "
+            "let it set a flag, or raise, and log after it"
+        )
 
 
 def refuse_held(

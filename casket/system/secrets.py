@@ -57,6 +57,11 @@ _LITERAL = re.compile(
 )
 """A text that is assigned to a sensitive name in source code."""
 
+_KEY_LITERAL = re.compile(
+    r"""(?<![a-z0-9])key\w*\s*[:=(]\s*["'](?=[^"']*\d)[A-Za-z0-9+/_-]{20,}["']""", re.IGNORECASE
+)
+"""A long text with digits that is assigned to a key, such as `OPENAI_KEY` and `key=`."""
+
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
 
 
@@ -72,7 +77,7 @@ def has_secret(source: str, *, is_python: bool) -> bool:
         is_python: whether a keyword argument such as `token=tokenizer.eos_token` is an expression.
     """
     literals = (double or single for double, single in _LITERAL.findall(source))
-    if _PRIVATE_KEY.search(source) or any(map(_is_random, literals)):
+    if _PRIVATE_KEY.search(source) or _KEY_LITERAL.search(source) or any(map(_is_random, literals)):
         return True
     text = _LITERAL.sub("", source)
     if is_python:

@@ -51,6 +51,8 @@ _open: dict[object, _Open] = {}
 _exits: list[_Exit] = []
 _children: set[int] = set()
 _plain_exit = sys.exit
+_is_noting = False
+"""Whether `sys.exit`, or a wrapper that somebody put around it, calls `_noting_exit`."""
 _earlier_error: BaseException | None = None
 
 
@@ -74,15 +76,18 @@ def watch(session: object, log: SessionLog, end: End) -> None:
 
 def forget(session: object) -> None:
     """Do not end a session: it has ended, or an adapter ends it."""
+    global _is_noting
     _open.pop(session, None)
     if not _open and sys.exit is _noting_exit:
         sys.exit = _plain_exit
+        _is_noting = False
 
 
 def _note_exits() -> None:
     """Note the argument of `sys.exit`, which Python does not reveal to what runs at exit."""
-    global _plain_exit
-    if sys.exit is not _noting_exit:
+    global _plain_exit, _is_noting
+    if not _is_noting or sys.exit is _plain_exit:
+        _is_noting = True
         _plain_exit = sys.exit
         sys.exit = _noting_exit
 

@@ -455,9 +455,12 @@ class Session:
         # An end that could not be written is written later, such as when the process leaves.
         self._verdict = status, error = self._verdict or (status, error)
         self._log.note_dirty(_DIRTY_WAIT)
-        if self._recording is not None:
-            self._recording.end()
-            self._recording = None
+        # Taken first: a signal handler may end the session meanwhile.
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.end()
+        if self._ended:
+            return
         body = {"status": status, "of": self._log.writer.id}
         if error is not None:
             body["error"] = redact(error)

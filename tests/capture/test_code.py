@@ -144,6 +144,9 @@ def test_a_hunk_with_a_secret_is_left_out_whole(repository, tmp_path):
         'run("mysql --password=hunter2 x")',
         'headers = {"Authorization": "Bearer abc12345678"}',
         'client = OpenAI(api_key="sk-proj-12345")',
+        'wandb.login(key="0123456789abcdef0123456789abcdef01234567")',
+        'WANDB_KEY = "0123456789abcdef0123456789abcdef01234567"',
+        'OPENAI_KEY="abc123def456abc123def456"',
     ],
 )
 def test_a_secret_in_source_code_is_noticed(line):
@@ -171,6 +174,7 @@ def test_a_secret_in_settings_is_noticed(line):
         "secret = getpass.getpass()",
         "token=x[0],",
         "tokens = text.split()",
+        'sort(key="validation_loss_of_the_model")',
     ],
 )
 def test_usual_code_is_no_secret(line):

@@ -67,3 +67,22 @@ def logging_in_a_handler(path: str) -> None:
     assert [row["epoch_num"] for row in view.epochs] == list(range(6_000))
     assert [row["batch_num"] for row in view.batches] == logged
     assert "signal handler" in refused[0]
+
+
+def ending_in_a_handler(path: str) -> None:
+    """End a session while it is ended: while the copy of its output is written."""
+    session = E.use(path, exp_id="x").model("m").session(capture=["output"])
+    signal.signal(signal.SIGUSR1, lambda *_: session.end("failed", "preempted"))
+    print("output")
+    append = session._log.append
+
+    def interrupted(records, **options):
+        if records[0]["kind"] == "artifact":
+            signal.raise_signal(signal.SIGUSR1)
+        return append(records, **options)
+
+    session._log.append = interrupted
+    session.end()
+    with casket.open(path) as runs:
+        (view,) = runs.sessions()
+    assert (view.status, view.error) == ("failed", "preempted")

@@ -12,9 +12,17 @@ ROOT = Path(__file__).parents[2]
 
 
 # In processes of their own: pytest-timeout uses the same signal.
-@pytest.mark.parametrize("scenario", ["interrupted", "logging_in_a_handler"])
-def test_a_signal_amid_a_write_leaves_no_lock_and_loses_nothing(tmp_path, scenario):
-    code = f"from tests.crash import signals; signals.{scenario}({str(tmp_path / 'runs.json')!r})"
+@pytest.mark.parametrize(
+    ("scenario", "name"),
+    [
+        ("interrupted", "runs.json"),
+        ("logging_in_a_handler", "runs.json"),
+        ("logging_in_a_handler", "runs.sqlite"),
+        ("ending_in_a_handler", "runs.json"),
+    ],
+)
+def test_a_signal_amid_a_write_leaves_no_lock_and_loses_nothing(tmp_path, scenario, name):
+    code = f"from tests.crash import signals; signals.{scenario}({str(tmp_path / name)!r})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -301,11 +301,7 @@ class JsonDocument:
 
     def _begin(self) -> None:
         """Raise an error if a signal handler interrupted a write."""
-        if self._is_busy:
-            raise CasketError(
-                f"{self._location}: a signal handler cannot log while a record is being written; "
-                "let it set a flag, or raise, and log after it"
-            )
+        base.refuse_within(self._is_busy, self._location)
         self._is_busy = True
 
     def _released(self, error: BaseException, consequence: str) -> BaseException:

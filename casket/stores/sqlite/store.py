@@ -127,6 +127,7 @@ class SqliteStore:
         self._known: tuple[int, bytes] | None = None
         self._doubtful: list[tuple[int, _Row]] = []
         self._is_other = self._has_appended = self._has_warned_of_sync = False
+        self._is_amid_write = False
         # The last number appended here, the count of consecutive appends, and when another handle
         # was last seen to append.
         self._number = self._in_a_row = 0
@@ -143,6 +144,7 @@ class SqliteStore:
 
     def after_fork(self) -> None:
         """Leave the parent's appends to the parent."""
+        self._is_amid_write = False
         if self._doubtful:
             self._known = self._last_known()
             self._doubtful = []
@@ -150,23 +152,31 @@ class SqliteStore:
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         try:
             with _inside.lock:
-                now = time.monotonic()
-                is_end = records[-1]["kind"] == "end"
-                is_due = now - self._looked >= LOOK_INTERVAL or is_end or not self._create
-                connection = self._connection
-                if is_due or claim is not None or len(records) > 1 or connection is None:
-                    return self._append_looking(records, claim, now)
-                self._sync_if_due(connection, now, is_end)
-                row = _row(records[0])
+                base.refuse_within(self._is_amid_write, self._path)
                 try:
-                    number = connection.execute(_INSERT, row).lastrowid or 0
-                except sqlite3.OperationalError as error:
-                    number = self._repeated(connection, error, lambda: _insert(connection, row))
-                self._doubtful.append((number, row))
-                self._give_way(number, now)
-                return number
+                    self._is_amid_write = True
+                    return self._append(records, claim)
+                finally:
+                    self._is_amid_write = False
         except _FAILURES as error:
             raise self._failure(error) from error
+
+    def _append(self, records: Sequence[Record], claim: str | None) -> int:
+        now = time.monotonic()
+        is_end = records[-1]["kind"] == "end"
+        is_due = now - self._looked >= LOOK_INTERVAL or is_end or not self._create
+        connection = self._connection
+        if is_due or claim is not None or len(records) > 1 or connection is None:
+            return self._append_looking(records, claim, now)
+        self._sync_if_due(connection, now, is_end)
+        row = _row(records[0])
+        try:
+            number = connection.execute(_INSERT, row).lastrowid or 0
+        except sqlite3.OperationalError as error:
+            number = self._repeated(connection, error, lambda: _insert(connection, row))
+        self._doubtful.append((number, row))
+        self._give_way(number, now)
+        return number
 
     def _give_way(self, number: int, now: float) -> None:
         """Pause after some consecutive appends, if other handles have appended recently."""
@@ -241,14 +251,22 @@ class SqliteStore:
     def prune(self, tombstone: Record, /) -> None:
         try:
             with _inside.lock:
-                connection = self._connected()
-                if self._is_other:
-                    self._persist(connection, lambda: self._transact(connection, [], None))
-                if not names_nothing(tombstone):
-                    self._persist(connection, lambda: _delete(connection, tombstone))
-                _shrink(connection, self._path)
+                base.refuse_within(self._is_amid_write, self._path)
+                try:
+                    self._is_amid_write = True
+                    self._prune(tombstone)
+                finally:
+                    self._is_amid_write = False
         except _FAILURES as error:
             raise self._failure(error) from error
+
+    def _prune(self, tombstone: Record) -> None:
+        connection = self._connected()
+        if self._is_other:
+            self._persist(connection, lambda: self._transact(connection, [], None))
+        if not names_nothing(tombstone):
+            self._persist(connection, lambda: _delete(connection, tombstone))
+        _shrink(connection, self._path)
 
     def close(self) -> None:
         with _inside.lock:

@@ -16,6 +16,9 @@ from casket.writing.log import SessionLog
 PATIENCE = 0.5
 """How many seconds the end of a session waits for what is being collected."""
 
+LONGEST_WRITE = 10.0
+"""How many seconds the end of a session waits for a thread that writes."""
+
 Missing = dict[str, str]
 """Why something was not recorded, by its name."""
 
@@ -109,6 +112,8 @@ class _Code:
     def end(self, patience: float) -> Missing:
         if self._collection.wait(patience, self._write):
             self._write()
-        with self._lock:
-            is_late, self._is_over = not self._is_over, True
+        if not self._lock.acquire(timeout=LONGEST_WRITE):
+            return _late(self._parts)
+        is_late, self._is_over = not self._is_over, True
+        self._lock.release()
         return _late(self._parts) if is_late else self._collection.problems | self._failure

@@ -18,6 +18,9 @@ __all__ = ["OutputNotCaptured", "Transcript"]
 INTERVAL = 10.0
 """Seconds between two copies of the output, of which the last stays."""
 
+LONGEST_COPY = 10.0
+"""How many seconds a copy waits for an earlier one."""
+
 
 class Transcript:
     """The output of the process during a session, kept now and then, and at the end.
@@ -48,14 +51,17 @@ class Transcript:
                 return
 
     def _keep(self) -> dict[str, str]:
+        if not self._lock.acquire(timeout=LONGEST_COPY):
+            return {"output": f"an earlier copy took more than {LONGEST_COPY:g} s"}
         try:
-            with self._lock:
-                text = self._tap.text()
-                if text and text != self._kept:
-                    self._replace_copy(without_secrets(text))
-                    self._kept = text
+            text = self._tap.text()
+            if text and text != self._kept:
+                self._replace_copy(without_secrets(text))
+                self._kept = text
         except (CasketError, OutputNotCaptured) as error:
             return {"output": str(error)}
+        finally:
+            self._lock.release()
         return {}
 
     def _replace_copy(self, text: bytes) -> None:
