@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from casket import Session
 from casket.errors import missing
@@ -23,6 +24,7 @@ class Watch:
         self._weights = dict(module.named_parameters())
         self._ids = set(map(id, self._weights.values()))
         self._every = every
+        self._optimizers: WeakKeyDictionary[Any, tuple[int, bool]] = WeakKeyDictionary()
         self._step = 0
         self._handle = register_optimizer_step_pre_hook(self.before_step)
         session.at_end(self.remove)
@@ -33,11 +35,20 @@ class Watch:
 
     def before_step(self, optimizer: Any, *_: Any) -> None:
         """Count a step, and log every so many; called by PyTorch."""
-        groups = optimizer.param_groups
-        if any(id(weight) in self._ids for group in groups for weight in group["params"]):
+        if self._is_watched(optimizer):
             if self._step % self._every == 0:
                 self._session.add_batch(self._step, self._measure())
             self._step += 1
+
+    def _is_watched(self, optimizer: Any) -> bool:
+        """Return whether an optimizer has a weight of the module; groups may be added to it."""
+        groups = optimizer.param_groups
+        count, is_watched = self._optimizers.get(optimizer, (0, False))
+        if count != len(groups):
+            weights = (weight for group in groups for weight in group["params"])
+            is_watched = any(id(weight) in self._ids for weight in weights)
+            self._optimizers[optimizer] = len(groups), is_watched
+        return is_watched
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:

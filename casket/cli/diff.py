@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from casket.cli import curves, options, tables
+from casket.cli.wording import counted
 from casket.reading.difference import Difference
 from casket.reading.numbers import with_margin
 from casket.statistics.intervals import Interval
@@ -57,7 +58,7 @@ def _curves_of(difference: Difference) -> str:
     shown = dict(list(views.items())[: len(curves.COLORS)])
     text = curves.text({title: curves.of_session(view) for title, view in shown.items()})
     hidden = len(views) - len(shown)
-    return f"{text}\n{hidden} more sessions are not drawn" if hidden else text
+    return f"{text}\nnot drawn: {counted(hidden, 'session')}" if hidden else text
 
 
 def _cell(value: Any) -> str:

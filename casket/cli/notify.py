@@ -18,6 +18,9 @@ from casket.cli import tables, terminal
 from casket.errors import missing
 from casket.reading.plain_text import encodable, visible
 
+_BUSY = frozenset({429, 502, 503, 504})
+"""The answers of a server that accepts no event at the moment."""
+
 WEBHOOK_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 
@@ -91,7 +94,8 @@ class Webhook:
                 return
         except urllib.error.HTTPError as error:
             error.close()
-            raise Refused(f"answered {error.code} {error.reason}") from error
+            kind = NotDelivered if error.code in _BUSY else Refused
+            raise kind(f"answered {error.code} {error.reason}") from error
         except urllib.error.URLError as error:
             raise NotDelivered(str(error.reason)) from error
         except (OSError, HTTPException) as error:

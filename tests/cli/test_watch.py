@@ -373,11 +373,13 @@ def test_only_sessions_with_new_records_are_looked_at(memory, monkeypatch, file_
 def test_a_refused_event_does_not_hold_up_the_others(model, file_url, hook):
     for i in range(3):
         fail(model, f"ValueError: {i}", i=i)
-    hook.answers = [500]
+    hook.answers = [503, 500]
     receiver = module.Webhook(hook.url)
     with casket.open(file_url) as runs:
         outbox = module.Outbox(file_url, receiver)
         outbox.add(module._notices(EventReader(runs.reader, EVENT_KINDS).read_on(), file_url))
+    assert not outbox.deliver()
+    assert (hook.events, hook.requests) == ([], 1)
     assert not outbox.deliver()
     assert [event["text"] for event in hook.events] == ["ValueError: 1", "ValueError: 2"]
     assert outbox.deliver()

@@ -97,8 +97,10 @@ def test_a_module_without_gradients_and_a_wrong_interval(memory):
 
 def test_weights_in_any_group_of_the_optimizer_are_watched(memory):
     net, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
-    groups = [{"params": []}, {"params": other.parameters()}, {"params": net.parameters()}]
+    optimizer = torch.optim.SGD([{"params": []}, {"params": other.parameters()}], 0.1)
     with memory.session() as session:
         watch(session, net, every=1)
-        torch.optim.SGD(groups, 0.1).step()
+        optimizer.step()
+        optimizer.add_param_group({"params": net.parameters()})
+        optimizer.step()
     assert len(memory.sessions()[0].batches) == 1
