@@ -43,6 +43,9 @@ def explore(reopen: Reopen, folder: Path, world: World, steps: int = 10_000) -> 
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
+            # The same steps in every run, so that a change and no chance makes it fail; with a
+            # number of steps from the environment, other ones each time.
+            derandomize=TOTAL is None,
             suppress_health_check=list(HealthCheck),
             # Every step starts a thread: to shrink a failure takes minutes.
             phases=list(Phase) if SHRINK else [Phase.generate],
