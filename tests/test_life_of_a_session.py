@@ -13,7 +13,8 @@ from datetime import timedelta
 import pytest
 
 import casket
-from casket import ExistingParamsException, Experiment, NoSuchSession
+from casket import ExistingParamsException, Experiment, NoSuchSession, Session
+from casket.maintenance.doctor import examine
 from casket.maintenance.merging import add_missing
 from casket.stores.base import StoreOptions
 from casket.stores.location import Location
@@ -182,6 +183,92 @@ def test_what_resumes_joins_no_session_that_runs(model):
         assert again.id == other.id
     running.end()
     assert [view.meta.get("repeat") for view in model.sessions()] == [None, 1]
+
+
+class Meanwhile:
+    """A store in which something else happens just before the first append."""
+
+    def __init__(self, store, meanwhile):
+        self._store = store
+        self._meanwhile = [meanwhile]
+
+    def append(self, records, /, *, claim=None):
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return self._store.append(records, claim=claim)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+BEGINNINGS = {
+    "unique": lambda model, _: model.session(PARAMS),
+    "continued": lambda model, _: model.session(PARAMS, ensure_unique=False),
+    "repeated": lambda model, _: model.session(PARAMS, repeat=True),
+    "resumed": lambda model, _: model.resume_last(PARAMS),
+    "resumed by its id": lambda model, failed: model.resume(failed.id),
+}
+
+
+def contest(model, how, meanwhile):
+    """Begin in two ways at once: the second begins just before the first writes."""
+    failed = model.session(PARAMS)
+    failed.end("failed")
+    store, second = model.backend.store, []
+    model.backend.store = Meanwhile(
+        store, lambda: second.append(BEGINNINGS[meanwhile](model, failed))
+    )
+    try:
+        first = BEGINNINGS[how](model, failed)
+    except ExistingParamsException as refused:
+        first = refused.session
+    return failed, first, second[0]
+
+
+@pytest.mark.parametrize("meanwhile", BEGINNINGS)
+def test_what_resumes_joins_no_session_that_another_resumes_meanwhile(model, meanwhile):
+    failed, first, second = contest(model, "resumed", meanwhile)
+    assert first.id != second.id
+    assert failed.id in {first.id, second.id}
+
+
+@pytest.mark.parametrize("how", ["continued", "resumed by its id"])
+@pytest.mark.parametrize("meanwhile", ["continued", "resumed", "resumed by its id"])
+def test_of_two_that_continue_at_once_the_later_one_follows_the_other(model, how, meanwhile):
+    failed, first, second = contest(model, how, meanwhile)
+    assert first.id == second.id == failed.id
+    starts = [r for _, r in model.backend.store.records(session=failed.id, kinds={"session"})]
+    assert [start["body"].get("follows", 0) for start in starts] == [0, 1, 2]
+
+
+def gaps(path):
+    """Return what doctor says about records that are not there."""
+    findings = examine(Location.of(path)).findings
+    return [finding.problem for finding in findings if "not there" in finding.problem]
+
+
+@pytest.mark.parametrize("meanwhile", BEGINNINGS)
+@pytest.mark.parametrize("how", BEGINNINGS)
+def test_doctor_misses_no_record_after_a_beginning_was_contested(path, how, meanwhile):
+    model = Experiment.use(path, exp_id="exp").model("net")
+    _, first, second = contest(model, how, meanwhile)
+    second.end()
+    if first.id != second.id and isinstance(first, Session):
+        first.end()
+    assert gaps(path) == []
+
+
+def test_doctor_misses_no_record_of_a_killed_run_that_was_started_again(path):
+    script = (
+        "import os, signal; from casket import Experiment\n"
+        f"model = Experiment.use({str(path)!r}, exp_id='exp').model('net')\n"
+        f"model.session({PARAMS!r}).add_epoch(1, {{'loss': 1.0}})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    with Experiment.use(path, exp_id="exp").model("net").session(PARAMS) as session:
+        session.add_epoch(1, {"loss": 0.5})
+    assert gaps(path) == []
 
 
 def test_two_copies_that_both_went_on_merge_to_one_view_in_either_order(path, tmp_path):

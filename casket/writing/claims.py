@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from casket.format.lifecycle import Life
-from casket.format.records import Record
+from casket.format.records import Record, Writer
 from casket.stores.base import says_whose
 from casket.system import processes
 from casket.writing.backend import Backend
@@ -44,20 +44,14 @@ class Holder(NamedTuple):
         starts = map(self.life.start_of, self.life.open_writers)
         return any(start["body"].get("process") == here for start in starts)
 
-    def ends(self, backend: Backend) -> list[Record]:
+    def ends(self) -> list[Record]:
         """Return the missing ends of the writers whose process has exited."""
-        return [self._end(backend, self.life.start_of(writer)) for writer in self.abandoned]
+        return [_end(self.life.start_of(writer)) for writer in self.abandoned]
 
     @property
     def abandoned(self) -> list[str]:
         """The writers without an end whose process has exited."""
         return [writer for writer in self.life.open_writers if writer in self.gone]
-
-    def _end(self, backend: Backend, start: Record) -> Record:
-        names = ("experiment", "model", "session")
-        owner = {name: start[name] for name in names if name in start}  # type: ignore[literal-required]
-        body = {"status": "killed", "of": start["writer"]}
-        return backend.record("end", body, extended=False, **owner)
 
 
 def look_at(backend: Backend, session: str) -> Holder:
@@ -91,3 +85,13 @@ def holders(backend: Backend, claim: str) -> Iterator[Holder]:
 def _life(backend: Backend, session: str) -> Life:
     records = backend.store.records(session=session, kinds={"session", "end"})
     return Life(record for _, record in records if says_whose(record))
+
+
+def _end(start: Record) -> Record:
+    """Return the end of a dead writer, with a writer of its own.
+
+    If it is refused, no other record follows it whose number would reveal a gap.
+    """
+    names = ("experiment", "model", "session")
+    owner = {name: start[name] for name in names if name in start}  # type: ignore[literal-required]
+    return Writer().record("end", {"status": "killed", "of": start["writer"]}, **owner)

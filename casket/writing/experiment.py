@@ -14,7 +14,7 @@ from casket.errors import (
     NoSuchSession,
     NotInASession,
 )
-from casket.format.records import Record, claim_key, covering, new_id
+from casket.format.records import Record, Writer, claim_key, covering, new_id
 from casket.format.values import Encoder, restore
 from casket.stores.base import DEFAULTS, Claimed, Offline, StoreOptions, Sync
 from casket.stores.location import Location
@@ -269,7 +269,11 @@ class Experiment:
 
     def _create(self) -> None:
         record = self._record()
-        self.backend.store.append([record], claim=record["claim"])
+        try:
+            self.backend.store.append([record], claim=record["claim"])
+        except Claimed:
+            self.backend.writer = Writer()  # the number of the record would be missing
+            raise
 
     def _record(self) -> Record:
         claim = claim_key(self.id, "", None)

@@ -65,6 +65,14 @@ class SessionLog:
         self.after_fork()
         forks.renew_in_children(self)
 
+    def renew(self) -> None:
+        """Become another session and writer, after a start that was refused.
+
+        The numbers of the refused records would be missing from those of the same writer.
+        """
+        self.id, self.follows = new_id(), 0
+        self.writer = Writer()
+
     def after_fork(self) -> None:
         """Continue as the new writer that the child has become."""
         self._heads: dict[Kind, bytes] = {}
@@ -72,7 +80,7 @@ class SessionLog:
 
     def _set_params(self, stored_params: dict[str, Any], extended: bool) -> None:
         self._stored_params, self._extended = stored_params, extended
-        self.claim = self._claim_on(stored_params)
+        self.claim = self.claim_on(stored_params)
         self.params: dict[str, Any] = stored_params
         if extended:
             self.params = restore(stored_params, self.backend.files.load_array)
@@ -185,7 +193,7 @@ class SessionLog:
             "params": {**self._stored_params, **added},
             "changes": changes,
         }
-        start["claim"] = self._claim_on(start["body"]["params"])
+        start["claim"] = self.claim_on(start["body"]["params"])
         if extended:
             start["extended"] = True
         return start
@@ -195,18 +203,9 @@ class SessionLog:
         self._set_params(start["body"]["params"], "extended" in start)
         self._started = start
 
-    def claim_of(self, start: Record, name: str, value: Any) -> str:
-        """Return the key of an additional claim, beside the claim of a start on its params."""
-        return self._claim_on([start["body"]["params"], name, value])
-
-    def _claim_on(self, identity: Any) -> str:
+    def claim_on(self, identity: Any) -> str:
+        """Return the key of a claim within the model, and within the parent if there is one."""
         return claim_key(self._experiment, self._model, identity, self._parent)
-
-    def claiming(self, claim: str, meta: dict[str, Any]) -> Record:
-        """Return a record that holds an additional claim, beside the claim of the start."""
-        record = self.record("meta", meta)
-        record["claim"] = claim
-        return record
 
     def note_dirty(self, wait: float = 0.0) -> None:
         """Log whether the working copy has changed, once git has reported it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from casket.errors import CasketError
 from casket.format.lifecycle import changes_of
-from casket.format.records import Record, claim_key, new_id
+from casket.format.records import Record, claim_key
 from casket.format.values import restore
 from casket.stores.base import Claimed
 from casket.writing import claims
@@ -228,7 +228,7 @@ def _begin_unique(log: SessionLog, start: Record, model: SessionsModel) -> None:
         if holder.life.holds(claim) and (holder.may_run or holder.is_completed):
             raise _existing(holder, model, start)
         # Accumulated, because repetitions allow several sessions to hold the claim.
-        ends[holder.session] = holder.ends(log.backend)
+        ends[holder.session] = holder.ends()
 
 
 def _holder(log: SessionLog, claimed: Claimed, refused: list[tuple[str, int]]) -> claims.Holder:
@@ -278,34 +278,51 @@ def _begin_or_continue(log: SessionLog) -> None:
             log.append([log.start()], claim=log.claim)
             return
         except Claimed as claimed:
+            log.renew()
             _holder(log, claimed, refused)  # another process has just started a session
 
 
 def _continue(log: SessionLog, holder: claims.Holder) -> None:
-    log.id = holder.session
-    log.follows = len(holder.life.starts)
-    log.append([*holder.ends(log.backend), log.start()])
+    """Continue a session, also beside the writers that continue it at the same time."""
+    refused: list[tuple[str, int]] = []
+    while True:
+        try:
+            _append_next(log, holder)
+            return
+        except Claimed:
+            # Another process has continued it since it was read.
+            log.renew()
+            holder = _holder(log, Claimed(holder.session), refused)
 
 
 def _continues_alone(log: SessionLog, holder: claims.Holder) -> bool:
     """Continue a session that was not running, unless another process is doing so.
 
-    Claims the next position in the order of its writers, so that only one process succeeds.
-
     Returns:
         Whether this process continues the session.
     """
-    log.id = holder.session
-    log.follows = len(holder.life.starts)
-    start = log.start()
-    place = log.claim_of(start, "follows", [log.id, log.follows])
-    records = [*holder.ends(log.backend), start, log.claiming(place, {})]
     try:
-        log.append(records, claim=place)
+        _append_next(log, holder)
     except Claimed:
-        log.id, log.follows = new_id(), 0
+        log.renew()
         return False
     return True
+
+
+def _append_next(log: SessionLog, holder: claims.Holder) -> None:
+    """Append a start as the next writer of a session.
+
+    The position in the order of the writers is claimed, so that no writer is unaware of those
+    before it.
+
+    Raises:
+        Claimed: another process has continued the session since it was read.
+    """
+    log.id = holder.session
+    log.follows = len(holder.life.starts)
+    start, position = log.start(), log.record("meta", {})
+    position["claim"] = log.claim_on(["follows", log.id, log.follows])
+    log.append([*holder.ends(), start, position], claim=position["claim"])
 
 
 def _repeat(log: SessionLog, start: Record) -> None:
@@ -316,16 +333,17 @@ def _repeat(log: SessionLog, start: Record) -> None:
     log.repeats = True
     was_repetition = start["body"].pop("repeat", 0)
     earlier = claims.starts_with(log.backend, start["claim"])
+    numbered = log.record("meta", {"repeat": 0}) if was_repetition else None
     if next(claims.holders(log.backend, start["claim"]), None) is None:
-        first = [log.record("meta", {"repeat": 0})] if was_repetition else []
         # If another process is starting the first session, this session is a repetition.
         with suppress(Claimed):
-            log.append([start, *first], claim=start["claim"])
+            log.append([start, numbered] if numbered else [start], claim=start["claim"])
             return
+    numbered = numbered or log.record("meta", {})
     numbers = [known["body"].get("repeat", 0) for known in earlier.values()]
     for number in count(max(numbers, default=0) + 1):
-        claim = log.claim_of(start, "repeat", number)
-        start["body"]["repeat"] = number
+        numbered["claim"] = log.claim_on([start["body"]["params"], "repeat", number])
+        start["body"]["repeat"] = numbered["body"]["repeat"] = number
         with suppress(Claimed):
-            log.append([start, log.claiming(claim, {"repeat": number})], claim=claim)
+            log.append([start, numbered], claim=numbered["claim"])
             return

@@ -70,7 +70,9 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
         return store
 
     def _note(self, records: Any, claim: str | None) -> None:
-        self.truth.note(records, claim)
+        process = Process.current()
+        joins = process is not None and process.action == "continued"
+        self.truth.note(records, claim, joins=joins)
         self._remember()
 
     def _remember(self) -> None:
@@ -112,7 +114,7 @@ class SessionsOfManyProcesses(RuleBasedStateMachine):
             process.step()
         elif session is None:
             self.was[process.pid] = [self.truth.statuses()]
-            process.start(lambda: HOW[how](writing.model, params))
+            process.start(lambda: HOW[how](writing.model, params), how)
         elif what == "log":
             writing.epoch += 1
             process.start(lambda: session.add_epoch(writing.epoch, {"loss": 1.0}))

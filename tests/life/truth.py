@@ -24,8 +24,14 @@ class Truth:
         self.epochs: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         self.repeats: dict[str, list[int]] = defaultdict(list)
 
-    def note(self, records: Sequence[Record], claim: str | None) -> None:
-        """Check appended records, and take note of them."""
+    def note(self, records: Sequence[Record], claim: str | None, *, joins: bool = False) -> None:
+        """Check appended records, and take note of them.
+
+        Args:
+            records: the records.
+            claim: what was asked for.
+            joins: whether a session may be continued that is running.
+        """
         for record in records:
             session, body = record.get("session", ""), record["body"]
             if record["kind"] == "end":
@@ -36,8 +42,9 @@ class Truth:
                     # A repetition asks for its number instead.
                     beside = self.blocking(record["claim"]) - {session}
                     assert claim != record["claim"] or not beside, f"{session} beside {beside}"
-                elif claim is not None and body.get("follows"):
-                    assert self.status(session) != "running", f"{session} is joined as it runs"
+                elif body.get("follows"):
+                    assert body["follows"] == len(self.starts[session]), "two have one place"
+                    assert joins or self.status(session) != "running", f"{session} is joined"
                 elif claim == record["claim"]:
                     blocking = self.blocking(record["claim"])
                     assert not blocking, f"{session} begins beside {blocking}"

@@ -34,6 +34,7 @@ class Process:
 
     Attributes:
         is_alive: whether it runs.
+        action: the name of the last action.
         outcome: the result or the exception of the last action; None while it runs.
     """
 
@@ -43,6 +44,7 @@ class Process:
         self.pid = pid
         self.is_visible = is_visible
         self.is_alive = True
+        self.action = ""
         self.outcome: Any = None
         self.is_busy = False
         self._go = threading.Semaphore(0)
@@ -53,10 +55,10 @@ class Process:
         """Return the process whose thread this is."""
         return getattr(cls._current, "process", None)
 
-    def start(self, action: Callable[[], Any]) -> None:
+    def start(self, action: Callable[[], Any], name: str = "") -> None:
         """Begin something, and go up to the first stop."""
         assert not self.is_busy
-        self.is_busy, self.outcome = True, None
+        self.is_busy, self.action, self.outcome = True, name, None
         threading.Thread(target=self._run, args=(action,), daemon=True).start()
         self._wait()
 

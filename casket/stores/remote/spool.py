@@ -204,8 +204,11 @@ class Spool:
             if self._options.offline == "refuse":
                 raise
             log.warning("%s cannot be reached; its claims are checked later: %s", self._url, error)
-        asked = [{**record, ASKED: True} if "claim" in record else record for record in records]
-        return self._journal(asked)  # type: ignore[arg-type]  # a record with a mark
+        asked: list[Any] = [
+            {**record, ASKED: True} if record.get("claim") == claim else record
+            for record in records
+        ]
+        return self._journal(asked)
 
     def _ask(self, records: Sequence[Record], claim: str) -> int:
         self._ship()
