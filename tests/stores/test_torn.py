@@ -10,8 +10,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 from tinydb import TinyDB, where
@@ -19,7 +21,8 @@ from tinydb import TinyDB, where
 from casket.errors import CasketWarning
 from casket.format.records import Record, Writer, deletion
 from casket.stores.base import LOOK_INTERVAL, Claimed, StoreOptions
-from casket.stores.jsonfile import scan
+from casket.stores.jsonfile import check, files, layout, reader, scan
+from casket.stores.jsonfile.files import LocalFile
 from casket.stores.jsonfile.store import JsonStore
 from casket.testing import end, record, records, start
 from tests.stores.files import casket_warnings, is_root, records_in, stored, strict_json
@@ -669,6 +672,43 @@ def test_a_symbolic_link_stays_one_and_its_target_is_written(path: Path) -> None
     assert records_in(target)[0] == read(path)[0] == appended[1]
     assert not torn(path).exists()
     assert torn(target).exists()
+
+
+class Begun(LocalFile):
+    """A file whose first append is seen at two stages, then as a whole."""
+
+    stages: ClassVar[list[bytes]] = []
+    whole = b""
+
+    def size(self) -> int:
+        return len(self._look())
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._look()[offset : offset + length]
+
+    def _look(self) -> bytes:
+        return self.stages.pop(0) if self.stages else self.whole
+
+
+@pytest.mark.parametrize("begun", [0, 1, len(layout.HEAD) - 1, len(layout.HEAD), 100])
+@pytest.mark.parametrize("how", ["read", "inspect"])
+def test_a_file_whose_first_append_is_in_progress_is_read_after_any_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str, begun: int
+) -> None:
+    monkeypatch.setattr(reader, "PAUSE", 0.0)
+    monkeypatch.setattr(check, "PAUSE", 0.0)
+    monkeypatch.setattr(files, "LocalFile", Begun)
+    appended = fill(path, records(3))
+    text = Begun.whole = path.read_bytes()
+    for first, second in product(range(6), range(6)):
+        Begun.stages = [text[:begun]] * first + [text[: len(text) // 2]] * second
+        if how == "read":
+            document = reader.DocumentReader(partial(Begun, path), path, is_required=True)
+            seen = [one for _, one in document.records()]
+        else:
+            parts = list(check.JsonInspection(path).parts())
+            seen = [one for part in parts for _, one in part.records]
+        assert seen in ([], appended)
 
 
 PRUNE = """

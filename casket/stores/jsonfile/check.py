@@ -97,13 +97,12 @@ class JsonInspection:
         return other.first_line() if other else layout.HEAD
 
     def _pieces(self, file: FilePort) -> Iterator[_Piece]:
-        extent = _extent(file)
-        if extent is not None:
-            pieces = self._lines(file, extent)
-        elif layout.HEAD.startswith(file.read_at(0, len(layout.HEAD) + 1)):
+        # Looked at first, because the first append may come at any time.
+        begun = file.read_at(0, len(layout.HEAD))
+        if len(begun) < len(layout.HEAD) and layout.HEAD.startswith(begun):
             return
-        else:
-            pieces = self._without_head(file)
+        extent = _extent(file)
+        pieces = self._lines(file, extent) if extent else self._without_head(file)
         has_documents = has_damages = has_records = False
         for piece in pieces:
             has_documents = has_documents or bool(piece.documents)

@@ -135,6 +135,8 @@ class DocumentReader:
         extent = scan.find_extent(file)
         if extent is None:
             text = file.read_at(0, file.size())
+            if layout.is_first_line(text.partition(b"\n")[0]):
+                return self.documents_in(file, filters)  # the first append came in between
             is_empty = layout.HEAD.startswith(text)
             documents = iter(() if is_empty else self.parse_other(text).documents)
         else:
