@@ -1,5 +1,7 @@
 """Optuna: `study.optimize(objective, callbacks=[CasketCallback(model)])` logs each trial.
 
+`suggest` is a space of a sweep; see `casket_integrations.suggesting`.
+
 Optuna calls its callbacks only after a trial, and not if the trial raised an exception, so
 importing this module wraps `Study.optimize`, which has no effect without a `CasketCallback`.
 """
@@ -13,12 +15,16 @@ from typing import Any
 from casket.errors import missing
 from casket_integrations.calls import wrapping
 from casket_integrations.recorder import Recorder, Recording
+from casket_integrations.suggesting import suggest
 
 try:
     from optuna import Study, TrialPruned
     from optuna.trial import FrozenTrial, TrialState
 except ModuleNotFoundError as error:
     raise missing(error, "optuna", "optuna") from error
+
+
+__all__ = ["CasketCallback", "suggest"]
 
 
 class CasketCallback(Recording):

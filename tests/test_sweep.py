@@ -292,3 +292,22 @@ def test_a_removed_session_makes_its_set_free_again(path):
     result = CliRunner().invoke(app, ["rm", view.id, "--file", str(path), "--yes"])
     assert result.exit_code == 0, result.output
     assert run_all(sweep) == [{"n": 1}]
+
+
+class TrialPruned(Exception):
+    casket_status = "completed"
+
+
+def test_a_pruned_set_is_completed_and_the_sweep_goes_on(model):
+    for session in model.sweep(GRID):
+        with session:
+            assert session.should_prune() is False
+            raise TrialPruned
+    assert statuses(model) == [(params, "completed") for params in SETS]
+    assert all(view.meta["pruned"] for view in model.sessions())
+
+
+def test_only_sweeps_with_a_pruner_prune(model):
+    with model.session({"n": 1}) as session:
+        session.add_epoch(1, {"val_loss": 9})
+        assert session.should_prune() is False

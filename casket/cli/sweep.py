@@ -25,7 +25,7 @@ from casket.reading.views import SessionView
 from casket.writing.attaching import VARIABLE, variable_for
 from casket.writing.commands import Commands, placeholders
 from casket.writing.spaces import space_of
-from casket.writing.sweep import Sweep, SweepSession, begin
+from casket.writing.sweep import Options, Sweep, SweepSession
 
 _INTERVAL = 0.5
 """Seconds between two updates of the table."""
@@ -119,20 +119,9 @@ def sweep(
     target = Experiment.use(url, exp_id=experiment).model(model)
     order = random.randrange(2, 2**32) if shuffle else False  # noqa: S311 - no secret
     stopping = threading.Event()
+    chosen = Options(retries, order, wait, where, until)
     # One for each job, and one that counts what is completed.
-    *sweeps, counting = (
-        begin(
-            target,
-            sets,
-            retries=retries,
-            shuffle=order,
-            wait=wait,
-            where=where,
-            until=until,
-            stopping=stopping,
-        )
-        for _ in range(jobs + 1)
-    )
+    *sweeps, counting = (Sweep(target, sets, chosen, stopping) for _ in range(jobs + 1))
     with options.open_file(url) as runs:
         progress = _Progress(runs, experiment, model, counting)
         commands = Commands(

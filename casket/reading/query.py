@@ -28,6 +28,7 @@ OCCASIONAL_META = frozenset(
         "data",
         "exit_code",
         "job",
+        "optuna",
         "pruned",
         "repeat",
         "rerun_of",

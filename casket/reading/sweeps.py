@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Any, TypeGuard
 
 from casket.reading.metrics import better
 from casket.reading.rows import best_of
-from casket.reading.summary import best_values
+from casket.reading.summary import as_json, best_values
 from casket.reading.views import SessionView, parse_time
 
 
@@ -35,7 +36,7 @@ class SweepView:
     @property
     def done(self) -> int:
         """The number of sets that are completed."""
-        return len({_position(view) for view in self._with("completed")})
+        return len({_set_of(view) for view in self._with("completed")})
 
     @property
     def running(self) -> list[SessionView]:
@@ -45,8 +46,8 @@ class SweepView:
     @property
     def unsuccessful(self) -> int:
         """The number of sets that failed or were killed, and are neither done nor running."""
-        others = {_position(view) for view in (*self._with("completed"), *self.running)}
-        return len({_position(view) for view in self.sessions} - others)
+        others = {_set_of(view) for view in (*self._with("completed"), *self.running)}
+        return len({_set_of(view) for view in self.sessions} - others)
 
     @property
     def left(self) -> int | None:
@@ -128,5 +129,6 @@ def _is_sweep(value: Any) -> TypeGuard[dict[str, Any]]:
         return False
 
 
-def _position(view: SessionView) -> Any:
-    return view.meta["sweep"]["position"]
+def _set_of(view: SessionView) -> str:
+    """Return the params of a session as text; the positions of a search are not unique."""
+    return json.dumps(as_json(view.params), sort_keys=True)

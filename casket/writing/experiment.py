@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from casket.reading.nearest import Near
     from casket.reading.views import ModelView, SessionView
     from casket.writing.claims import Holder
+    from casket.writing.spaces import AnySpace
     from casket.writing.sweep import OnError, SweepSession
 
 LATEST = 2_000
@@ -466,7 +467,7 @@ class Model:
 
     def sweep(
         self,
-        space: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        space: AnySpace,
         *,
         retries: int = 1,
         shuffle: bool | int = False,
@@ -481,8 +482,8 @@ class Model:
         runs once. Use each session in a `with` block.
 
         Args:
-            space: a dict of the values of each param, of which all combinations run; or an
-                iterable of sets, which may be infinite.
+            space: a dict of the values of each param, of which all combinations run; an iterable
+                of sets, which may be infinite; or `casket_integrations.optuna.suggest(...)`.
             retries: how often a set that failed or was killed is tried again. The failures of all
                 processes that are at work together count; earlier ones do not.
             shuffle: whether to run the sets in random order; a number is the seed.
@@ -500,20 +501,9 @@ class Model:
             BadExpression: a condition cannot be parsed, or names a param that no set has.
             StoreUnavailable: the store cannot be read or written.
         """
-        from casket.writing.sweep import begin
+        from casket.writing.sweep import Options, Sweep
 
-        return iter(
-            begin(
-                self,
-                space,
-                retries=retries,
-                shuffle=shuffle,
-                wait=wait,
-                where=where,
-                until=until,
-                on_error=on_error,
-            )
-        )
+        return iter(Sweep(self, space, Options(retries, shuffle, wait, where, until, on_error)))
 
     def add_result(
         self,

@@ -7,7 +7,7 @@ now, so that a start still asks the store, which decides.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import orjson
@@ -70,6 +70,15 @@ class Runs:
             for writer in life.open_writers:
                 if self._may_run(life.start_of(writer)):
                     yield life.start_of(writer)
+
+    def claims_of(self, is_own: Callable[[Record], bool]) -> list[str]:
+        """Return the claims of the sessions whose first start meets a condition."""
+        fold = self._reader.fold
+        return [
+            claim
+            for claim, sessions in fold.by_claim.items()
+            if any(is_own(fold.by_session[session].starts[0]) for session in sessions)
+        ]
 
     def _lives(self, claim: str) -> list[Life]:
         fold = self._reader.fold

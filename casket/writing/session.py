@@ -378,6 +378,17 @@ class Session:
     def _annotate(self, **changes: Any) -> None:
         self._log.append([self._log.record("tag", {"add": [], "remove": [], **changes})])
 
+    def should_prune(self) -> bool:
+        """Return whether to end the session early, by raising `optuna.TrialPruned`.
+
+        The pruner given to `casket_integrations.optuna.suggest` decides, from the values of the
+        metric that this and other sessions have logged. Without a pruner it is False.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        return False
+
     def child(
         self,
         params: Mapping[str, Any] | None = None,

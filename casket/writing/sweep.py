@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from threading import Event
 from typing import Any, Literal, NamedTuple
 
 from casket.errors import BadSpace, CasketWarning
-from casket.format.records import utc_now
+from casket.format.records import Record, utc_now
 from casket.writing import starting, sweep_conditions
 from casket.writing.capture.choices import Plan
 from casket.writing.log import SessionLog
+from casket.writing.outcome import is_pruning
 from casket.writing.refusal import ExistingParamsException
 from casket.writing.runs import Runs
 from casket.writing.session import Session
-from casket.writing.spaces import Space, space_of
+from casket.writing.spaces import AnySpace, Search, Suggestion, space_of
 from casket.writing.starting import SessionsModel
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -30,17 +32,41 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 OnError = Literal["raise", "continue"]
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options of a sweep; `Model.sweep` describes them."""
+
+    retries: int = 1
+    shuffle: bool | int = False
+    wait: bool = False
+    where: str | Callable[[Mapping[str, Any]], bool] | None = None
+    until: str | None = None
+    on_error: OnError = "raise"
+
+
 class SweepSession(Session):
     """A session of a sweep, whose block may leave by an exception without ending the sweep."""
 
     def __init__(
-        self, model: SessionsModel, log: SessionLog, plan: Plan, on_error: OnError
+        self,
+        model: SessionsModel,
+        log: SessionLog,
+        plan: Plan,
+        suggestion: Suggestion,
+        on_error: OnError,
     ) -> None:
         super().__init__(model, log, plan)
-        self._on_error = on_error
+        self._suggestion, self._on_error = suggestion, on_error
+        suggestion.start(self)
+
+    def should_prune(self) -> bool:
+        """Return whether the pruner of the sweep ends the session, by what was logged so far."""
+        return self._suggestion.should_prune(self)
 
     def __exit__(self, kind: Any, exc: BaseException | None, trace: Any) -> bool | None:  # type: ignore[override]
         super().__exit__(kind, exc, trace)
+        if exc is not None and is_pruning(exc):
+            return True
         if self._on_error == "raise" or not isinstance(exc, Exception):
             return None
         warnings.warn(
@@ -59,49 +85,12 @@ class SweepSession(Session):
             Session(self._model, starting.resume(self._model, start)).end("failed", error)
 
 
-class Options(NamedTuple):
-    """The options of `Model.sweep`."""
-
-    retries: int
-    wait: bool
-    where: Callable[[Mapping[str, Any]], bool] | None
-    until: Callable[[], bool] | None
-    on_error: OnError
-    stopping: Event
-
-
 class _Set(NamedTuple):
     """A set of params of the space."""
 
     position: int
-    params: Mapping[str, Any]
+    suggestion: Suggestion
     claim: str
-
-
-def begin(
-    model: SessionsModel,
-    space: Mapping[str, Any] | Iterable[Mapping[str, Any]],
-    *,
-    retries: int = 1,
-    shuffle: bool | int = False,
-    wait: bool = False,
-    where: str | Callable[[Mapping[str, Any]], bool] | None = None,
-    until: str | None = None,
-    on_error: OnError = "raise",
-    stopping: Event | None = None,
-) -> Sweep:
-    """Begin a sweep; see `Model.sweep` for the arguments.
-
-    Once `stopping` is set, the sweep ends, also while it waits for other processes.
-    """
-    if retries < 0:
-        raise BadSpace(f"retries={retries}: give 0 or more")
-    sets = space_of(space, shuffle)
-    if isinstance(where, str):
-        where = sweep_conditions.params_condition(where, sets)
-    is_over = sweep_conditions.Until(model, until) if until is not None else None
-    options = Options(retries, wait, where, is_over, on_error, stopping or Event())
-    return Sweep(model, sets, options)
 
 
 class Sweep:
@@ -109,12 +98,29 @@ class Sweep:
 
     Args:
         model: the model of the sessions.
-        space: the sets of params.
+        space: the sets of params, as for `Model.sweep`.
         options: the options.
+        stopping: once it is set, the sweep ends, also while it waits for other processes.
+
+    Raises:
+        BadSpace: as for `Model.sweep`.
+        BadExpression: as for `Model.sweep`.
     """
 
-    def __init__(self, model: SessionsModel, space: Space, options: Options) -> None:
-        self._model, self._space, self._options = model, space, options
+    def __init__(
+        self,
+        model: SessionsModel,
+        space: AnySpace,
+        options: Options = Options(),
+        stopping: Event | None = None,
+    ) -> None:
+        if options.retries < 0:
+            raise BadSpace(f"retries={options.retries}: give 0 or more")
+        self._model, self._options = model, options
+        self._space = space_of(space, options.shuffle)
+        self._where = sweep_conditions.params_condition(options.where, self._space)
+        self._until = sweep_conditions.until_condition(options.until, model)
+        self._stopping = stopping or Event()
         self._runs = Runs(model.backend.store, model.experiment_id)
         self._elsewhere: list[_Set] = []
         self._claims: set[str] | None = None
@@ -143,24 +149,56 @@ class Sweep:
     def is_complete(self) -> bool:
         """Return whether all sets are completed, or the condition `until` is met."""
         done, size = self.progress()
-        until = self._options.until
-        return done == size or (until is not None and until())
+        return done == size or self._until()
 
     def _began_with_others(self) -> str:
         """Return when the processes that are at work together began."""
-        others: list[str] = [
-            sweep["began"]
-            for start in self._runs.running()
-            if (sweep := start["body"].get("meta", {}).get("sweep"))
-            and sweep.get("id") == self._space.id
-        ]
+        at_work = filter(self._is_own, self._runs.running())
+        others: list[str] = [start["body"]["meta"]["sweep"]["began"] for start in at_work]
         return min([utc_now(), *others])
 
+    def _is_own(self, start: Record) -> bool:
+        """Return whether a session was started by this sweep, in any process."""
+        parent = self._model.parent
+        body = start["body"]
+        owner = (start["model"], body.get("parent"))
+        sweep = body.get("meta", {}).get("sweep") or {}
+        return owner == (self._model.id, parent and parent.id) and sweep.get("id") == self.id
+
     def _sets(self) -> Iterator[_Set]:
-        where = self._options.where
-        for position, params in enumerate(self._space.sets):
-            if where is None or where(params):
-                yield _Set(position, params, starting.claim_of(self._model, params))
+        for position, suggestion in enumerate(self._suggestions()):
+            if self._where(suggestion.params):
+                claim = starting.claim_of(self._model, suggestion.params)
+                yield _Set(position, suggestion, claim)
+
+    def _suggestions(self) -> Iterator[Suggestion]:
+        if self._space.search is None:
+            return map(Suggestion, self._space.sets)
+        return self._searched(self._space.search)
+
+    def _searched(self, search: Search) -> Iterator[Suggestion]:
+        """Yield what a search chooses, until all processes together have run enough."""
+        suggestions = search.suggestions(self._model, self.id)
+        pauses = _Pauses(self._stopping)
+        while not self._is_over():
+            self._runs.look_again()
+            claims = self._runs.claims_of(self._is_own)
+            if sum(map(self._is_taken, claims)) < search.trials:
+                suggestion = next(suggestions, None)
+                if suggestion is None:
+                    return
+                yield suggestion
+                pauses = _Pauses(self._stopping)
+            elif self._options.wait and any(map(self._is_running, claims)):
+                pauses.wait()
+            else:
+                return
+
+    def _is_taken(self, claim: str) -> bool:
+        return self._runs.state(claim) != "free" or self._is_given_up(claim)
+
+    def _is_running(self, claim: str) -> bool:
+        return self._runs.state(claim) == "running"
 
     def _run(self, one: _Set) -> Iterator[SweepSession]:
         """Yield the tries of a set, unless others run it or have completed it."""
@@ -176,17 +214,17 @@ class Sweep:
             session.end()
 
     def _is_over(self) -> bool:
-        until, stopping = self._options.until, self._options.stopping
-        return stopping.is_set() or (until is not None and until())
+        return self._stopping.is_set() or self._until()
 
     def _start(self, one: _Set) -> SweepSession | None:
         self._refresh(one)
-        if self._runs.state(one.claim) == "free" and not self._is_given_up(one):
+        if not self._is_taken(one.claim):
             try:
                 return self._session(one)
             except ExistingParamsException:
                 self._runs.read_on()  # another process was quicker
-        if self._runs.state(one.claim) != "completed" and not self._is_given_up(one):
+        is_open = self._runs.state(one.claim) != "completed" and not self._is_given_up(one.claim)
+        if is_open and self._space.search is None:  # a search chooses another set instead
             self._elsewhere.append(one)
         return None
 
@@ -195,23 +233,24 @@ class Sweep:
         if self._runs.state(one.claim) == "free":
             self._runs.read_on()
 
-    def _is_given_up(self, one: _Set) -> bool:
-        return self._runs.tries(one.claim, self._began) > self._options.retries
+    def _is_given_up(self, claim: str) -> bool:
+        return self._runs.tries(claim, self._began) > self._options.retries
 
     def _session(self, one: _Set) -> SweepSession:
         sweep = {
-            "id": self._space.id,
+            "id": self.id,
             "size": self._space.size,
             "position": one.position,
             "began": self._began,
         }
+        params, meta = one.suggestion.params, {**one.suggestion.meta, "sweep": sweep}
         plan = self._model.plan()
-        log = starting.start(self._model, one.params, ensure_unique=True, meta={"sweep": sweep})
-        return SweepSession(self._model, log, plan, self._options.on_error)
+        log = starting.start(self._model, params, ensure_unique=True, meta=meta)
+        return SweepSession(self._model, log, plan, one.suggestion, self._options.on_error)
 
     def _run_what_others_left(self) -> Iterator[SweepSession]:
         """Take over what other processes ran when it was passed, and left since."""
-        pause = _FIRST_PAUSE
+        pauses = _Pauses(self._stopping)
         while self._elsewhere and not self._is_over():
             self._runs.look_again()
             waiting, self._elsewhere = self._elsewhere, []
@@ -219,9 +258,19 @@ class Sweep:
                 yield from self._run(one)
             if not self._options.wait or not self._elsewhere:
                 return
-            pause = _FIRST_PAUSE if len(self._elsewhere) < len(waiting) else pause
-            logging.getLogger("casket").debug(
-                "the sweep waits for %d sets that other processes run", len(self._elsewhere)
-            )
-            self._options.stopping.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            if len(self._elsewhere) < len(waiting):
+                pauses = _Pauses(self._stopping)
+            pauses.wait()
+
+
+class _Pauses:
+    """Pauses between two looks at what other processes run, each twice as long as the last."""
+
+    def __init__(self, stopping: Event) -> None:
+        self._stopping, self._seconds = stopping, _FIRST_PAUSE
+
+    def wait(self) -> None:
+        """Wait, unless the sweep is to stop."""
+        logging.getLogger("casket").debug("the sweep waits for sets that other processes run")
+        self._stopping.wait(self._seconds)
+        self._seconds = min(2 * self._seconds, _LONGEST_PAUSE)

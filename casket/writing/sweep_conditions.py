@@ -16,16 +16,21 @@ from casket.writing.starting import SessionsModel
 Params = Mapping[str, Any]
 
 
-def params_condition(where: str, space: Space) -> Callable[[Params], bool]:
-    """Return whether a set of params meets a `where` condition, as a function.
+def params_condition(
+    where: str | Callable[[Params], bool] | None, space: Space
+) -> Callable[[Params], bool]:
+    """Return whether a set of params meets a condition, as a function.
 
     Args:
-        where: the condition, such as `"lr > 0.5"` or `"params.lr > 0.5"`.
+        where: the condition, such as `"lr > 0.5"` or `"params.lr > 0.5"`; a function is returned
+            as it is, and None is met by all sets.
         space: the space; if it has a size, its sets are searched for the names in the condition.
 
     Raises:
         BadExpression: the condition cannot be parsed, or no set has one of its names.
     """
+    if not isinstance(where, str):
+        return where or (lambda _: True)
     condition = compile_where(where)
     sets = list(space.sets) if space.size is not None else []
     for name in condition.names:
@@ -40,6 +45,15 @@ def _lookup(params: Params) -> Lookup:
         return inside(params, path)
 
     return lookup
+
+
+def until_condition(condition: str | None, model: SessionsModel) -> Callable[[], bool]:
+    """Return whether a session of a model meets a condition, as a function; None is never met.
+
+    Raises:
+        BadExpression: the condition cannot be parsed.
+    """
+    return (lambda: False) if condition is None else Until(model, condition)
 
 
 class Until:

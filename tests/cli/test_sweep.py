@@ -14,7 +14,7 @@ import pytest
 import casket
 from casket.cli.sets import sets_of
 from casket.writing.commands import Commands, filled
-from casket.writing.sweep import begin
+from casket.writing.sweep import Sweep
 from tests.waiting import PATIENCE, eventually
 
 TRAIN = """
@@ -301,7 +301,7 @@ def test_a_command_that_ignores_sigterm_is_killed(folder, monkeypatch):
     model = casket.Experiment.use("runs.json", exp_id="e").model("m")
     ignore = "trap '' TERM; echo $$ > started-{n}; for i in $(seq 6000); do sleep 0.1; done"
     stopping = threading.Event()
-    sweep = iter(begin(model, {"n": [0]}, stopping=stopping))
+    sweep = iter(Sweep(model, {"n": [0]}, stopping=stopping))
     commands = Commands([sweep], ["sh", "-c", ignore], lambda *_: {}, stopping)
     eventually(lambda: commands_of(folder))
     commands.terminate()
