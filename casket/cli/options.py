@@ -163,7 +163,7 @@ def _words(value: Any) -> list[str]:
 
 def _is_store(word: str) -> bool:
     """Return whether an argument is a URL or an existing experiment file."""
-    if re.match(r"[a-z][a-z0-9+.-]+://", word):
+    if re.match(r"[a-z][a-z0-9+.-]+://|blitz:.|[^@:/\s]+@[^@:/\s]+:\S+\.json$", word):
         return True
     try:
         return Path(word).is_file() and _has_records(Path(word))

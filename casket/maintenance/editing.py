@@ -140,6 +140,8 @@ class EditableCasket(Casket):
         if self._backend is None:
             self._backend = Backend(self._place, OPTIONS)
         annotate(self._backend, view, **changes)
+        # The journal of a far store is shipped now, so that this handle reads the change.
+        getattr(self._backend.store, "flush", lambda: True)()
 
 
 def check_not_running(removal: Removal, *, force: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import casket
 from casket import Experiment
+from casket.cli import options
 from casket.cli.app import COMMANDS
 from tests.cli import reference
 from tests.cli.reference import commands
@@ -289,6 +290,32 @@ def test_a_file_is_recognized_at_any_position(run, filled, tmp_path, monkeypatch
     assert "Missing argument 'METRIC'" in run.error("best", filled)
     assert "Missing argument 'B'" in run.error("diff", filled, "@last")
     assert "nothing to remove" in run.error("rm", filled)
+
+
+@pytest.mark.parametrize("form", ["blitz:{folder}/runs", "sqlite:///{folder}/runs.sqlite"])
+def test_a_url_is_recognized_at_any_position(run, filled, tmp_path, form):
+    if form.startswith("blitz:"):
+        pytest.importorskip("blitzdb")
+    url = form.format(folder=tmp_path)
+    run("merge", filled, "-o", url)
+    assert run.json("show", url, "@last") == run.json("show", "@last", url)
+    assert run.json("best", url, "loss") == run.json("best", "loss", url)
+
+
+@pytest.mark.parametrize(
+    ("word", "is_store"),
+    [
+        ("me@host:runs.json", True),
+        ("me@host:~/deep/runs.json", True),
+        ("sftp://host/runs.json", True),
+        ("blitz:runs", True),
+        ("a note to me@host: runs.json", False),
+        ("stage:final", False),
+        ("loss", False),
+    ],
+)
+def test_a_word_is_taken_for_a_store_only_if_it_has_the_form_of_one(word, is_store):
+    assert options._is_store(word) is is_store
 
 
 def test_python_m_casket_is_the_command_line(filled):
