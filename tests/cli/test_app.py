@@ -298,7 +298,7 @@ def test_a_url_is_recognized_at_any_position(run, filled, tmp_path, form):
         pytest.importorskip("blitzdb")
     url = form.format(folder=tmp_path)
     run("merge", filled, "-o", url)
-    assert run.json("show", url, "@last") == run.json("show", "@last", url)
+    assert run.json("show", url, "@last")["id"] == run.json("show", "@last", url)["id"]
     assert run.json("best", url, "loss") == run.json("best", "loss", url)
 
 
