@@ -25,13 +25,12 @@ _LINE_ROOM = 2048
 
 _KIND = b'{"kind":"'
 _CLAIM = b'"claim":"'
-_LAST_CLAIM = b',"claim":"'
-_CLAIM_STOP = 32 + len('"}')
-_CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_STOP
+_CLAIM_LENGTH = 32
+_LAST_CLAIM, _CRC = b',"claim":"', b'","crc":'
+_CLAIM_ROOM = len(_LAST_CLAIM) + _CLAIM_LENGTH
+_CRC_ROOM = len(_CRC) + len("4294967295},")
+"""Maximum number of bytes of the checksum that follows the claim, the brace and the comma."""
 _COMMA = ord(",")
-_CRC = b',"crc":'
-_CRC_ROOM = len(_CRC) + len("4294967295}")
-"""Maximum number of bytes of the checksum that follows the claim, and the brace."""
 _SESSION = b'"session":"'
 _MANY = 50
 """Number of places above which the file is read in blocks instead of line by line."""
@@ -51,12 +50,12 @@ _PATTERNS = [
 ]
 _THIRD, _FIFTH = len(_KIND) + 2, len(_KIND) + 4
 """The fifth letter identifies the kind of a head; the third, a kind of three letters."""
+_HEAD_ROOM = _FIFTH + 1
 
 _END = ord("d")
-_STARTS_AND_ENDS = b"id"
-"""The letters that identify the kinds `session` and `end`."""
-
-_ENDS_AND_STARTS = frozenset({"session", "end"})
+_OF_SESSIONS = frozenset({"session", "end", "tag"})
+_OF_SESSIONS_LETTERS = b"idg"
+"""The letters that identify the kinds in `_OF_SESSIONS`."""
 
 
 class Places:
@@ -113,7 +112,7 @@ class Places:
             key = _as_written(claim)
             first = [self._by_claim[key]] if key in self._by_claim else []
             return [*first, *self._again.get(key, ())]
-        if session is not None and kinds is not None and _ENDS_AND_STARTS.issuperset(kinds):
+        if session is not None and kinds is not None and _OF_SESSIONS.issuperset(kinds):
             self._sort_by_session(file)
             return self._by_session.get(_as_written(session), [])
         return [place for kind in kinds or () for place in self._of_kind(kind)]
@@ -138,28 +137,27 @@ class Places:
 
         Inlined for speed: this loop dominates the cost of the first start in a large file.
         """
-        find, by_claim = block.find, self._by_claim
-        letters, places = self._letters, self._places
-        at = find(layout.MARK, 0, cut) + 1
+        find, rfind, claim_at = block.find, block.rfind, self._by_claim.setdefault
+        add_letter, add_place = self._letters.append, self._places.append
+        limit = cut - _HEAD_ROOM  # a damaged line may have a mark near its end
+        at = find(layout.MARK, 0, limit) + 1
         while at:
-            stop = find(b"\n", at)
-            if stop < 0:
-                stop = cut
-            letter = block[at + _FIFTH]
+            place, letter = start + at, block[at + _FIFTH]
             if letter == _COMMA:
                 letter = block[at + _THIRD]
-            letters.append(letter)
-            places.append(start + at)
+            add_letter(letter)
+            add_place(place)
+            stop = at
             if letter != _END:
-                last = stop - 1 if block[stop - 1] == _COMMA else stop
-                crc_at = block.rfind(_CRC, last - _CRC_ROOM, last)
-                last = crc_at + 1 if crc_at >= 0 else last  # as if the brace stood there
-                claim = block[last - _CLAIM_STOP : last - 2]
-                if block[last - _CLAIM_ROOM : last - _CLAIM_STOP] != _LAST_CLAIM:
-                    self._note_claims(block, at, stop, start + at)
-                elif by_claim.setdefault(claim, start + at) != start + at:
-                    self._note_claim(claim, start + at)
-            at = find(layout.MARK, stop, cut) + 1
+                stop = find(b"\n", at, cut)
+                stop = stop if stop >= 0 else cut
+                crc_at = rfind(_CRC, stop - _CRC_ROOM, stop)
+                begin = crc_at - _CLAIM_LENGTH
+                if crc_at < 0 or block[crc_at - _CLAIM_ROOM : begin] != _LAST_CLAIM:
+                    self._note_claims(block, at, stop, place)
+                elif claim_at(block[begin:crc_at], place) != place:
+                    self._note_claim(block[begin:crc_at], place)
+            at = find(layout.MARK, stop, limit) + 1
 
     def _note_matching(self, block: bytes, start: int) -> None:
         """Index the lines that may contain a head, marked or not, whoever wrote them."""
@@ -190,9 +188,9 @@ class Places:
             self._again.setdefault(claim, []).append(place)
 
     def _sort_by_session(self, file: FilePort) -> None:
-        """Index newly read starts and ends by session."""
+        """Index newly read starts, ends and tags by session."""
         for i in range(self._sorted, len(self._places)):
-            if self._letters[i] in _STARTS_AND_ENDS:
+            if self._letters[i] in _OF_SESSIONS_LETTERS:
                 place = self._places[i]
                 text = file.read_at(place, _REMEMBERED)
                 if _SESSION not in text:
