@@ -47,6 +47,10 @@ class Receiver(Protocol):
     def identity(self) -> str:
         """The receiver and its destination; events are delivered once per identity."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several watches at once deliver to the same destination."""
+
     def deliver(self, notice: Notice) -> None:
         """Deliver an event.
 
@@ -59,6 +63,7 @@ class Terminal:
     """Prints each event on a line, as text or as JSON."""
 
     name = identity = "terminal"
+    is_shared = False
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -78,6 +83,8 @@ class Terminal:
 
 class Webhook:
     """Sends each event as JSON by POST."""
+
+    is_shared = True
 
     def __init__(self, url: str) -> None:
         self.identity = f"webhook {url}"
@@ -118,6 +125,8 @@ class Command:
     The command gets the event as JSON on its standard input and as environment variables.
     """
 
+    is_shared = True
+
     def __init__(self, command: str) -> None:
         self.identity = f"command {command}"
         self._words = shlex.split(command)
@@ -147,6 +156,7 @@ class Command:
 class Apprise:
     """Sends each event to a service that the package Apprise knows."""
 
+    is_shared = True
     LEVELS = {"info": "info", "warning": "warning", "error": "failure"}  # noqa: RUF012 - constant
 
     def __init__(self, url: str) -> None:

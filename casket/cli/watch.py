@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ from casket.cli.notify import (
 from casket.cli.wording import counted
 from casket.reading.events import EVENT_KINDS, Event, EventKind, EventReader
 from casket.reading.plain_text import cut
+from casket.stores.jsonfile.files import LocalFile
 
 TRIES, PAUSE = 3, 1.0
 """With `--once`: how often an event is delivered until it is accepted, and the seconds between."""
@@ -233,6 +235,19 @@ class Outbox:
     def deliver(self) -> bool:
         """Deliver the waiting events; return whether all were accepted.
 
+        Another watch with the same destination waits meanwhile, and delivers none of them again.
+        """
+        if not self._waiting:
+            return True
+        with self._alone():
+            are_accepted = self._deliver()
+        if are_accepted:
+            self._problem = ""
+        return are_accepted
+
+    def _deliver(self) -> bool:
+        """Deliver the waiting events; return whether all were accepted.
+
         A failure is reported once. It ends the attempt, unless the receiver refused only this
         event.
         """
@@ -249,9 +264,26 @@ class Outbox:
                 break
             self.note(key)
             del self._waiting[key]
-        if are_accepted:
-            self._problem = ""
         return are_accepted
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other watches from delivering, and drop the events that they have delivered."""
+        if not self._receiver.is_shared:
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(closing(LocalFile(self._path, writing=True)))
+                file.lock()
+            except OSError as error:
+                self._report(f"{self._path}: {error.strerror}; events may be reported again")
+            else:
+                self._delivered.update(_keys(self._path))
+                for key in self._delivered & self._waiting.keys():
+                    del self._waiting[key]
+            yield
 
     def note(self, key: Key) -> None:
         """Record that an event needs no more delivery."""

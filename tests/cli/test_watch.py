@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,6 +16,8 @@ from click.testing import CliRunner
 import casket
 from casket import Experiment
 from casket.cli import watch as module
+from casket.cli.notify import Webhook
+from casket.cli.watch import Outbox
 from casket.reading.events import EVENT_KINDS, EventReader, has_diverged, silence_limit
 from tests.waiting import PATIENCE, eventually
 
@@ -260,6 +263,16 @@ def test_a_line_of_the_state_that_a_crash_cut_off_is_skipped(run, model, file_ur
     path.write_bytes(path.read_bytes()[:-5])
     assert len(run("watch", file_url, "--once").splitlines()) == 1
     assert run("watch", file_url, "--once") == ""
+
+
+def test_watches_at_once_deliver_each_event_once(file_url, hook):
+    notices = [(("session", "failed", str(i)), {"event": "failed"}) for i in range(5)]
+    outboxes = [Outbox(file_url, Webhook(hook.url)) for _ in range(4)]
+    for outbox in outboxes:
+        outbox.add(notices)
+    with ThreadPoolExecutor() as pool:
+        assert all(pool.map(Outbox.deliver, outboxes))
+    assert len(hook.events) == 5
 
 
 def test_a_watch_follows_a_file_until_it_is_ended(model, file_url, hook, tmp_path):
