@@ -51,6 +51,18 @@ def test_after_something_was_logged_they_are_meta(model, log):
     assert (view.params, view.meta["width"]) == ({"lr": 0.1}, 8)
 
 
+def test_after_a_child_was_started_they_are_meta(model):
+    with model.session({"lr": 0.1}) as session:
+        with session.child({"fold": 1}):
+            pass
+        session.add_params({"width": 8})
+        assert session.params == {"lr": 0.1}
+        with pytest.raises(ExistingParamsException):
+            session.child({"fold": 1})
+    (view,) = model.sessions()
+    assert (view.params, view.meta["width"]) == ({"lr": 0.1}, 8)
+
+
 def test_known_params_are_refused_and_leave_the_session_as_it_was(model, url):
     with model.session({"lr": 0.1, "width": 8}):
         pass

@@ -107,10 +107,12 @@ def _run(stored: _Stored) -> Run:
     facts.pop("runName", None)
     parent = facts.pop("parentRunId", None)
     note = facts.pop("note.content", "")
+    given = tags.get(f"{_OWN}runName") or run.get("name") or run.get("run_name")
     own_tags = [name for name in tags if not name.startswith(_OWN)]
     return Run(
         facts=[run_id],
-        name=tags.get(f"{_OWN}runName") or str(run.get("name") or run.get("run_name") or run_id),
+        name=str(given or run_id),
+        is_named=bool(given),
         experiment=stored.experiment,
         started=_time(run.get("start_time")) or to_datetime(0),
         ended=_time(run.get("end_time")),

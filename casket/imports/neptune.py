@@ -137,6 +137,7 @@ def _run(project: str, run_id: str, export: _Export, report: Report) -> Run:
     return Run(
         facts=[project, run_id],
         name=str(system.get("name") or run_id),
+        is_named=bool(system.get("name")),
         experiment=project,
         started=system.get("creation_time") or min(times, default=file_time(export.file)),
         ended=ended,

@@ -63,6 +63,7 @@ class Run:
         facts: JSON values that identify the run among all runs of such sources, independent of the
             source's location.
         name: the name of the run, which becomes the model.
+        is_named: whether its user or tracker gave it this name, which then is the session's, too.
         experiment: the group of the run in the source.
         started: the start time, or the modification time of the file if unknown.
         ended: the end time, if known.
@@ -81,6 +82,7 @@ class Run:
     name: str
     experiment: str
     started: datetime
+    is_named: bool = False
     ended: datetime | None = None
     status: Status | None = "completed"
     source_status: str | None = None
@@ -259,6 +261,7 @@ class Translator:
             "params": params,
             "meta": {**meta, "imported": imported},
             "process": {},
+            **({"name": run.name} if run.is_named else {}),
             **({"parent": parent} if parent else {}),
             # If the run has grown since the last import, the start with more entries takes effect.
             "entries": len(run.entries) + len(run.params),

@@ -84,6 +84,7 @@ def _run(file: Path, run: str, name: str, config: dict[str, Any], points: list[P
     return Run(
         facts=[file.stem, run],
         name=name,
+        is_named=True,
         experiment=file.stem,
         started=min([created, *times]),
         params={key: value for key, value in config.items() if not key.startswith("_")},

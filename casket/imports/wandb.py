@@ -211,10 +211,12 @@ def _run(run_id: str, log: _Log) -> Run:
     started = _time(log.run.get(17)) or min(times, default=file_time(log.paths[0]))
     project = text(log.run.get(3, b"")) or "uncategorized"
     status, source_status = _status(log)
+    given = text(log.run.get(8, b""))
     runtime = timedelta(seconds=(log.exit or {}).get(2, 0))
     return Run(
         facts=[project, run_id],
-        name=text(log.run.get(8, b"")) or run_id,
+        name=given or run_id,
+        is_named=bool(given),
         experiment=project,
         started=min([started, *times]),
         ended=max([started + runtime, *times]) if status else None,

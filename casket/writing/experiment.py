@@ -444,10 +444,17 @@ class Model:
 
     def children_of(self, session_id: str) -> list[SessionView]:
         """Return the children of a session, in order of start, without reading others."""
+        views = map(self.read_session, self._child_ids(session_id))
+        return [view for view in views if view is not None]
+
+    def has_children(self, session_id: str) -> bool:
+        """Return whether a session has children."""
+        return bool(self._child_ids(session_id))
+
+    def _child_ids(self, session_id: str) -> dict[str, None]:
         starts = self._starts()
         ids = (each["session"] for each in starts if each["body"].get("parent") == session_id)
-        views = map(self.read_session, dict.fromkeys(ids))
-        return [view for view in views if view is not None]
+        return dict.fromkeys(ids)
 
     def resume_last(self, params: Mapping[str, Any] | None = None) -> Session:
         """Continue the last session with these params that is not running, or start a new session.

@@ -259,10 +259,10 @@ class Session:
     def add_params(self, params: Mapping[str, Any]) -> None:
         """Add params that become known after the session has started.
 
-        Before the first epoch, batch or result they change the identity of the session: its claim
-        on the earlier params is released. Afterwards, and while another process has the session
-        open, they are added to the meta; those with a name that casket itself uses there, such as
-        `start` or `job`, as `params.NAME`.
+        Before the first epoch, batch, result or child they change the identity of the session: its
+        claim on the earlier params is released. Afterwards, and while another process has the
+        session open, they are added to the meta; those with a name that casket itself uses there,
+        such as `start` or `job`, as `params.NAME`.
 
         Args:
             params: the params to add; they replace earlier params of the same name.

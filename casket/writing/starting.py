@@ -54,6 +54,9 @@ class SessionsModel(Protocol):
     def children_of(self, session_id: str) -> list[SessionView]:
         """Return the children of a session."""
 
+    def has_children(self, session_id: str) -> bool:
+        """Return whether a session has children."""
+
     def plan(self) -> Plan:
         """Return what a session records besides what its script logs."""
 
@@ -99,19 +102,20 @@ def start(
 
 
 def add_params(log: SessionLog, params: Mapping[str, Any], model: SessionsModel) -> bool:
-    """Add params to a session to which no epoch, batch or result was logged.
+    """Add params to a session without children, to which no epoch, batch or result was logged.
 
     A single append releases the claim on the earlier params and claims the new ones.
 
     Returns:
-        Whether they were added; False if the session has logged something, or if another process
-        has it open, too, which could change the params at the same time.
+        Whether they were added; False if the session has logged something or has children, or if
+        another process has it open, too, which could change the params at the same time.
 
     Raises:
         ExistingParamsException: a running or completed session has the new params.
     """
     logged = log.backend.store.records(session=log.id, kinds={"epoch", "batch", "result"})
-    if next(iter(logged), None) is not None:
+    # The params of children contain those of their parent.
+    if next(iter(logged), None) is not None or model.has_children(log.id):
         return False
     holder = claims.look_at(log.backend, log.id)
     identity = holder.life.identity

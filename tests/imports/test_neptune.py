@@ -147,6 +147,7 @@ def test_each_value_keeps_its_time(runs):
 def test_files_beside_the_data_are_artifacts(exports, target):
     report = load(exports, target)
     (first,) = [session for session in sessions(target) if session.model == "svm"]
+    assert first.named == "svm"
     assert first.artifacts["data/train"].load() == b"1,2\n"
     assert report.left_out == {"files": 1, "histogram_series": 1}
     (problem,) = report.problems

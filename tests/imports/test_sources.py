@@ -88,6 +88,16 @@ def test_mlflow_params_are_numbers_and_truths_where_they_can_be(mlflow):
         assert session.params.keys() == run["params"].keys()
 
 
+@pytest.mark.parametrize(
+    ("source", "is_named"),
+    [("mlflow", True), ("trackio", True), ("keras", False), ("tensorboard", False)],
+)
+def test_a_name_that_a_run_was_given_is_that_of_the_session(data, target, source, is_named):
+    load(data / PLACES[source], target)
+    assert {session.named == session.model for session in sessions(target)} == {is_named}
+    assert is_named or {session.named for session in sessions(target)} == {None}
+
+
 def test_mlflow_names_tags_and_meta(mlflow):
     for session, run in mlflow:
         assert (session.experiment, session.model) == ("digits", run["name"])

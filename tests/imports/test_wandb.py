@@ -68,7 +68,8 @@ def test_config_names_tags_and_notes(runs):
             config |= {name: value for name, value in file["config"].items() if name != "_wandb"}
         assert session.params == config
         assert session.experiment == files[0]["project"]
-        assert session.model == files[0]["display_name"] or files[0]["run_id"]
+        assert session.model == (files[0]["display_name"] or files[0]["run_id"])
+        assert session.named == (files[0]["display_name"] or None)
         assert sorted(session.tags) == sorted(files[0]["tags"])
         assert session.note == files[0]["notes"]
         assert session.meta["user"] == "someone"
