@@ -23,6 +23,7 @@ HOMES = {
     "sqlite3": {
         *(f"casket.stores.sqlite.{module}" for module in ("store", "check", "salvage")),
         "casket.imports.databases",
+        "casket.cli.watch",  # its record of what was delivered
     },
     "paramiko": {"casket.stores.sftp.ssh"},
     "pymongo": {"casket.stores.mongo"},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
-import orjson
 
 from casket import CasketError
 from casket.cli import options, terminal
@@ -31,12 +31,14 @@ from casket.cli.notify import (
 from casket.cli.wording import counted
 from casket.reading.events import EVENT_KINDS, Event, EventKind, EventReader
 from casket.reading.plain_text import cut
-from casket.stores.jsonfile.files import LocalFile
 
 TRIES, PAUSE = 3, 1.0
 """With `--once`: how often an event is delivered until it is accepted, and the seconds between."""
 
 LONGEST_TITLE, LONGEST_TEXT = 200, 2_000
+
+LONGEST_DELIVERY = 120.0
+"""The maximum of seconds to wait for the delivery of an event by another watch."""
 
 LONGEST_PAUSE = 86_400
 """The maximum of `--every`, in seconds."""
@@ -210,8 +212,8 @@ def _notices(events: Iterable[Event], location: str) -> Iterator[tuple[Key, Noti
 class Outbox:
     """The events that a receiver has not accepted yet, and the record of those it has.
 
-    The keys of delivered events are lines of a file, to which each delivery appends. The newline
-    comes first, so that a line that a crash has cut off does not spoil the next.
+    The keys of delivered events are in a SQLite file, which all watches with the same store and
+    receiver share.
 
     Args:
         location: the store.
@@ -221,8 +223,8 @@ class Outbox:
     def __init__(self, location: str, receiver: Receiver) -> None:
         self._receiver = receiver
         identity = hashlib.sha256(f"{location}\n{receiver.identity}".encode()).hexdigest()
-        self._path = _folder() / f"{identity[:32]}.jsonl"
-        self._delivered = set(_keys(self._path))
+        self._path = _folder() / f"{identity[:32]}.sqlite"
+        self._delivered = self._recorded()
         self._waiting: dict[Key, Notice] = {}
         self._problem = ""
 
@@ -235,26 +237,13 @@ class Outbox:
     def deliver(self) -> bool:
         """Deliver the waiting events; return whether all were accepted.
 
-        Another watch with the same destination waits meanwhile, and delivers none of them again.
-        """
-        if not self._waiting:
-            return True
-        with self._alone():
-            are_accepted = self._deliver()
-        if are_accepted:
-            self._problem = ""
-        return are_accepted
-
-    def _deliver(self) -> bool:
-        """Deliver the waiting events; return whether all were accepted.
-
         A failure is reported once. It ends the attempt, unless the receiver refused only this
         event.
         """
         are_accepted = True
         for key, notice in list(self._waiting.items()):
             try:
-                self._receiver.deliver(notice)
+                self._deliver(key, notice)
             except NotDelivered as error:
                 waiting = f"{counted(len(self._waiting), 'event')} waiting"
                 self._report(f"{self._receiver.name}: {error}; {waiting}")
@@ -262,40 +251,46 @@ class Outbox:
                 if isinstance(error, Refused):
                     continue
                 break
-            self.note(key)
             del self._waiting[key]
+        if are_accepted:
+            self._problem = ""
         return are_accepted
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other watches from delivering, and drop the events that they have delivered."""
-        if not self._receiver.is_shared:
-            yield
-            return
-        with ExitStack() as stack:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(closing(LocalFile(self._path, writing=True)))
-                file.lock()
-            except OSError as error:
-                self._report(f"{self._path}: {error.strerror}; events may be reported again")
-            else:
-                self._delivered.update(_keys(self._path))
-                for key in self._delivered & self._waiting.keys():
-                    del self._waiting[key]
-            yield
+    def _deliver(self, key: Key, notice: Notice) -> None:
+        """Deliver an event, unless another watch has; another one that is about to do so waits."""
+        with self._recording(key) as is_new:
+            if is_new or not self._receiver.is_shared:
+                self._receiver.deliver(notice)
 
     def note(self, key: Key) -> None:
         """Record that an event needs no more delivery."""
-        if key in self._delivered:
-            return
+        with self._recording(key):
+            pass
+
+    @contextmanager
+    def _recording(self, key: Key) -> Iterator[bool]:
+        """Record a key unless the block raises; yield whether it was not recorded before."""
+        with ExitStack() as stack:
+            is_new = True
+            try:
+                connection = stack.enter_context(closing(_connected(self._path)))
+                connection.execute("BEGIN IMMEDIATE")
+                stack.enter_context(connection)  # commits, or rolls back after an exception
+                insertion = "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)"
+                is_new = connection.execute(insertion, key).rowcount == 1
+            except (OSError, sqlite3.Error) as error:
+                self._report(f"{self._path}: {error}; events may be reported again")
+            yield is_new
         self._delivered.add(key)
+
+    def _recorded(self) -> set[Key]:
+        if not self._path.exists():
+            return set()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                file.write(b"\n" + orjson.dumps(key))
-        except OSError as error:
-            self._report(f"{self._path}: {error.strerror}; events may be reported again")
+            with closing(_connected(self._path)) as connection:
+                return set(connection.execute("SELECT session, kind, detail FROM delivered"))
+        except sqlite3.Error as error:
+            raise click.ClickException(f"{self._path}: {error}; remove the file") from error
 
     def _report(self, problem: str) -> None:
         if problem != self._problem:
@@ -310,13 +305,15 @@ def _folder() -> Path:
     return Path(state).expanduser() / "casket" / "watch"
 
 
-def _keys(path: Path) -> Iterator[Key]:
-    """Yield the keys in a file; a line that a crash has cut off is skipped."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().splitlines():
-        try:
-            session, kind, detail = orjson.loads(line)
-        except ValueError:
-            continue
-        yield session, kind, detail
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open the record of delivered events.
+
+    Raises:
+        OSError: its folder cannot be created.
+        sqlite3.Error: it cannot be opened.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=LONGEST_DELIVERY, isolation_level=None)
+    columns = "session, kind, detail, UNIQUE (session, kind, detail)"
+    connection.execute(f"CREATE TABLE IF NOT EXISTS delivered ({columns})")
+    return connection

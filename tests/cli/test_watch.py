@@ -256,13 +256,14 @@ def test_state_that_cannot_be_written_does_not_end_the_watch(run, model, file_ur
     assert "failed ValueError" in run("watch", file_url, "--once")
 
 
-def test_a_line_of_the_state_that_a_crash_cut_off_is_skipped(run, model, file_url, state):
+def test_a_damaged_state_is_named(run, model, file_url, state):
     fail(model)
     run("watch", file_url, "--once")
-    (path,) = state.rglob("*.jsonl")
-    path.write_bytes(path.read_bytes()[:-5])
-    assert len(run("watch", file_url, "--once").splitlines()) == 1
-    assert run("watch", file_url, "--once") == ""
+    (path,) = state.rglob("*.sqlite")
+    path.write_bytes(b"no database" * 100)
+    assert f"{path}: file is not a database; remove the file" in run.error(
+        "watch", file_url, code=1
+    )
 
 
 def test_watches_at_once_deliver_each_event_once(file_url, hook):
