@@ -10,7 +10,7 @@ help:
 	@echo "make test           install everything, then lint, types and all tests"
 	@echo "make coverage       all tests, and the lines and branches they do not reach"
 	@echo "make test-versions  the core suite on other Pythons, the adapters on oldest frameworks"
-	@echo "make conformance    the frameworks' own tests, with casket in them, and real notebooks (7 minutes)"
+	@echo "make conformance    the frameworks' own tests, with casket in them, and other trackers and notebooks (9 minutes)"
 	@echo "make lint           format and lint, mending what can be mended; write docs/cli.md anew"
 	@echo "make bench          measure speed against floors of the same run"
 	@echo "make clean          remove what the others made"
@@ -81,7 +81,11 @@ LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications refe
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(LARGE)
 
 # The part that takes under two minutes is in `make test`: tests/conformance/test_conformance.py.
-conformance: .venv/tests .venv/large
+# The trackers whose scripts run with one import changed, apart from all other packages.
+.venv/trackers: .venv/tests
+	$(BIN)/python -m pip install --quiet --target $@ wandb mlflow-skinny sqlalchemy alembic sqlparse numpy
+
+conformance: .venv/tests .venv/large .venv/trackers
 	PYTHONPATH=$(CURDIR)/.venv/large $(BIN)/python -m pytest -q -k "catboost or ray-tune" \
 	  tests/integrations/test_frameworks.py tests/integrations/test_one_liners.py tests/test_readme.py
 	$(BIN)/python -m pytest -c /dev/null -q --disable-warnings -p tests.conformance.sklearn_search \
@@ -89,6 +93,7 @@ conformance: .venv/tests .venv/large
 	  sklearn.model_selection.tests.test_successive_halving
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -c /dev/null --noconftest -q --disable-warnings \
 	  -p tests.conformance.keras_callbacks
+	TRACKERS=$(CURDIR)/.venv/trackers $(BIN)/python -m pytest -q tests/conformance/test_trackers.py
 	$(BIN)/python -m pip install --quiet --group notebooks
 	$(BIN)/python -m pytest -q tests/dashboard/test_notebook_pages.py
 

@@ -17,16 +17,11 @@ from casket import Experiment, NoSuchSession, Session, attach
 from casket.format.described import described
 from casket.reading.views import SessionView
 from casket_integrations.hyperparameters import as_dict
-from casket_integrations.trackers import MODEL, experiment_of, ignoring, lacking
+from casket_integrations.trackers import MODEL, experiment_of
+from casket_integrations.wandb.items import Error, UsageError
 from casket_integrations.wandb.media import Artifact, Histogram, Image, Table
-from casket_integrations.wandb.tracking import (
-    INSTEAD,
-    NEED_A_SERVER,
-    Error,
-    Run,
-    UsageError,
-    open_runs,
-)
+from casket_integrations.wandb.names import other
+from casket_integrations.wandb.runs import Run, open_runs
 
 __all__ = [
     "AlertLevel",
@@ -202,6 +197,4 @@ def __getattr__(name: str) -> Any:
         return open_runs[-1] if open_runs else None
     if name in ("config", "summary"):
         return getattr(_open_run(name), name)
-    if name in NEED_A_SERVER:
-        return ignoring(f"wandb.{name}")
-    raise lacking("wandb", name, INSTEAD)
+    return other("wandb", name)

@@ -62,7 +62,7 @@ class Image(Medium):
         array = np.asarray(data.detach().cpu() if is_tensor else data)
         if is_tensor and array.ndim == 3:  # the channels come first
             array = np.moveaxis(array, 0, -1)
-        array = array.squeeze()
+        array = array.squeeze() if array.ndim > 2 else array
         if self._normalizes and array.dtype.kind == "f":
             low, high = float(array.min()), float(array.max())
             if low < 0:
@@ -156,7 +156,6 @@ class Artifact:
         self.metadata = dict(metadata or {})
         self._members: list[tuple[str, Any]] = []
         self._references: list[str] = []
-        self._folder: TemporaryDirectory[str] | None = None
 
     def add_file(self, local_path: Any, name: str | None = None, **_: Any) -> None:
         """Add a file."""
@@ -179,12 +178,11 @@ class Artifact:
     @contextmanager
     def new_file(self, name: str, mode: str = "w", **_: Any) -> Iterator[Any]:
         """Open a new file of the artifact for writing."""
-        self._folder = self._folder or TemporaryDirectory(prefix="casket-")
-        path = Path(self._folder.name, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode) as file:
-            yield file
-        self.add_file(path, name)
+        with TemporaryDirectory(prefix="casket-") as folder:
+            path = Path(folder, "new")
+            with path.open(mode) as file:
+                yield file
+            self._members.append((name, path.read_bytes()))
 
     def wait(self, **_: Any) -> Artifact:
         """Return the artifact, which is stored already."""

@@ -40,13 +40,13 @@ def run(script, folder, **environment):
 
 def sessions_of(path):
     with casket.open(path) as runs:
-        return [plain(stored(each)) for each in runs.sessions(children=True)]
+        return sorted((plain(stored(each)) for each in runs.sessions(children=True)), key=repr)
 
 
 def plain(value):
     """Make NaN equal to itself, and leave out the files that W&B adds."""
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: each for name, given in value.items() if (each := plain(given)) != []}
     if isinstance(value, list):
         return [plain(each) for each in value if not (isinstance(each, str) and each in OWN_FILES)]
     return "nan" if isinstance(value, float) and math.isnan(value) else value

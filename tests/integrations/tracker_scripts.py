@@ -264,27 +264,27 @@ def with_casket(script: str, name: str) -> str:
 
 
 def stored(session) -> dict:
-    """Return what a session holds, in a form that is equal for an imported run."""
-    rows = session.epochs.latest
+    """Return what a session holds, without what is empty, in a form that is equal if imported."""
     results: dict = {}
     for index in (None, *session.indexes):
         for each in session.results(index):
-            results.setdefault(str(index), {}).update(
-                {name: value for name, value in each.items() if name != "timestamp"}
-            )
+            values = {name: value for name, value in each.items() if name != "timestamp"}
+            results.setdefault(index, {}).update(values)
     curves: dict = {}
-    for row in rows:
+    for row in session.epochs.latest:
         for name, value in row.items():
             if name not in ("epoch_num", "timestamp") and value is not None:
                 curves.setdefault(name, {})[row["epoch_num"]] = value
-    return {
-        "experiment": session.experiment,
+    # Of a metric of MLflow that is logged again without a step, the last value is a result, too.
+    alone = {name: each for name, each in results.pop(None, {}).items() if name not in curves}
+    facts = {
         "params": session.params,
         "curves": curves,
-        "results": results,
-        "status": session.status,
+        "results": {**alone, **results},
         "tags": sorted(session.tags),
         "note": session.note,
         "artifacts": sorted(session.artifacts),
-        "parent": session.parent.name if session.parent else None,
+        "is_child": session.parent is not None,
+        "status": session.status,
     }
+    return {name: fact for name, fact in facts.items() if fact}

@@ -1,10 +1,10 @@
-"""The run of a W&B script, its config and its summary."""
+"""The run of a W&B script."""
 
 from __future__ import annotations
 
 import atexit
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
@@ -12,37 +12,11 @@ from shutil import rmtree
 from statistics import fmean
 from typing import Any
 
-from casket import CasketError, Session
-from casket.format.described import described
-from casket_integrations.hyperparameters import as_dict, differing
-from casket_integrations.trackers import ignoring, lacking
+from casket import Session
+from casket_integrations.wandb.items import Items
 from casket_integrations.wandb.media import Artifact, to_log
+from casket_integrations.wandb.names import other
 
-INSTEAD = {
-    **dict.fromkeys(("sweep", "agent", "controller"), "model.sweep(space), or `casket sweep`"),
-    **dict.fromkeys(("Api", "apis"), 'casket.open("runs.json"), see docs/from-wandb.md'),
-    **dict.fromkeys(
-        ("use_artifact", "restore", "use_model"),
-        'casket.open("runs.json")[session].artifacts[name].path',
-    ),
-    **dict.fromkeys(
-        ("Audio", "Video", "Html", "Object3D", "Molecule", "Plotly"),
-        "run.session.add_artifact(name, path)",
-    ),
-    "plot": "wandb.log({name: figure}) with a figure of Matplotlib or Plotly",
-    "keras": "casket.DBCallback",
-    **{
-        name: f"casket_integrations.{name}"
-        for name in ("sklearn", "xgboost", "lightgbm", "catboost", "lightning")
-    },
-    "integration": "the adapters of casket_integrations",
-}
-"""What to use instead of a name of W&B."""
-
-NEED_A_SERVER = {
-    *("link_artifact", "link_model", "log_code", "login", "mark_preempting", "pin_config_keys"),
-    *("require", "setup", "teardown", "upsert_artifact"),
-}
 _SUMMARIES: dict[str, Callable[[list[float]], float]] = {
     "min": min,
     "max": max,
@@ -51,68 +25,6 @@ _SUMMARIES: dict[str, Callable[[list[float]], float]] = {
     "last": lambda values: values[-1],
 }
 _LEVELS: Any = {"INFO": "info", "WARN": "warning", "ERROR": "error"}
-
-
-class Error(CasketError):
-    """A call that is not valid, such as before `init`."""
-
-
-class UsageError(Error, ValueError):
-    """Arguments that are not valid."""
-
-
-class Items(MutableMapping[str, Any]):
-    """Values that can be read and set as items and as attributes."""
-
-    _values: dict[str, Any]
-    _write: Callable[[dict[str, Any]], None]
-
-    def __init__(self, values: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
-        vars(self).update(_values=values, _write=write)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.update({name: value})
-
-    def __delitem__(self, name: str) -> None:
-        raise UsageError(f"{name!r} is stored already: casket removes no values of a session")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(f"{name!r} is not set; set are {list(self._values)}") from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self.update({name: value})
-
-    def update(self, values: Any = None, /, **named: Any) -> None:
-        """Set several values; `allow_val_change` has no effect."""
-        named.pop("allow_val_change", None)
-        new = {**as_dict(values), **named}
-        if changes := differing(described(new), described(self._values)):
-            self._write(changes)
-        self.note(new)
-
-    def note(self, values: Mapping[str, Any]) -> None:
-        """Set values that are stored elsewhere."""
-        self._values.update(values)
-
-    def setdefaults(self, values: Any) -> None:
-        """Set the values that are not set yet."""
-        self.update({name: each for name, each in as_dict(values).items() if name not in self})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the values as a dict."""
-        return dict(self._values)
 
 
 class Run:
@@ -159,9 +71,7 @@ class Run:
             self.session.__exit__(kind, error, traceback)
 
     def __getattr__(self, name: str) -> Any:
-        if name in NEED_A_SERVER:
-            return ignoring(f"run.{name}")
-        raise lacking("run", name, INSTEAD)
+        return other("run", name)
 
     @property
     def name(self) -> str:
@@ -256,8 +166,8 @@ class Run:
         for path in files:
             changed = path.stat().st_mtime_ns
             if self._kept.get(path.absolute()) != changed:
-                name = path.relative_to(base) if base else path
-                name = Path(path.name) if name.is_absolute() else name
+                inner = path.name if path.is_absolute() else path
+                name = path.relative_to(base) if base else Path(inner)
                 self.session.add_artifact(name.as_posix(), path)
                 self._kept[path.absolute()] = changed
         return list(map(str, files))
