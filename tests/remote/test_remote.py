@@ -21,6 +21,7 @@ from casket import (
     StoreUnavailable,
 )
 from casket.cli.app import app
+from casket.stores.remote import spool
 from casket.stores.remote.journal import statuses
 from tests.remote.conftest import SECRET
 from tests.stores.files import mounted
@@ -211,7 +212,10 @@ def test_twenty_contested_sessions_are_each_won_once(far):
     assert numbers(url) == {seed: [0] for seed in range(20)}
 
 
-def test_without_the_server_a_session_is_refused_or_allowed_and_a_clash_is_marked(url, server):
+def test_without_the_server_a_session_is_refused_or_allowed_and_a_clash_is_marked(
+    url, server, monkeypatch
+):
+    monkeypatch.setattr(spool, "PAUSES", (0.05,))
     Experiment.use(url, exp_id="digits").model("net").session({"seed": 1}).end()
     options = {"exp_id": "digits", "flush_timeout": 0.2}
     refusing = Experiment.use(url, **options).model("net")
@@ -228,6 +232,8 @@ def test_without_the_server_a_session_is_refused_or_allowed_and_a_clash_is_marke
             for seed in (1, 3):
                 with allowing.session({"seed": seed}) as session:
                     session.add_epoch(0, {"loss": 1.0})
+            with allowing.session({"seed": 3}, ensure_unique=False) as session:
+                session.add_epoch(1, {"loss": 0.5})
             allowing.experiment.close()
     finally:
         server.start()
@@ -239,6 +245,7 @@ def test_without_the_server_a_session_is_refused_or_allowed_and_a_clash_is_marke
     assert clashing.meta["clash"] == first.id
     assert (clashing.status, len(clashing.epochs)) == ("completed", 1)
     assert "clash" not in fine.meta
+    assert [row["epoch_num"] for row in fine.epochs] == [0, 1]
 
 
 def test_the_secret_is_nowhere(url, tmp_path, capfd, caplog):
