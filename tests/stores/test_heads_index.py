@@ -16,7 +16,9 @@ from casket.stores.jsonfile.store import JsonStore
 
 
 @pytest.mark.parametrize(
-    "kinds", [{"session", "end"}, {"session", "end", "tag"}, {"tag"}, {"session"}], ids=str
+    "kinds",
+    [{"session", "end"}, {"session", "end", "tag"}, {"tag"}, {"session"}],
+    ids=lambda kinds: " ".join(sorted(kinds)),
 )
 def test_the_heads_of_a_session_are_found_without_those_of_others(
     kinds: set[str], tmp_path: Path
