@@ -21,7 +21,10 @@ FRAMEWORKS = {"keras", "lightning", "pytorch_lightning", "sklearn", "tensorflow"
 # Where a package may be imported at the head of a module.
 HOMES = {
     "sqlite3": {
-        *(f"casket.stores.sqlite.{module}" for module in ("store", "check", "salvage")),
+        *(
+            f"casket.stores.sqlite.{module}"
+            for module in ("store", "files", "locking", "statements", "check", "salvage")
+        ),
         "casket.imports.databases",
         "casket.cli.watch",  # its record of what was delivered
     },

@@ -125,10 +125,10 @@ def test_a_writer_of_sqlite_gives_up_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from casket.errors import StoreUnavailable
-    from casket.stores.sqlite import store as sqlite
+    from casket.stores.sqlite import locking
 
     monkeypatch.setattr(waiting, "NOTICE", 0.1)
-    monkeypatch.setattr(sqlite, "WAIT_FOR_LOCK", 0.3)
+    monkeypatch.setattr(locking, "WAIT_FOR_LOCK", 0.3)
     runs = tmp_path / "runs.sqlite"
     store, other = opened(runs), opened(runs)
     store.append([record()])

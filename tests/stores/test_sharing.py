@@ -25,7 +25,8 @@ from casket.stores.jsonfile.files import LocalFile
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.location import Location
 from casket.stores.remote.journal import Journal
-from casket.stores.sqlite.store import SqliteStore, _State
+from casket.stores.sqlite.files import State
+from casket.stores.sqlite.store import SqliteStore
 from casket.testing import record
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
@@ -241,7 +242,7 @@ def test_who_may_only_read_a_database_never_locks_its_owner_out(
             store.close()
 
         def read_while_the_writer_leaves() -> None:
-            monkeypatch.setattr(_State, "is_in_use", True)  # as it was at the look before
+            monkeypatch.setattr(State, "is_in_use", True)  # as it was at the look before
             with suppress(StoreUnavailable):
                 list(SqliteStore(path, StoreOptions(writing=False)).records())
             monkeypatch.undo()

@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 
 import orjson
 
-from casket.stores.sqlite.store import APPLICATION_ID
+from casket.stores.sqlite.statements import APPLICATION_ID
 
 Row = tuple[int, bytes]
 """The number and text of a record; the number is 0 if it is unknown."""
