@@ -3,7 +3,8 @@
 Usage: python -m tests.benchmarks [NAME...]
 
 Names: writing artifacts journal growth cold-start starts checksums import reading listing
-command-line memory capturing sharing sklearn keras lightning frameworks dashboard watched
+command-line memory capturing sharing sweeps search sklearn keras lightning frameworks dashboard
+watched
 """
 
 import json
@@ -399,6 +400,8 @@ BENCHMARKS = {
     "memory": memory,
     "capturing": of_module("tests.benchmarks.capturing", "capturing"),
     "sharing": of_module("tests.benchmarks.sharing", "sharing"),
+    "sweeps": of_module("tests.benchmarks.sweeping", "sweeps"),
+    "search": of_module("tests.benchmarks.sweeping", "search"),
     "sklearn": of_module("tests.benchmarks.sklearn_search", "logging_searches"),
     "keras": of_module("tests.benchmarks.keras", "logging_fits"),
     "lightning": of_module("tests.benchmarks.lightning", "logging_steps"),
