@@ -33,18 +33,33 @@ class Runs:
         kinds = {"session", "end", "deleted"}
         self._reader = Reader(store, _Lives, experiment=experiment, kinds=kinds)
         self._alive: dict[bytes, bool] = {}
+        self._states: dict[str, State] = {}
 
     def read_on(self) -> None:
-        """Read records appended since the last call, and check processes again."""
-        self._reader.read_on()
+        """Read records appended since the last call."""
+        before = self._reader.fold
+        new = self._reader.read_on()
+        if self._reader.fold is not before:  # the file was replaced
+            self._states.clear()
+        for record in new:
+            if record["kind"] == "deleted":
+                self._states.clear()
+            for claim in self._reader.fold.claims[record.get("session")]:
+                self._states.pop(claim, None)
 
     def look_again(self) -> None:
         """Read appended records, and check the processes of running sessions again."""
         self._alive.clear()
+        self._states.clear()
         self.read_on()
 
     def state(self, claim: str) -> State:
         """Return the state of the params of a claim, as far as it was read."""
+        if claim not in self._states:
+            self._states[claim] = self._state(claim)
+        return self._states[claim]
+
+    def _state(self, claim: str) -> State:
         for life in self._lives(claim):
             if any(self._may_run(life.start_of(writer)) for writer in life.open_writers):
                 return "running"
@@ -103,11 +118,12 @@ def _is_completed(life: Life) -> bool:
 
 
 class _Lives:
-    """The starts and ends of each session, and the sessions of each claim."""
+    """The starts and ends of each session, the sessions of each claim, and their claims."""
 
     def __init__(self) -> None:
         self.by_session: dict[str, Life] = {}
         self.by_claim: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.claims: defaultdict[str | None, list[str]] = defaultdict(list)
         self._seen: defaultdict[str, Seen] = defaultdict(Seen)
 
     def add(self, records: Iterable[Record]) -> list[Record]:
@@ -136,6 +152,7 @@ class _Lives:
         self.by_session.setdefault(session, Life()).add(record)
         if "claim" in record:
             self.by_claim[record["claim"]][session] = None
+            self.claims[session].append(record["claim"])
 
     def _remove(self, tombstone: Record) -> None:
         is_covered = covering(tombstone)

@@ -217,21 +217,18 @@ class Sweep:
         return self._stopping.is_set() or self._until()
 
     def _start(self, one: _Set) -> SweepSession | None:
-        self._refresh(one)
-        if not self._is_taken(one.claim):
-            try:
-                return self._session(one)
-            except ExistingParamsException:
-                self._runs.read_on()  # another process was quicker
+        """Start a session of a set; return None if it is not to be run here and now."""
+        if self._runs.state(one.claim) == "free":
+            self._runs.read_on()
+            if not self._is_taken(one.claim):
+                try:
+                    return self._session(one)
+                except ExistingParamsException:
+                    self._runs.read_on()  # another process was quicker
         is_open = self._runs.state(one.claim) != "completed" and not self._is_given_up(one.claim)
         if is_open and self._space.search is None:  # a search chooses another set instead
             self._elsewhere.append(one)
         return None
-
-    def _refresh(self, one: _Set) -> None:
-        """Read on, unless the set is known to be out of reach."""
-        if self._runs.state(one.claim) == "free":
-            self._runs.read_on()
 
     def _is_given_up(self, claim: str) -> bool:
         return self._runs.tries(claim, self._began) > self._options.retries

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 
 import orjson
@@ -115,7 +116,21 @@ class Places:
         if session is not None and kinds is not None and _OF_SESSIONS.issuperset(kinds):
             self._sort_by_session(file)
             return self._by_session.get(_as_written(session), [])
-        return [place for kind in kinds or () for place in self._of_kind(kind)]
+        begin = self._first_after(file, filters.after)
+        return [place for kind in kinds or () for place in self._of_kind(kind, begin)]
+
+    def _first_after(self, file: FilePort, after: int) -> int:
+        """Return the index of the first head numbered above `after`, searched from the end."""
+        if after <= 0:
+            return 0
+        count, step = len(self._places), 1
+        try:
+            while step < count and _number_at(file, self._places[count - step]) > after:
+                step *= 2
+            low = max(count - step, 0)
+            return bisect_right(self._places, after, low, key=lambda at: _number_at(file, at))
+        except ValueError:
+            return 0  # a damaged line
 
     def _read_on(self, file: FilePort, extent: scan.Extent) -> None:
         """Index the heads appended since the last call."""
@@ -200,10 +215,10 @@ class Places:
                 self._by_session.setdefault(session, []).append(place)
         self._sorted = len(self._places)
 
-    def _of_kind(self, kind: str) -> Iterator[int]:
-        """Yield the places of the heads of a kind."""
+    def _of_kind(self, kind: str, begin: int) -> Iterator[int]:
+        """Yield the places of the heads of a kind, from an index on."""
         letter = (kind[4:5] or kind[2]).encode()
-        at = self._letters.find(letter)
+        at = self._letters.find(letter, begin)
         while at >= 0:
             yield self._places[at]
             at = self._letters.find(letter, at + 1)
@@ -234,6 +249,11 @@ def numbered(file: FilePort, places: Sequence[int]) -> Iterator[tuple[bytes, byt
             stop = len(text)
         number = text[text.rfind(b'"', 0, at - 3) + 1 : at - 3]
         yield number, text[at:stop].rstrip(b",")
+
+
+def _number_at(file: FilePort, place: int) -> int:
+    ((number, _),) = numbered(file, [place])
+    return int(number)
 
 
 def document_at(file: FilePort, place: int) -> bytes:
