@@ -76,7 +76,10 @@ bench: .venv/tests
 	  $(BIN)/python -m tests.benchmarks $$names || status=1; done; exit $$status
 
 # Large frameworks, apart from the environment of the tests, which has what else they need.
-LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications referencing rpds-py
+LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications referencing rpds-py \
+  fastai fastcore fastdownload "fastprogress<1.1" fasttransform plum-dispatch beartype \
+  dask distributed toolz locket partd zict tblib sortedcontainers fsspec cloudpickle \
+  "importlib-metadata<8.8" zipp
 .venv/large: .venv/tests
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(LARGE)
 
@@ -86,8 +89,9 @@ LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications refe
 	$(BIN)/python -m pip install --quiet --target $@ wandb mlflow-skinny sqlalchemy alembic sqlparse numpy
 
 conformance: .venv/tests .venv/large .venv/trackers
-	PYTHONPATH=$(CURDIR)/.venv/large $(BIN)/python -m pytest -q -k "catboost or ray-tune" \
-	  tests/integrations/test_frameworks.py tests/integrations/test_one_liners.py tests/test_readme.py
+	PYTHONPATH=$(CURDIR)/.venv/large $(BIN)/python -m pytest -q -k "catboost or ray-tune or fastai or dask" \
+	  tests/integrations/test_frameworks.py tests/integrations/test_one_liners.py \
+	  tests/integrations/test_xgboost_dask.py tests/test_readme.py
 	$(BIN)/python -m pytest -c /dev/null -q --disable-warnings -p tests.conformance.sklearn_search \
 	  --pyargs sklearn.model_selection.tests.test_search \
 	  sklearn.model_selection.tests.test_successive_halving

@@ -7,6 +7,7 @@ XGBoost calls no callback when a training raises an exception, so importing this
 # ruff: noqa: ARG002 - the signatures of the events are XGBoost's
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -90,3 +91,6 @@ wrap_boosting(
     CasketCallback,
     continued="xgb_model",
 )
+# It imports the function by another name; if imported later, it finds the wrapped one.
+if (dask := sys.modules.get("xgboost.dask")) is not None:
+    vars(dask)["worker_train"] = training.train

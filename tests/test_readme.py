@@ -21,6 +21,7 @@ MODULES = {
 FRAMEWORKS = {
     "accelerate",
     "catboost",
+    "fastai",
     "ignite",
     "keras",
     "lightgbm",

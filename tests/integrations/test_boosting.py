@@ -1,5 +1,6 @@
 """`CasketCallback` of XGBoost and `casket_callback` of LightGBM in real trainings on digits."""
 
+import inspect
 import pickle
 
 import pytest
@@ -115,7 +116,9 @@ class OfLightGBM:
         return classifier
 
     def fit(self, classifier):
-        classifier.fit(X, y, eval_X=(X,), eval_y=(y,), callbacks=[classifier.callback])
+        is_old = "eval_X" not in inspect.signature(classifier.fit).parameters  # before 4.7
+        evals = {"eval_set": [(X, y)]} if is_old else {"eval_X": (X,), "eval_y": (y,)}
+        classifier.fit(X, y, **evals, callbacks=[classifier.callback])
         ((data, metrics),) = classifier.evals_result_.items()
         return metrics["binary_logloss"], f"{data}-binary_logloss"
 

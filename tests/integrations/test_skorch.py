@@ -96,7 +96,10 @@ def test_each_fit_of_a_grid_search_is_a_session(memory):
     assert {len(session.epochs) for session in sessions} == {1}
 
 
-def test_a_net_is_cloned_and_pickled_with_the_callback(tmp_path):
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+def test_a_net_is_cloned_and_pickled_with_the_callback(tmp_path, monkeypatch):
+    # skorch 1.1 unpickles modules by a default of torch that has changed since.
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     model = Experiment.use(tmp_path / "runs.json", exp_id="exp").model("net")
     callback = CasketCallback(model)
     net = clone(classifier(callback))
