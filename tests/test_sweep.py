@@ -160,7 +160,7 @@ def test_until_ends_the_sweep_for_all(model):
             session.add_epoch(1, {"loss": 1 / (session.params["n"] + 1)})
             done.append(session.params["n"])
     assert done == [0, 1, 2, 3]
-    assert run_all(model.sweep({"n": range(10)}, until="best.loss < 0.3")) == []
+    assert run_all(model.sweep({"n": range(10)}, until="best(loss) < 0.3")) == []
 
 
 def test_an_exception_in_the_body_propagates_and_leaves_the_rest(model):

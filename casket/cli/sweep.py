@@ -87,7 +87,7 @@ class _BeforeCommand(click.Command):
 @click.option("--wait", is_flag=True, help="Wait for the sets that other processes run.")
 @click.option("--shuffle", is_flag=True, help="Run the sets in random order.")
 @click.option("--where", metavar="CONDITION", help='Run only sets such as "lr > 0.01".')
-@click.option("--until", metavar="CONDITION", help='Stop at a session such as "best.loss < 0.1".')
+@click.option("--until", metavar="CONDITION", help='Stop at a session such as "best(loss) < 0.1".')
 def sweep(
     file: str | None,
     experiment: str,

@@ -14,7 +14,16 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from casket.errors import BadExpression
-from casket.reading.where_values import ARITHMETIC, FUNCTIONS, MISSING, TESTS, item, negative, truth
+from casket.reading.where_values import (
+    ARITHMETIC,
+    FUNCTIONS,
+    MISSING,
+    OF_METRICS,
+    TESTS,
+    item,
+    negative,
+    truth,
+)
 
 __all__ = ["KEYWORDS", "MISSING", "Condition", "Lookup", "Name", "compile_where"]
 
@@ -261,17 +270,36 @@ class _Parser:
         return items, bool(comma) or len(items) > 1
 
     def _name(self) -> Reader:
-        first = self._next()
-        steps = [first.value]
+        first, steps = self._token, self._steps()
+        if self._token.text != "(":
+            return self._value_of(first, steps)
+        if len(steps) == 1 and first.text in OF_METRICS:
+            return self._of_metric(first)
+        return self._call(first, len(steps))
+
+    def _steps(self) -> list[str | int]:
+        """Parse a name and what follows it after dots and in brackets."""
+        steps: list[str | int] = [self._next().value]
         while self._token.text in {".", "["}:
             steps.append(self._member() if self._accept(".") else self._key())
-        if self._token.text == "(":
-            return self._call(first, len(steps))
+        return steps
+
+    def _value_of(self, first: _Token, steps: list[str | int]) -> Reader:
         parts = tuple(takewhile(lambda step: type(step) is str, steps))
         keys = steps[len(parts) :]
         last = self._tokens[self._at - 1]
-        self.names.append(Name(parts, first.start, last.start + len(last.text)))
-        return _within(parts, keys) if keys else lambda lookup: lookup(parts)
+        self.names.append(Name(parts, first.start, last.start + len(last.text)))  # type: ignore[arg-type]
+        return _within(parts, keys) if keys else lambda lookup: lookup(parts)  # type: ignore[arg-type]
+
+    def _of_metric(self, name: _Token) -> Reader:
+        """Parse `best(val_loss)`, another form of `best.val_loss`."""
+        self._next()
+        is_name = self._token.kind == "name" and self._token.text not in KEYWORDS
+        steps = self._steps() if is_name or self._token.kind == "quoted" else []
+        is_metric = bool(steps) and all(type(step) is str for step in steps)
+        if not is_metric or not self._accept(")"):
+            raise _Refused(f"write {OF_METRICS[name.text]}, with the name of a metric", name.start)
+        return self._value_of(name, [name.text, *steps])
 
     def _member(self) -> str:
         if self._token.kind not in {"name", "quoted"}:
@@ -292,7 +320,7 @@ class _Parser:
     def _call(self, name: _Token, length: int) -> Reader:
         usage, function = FUNCTIONS.get(name.text, ("", None))
         if length > 1 or function is None:
-            usages = ", ".join(usage for usage, _ in FUNCTIONS.values())
+            usages = ", ".join([*(usage for usage, _ in FUNCTIONS.values()), *OF_METRICS.values()])
             raise _Refused(f"there is no such function; there are {usages}", name.start)
         arguments, _ = self._items(self._next(), ")")
         if len(arguments) != usage.count(",") + 1:

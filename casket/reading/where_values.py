@@ -122,3 +122,6 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "endswith": ("endswith(x, y)", _safe(MISSING, lambda x, y: _text(x).endswith(_text(y)))),
     "isfinite": ("isfinite(x)", _safe(MISSING, lambda x: math.isfinite(_number(x)))),
 }
+
+OF_METRICS = {"best": "best(metric)", "last": "last(metric)"}
+"""The functions whose argument is the name of a metric."""

@@ -499,7 +499,7 @@ class Model:
             where: which sets to run, as a condition on the params such as `"lr > 0.5"`, or as a
                 function of the params.
             until: the sweep ends, in all processes, once a session of the model meets this
-                condition, such as `"best.val_loss < 0.1"`.
+                condition, such as `"best(val_loss) < 0.1"`.
             on_error: `"raise"` lets an exception in a block propagate; `"continue"` issues it as
                 a warning and goes on.
 

@@ -61,7 +61,7 @@ class Until:
 
     Args:
         model: the model.
-        condition: the condition, such as `"best.val_loss < 0.1"`.
+        condition: the condition, such as `"best(val_loss) < 0.1"`.
     """
 
     def __init__(self, model: SessionsModel, condition: str) -> None:

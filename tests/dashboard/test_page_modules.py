@@ -18,7 +18,7 @@ from casket.errors import BadExpression
 from casket.reading.metrics import facts_of
 from casket.reading.numbers import digits_apart, shown_number, with_margin
 from casket.reading.query import Names
-from casket.reading.where import compile_where
+from casket.reading.where import MISSING, compile_where
 from casket.statistics.intervals import interval
 
 HERE = Path(__file__).parent
@@ -50,7 +50,15 @@ def session_of(row):
 def holds(fits, row):
     session = session_of(row)
     names = Names([session])
-    return fits(lambda name: row["epochs"] if name == ("epochs",) else names.value(session, name))
+
+    def value(name):
+        if name == ("epochs",):
+            return row["epochs"]
+        if name[0] == "best" and len(name) > 1:
+            return row["best"].get(".".join(name[1:]), MISSING)
+        return names.value(session, name)
+
+    return fits(value)
 
 
 def said_by_python(expression):

@@ -4,7 +4,17 @@
 // (tests/dashboard/where_cases.json) go through both.
 
 import { finder } from "casket/model/facts";
-import { ARITHMETIC, FUNCTIONS, TESTS, isTrue, item, negative, timeOf, wholeOf } from "casket/where/where_values";
+import {
+  ARITHMETIC,
+  FUNCTIONS,
+  OF_METRICS,
+  TESTS,
+  isTrue,
+  item,
+  negative,
+  timeOf,
+  wholeOf,
+} from "casket/where/where_values";
 
 const LONGEST = 10_000;
 const DEEPEST = 30;
@@ -237,12 +247,23 @@ class Parser {
   }
 
   #name() {
-    const first = this.#next();
-    const steps = [first.value];
+    const first = this.#token;
+    const steps = this.#steps();
+    if (this.#token.text !== "(") return this.#valueOf(first, steps);
+    if (steps.length === 1 && first.text in OF_METRICS) return this.#ofMetric(first);
+    return this.#call(first, steps.length);
+  }
+
+  /** Parse a name and what follows it after dots and in brackets. */
+  #steps() {
+    const steps = [this.#next().value];
     while (this.#token.text === "." || this.#token.text === "[") {
       steps.push(this.#take(".") ? this.#member() : this.#key());
     }
-    if (this.#token.text === "(") return this.#call(first, steps.length);
+    return steps;
+  }
+
+  #valueOf(first, steps) {
     const end = steps.findIndex((step) => typeof step !== "string");
     const parts = end < 0 ? steps : steps.slice(0, end);
     const last = this.#tokens[this.#at - 1];
@@ -251,6 +272,20 @@ class Parser {
     if (parts.length === 1 && TIMES.includes(parts[0])) return (row) => timeOf(find(row));
     const keys = steps.slice(parts.length);
     return keys.length ? (row) => keys.reduce(item, find(row)) : find;
+  }
+
+  /** Parse `best(val_loss)`, another form of `best.val_loss`. */
+  #ofMetric(name) {
+    this.#next();
+    const { kind, text } = this.#token;
+    const isName = (kind === "name" && !KEYWORDS.has(text)) || kind === "quoted";
+    const steps = isName ? this.#steps() : [];
+    const isMetric = steps.length > 0 && steps.every((step) => typeof step === "string");
+    if (!isMetric || !this.#take(")")) {
+      const message = `write ${OF_METRICS[name.text]}, with the name of a metric`;
+      throw new Mistake(message, name.start);
+    }
+    return this.#valueOf(name, [name.text, ...steps]);
   }
 
   #member() {
@@ -276,7 +311,10 @@ class Parser {
   #call(name, length) {
     const { usage, call } = FUNCTIONS[name.text] ?? {};
     if (length > 1 || !call) {
-      const usages = Object.values(FUNCTIONS).map((each) => each?.usage).join(", ");
+      const usages = [
+        ...Object.values(FUNCTIONS).map((each) => each?.usage),
+        ...Object.values(OF_METRICS),
+      ].join(", ");
       throw new Mistake(`there is no such function; there are ${usages}`, name.start);
     }
     const { items } = this.#items(this.#next(), ")");

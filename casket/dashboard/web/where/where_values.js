@@ -193,3 +193,6 @@ export const FUNCTIONS = {
   endswith: { usage: "endswith(x, y)", call: ofTexts((x, y) => x.endsWith(y)) },
   isfinite: { usage: "isfinite(x)", call: calculation(Number.isFinite) },
 };
+
+/** The functions whose argument is the name of a metric. */
+export const OF_METRICS = { __proto__: null, best: "best(metric)", last: "last(metric)" };
