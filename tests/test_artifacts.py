@@ -82,6 +82,28 @@ def test_a_file_is_copied(keep, tmp_path, path_type):
     assert artifact.path != source
 
 
+def test_artifacts_of_a_store_in_memory_are_removed_by_its_own_process(run_python, tmp_path):
+    code = """
+    import os, sys, tempfile
+    from pathlib import Path
+    from casket import Experiment
+    model = Experiment.use(":memory:", exp_id="exp").model("net")
+    folder = Path(tempfile.gettempdir())
+    with model.session({}) as session:
+        session.add_epoch(1, {"loss": 0.5})
+        assert not list(folder.iterdir())
+        session.add_artifact("a.txt", b"a")
+    (kept,) = folder.iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    if os.fork() == 0:
+        sys.exit()
+    os.wait()
+    assert model.sessions()[0].artifacts["a.txt"].load() == b"a"
+    """
+    run_python(code, TMPDIR=str(tmp_path), CASKET_CAPTURE="")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
 def test_bytes_are_kept(keep, make):
     assert keep("raw.bin", make(b"\0\xff")).load() == b"\0\xff"

@@ -42,10 +42,12 @@ class ArtifactFolder:
 
     Args:
         path: the folder, such as `runs.json.files`.
+        mode: the permissions of the folder, as far as the umask allows them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = 0o777) -> None:
         self.path = path
+        self._mode = mode
 
     def put(self, name: str, source: Any, owner: str = "") -> Description:
         """Store an artifact.
@@ -194,7 +196,7 @@ class ArtifactFolder:
         """Create the folder and store content in it."""
         try:
             if not self.path.is_dir():
-                self.path.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(self._mode, parents=True, exist_ok=True)
                 durability.sync_folder(self.path.parent)
             return keep()
         except OSError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from casket.errors import BadLocation, MissingDependency
+from casket.format.records import new_id
 from casket.stores import base
 from casket.system.secrets import redact
 
@@ -261,11 +262,10 @@ class Location(NamedTuple):
         from casket.format.artifacts import ArtifactFolder
 
         if self.kind == "memory":
-            import shutil
             import tempfile
 
-            folder = ArtifactFolder(Path(tempfile.mkdtemp(prefix="casket-")))
-            weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
+            folder = ArtifactFolder(Path(tempfile.gettempdir(), f"casket-{new_id()}"), 0o700)
+            weakref.finalize(folder, _remove, folder.path, os.getpid())
             return folder
         if self.kind not in _OWN and hasattr(self._class(), "files"):
             store: Any = self.direct(base.DEFAULTS, writing=False)
@@ -277,6 +277,14 @@ class Location(NamedTuple):
             return ArtifactFolder(self.path)
         # Beside the file itself, so that all symbolic links to it share them.
         return ArtifactFolder(Path(f"{os.path.realpath(self.path)}.files"))
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder, unless this is a forked child of the process that uses it."""
+    import shutil
+
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _received(kind: str, path: Path, url: str, registered: Registered) -> Location:
