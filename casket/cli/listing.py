@@ -14,7 +14,7 @@ import click
 import casket
 from casket.cli import options, tables, terminal
 from casket.cli.csv_text import csv_text, sessions_csv
-from casket.cli.sweeps import sweep_facts, sweeps_text
+from casket.cli.sweeps import sweeps_text
 from casket.reading.casket import STATUSES
 from casket.reading.columns import flatten
 from casket.reading.grouping import Groups, groups
@@ -193,7 +193,7 @@ def _matching(
 
 def _show_sweeps(sweeps: Sequence[SweepView], *, as_json: bool) -> None:
     if as_json:
-        options.write_json([sweep_facts(sweep) for sweep in sweeps])
+        options.write_json([sweep.facts() for sweep in sweeps])
     elif sweeps:
         click.echo(sweeps_text(sweeps))
     else:

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from casket.cli import tables
 from casket.cli.tail import running_table
-from casket.reading.summary import as_json
 from casket.reading.sweeps import SweepView
+
+MOST_IMPORTANT = 3
+"""The number of params whose importance is shown."""
 
 
 def sweeps_text(sweeps: Sequence[SweepView]) -> str:
     """Return a table of sweeps, and a table of what runs in each of them."""
     rows = [_row(sweep) for sweep in sweeps]
     parts = [tables.table(rows, list(rows[0]), keep=("sweep", "done"))]
-    parts += [running_table(sweep.running) for sweep in sweeps if sweep.running]
+    parts += [running_table(sweep.running, workers=True) for sweep in sweeps if sweep.running]
     return "\n\n".join(parts)
-
-
-def sweep_facts(sweep: SweepView) -> dict[str, Any]:
-    """Return the state of a sweep as JSON."""
-    best = sweep.best()
-    return {
-        "id": sweep.id,
-        "experiment": sweep.experiment,
-        "model": sweep.model,
-        "size": sweep.size,
-        "done": sweep.done,
-        "running": [session.id for session in sweep.running],
-        "failed": sweep.unsuccessful,
-        "per_hour": sweep.per_hour,
-        "expected_end": as_json(sweep.expected_end),
-        "best": best and {"metric": best[0], "value": best[1], "session": best[2].id},
-    }
 
 
 def done_of(sweep: SweepView) -> str:
@@ -75,4 +59,11 @@ def _row(sweep: SweepView) -> dict[str, str]:
         "an hour": per_hour_text(sweep),
         "ends": end_text(sweep),
         "best": best_text(sweep),
+        "importance": _importance_text(sweep),
     }
+
+
+def _importance_text(sweep: SweepView) -> str:
+    """Return the params that explain most of the best metric, such as `lr 82 %, seed 3 %`."""
+    shares = list(sweep.importance().items())[:MOST_IMPORTANT]
+    return ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in shares)

@@ -14,6 +14,7 @@ from casket.reading.casket import Casket
 from casket.reading.columns import flatten
 from casket.reading.rows import is_number
 from casket.reading.summary import as_json, epoch_count, facts
+from casket.reading.sweeps import worker_of
 from casket.reading.views import SessionView, parse_time
 
 TOTALS = ("epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs")
@@ -85,13 +86,23 @@ def total_epochs(session: SessionView) -> int | None:
     return None
 
 
-def running_table(running: Sequence[SessionView]) -> str:
-    """Return a table of running sessions with their metrics, rate and expected end."""
+def running_table(running: Sequence[SessionView], *, workers: bool = False) -> str:
+    """Return a table of running sessions with their metrics, rate and expected end.
+
+    Args:
+        running: the sessions.
+        workers: whether to show the host and the pid of the process of each.
+    """
     if not running:
         return ""
-    rows = [_row(session) for session in running]
-    keep = ("session", "params", "metrics")
+    rows = [(_worker(session) if workers else {}) | _row(session) for session in running]
+    keep = ("worker", "session", "params", "metrics")
     return tables.table(rows, list(rows[0]), keep=keep, least=["name"])
+
+
+def _worker(session: SessionView) -> dict[str, str]:
+    host, pid = worker_of(session)
+    return {"worker": f"{host}:{pid}"}
 
 
 def _row(session: SessionView) -> dict[str, str]:

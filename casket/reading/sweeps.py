@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Any, TypeGuard
 
+from casket.reading.columns import flatten
 from casket.reading.metrics import better
 from casket.reading.rows import best_of
-from casket.reading.summary import as_json, best_values
+from casket.reading.summary import as_json, best_value, best_values, varying
 from casket.reading.views import SessionView, parse_time
+from casket.statistics.importance import importance
 
 
 @dataclass
@@ -75,30 +78,88 @@ class SweepView:
             return None
         return datetime.now(UTC) + timedelta(hours=self.left / self.per_hour)
 
+    @property
+    def metric(self) -> str | None:
+        """The first metric of a completed session whose name implies a direction."""
+        completed = self._with("completed")
+        return next((name for view in completed for name in best_values(view)), None)
+
     def best(self, metric: str | None = None) -> tuple[str, float, SessionView] | None:
         """Return a metric with its best value and the completed session that has it.
 
         Args:
-            metric: the metric; by default, the first one whose name implies a direction.
+            metric: the metric; by default, that of `metric`.
         """
-        completed = self._with("completed")
-        if metric is None:
-            metric = next((name for view in completed for name in best_values(view)), None)
+        metric = metric or self.metric
         mode = better(metric) if metric else None
         if metric is None or mode is None:
             return None
-        by_session = {
-            view.id: (values[metric], view)
-            for view in completed
-            if metric in (values := best_values(view))
+        scored = self._scored(metric)
+        best = best_of([value for _, value in scored], mode)
+        return next(((metric, value, view) for view, value in scored if value == best), None)
+
+    def importance(self) -> dict[str, float]:
+        """Return how much of the variance of `metric` each param explains, the largest first.
+
+        Params that do not vary, or of which too few sets are completed, are left out; see
+        `casket.statistics.importance`.
+        """
+        scored = self._scored(self.metric or "")
+        scored = [(view, score) for view, score in scored if math.isfinite(score)]
+        tables = [flatten(as_json(view.params)) for view, _ in scored]
+        shares = {
+            name: importance([table.get(name) for table in tables], [score for _, score in scored])
+            for name in varying(tables)
         }
-        best = best_of([value for value, _ in by_session.values()], mode)
-        return next(
-            ((metric, value, view) for value, view in by_session.values() if value == best), None
-        )
+        known = [(name, share) for name, share in shares.items() if share is not None]
+        return dict(sorted(known, key=lambda pair: -pair[1]))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the state of the sweep, as JSON.
+
+        Returns:
+            id, experiment, model, size, done and failed (numbers of sets), running (ids of
+            sessions), workers (host, pid, session and params of each running session), per_hour,
+            expected_end, best (metric, value and session, or None) and importance (of each param).
+        """
+        best = self.best()
+        return {
+            "id": self.id,
+            "experiment": self.experiment,
+            "model": self.model,
+            "size": self.size,
+            "done": self.done,
+            "running": [view.id for view in self.running],
+            "workers": [
+                {
+                    **dict(zip(("host", "pid"), worker_of(view), strict=True)),
+                    "session": view.id,
+                    "params": as_json(view.params),
+                }
+                for view in self.running
+            ],
+            "failed": self.unsuccessful,
+            "per_hour": self.per_hour,
+            "expected_end": as_json(self.expected_end),
+            "best": best and {"metric": best[0], "value": as_json(best[1]), "session": best[2].id},
+            "importance": self.importance(),
+        }
+
+    def _scored(self, metric: str) -> list[tuple[SessionView, float]]:
+        """Return the completed sessions with their best value of a metric, if they have one."""
+        scored = [(view, best_value(view, metric)) for view in self._with("completed")]
+        return [(view, value) for view, value in scored if value is not None]
 
     def _with(self, status: str) -> list[SessionView]:
         return [view for view in self.sessions if view.status == status]
+
+
+def worker_of(view: SessionView) -> tuple[str | None, int | None]:
+    """Return the host and the pid of the process that started or continued a session last."""
+    meta = view.meta
+    starts = meta.get("starts")
+    latest = starts[-1] if isinstance(starts, list) and starts else meta
+    return latest.get("host"), latest.get("pid")
 
 
 def sweeps_of(sessions: Iterable[SessionView]) -> Sequence[SweepView]:

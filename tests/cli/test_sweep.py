@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -223,10 +224,25 @@ def test_a_sweep_in_progress_shows_what_runs(folder, run):
     [shown] = run.json("ls", "--sweep", "runs.json")
     assert (shown["done"], shown["running"]) == (1, [session.id])
     assert shown["expected_end"] is not None
+    worker = {"host": socket.gethostname(), "pid": os.getpid()}
+    assert shown["workers"] == [{**worker, "session": session.id, "params": {"n": 1}}]
+    assert f"{worker['host']}:{worker['pid']}" in run("ls", "--sweep", "runs.json")
     assert session.id[:8] in run("ls", "--sweep", "runs.json")
     sweep.close()
     [shown] = run.json("ls", "--sweep", "runs.json")
     assert (shown["running"], shown["failed"]) == ([], 1)
+
+
+def test_ls_shows_which_params_of_a_sweep_matter(folder, run):
+    model = casket.Experiment.use("runs.json", exp_id="e").model("m")
+    for session in model.sweep({"lr": [0.1, 0.2, 0.3], "seed": range(4)}):
+        with session:
+            session.add_epoch(1, {"loss": session.params["lr"] + session.params["seed"] / 1000})
+    [sweep] = run.json("ls", "--sweep", "runs.json")
+    assert list(sweep["importance"]) == ["lr", "seed"]
+    assert sweep["importance"]["lr"] > 0.99
+    assert sweep["importance"]["seed"] == 0
+    assert "lr 100 %" in run("ls", "--sweep", "runs.json")
 
 
 def test_a_terminal_shows_the_progress_without_leavings(folder, terminal):

@@ -19,6 +19,7 @@ from casket.reading.metrics import facts_of
 from casket.reading.numbers import digits_apart, shown_number, with_margin
 from casket.reading.query import Names
 from casket.reading.where import MISSING, compile_where
+from casket.statistics.importance import importance
 from casket.statistics.intervals import interval
 
 HERE = Path(__file__).parent
@@ -126,6 +127,11 @@ def test_python_finds_the_interval_that_the_page_does(sample, mean, margin):
     estimate = interval(sample)
     assert estimate.mean == mean
     assert math.isnan(estimate.margin) if margin is None else estimate.margin == margin
+
+
+@pytest.mark.parametrize(("values", "scores", "share"), METRICS["importance"])
+def test_python_computes_the_importance_that_the_page_does(values, scores, share):
+    assert importance(values, scores) == (share if share is None else pytest.approx(share))
 
 
 @needs_node

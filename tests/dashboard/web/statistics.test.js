@@ -22,6 +22,14 @@ test("what is not finite makes the mean so", () => {
   assert.ok(Number.isNaN(interval([1, Infinity]).margin));
 });
 
+for (const [values, scores, share] of shared.importance) {
+  test(`importance of ${values.slice(0, 6)} is as Python computes it`, () => {
+    const [found] = importance(scores.map((loss, i) => row({ param: values[i] }, loss)), "loss");
+    if (share === null) assert.equal(found.share, null);
+    else near(found.share, share);
+  });
+}
+
 test("importance is omega squared: what the groups explain beyond chance", () => {
   const scores = [1, 2, 3, 4, 5, 6];
   const rows = scores.map((loss, i) => row({ side: i < 3 ? "a" : "b" }, loss));
