@@ -641,3 +641,26 @@ def test_an_artifact_that_is_a_pipe_holds_nobody_up(log, ask, tmp_path):
     client = ask(tmp_path / "runs.json")
     (artifact,) = client.get(f"/api/session/{only_key(client)}").json()["artifacts"]
     assert "image" not in artifact
+
+
+# Sweeps.
+
+
+def test_sweeps_are_sent_with_their_workers_and_their_best(ask, tmp_path):
+    path = tmp_path / "runs.json"
+    sweep = new_model(path).sweep({"n": range(3)})
+    for _ in range(2):
+        with next(sweep) as done:
+            done.add_epoch(1, {"loss": 1 / (done.params["n"] + 1)})
+    running = next(sweep)
+    [sent] = ask(path).get("/api/sweeps").json()
+    assert (sent["file"], sent["size"], sent["done"], sent["failed"]) == (0, 3, 2, 0)
+    [worker] = sent["workers"]
+    assert (worker["pid"], worker["session"]) == (os.getpid(), running.id)
+    assert sent["best"] == {"metric": "loss", "value": 0.5, "session": done.id}
+    assert sent["importance"] == {}
+    sweep.close()
+
+
+def test_a_file_without_sweeps_has_none(log):
+    assert log(logs([{"loss": 1}])).get("/api/sweeps").json() == []

@@ -64,6 +64,7 @@ class Routes:
             Route("/static/{name:path}", self.static),
             Route("/api/overview", self.overview),
             Route("/api/values", self.values),
+            Route("/api/sweeps", self.sweeps),
             Route("/api/events", self.events),
             Route("/api/heatmap", self.heatmap),
             Route("/api/curves", self.curves, methods=["POST"]),
@@ -111,6 +112,10 @@ class Routes:
     def values(self, request: Request) -> Response:
         """Send the last and best values of all sessions with full precision."""
         return json_response(request, json_of(self._board.values()))
+
+    def sweeps(self, request: Request) -> Response:
+        """Send the state of all sweeps."""
+        return json_response(request, json_of(self._board.sweeps()))
 
     async def curves(self, request: Request) -> Response:
         """Send the requested curves."""

@@ -19,6 +19,7 @@ from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import RequestError
 from casket.dashboard.live.files import WatchedFile
 from casket.reading.summary import facts
+from casket.reading.sweeps import sweeps_of
 from casket.reading.views import SessionView
 
 Made = TypeVar("Made")
@@ -277,6 +278,15 @@ class Board:
                 if values is not None:
                     values_by_key[_key(file, session_id)] = values
         return values_by_key
+
+    def sweeps(self) -> list[dict[str, Any]]:
+        """Return the state of all sweeps, with the index of their file."""
+        answer: list[dict[str, Any]] = []
+        for file in self.files:
+            with file.lock:
+                sweeps = sweeps_of(file.sessions.values())
+                answer += [{"file": file.index, **sweep.facts()} for sweep in sweeps]
+        return answer
 
     def _made(
         self, file: WatchedFile, session_id: str, make: Callable[[SessionView, str, int], Made]
