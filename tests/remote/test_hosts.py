@@ -82,25 +82,87 @@ def hosts():
                 host.remove()
 
 
-def test_two_hosts_that_start_the_same_params_at_once(far, hosts, tmp_path):
-    """Of twenty contested sessions each is won once, and both hosts wait for the other's."""
-    proxies = [Proxy(far.server.port, host=host.gateway) for host in hosts]
-    running = []
-    for host, proxy in zip(hosts, proxies, strict=True):
-        home = tmp_path / host.name
+class Reached:
+    """A server as it is reached from a host."""
+
+    def __init__(self, far, host, home):
+        self._host = host
+        self._proxy = Proxy(far.server.port, host=host.gateway)
         (home / ".ssh").mkdir(parents=True)
         if far.kind == "sftp":
             shutil.copy(far.server.home / ".ssh" / "id_ed25519", home / ".ssh")
-            far.server.know(home, proxy.port, host=host.gateway)
-        url = far.url.replace(f"127.0.0.1:{far.server.port}/", f"{host.gateway}:{proxy.port}/")
-        running += [
-            host.start(CONTENDER, url, HOME=str(home), XDG_STATE_HOME=str(home)) for _ in range(2)
-        ]
-    won = [process.communicate(timeout=PATIENCE)[0].split() for process in running]
-    for proxy in proxies:
-        proxy.close()
-    assert [process.returncode for process in running] == [0] * 4
+            far.server.know(home, self._proxy.port, host=host.gateway)
+        own = f"{host.gateway}:{self._proxy.port}/"
+        self._url = far.url.replace(f"127.0.0.1:{far.server.port}/", own)
+        self._home = {"HOME": str(home), "XDG_STATE_HOME": str(home)}
+        self._started = []
+
+    def start(self, script, *arguments):
+        self._started.append(self._host.start(script, self._url, *arguments, **self._home))
+        return self._started[-1]
+
+    def close(self):
+        for process in self._started:
+            process.kill()
+            process.communicate()
+        self._proxy.close()
+
+
+@pytest.fixture
+def reached(far, hosts, tmp_path):
+    """The server as it is reached from each host."""
+    made = [Reached(far, host, tmp_path / host.name) for host in hosts]
+    yield made
+    for each in made:
+        each.close()
+
+
+def outputs(processes):
+    """What processes have written that end well."""
+    texts = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return [text.split() for text in texts]
+
+
+def test_two_hosts_that_start_the_same_params_at_once(far, hosts, reached):
+    """Of twenty contested sessions each is won once, and both hosts wait for the other's."""
+    won = outputs([each.start(CONTENDER) for each in reached for _ in range(2)])
     assert sorted(int(seed) for each in won for seed in each) == list(range(20))
     assert numbers(far.url) == {seed: [0] for seed in range(20)}
     with casket.open(far.url) as runs:
         assert {s.meta["host"] for s in runs.sessions()} <= {host.name for host in hosts}
+
+
+SWEEPER = """
+import sys, time, warnings
+from casket import Experiment
+warnings.simplefilter("ignore")
+model = Experiment.use(sys.argv[1], exp_id="digits").model("net")
+for session in model.sweep({"n": range(12)}):
+    with session:
+        print(session.params["n"], flush=True)
+        if "stay" in sys.argv:
+            time.sleep(600)
+        session.add_result({"n": session.params["n"]})
+"""
+
+
+@pytest.mark.parametrize("far", ["postgres", "sftp"], indirect=True)
+def test_a_sweep_on_two_hosts_and_what_is_killed_on_one_of_them(far, hosts, reached):
+    """Each set completes once; only the host of a killed process takes over its set."""
+    here, there = reached
+    killed = here.start(SWEEPER, "stay")
+    assert killed.stdout.readline() == "0\n"
+    shared = outputs([each.start(SWEEPER) for each in reached])
+    assert sorted(int(n) for each in shared for n in each) == list(range(1, 12))
+    killed.kill()
+    killed.wait()
+    assert outputs([there.start(SWEEPER)]) == [[]]  # no proof from there
+    assert outputs([here.start(SWEEPER)]) == [["0"]]
+    with casket.open(far.url) as runs:
+        sessions = runs.sessions()
+    done = [view for view in sessions if view.status == "completed"]
+    assert sorted(view.params["n"] for view in done) == list(range(12))
+    first, again = [view for view in sessions if view.params["n"] == 0]
+    assert (first.status, again.status) == ("killed", "completed")
+    assert first.meta["host"] == again.meta["host"] == hosts[0].name
