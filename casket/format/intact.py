@@ -5,6 +5,7 @@ Readers skip damaged records and name each once, doctor reports them, and stores
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,9 @@ _OPTIONAL: dict[str, dict[str, type]] = {
     "artifact": {"freed": list, "form": str, "index_columns": int, "step": int},
 }
 
+_MEMBERS: dict[str, type] = {"kind": str, "writer": str, "v": int, "n": int}
+_OWNER: dict[str, type] = {"experiment": str, "model": str, "session": str}
+
 
 def check(record: Any) -> None:
     """Check that a record is intact, as far as its kind is known.
@@ -45,14 +49,9 @@ def check(record: Any) -> None:
         KeyError: it lacks a field.
         TypeError, ValueError: a field has another type or cannot be decoded.
     """
-    kind, body = record["kind"], record["body"]
-    for name in ("kind", "writer"):
-        _check_type(name, record[name], str)
-    for name in ("experiment", "model", "session"):
-        _check_type(name, record.get(name, ""), str)
-    for name in ("v", "n"):
-        _check_type(name, record[name], int)
-    time = record["time"]
+    kind, body, time = record["kind"], record["body"], record["time"]
+    _check_types(record, _MEMBERS)
+    _check_types(record, _OWNER, is_optional=True)
     if "result" not in FIELDS.get(kind, {}):  # of logged values an odd time is shown as it is
         datetime.fromisoformat(time)
     if record["v"] <= FORMAT_VERSION and has_changed(record):
@@ -84,11 +83,8 @@ def described(error: Exception) -> str:
 
 def _check_body(kind: str, body: Any) -> None:
     _check_type("body", body, dict)
-    for name, expected in FIELDS.get(kind, {}).items():
-        _check_type(name, body[name], expected)
-    for name, expected in _OPTIONAL.get(kind, {}).items():
-        if name in body:
-            _check_type(name, body[name], expected)
+    _check_types(body, FIELDS.get(kind, {}))
+    _check_types(body, _OPTIONAL.get(kind, {}), is_optional=True)
     if kind == "end" and body["status"] not in STATUSES:
         raise ValueError(f"status {body['status']!r}")
     if kind == "deleted":
@@ -99,6 +95,14 @@ def _check_body(kind: str, body: Any) -> None:
     tags = body.get("tags" if kind == "experiment" else "add", ())
     if kind in {"experiment", "tag"} and not all(isinstance(tag, str) for tag in tags):
         raise TypeError("tags are no texts")
+
+
+def _check_types(values: Any, types: Mapping[str, type], *, is_optional: bool = False) -> None:
+    for name, expected in types.items():
+        if is_optional and name not in values:
+            continue
+        if not isinstance(values[name], expected):
+            _check_type(name, values[name], expected)
 
 
 def _check_type(name: str, value: Any, expected: type) -> None:

@@ -133,12 +133,10 @@ def has_changed(record: Record) -> bool:
 
 def checksum(record: Record) -> int:
     """Return the checksum of a record, as its member `crc`."""
-    kept = {name: value for name, value in record.items() if name not in _OF_THE_LINE}
+    kept: Any = record.copy()
+    for added_when_stored in ("crc", "more"):
+        kept.pop(added_when_stored, None)
     return crc32(orjson.dumps(kept)[:-1])
-
-
-_OF_THE_LINE = frozenset({"crc", "more"})
-"""The members that are added when a record is stored."""
 
 
 def order_of(record: Record, began: str | None = None) -> tuple[str, str, int]:

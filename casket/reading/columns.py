@@ -271,8 +271,8 @@ def _microseconds(texts: Sequence[Any]) -> array[int]:
     has_others = joined.translate(None, b"0123456789-T:.Z") or joined.count(b"-") != 2 * count
     if not is_own or has_others or set(map(len, texts)) != {_FIELDS.size}:
         raise ValueError
-    started = _Seconds()
-    return array("q", [started[second] + int(part) for second, part in _FIELDS.iter_unpack(joined)])
+    fields = _FIELDS.iter_unpack(joined)
+    return array("q", [_SECONDS[second] + int(part) for second, part in fields])
 
 
 _FIELDS = Struct("20s6sx")
@@ -280,15 +280,23 @@ _FIELDS = Struct("20s6sx")
 
 
 class _Seconds(dict[bytes, int]):
-    """The time of each second, such as `2026-11-23T08:57:10.`, in microseconds since 1970."""
+    """The time of each second, such as `2026-11-23T08:57:10.`, in microseconds since 1970.
+
+    It is a cache, since the records of several sessions share their seconds.
+    """
 
     def __missing__(self, text: bytes) -> int:
-        time = datetime.fromisoformat(f"{text[:-1].decode()}+00:00")
-        seconds = (time - _EPOCH) // timedelta(seconds=1)
-        if f"{_text_of(seconds)}.".encode() != text:  # ISO 8601 has other forms
+        if text[4::3] != b"--T::.":  # ISO 8601 has other forms
             raise ValueError
-        self[text] = seconds * 10**6
-        return self[text]
+        time = datetime.fromisoformat(f"{text[:-1].decode()}+00:00")
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[text] = microseconds = int(time.timestamp()) * 10**6
+        return microseconds
+
+
+_SECONDS = _Seconds()
+_REMEMBERED = 4096
 
 
 @lru_cache(maxsize=64)

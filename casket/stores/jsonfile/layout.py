@@ -21,7 +21,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice
+from operator import lt
 from typing import Any, NamedTuple
 
 import orjson
@@ -154,12 +155,13 @@ def parse_block(block: bytes, start: int, last: int = 0) -> Block:
     lines = block.removesuffix(NEXT)
     try:
         table = orjson.loads(b"{%b}" % lines)
-        documents = [(int(number), document) for number, document in table.items()]
+        numbers = list(map(int, table))
     except ValueError:
         return _parse_lines(block, start, last)
-    if len(table) != lines.count(b"\n") + 1 or not all(type(d) is dict for _, d in documents):
+    if len(table) != lines.count(b"\n") + 1 or set(map(type, table.values())) != {dict}:
         return _parse_lines(block, start, last)
-    return Block(documents, [], _is_ascending(documents))
+    is_ascending = all(map(lt, numbers, islice(numbers, 1, None)))
+    return Block(list(zip(numbers, table.values(), strict=True)), [], is_ascending)
 
 
 def _parse_lines(block: bytes, start: int, last: int) -> Block:
@@ -177,10 +179,6 @@ def _parse_lines(block: bytes, start: int, last: int) -> Block:
             damages.append(Damage(start, start + len(text)))
         start += len(text)
     return Block(documents, damages, is_sound=False)
-
-
-def _is_ascending(documents: Sequence[Document]) -> bool:
-    return all(one < next_one for (one, _), (next_one, _) in pairwise(documents))
 
 
 def lost_in(rest: bytes) -> Damage | None:

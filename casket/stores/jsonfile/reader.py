@@ -74,12 +74,12 @@ class DocumentReader:
         """Yield the records that match the filters; see `Store.records`."""
         filters = base.Filters(**chosen)
         for number, document in self.documents(filters):
-            is_record = layout.is_record(document)
-            records: Any = (document,) if is_record else unfolded(document)
-            for record in records:
-                if filters.fits(record):
-                    record.pop("more", None)
-                    yield number, record
+            record: Any = document
+            if not layout.is_record(document):
+                yield from ((number, each) for each in unfolded(document) if filters.fits(each))
+            elif filters.fits(record):
+                record.pop("more", None)
+                yield number, record
 
     def documents(self, filters: base.Filters = EVERYTHING) -> Iterator[layout.Document]:
         """Yield numbers and documents as TinyDB reads them, with nested documents unchanged."""
@@ -144,6 +144,8 @@ class DocumentReader:
                 self.require_ours(file, extent)
             self.last_line = self.last_line or _last_line(file, extent)
             documents = self._candidates(file, extent, filters)
+        if not filters.after:
+            return documents
         return (document for document in documents if document[0] > filters.after)
 
     def require_ours(self, file: FilePort, extent: scan.Extent) -> None:
@@ -200,10 +202,11 @@ class DocumentReader:
                 yield from islice(settled, count, None)
                 return
             self._warn_damaged(block.damages)
-            shown = filter(extent.shows, block.documents) if extent.is_cut else block.documents
-            for document in shown:
-                yield document
-                last, count = document[0], count + 1
+            shown = block.documents
+            if extent.is_cut:
+                shown = list(filter(extent.shows, shown))
+            yield from shown
+            last, count = shown[-1][0] if shown else last, count + len(shown)
         self._mark = extent.mark
 
     def _matching_lines(
