@@ -74,7 +74,8 @@ class Life:
     @property
     def open_writers(self) -> list[str]:
         """The ids of the writers without an end."""
-        return [writer for writer in self.writers if self.end_of(writer) is None]
+        ends = self._ends
+        return [w for w in self.writers if w not in ends or self.end_of(w) is None]
 
     @property
     def last_end(self) -> Record | None:
@@ -116,6 +117,8 @@ class Life:
         written by others, because others write an end only for a writer that they consider dead.
         """
         ends = self._ends.get(writer, [])
+        if len(ends) == 1 and writer not in self._restarted:
+            return ends[0]
         if writer in self._restarted:
             # Ends before the last start of the writer belong to its earlier starts.
             began = self._starts[writer]["time"]

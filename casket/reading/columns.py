@@ -269,7 +269,7 @@ def _microseconds(texts: Sequence[Any]) -> array[int]:
     count = len(texts)
     is_own = joined[_FIELDS.size - 1 :: _FIELDS.size] == b"Z" * count
     has_others = joined.translate(None, b"0123456789-T:.Z") or joined.count(b"-") != 2 * count
-    if not is_own or has_others or set(map(len, texts)) != {_FIELDS.size}:
+    if not is_own or has_others or len(joined) != _FIELDS.size * count:
         raise ValueError
     fields = _FIELDS.iter_unpack(joined)
     return array("q", [_SECONDS[second] + int(part) for second, part in fields])

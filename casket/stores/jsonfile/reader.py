@@ -73,11 +73,12 @@ class DocumentReader:
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         """Yield the records that match the filters; see `Store.records`."""
         filters = base.Filters(**chosen)
+        selects = filters._replace(after=0) != EVERYTHING
         for number, document in self.documents(filters):
             record: Any = document
             if not layout.is_record(document):
                 yield from ((number, each) for each in unfolded(document) if filters.fits(each))
-            elif filters.fits(record):
+            elif not selects or filters.fits(record):
                 record.pop("more", None)
                 yield number, record
 
