@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -65,10 +66,15 @@ def changed_arguments(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
         kind: the class, whose `__init__` may pass arguments on to that of its bases.
         values: the arguments by name.
     """
-    parameters = [signature(base).parameters for base in reversed(kind.__mro__[:-1])]
-    defaults = {each.name: each.default for known in parameters for each in known.values()}
+    defaults = _defaults(kind)
     known = described({name: defaults[name] for name in values if name in defaults})
     return differing(described(values), known)
+
+
+@cache
+def _defaults(kind: type) -> dict[str, Any]:
+    parameters = [signature(base).parameters for base in reversed(kind.__mro__[:-1])]
+    return {each.name: each.default for known in parameters for each in known.values()}
 
 
 def differing(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

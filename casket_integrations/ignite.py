@@ -54,7 +54,7 @@ class CasketLogger(Recording, BaseLogger):
         if State.event_to_attr[event] == "epoch":
             self.recorder.epoch(number, metrics)
         else:
-            self.recorder.batch(number, metrics, engine.state.epoch)
+            self.recorder.quick_batch(number, metrics, engine.state.epoch)
 
     def close(self) -> None:
         """End the session; a failed session stays failed."""

@@ -130,7 +130,12 @@ def _session(params: dict[str, Any], facts: dict[str, Any], resume: Any) -> Sess
     experiment = experiment_of(facts["project"], place, capture)
     earlier = _earlier(experiment, facts["id"], resume) if resume else None
     if earlier is not None:
-        return experiment.model(earlier.model).resume(earlier.id)
+        resumed = experiment.model(earlier.model).resume(earlier.id)
+        for tag in facts["tags"]:
+            resumed.add_tag(tag)
+        facts["tags"] = [*dict.fromkeys([*earlier.tags, *facts["tags"]])]
+        facts["notes"] = facts["notes"] or earlier.note
+        return resumed
     session = experiment.model(facts["job_type"] or MODEL).session(
         described(params),
         repeat=True,

@@ -202,8 +202,7 @@ class Artifact:
             "references": self._references,
             "aliases": list(aliases),
         }
-        known = {name: fact for name, fact in facts.items() if fact}
-        session.add_meta({f"artifact {self.name}": known})
+        session.add_meta({f"artifact {self.name}": {k: v for k, v in facts.items() if v}})
 
 
 def to_log(

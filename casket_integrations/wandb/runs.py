@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -49,13 +50,12 @@ class Run:
         self.offline, self.disabled = True, facts.get("mode") == "disabled"
         self.path, self.url, self.sweep_id = f"{self.project}/{self.id}", None, None
         self._tags: tuple[str, ...] = tuple(facts.get("tags") or ())
-        self._notes: str | None = facts.get("notes")
-        self._folder: str | None = None
+        self._notes, self._folder = facts.get("notes"), ""
         self._summarized: list[tuple[str, str]] = []
         self._history: dict[str, list[float]] = {}
         self._patterns: list[tuple[str, str | None]] = []
         self._kept: dict[Path, int] = {}
-        self._watches: list[Any] = []
+        self._pid, self._watches = os.getpid(), list[Any]()
         open_runs.append(self)
         # Before the sessions that are still open are ended: the function registered last is first.
         atexit.unregister(_prepare_ends)
@@ -225,7 +225,7 @@ class Run:
 
     def _prepare_end(self) -> None:
         """Log the summaries, and the files that have changed."""
-        if self not in open_runs:
+        if self not in open_runs or self._pid != os.getpid():
             return
         open_runs.remove(self)
         summaries: dict[str, dict[str, float]] = {}
@@ -247,5 +247,5 @@ open_runs: list[Run] = []
 
 
 def _prepare_ends() -> None:
-    while open_runs:
-        open_runs[-1]._prepare_end()
+    for run in open_runs[:]:
+        run._prepare_end()

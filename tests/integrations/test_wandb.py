@@ -178,7 +178,7 @@ def test_a_failure_names_its_exception_and_its_exit_code():
 
 def test_a_run_is_resumed_by_its_id():
     for resume in ("never", "allow", "must"):
-        with wandb.init(id="mine", resume=resume, config={"lr": 1}) as run:
+        with wandb.init(id="mine", resume=resume, config={"lr": 1}, tags=[resume]) as run:
             assert run.resumed == (resume != "never")
             assert run.config.lr == 1
             run.log({"loss": run.step})
@@ -186,6 +186,7 @@ def test_a_run_is_resumed_by_its_id():
         wandb.init(id="mine", resume="never")
     with pytest.raises(NoSuchSession, match="matches 'other'"):
         wandb.init(id="other", resume="must")
+    assert run.tags == the_session().tags == ("never", "allow", "must")
     assert stored(the_session())["curves"] == {"loss": {0: 0, 1: 1, 2: 2}}
 
 
@@ -370,7 +371,24 @@ if sys.argv[1] == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "raise":
     raise ValueError("no more")
+if sys.argv[1] == "fork":
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    wandb.log({"loss": 0.5}, step=1)
 """
+
+
+def test_a_forked_child_does_not_end_the_run_of_its_parent():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ENDS, "fork"]
+    subprocess.run(command, env=environment, check=True)
+    session = the_session()
+    assert (session.status, session.results("summary")) == (
+        "completed",
+        [{"loss": {"min": 0.5}}],
+    )
 
 
 @pytest.mark.parametrize(
