@@ -362,6 +362,34 @@ def test_salvage_takes_nothing_from_inside_a_record():
     assert salvaged.lost[-1].stop == 100 + len(text)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"3":', b'"3";'),
+        (b'"3":', b'"s":'),
+        (b'"3":', bytes(4)),
+        (b'"3": ', b""),
+        (b',\n"3":', b'l\n"3":'),
+        (b',\n"3": ', b"garbage"),
+        (b'\n"3": ', b""),
+    ],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("ignore::casket.CasketWarning")
+def test_a_record_whose_number_is_damaged_is_kept(before, after, tmp_path):
+    path = tmp_path / "runs.json"
+    store = Location.of(path).open(StoreOptions(), writing=True)
+    for _ in range(5):
+        store.append([record(session="s")])
+    store.close()
+    text, whole = path.read_bytes(), records(path)
+    assert text.count(before) == 1
+    path.write_bytes(text.replace(before, after))
+    if before.startswith(b'"'):  # otherwise two lines are joined: readers name them as damaged
+        assert records(path) == whole
+    assert repaired(path) == whole
+
+
 # SQLite.
 
 

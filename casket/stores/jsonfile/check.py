@@ -183,8 +183,8 @@ def _slow(file: FilePort, block: bytes, at: int, last: int, is_end: bool) -> _Pi
         document = (last + 1, covered) if covered else document
         problem = _problem_of_line(document, line, last, is_end and i == len(lines))
         if covered:
-            problem = "the end of an earlier document covers its number: the file was copied "
-            problem += "while it was written"
+            problem = "its number is damaged, or covered by the end of an earlier document: the "
+            problem += "file was copied while it was written"
         if document is not None and not _problem_of_document(document):
             documents.append(document)
             if problem:
@@ -257,7 +257,7 @@ def _all_salvaged(
     """Add the documents recovered from damaged ranges to `documents`, and update the damages."""
     remaining = []
     for damage in damages:
-        salvaged = salvage(damage.text, damage.start) if damage.text else None
+        salvaged = salvage(damage.text, damage.start, damage.after) if damage.text else None
         whole = (
             [one for one in salvaged.documents if not _problem_of_document(one)] if salvaged else []
         )

@@ -39,8 +39,9 @@ FIRST, NEXT = b"\n", b",\n"
 """The separators before the line of the first record and before every other line."""
 
 _LINE = re.compile(rb'"(\d+)":[ \t](\{.*\}),*', re.DOTALL)
-# The end of an earlier document may overwrite up to four bytes at the start of a line.
-_COVERED = re.compile(rb'\}{0,2}"?\d*"?:[ \t](\{.*\}),*', re.DOTALL)
+# The end of an earlier document may overwrite up to four bytes at the start of a line, and a disk
+# may damage any of them.
+_COVERED = re.compile(rb"[^{]{0,48}(\{.*\}),*", re.DOTALL)
 _BRACES = frozenset({b"}", b"}}"})
 _CLOSING = re.compile(rb"\n\}{1,2}\s*\Z")
 
@@ -114,7 +115,7 @@ def parse_line(text: bytes) -> Document | None:
 
 
 def parse_covered(text: bytes) -> dict[str, Any] | None:
-    r"""Return the record on a line whose start is overwritten by the end of an earlier document.
+    r"""Return the record on a line whose number is damaged or overwritten.
 
     A copy of a file made during an append may contain the `\n}}\n` of an earlier state, followed
     by the bytes of a later state. The number is lost; it is the successor of the preceding number.

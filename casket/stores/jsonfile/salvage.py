@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from casket.stores.jsonfile import layout
 
-_START = re.compile(r'"(\d{1,18})":\s*(?=\{)')
+_START = re.compile(r'"(\d{1,18})":\s*(?=\{)|(?=\{"kind":")')
+"""The start of a document, or of a record whose number is damaged."""
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],]|[^\s{}\[\],"]+|\s+', re.DOTALL)
 _CLOSERS = {"{": "}", "[": "]"}
 
@@ -27,8 +28,14 @@ class Salvaged(NamedTuple):
     lost: list[layout.Damage]
 
 
-def salvage(text: bytes, start: int = 0) -> Salvaged:
-    """Recover the complete documents in a text that begins at offset `start` of its file."""
+def salvage(text: bytes, start: int = 0, last: int = 0) -> Salvaged:
+    """Recover the complete documents in a text.
+
+    Args:
+        text: the text.
+        start: its offset in the file.
+        last: the number of the document before it.
+    """
     # A character per byte, so that character positions equal byte positions.
     characters = text.decode("latin-1")
     documents: list[layout.Document] = []
@@ -42,7 +49,8 @@ def salvage(text: bytes, start: int = 0) -> Salvaged:
             continue
         document, stop = recovered
         _note_lost(lost, text, start, at, match.start())
-        documents.append((int(match[1]), document))
+        last = int(match[1] or last + 1)
+        documents.append((last, document))
         at = stop
     _note_lost(lost, text, start, at, len(text))
     return Salvaged(documents, lost)
