@@ -71,6 +71,7 @@ class StoreOptions(NamedTuple):
     create: bool = True
     heads: Heads | None = None
     writing: bool = True
+    sync_every: float | None = None
 
     def checked(self) -> StoreOptions:
         """Return these options.
@@ -83,6 +84,8 @@ class StoreOptions(NamedTuple):
                 raise BadLocation(f"{name}={getattr(self, name)!r}: give one of {choices}")
         if not self.flush_timeout >= 0:
             raise BadLocation(f"flush_timeout={self.flush_timeout!r}: give seconds, 0 or more")
+        if self.sync_every is not None and not self.sync_every >= 0:
+            raise BadLocation(f"sync_every={self.sync_every!r}: give seconds, 0 or more")
         return self
 
 
@@ -131,7 +134,8 @@ class Store(Protocol):
     before the first append. If its attribute `drops_copies` is true, an append skips records that
     are already stored, by their `writer` and `n`, and still returns the number of the last record:
     such a store is written through a journal on this machine, so that writing does not wait for
-    it. The optional attribute `files` is the folder of its artifacts.
+    it. The optional attribute `shipping_interval` is the number of seconds for which that journal
+    gathers records. The optional attribute `files` is the folder of its artifacts.
     """
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:

@@ -42,8 +42,8 @@ _BLITZ_SCHEME = "blitz:"
 
 _FORMS = (
     "give a path (runs.json, runs.sqlite, runs.db), sqlite:///runs.db, user@host:runs.json, "
-    "sftp://host/~/runs.json, postgresql://host/database, mongodb://host/database, blitz:folder "
-    "or :memory:"
+    "sftp://host/~/runs.json, s3://bucket/prefix, postgresql://host/database, "
+    "mongodb://host/database, blitz:folder or :memory:"
 )
 # On Windows, C:\runs.json is a path; without a user, host:runs.json is a path everywhere.
 _ON_ANOTHER_MACHINE = re.compile(r"[^@/\\]+@(\[[^\]]+\]|[^@:/\\]+):")
@@ -119,6 +119,7 @@ _stores = {
         ("postgres", "postgres:PostgresStore"),
         ("mongodb", "mongo:MongoStore"),
         ("mongodb+srv", "mongo:MongoStore"),
+        ("s3", "s3.store:S3Store"),
         ("sftp", "sftp.store:SftpStore"),
         ("blitz", "blitz:BlitzStore"),
         ("memory", "memory:MemoryStore"),

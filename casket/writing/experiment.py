@@ -88,6 +88,7 @@ class Experiment:
         sync: Sync = "session",
         flush_timeout: float = 30.0,
         offline: Offline = "refuse",
+        sync_every: float | None = None,
         capture: Capture = None,
         **facts: Any,
     ) -> Self:
@@ -105,6 +106,9 @@ class Experiment:
                 confirm its records. It has no effect on local stores.
             offline: whether to start a session (`"allow"`) or not (`"refuse"`) when a remote
                 store cannot be reached. It has no effect on local stores.
+            sync_every: for how many seconds records are gathered before they are sent to a remote
+                store, unless a session starts or ends: by default 30 for S3, where a request costs
+                money, and 0.2 for others. It has no effect on local stores.
             capture: what the sessions keep as artifacts; see `Model.session`.
             facts: further information to store with the experiment.
 
@@ -114,7 +118,7 @@ class Experiment:
             StoreUnavailable: the file cannot be written.
             UnstorableValue: a fact cannot be stored, or the id is empty.
         """
-        options = StoreOptions(sync, flush_timeout, offline)
+        options = StoreOptions(sync, flush_timeout, offline, sync_every=sync_every)
         experiment = cls(path, exp_id, tags, _options=options, _capture=capture, **facts)
         try:
             experiment._create()
@@ -132,6 +136,7 @@ class Experiment:
         sync: Sync = "session",
         flush_timeout: float = 30.0,
         offline: Offline = "refuse",
+        sync_every: float | None = None,
         capture: Capture = None,
         **facts: Any,
     ) -> Self:
@@ -142,7 +147,7 @@ class Experiment:
         Raises:
             ExistingExperimentError: an experiment with this id exists.
         """
-        options = StoreOptions(sync, flush_timeout, offline)
+        options = StoreOptions(sync, flush_timeout, offline, sync_every=sync_every)
         experiment = cls(path, exp_id, tags, _options=options, _capture=capture, **facts)
         try:
             experiment._create()

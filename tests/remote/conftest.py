@@ -46,7 +46,7 @@ class Far:
     """A server of some kind, and places on it.
 
     Attributes:
-        kind: `postgres`, `mongo` or `sftp`.
+        kind: `postgres`, `mongo`, `s3` or `sftp`.
         url: a place of its own.
         server: the server, to stop and to start.
     """
@@ -80,12 +80,14 @@ def servers():
         each.discard()
 
 
-@pytest.fixture(params=["postgres", "mongo", "sftp"])
+@pytest.fixture(params=["postgres", "mongo", "s3", "sftp"])
 def far(request, servers, monkeypatch):
     if request.param == "postgres":
         made = Far(request.param, *_postgres(request))
     elif request.param == "mongo":
         made = Far(request.param, *_mongo(servers))
+    elif request.param == "s3":
+        made = Far(request.param, *_s3(servers, monkeypatch))
     else:
         made = Far(request.param, *_sftp(servers, monkeypatch))
     yield made
@@ -103,6 +105,15 @@ def _mongo(servers):
     if "mongo" not in servers:
         servers["mongo"] = Mongo()
     return servers["mongo"], f"{servers['mongo'].url(next(_names))}?directConnection=true"
+
+
+def _s3(servers, monkeypatch):
+    from tests.services.s3 import S3, sign_in
+
+    sign_in(monkeypatch)
+    if "s3" not in servers:
+        servers["s3"] = S3()
+    return servers["s3"], servers["s3"].url()
 
 
 def _sftp(servers, monkeypatch):

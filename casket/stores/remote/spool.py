@@ -30,7 +30,8 @@ BATCH = 500
 """Records shipped at once."""
 
 GATHER = 0.2
-"""Seconds for which records are gathered: shipping each separately would slow down the training."""
+"""Seconds for which records are gathered, unless the store or the user names another interval:
+shipping each separately would slow down the training."""
 
 LONGEST_END = 1.0
 """Seconds for which closing a handle waits for an attempt in progress."""
@@ -69,6 +70,8 @@ class Spool:
         self._store = store
         self._url = url
         self._options = options
+        interval: float = getattr(store, "shipping_interval", GATHER)
+        self._gather = interval if options.sync_every is None else options.sync_every
         self._own: Journal | None = None
         self.after_fork()
         forks.renew_in_children(self)
@@ -262,7 +265,7 @@ class Spool:
     def _pause(self) -> float:
         """Return the seconds to wait before the next attempt."""
         if not self._tries:
-            return GATHER
+            return self._gather
         longest: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._tries - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 

@@ -1,0 +1,1 @@
+"""S3 and servers with its interface: an object per append."""
