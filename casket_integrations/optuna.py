@@ -15,16 +15,13 @@ from typing import Any
 from casket.errors import missing
 from casket_integrations.calls import wrapping
 from casket_integrations.recorder import Recorder, Recording
-from casket_integrations.suggesting import suggest
+from casket_integrations.suggesting import suggest as suggest
 
 try:
     from optuna import Study, TrialPruned
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna import trial as trials
 except ModuleNotFoundError as error:
     raise missing(error, "optuna", "optuna") from error
-
-
-__all__ = ["CasketCallback", "suggest"]
 
 
 class CasketCallback(Recording):
@@ -44,7 +41,7 @@ class CasketCallback(Recording):
         super().__init__(*arguments, **named)
         self._trials: dict[tuple[str, int], Recorder] = {}
 
-    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+    def __call__(self, study: Study, trial: trials.FrozenTrial) -> None:
         """Log the outcome of a trial and end its session; called by Optuna."""
         if recorder := self._trials.pop((study.study_name, trial.number), None):
             _start(recorder, study, trial)
@@ -53,9 +50,8 @@ class CasketCallback(Recording):
                 several = [f"value_{i}" for i in range(len(trial.values))]
                 names = study.metric_names or (several if len(several) > 1 else ["value"])
                 recorder.result(dict(zip(names, trial.values, strict=True)))
-            failure = "the objective returned no valid value"
-            errors: dict[Any, Any] = {TrialState.PRUNED: TrialPruned(), TrialState.FAIL: failure}
-            recorder.end(errors.get(trial.state))
+            errors: dict[str, Any] = {"PRUNED": TrialPruned(), "FAIL": "no valid value returned"}
+            recorder.end(errors.get(trial.state.name))
 
     def logged(self, objective: Any) -> Any:
         """Return an objective that also logs its reports and the exception that it raises."""
