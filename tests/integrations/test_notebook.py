@@ -28,6 +28,7 @@ from casket_integrations.notebook import Live
 (widget,) = (each for each in gc.get_objects() if isinstance(each, Live))
 while [each["status"] for each in widget.picture["sessions"]] != ["completed"] * 3:
     time.sleep(0.01)
+widget.send_state("picture")  # its own message may come after the end of this cell
 """
 
 

@@ -163,7 +163,8 @@ def test_what_a_killed_process_had_logged_is_shipped_by_the_next(far, lines):
     process.kill()
     process.wait()
     process.stdout.close()
-    with Experiment.use(url, exp_id="digits").model("net").session({"seed": 2}) as session:
+    model = Experiment.use(url, exp_id="digits", sync_every=0.2).model("net")
+    with model.session({"seed": 2}) as session:
         session.add_epoch(0, {"loss": 0.0})
         eventually(lambda: waiting() == 0)
     epochs = numbers(url)[1]

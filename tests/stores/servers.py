@@ -41,7 +41,7 @@ from tests.stores.files import stored
 from tests.waiting import IN_TIME, PATIENCE
 
 SECRET = "geheim"  # must not appear in messages
-WRITERS, EACH = 8, 60
+WRITERS, EACH = 8, 30
 CONTESTS = 20
 
 
