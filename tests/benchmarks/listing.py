@@ -18,7 +18,7 @@ from casket.cli.listing import listing as table
 from casket.reading.query import Names
 from casket.reading.tail import read_tail
 from casket.stores.jsonfile import document
-from casket.stores.sqlite import store
+from casket.stores.sqlite import statements
 from tests.benchmarks.__main__ import Figure, microseconds
 from tests.benchmarks.data import METRICS, Logged, fill
 
@@ -92,7 +92,7 @@ def listing(folder: Path) -> list[Figure]:
     ]
 
 
-ENCODED = (store, "encoded", orjson.dumps)
+ENCODED = (statements, "encoded", orjson.dumps)
 
 
 def checksums(folder: Path) -> list[Figure]:
