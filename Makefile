@@ -79,7 +79,7 @@ bench: .venv/tests
 LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications referencing rpds-py \
   fastai fastcore fastdownload "fastprogress<1.1" fasttransform plum-dispatch beartype \
   dask distributed toolz locket partd zict tblib sortedcontainers fsspec cloudpickle \
-  "importlib-metadata<8.8" zipp
+  "importlib-metadata<8.8" zipp statsmodels patsy torch_geometric xxhash
 .venv/large: .venv/tests
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(LARGE)
 
@@ -89,7 +89,7 @@ LARGE := catboost graphviz ray msgpack jsonschema jsonschema-specifications refe
 	$(BIN)/python -m pip install --quiet --target $@ wandb mlflow-skinny sqlalchemy alembic sqlparse numpy
 
 conformance: .venv/tests .venv/large .venv/trackers
-	PYTHONPATH=$(CURDIR)/.venv/large $(BIN)/python -m pytest -q -k "catboost or ray-tune or fastai or dask" \
+	PYTHONPATH=$(CURDIR)/.venv/large $(BIN)/python -m pytest -q -k "catboost or ray-tune or fastai or dask or statsmodels or geometric" \
 	  tests/integrations/test_frameworks.py tests/integrations/test_one_liners.py \
 	  tests/integrations/test_xgboost_dask.py tests/test_readme.py
 	$(BIN)/python -m pytest -c /dev/null -q --disable-warnings -p tests.conformance.sklearn_search \

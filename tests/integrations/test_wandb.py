@@ -138,6 +138,7 @@ def test_the_documented_import_is_the_one_that_scripts_change():
     line = "import casket_integrations.wandb as wandb\n"
     assert line in with_casket(WANDB["quickstart"], "wandb")
     assert f"`{line.strip()}` |" in (ROOT / "docs" / "adapters" / "README.md").read_text()
+    assert f"`{line.strip()}`" in (ROOT / "README.md").read_text()
 
 
 def test_every_script_has_an_expectation():
