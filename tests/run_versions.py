@@ -13,11 +13,17 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FRAMEWORKS = ("accelerate", "hydra", "ignite", "lightgbm", "optuna", "skorch", "xgboost")
+FRAMEWORKS = (
+    *("accelerate", "hydra", "ignite", "lightgbm", "optuna", "sklearn", "skorch", "xgboost"),
+)
 """The extras whose oldest versions install without a compiler or libraries of GPUs."""
 
-OF_THEIR_TIME = ("omegaconf<2.4", "scikit-learn<1.6")
-"""The newest versions with which Hydra 1.3.0 and LightGBM 4.5 do not warn."""
+OF_THEIR_TIME = ("omegaconf<2.4", "scipy<1.16")
+"""The newest versions with which Hydra 1.3.0 and scikit-learn 1.5 do not warn."""
+TESTS = (
+    *("accelerate", "boosting", "frameworks", "hydra", "ignite", "optuna", "skorch", "torch"),
+    *("sklearn_drop_in", "sklearn_kill", "sklearn_resume", "sklearn_scores", "sklearn_search"),
+)
 
 
 def find(version: str) -> str | None:
@@ -61,8 +67,7 @@ def run(interpreter: str, version: str, packages: list[str], tests: list[str]) -
 
 def run_oldest() -> int:
     """Run the tests of the adapters on the oldest frameworks; return the exit code."""
-    tests = ["frameworks", "boosting", *set(FRAMEWORKS) - {"lightgbm", "xgboost"}, "torch"]
-    files = [f"tests/integrations/test_{name}.py" for name in tests]
+    files = [f"tests/integrations/test_{name}.py" for name in TESTS]
     return run(sys.executable, "oldest", [*oldest(), *OF_THEIR_TIME], files)
 
 
