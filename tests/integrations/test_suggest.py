@@ -1,5 +1,6 @@
 """`suggest`: Optuna chooses the sets of a sweep, by the sessions of all processes."""
 
+import signal
 import warnings
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -329,3 +330,38 @@ def test_pruning_by_steps(memory):
     assert session.should_prune() is False
     session.log({"val_loss": 1.5})
     assert session.should_prune() is True
+
+
+# Several processes
+
+PROCESS = """
+import os, signal, sys
+from optuna.distributions import FloatDistribution
+from optuna.samplers import TPESampler
+from casket import Experiment
+from casket_integrations.optuna import suggest
+
+model = Experiment.use("runs.json", exp_id="exp").model("net")
+space = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+sweep = model.sweep(suggest(space, trials=10, sampler=TPESampler(seed=0, n_startup_trials=3)))
+for number, session in enumerate(sweep):
+    with session:
+        if "die" in sys.argv and number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        session.add_result({"val_loss": session.params["x"]})
+"""
+
+
+def test_processes_make_one_search_and_replace_the_trial_of_a_killed_one(tmp_path, fork_server):
+    script = tmp_path / "search.py"
+    script.write_text(PROCESS)
+    fork_server.load("optuna", "casket_integrations.optuna")
+    fork_server.wait(fork_server.start(script, "die"), expecting=-signal.SIGKILL)
+    for pid in [fork_server.start(script) for _ in range(2)]:
+        fork_server.wait(pid)
+    views = Experiment.use(tmp_path / "runs.json", exp_id="exp").sessions()
+    done = [view.params for view in views if view.status == "completed"]
+    assert len(done) in (10, 11)  # less than the number of processes more
+    assert all(done.count(params) == 1 for params in done)
+    assert [view.status for view in views].count("killed") == 1
+    assert len({view.meta["sweep"]["id"] for view in views}) == 1
