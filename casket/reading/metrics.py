@@ -14,11 +14,12 @@ from casket.reading.rows import Mode
 
 _LOWER = re.compile(
     r"(^|[._/ -])(loss|error|err|mse|mae|rmse|mape|nll|bce|wer|cer|ppl|perplexity|fid|eer|"
-    r"regret|brier|divergence|kl)($|[._/ -])|(loss|error|distance)$"
+    r"regret|brier|divergence|kl|bpb|bpc)($|[._/@ -])|(loss|error|distance)$"
 )
 _HIGHER = re.compile(
     r"(^|[._/ -])(acc|accuracy|auc|auroc|ap|map|f1|fbeta|precision|recall|score|r2|iou|dice|bleu|"
-    r"rouge|reward|return|psnr|ssim|mcc|kappa|top\d+)($|[._/ -])|(accuracy|score|precision|recall)$"
+    r"rouge|reward|return|psnr|ssim|mcc|kappa|top\d+|miou|ndcg|mrr|auprc|(pass|hits)(?=@))"
+    r"($|[._/@ -])|(accuracy|score|precision|recall)$"
 )
 
 _NEITHER = re.compile(r"(^|[./ ])(std|rank)_|[._/ -](time|seconds|duration)s?$|\.std$")
