@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Any
 
 __all__ = [
@@ -148,7 +149,8 @@ class StoreUnavailable(CasketError, OSError):
     """The location cannot be read or written."""
 
     def __init__(self, location: str, advice: str, number: int = errno.EIO) -> None:
-        super().__init__(location, advice, number)
+        # Drivers quote errors of the system, whose number says nothing beside their text.
+        super().__init__(location, re.sub(r"\[Errno [^]]*\] ?", "", advice), number)
         self.errno = number
         self.filename = location
 

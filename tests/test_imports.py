@@ -32,6 +32,8 @@ HOMES = {
     "pymongo": {"casket.stores.mongo"},
     "bson": {"casket.stores.mongo"},
     "psycopg": {"casket.stores.postgres"},
+    "boto3": {"casket.stores.s3.bucket"},
+    "botocore": {"casket.stores.s3.bucket"},
     "blitzdb": {"casket.stores.blitz"},
     "tinydb": {"casket.writing.tinydb", "casket.sftp_storage"},
     "starlette": {

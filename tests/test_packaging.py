@@ -158,7 +158,7 @@ def test_version_and_classifiers_agree():
 
 
 def test_every_extra_of_the_contract_is_there():
-    extras = "sklearn keras lightning sftp mongo postgres blitz pandas polars dashboard all"
+    extras = "sklearn keras lightning sftp s3 mongo postgres blitz pandas polars dashboard all"
     frameworks = (
         "xgboost lightgbm catboost transformers accelerate optuna skorch ignite hydra torch"
     )

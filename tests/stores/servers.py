@@ -70,6 +70,7 @@ def fails(error_type: type[StoreUnavailable], *words: str) -> Iterator[None]:
     for word in words:
         assert word in str(error)
     assert SECRET not in shown
+    assert "Errno" not in str(error)
     assert SECRET.encode() not in pickle.dumps(error)
     assert error.__cause__ is None
     assert error.__context__ is None

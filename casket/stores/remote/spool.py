@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, Unpack
 
-from casket.errors import CasketWarning, StoreRefused, StoreUnavailable
+from casket.errors import CasketWarning, DamagedFile, StoreRefused, StoreUnavailable
 from casket.format.records import FORMAT_VERSION, Record, utc_now
 from casket.stores import base
 from casket.stores.remote.journal import Journal, journals
@@ -205,7 +205,7 @@ class Spool:
             raise
         except StoreUnavailable as error:
             if self._options.offline == "refuse":
-                raise
+                raise _refused(error) from None
             log.warning("%s cannot be reached; its claims are checked later: %s", self._url, error)
         asked: list[Any] = [
             {**record, ASKED: True} if record.get("claim") == claim else record
@@ -346,6 +346,19 @@ class Spool:
             f"{waiting} records wait for {self._url}{why}. They are safe in "
             f"{own.path if own else ''} and are shipped when it is used again, or by: casket sync"
         )
+
+
+def _refused(error: StoreUnavailable) -> StoreUnavailable:
+    """Return an error that also says how to start without the store."""
+    location, advice, *rest = error.facts
+    if isinstance(error, DamagedFile):
+        return error
+    return type(error)(
+        location,
+        f'{advice}; Experiment.use(..., offline="allow") starts a session without it, and its '
+        "records are sent later",
+        *rest,
+    )
 
 
 def ship(

@@ -28,7 +28,7 @@ from casket.stores.s3.bucket import Bucket
 from casket.stores.s3.log import Log
 from casket.system import forks
 
-END_KNOWN = 60.0
+END_KNOWN = 5.0
 """Seconds for which a handle assumes that the last object it saw is still there."""
 
 SLOW = 300.0
