@@ -11,6 +11,7 @@ import pytest
 
 from casket import Experiment
 from casket.writing import leaving
+from tests.services.aws import CREDENTIALS
 from tests.waiting import PATIENCE
 
 # Before any test imports it: the contract's assertions show the differences.
@@ -18,6 +19,9 @@ pytest.register_assert_rewrite("casket.testing")
 
 # Tests of other things start thousands of sessions; `tests/capture` switches it on.
 os.environ["CASKET_CAPTURE"] = ""
+
+# Processes of a fork server have the environment that it was started with, by whichever test.
+os.environ.update(CREDENTIALS)
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import casket
@@ -33,9 +34,14 @@ def kill_workers_of_a_sweep(crew: Crew, url: str, kills: int = KILLS) -> None:
     chance = random.Random(7)
     started, completed = crew.folder / "started", crew.folder / "completed"
     workers = [crew.start(sweep_and_stay, url) for _ in range(WORKERS)]
+
+    def has_started(least: int) -> bool:
+        assert not crew.errors(), crew.errors()[0]
+        return len(list(acknowledged(started))) >= least
+
     for kill in range(kills):
         # A few sets begin between two kills, so that kills fall into every part of the sweep.
-        eventually(lambda least=2 * kill + 1: len(list(acknowledged(started))) > least)  # type: ignore[misc]
+        eventually(partial(has_started, 2 * kill + 2))
         victim = workers.pop(chance.randrange(len(workers)))
         crew.remove([victim])
         workers.append(crew.start(sweep_and_stay, url))

@@ -14,11 +14,8 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "tester",
-    "AWS_SECRET_ACCESS_KEY": "geheim",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+from tests.services.aws import CREDENTIALS
+
 _names = (f"bucket{n}" for n in itertools.count())
 
 

@@ -25,8 +25,9 @@ from casket.stores.s3.store import S3Store
 from casket.testing import Reopen, StoreContract, record, records, start
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
+from tests.services.aws import CREDENTIALS
 from tests.services.proxy import Proxy
-from tests.services.s3 import CREDENTIALS, S3, sign_in
+from tests.services.s3 import S3, sign_in
 from tests.stores import heads
 from tests.stores.files import stored
 from tests.stores.servers import SECRET, ServerTests, fails, opened
