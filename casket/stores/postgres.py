@@ -2,7 +2,9 @@
 
 A writer first locks the row that holds the schema's version, until the commit. Numbers therefore
 ascend in the order of the commits: no smaller number appears after a larger number has been read,
-which could happen with a sequence.
+which could happen with a sequence. That commit does not wait for the disk, so that the lock is held
+briefly; a second one does, for many writers at once. `docs/decisions/0029-group-commit.md` has the
+reasons and the figures.
 """
 
 from __future__ import annotations
@@ -50,8 +52,10 @@ ROWS = 5000
 """The largest number of rows read at a time."""
 
 _SCHEMA = f"""
-CREATE TABLE casket_store (version integer NOT NULL);
+CREATE TABLE casket_store (version integer NOT NULL, last_lost bigint NOT NULL DEFAULT 0);
 INSERT INTO casket_store VALUES ({SCHEMA_VERSION});
+CREATE UNLOGGED TABLE IF NOT EXISTS casket_running (is_running boolean NOT NULL);
+INSERT INTO casket_running SELECT true WHERE NOT EXISTS (SELECT FROM casket_running);
 CREATE TABLE casket_records (
     number bigint PRIMARY KEY,
     kind text NOT NULL,
@@ -74,6 +78,23 @@ CREATE INDEX ON casket_records (experiment, number);
 _CREATE_LOCK = "SELECT pg_advisory_xact_lock(7161889360113362804)"
 _LOCK = "SELECT version FROM casket_store FOR UPDATE"
 _BEGIN = f"BEGIN; {_LOCK}"
+# For a commit that does not wait for the disk.
+_BEGIN_QUICKLY = f"BEGIN; SET LOCAL synchronous_commit = off; {_LOCK}"
+# A commit waits for the disk only if its transaction has written to the log, as this does.
+_SYNC = "SELECT pg_logical_emit_message(true, 'casket', '')"
+
+MOST_LOST = 1_000_000
+"""The largest number of records that a crash of the server can lose before they were synced."""
+
+# A crash empties an unlogged table. The next writer then skips the numbers that may have been lost.
+_SKIP_LOST = f"""
+{_BEGIN};
+UPDATE casket_store SET last_lost =
+    greatest(last_lost, (SELECT coalesce(max(number), 0) FROM casket_records)) + {MOST_LOST}
+    WHERE NOT EXISTS (SELECT FROM casket_running);
+INSERT INTO casket_running SELECT true WHERE NOT EXISTS (SELECT FROM casket_running);
+COMMIT
+"""  # noqa: S608 - only our own words
 # Not to_regclass: it uses a cache, which is not refreshed while waiting for the lock.
 _IS_THERE = """
 SELECT current_setting('server_encoding'), EXISTS (
@@ -95,7 +116,8 @@ _COLUMNS = ("kind", "experiment", "model", "session", "claim", "writer", "n", "r
 _INSERT = """
 INSERT INTO casket_records (number, kind, experiment, model, session, claim, writer, n, record)
 SELECT
-    (SELECT coalesce(max(number), 0) FROM casket_records) + row_number() OVER (ORDER BY place),
+    (SELECT greatest(last_lost, (SELECT max(number) FROM casket_records)) FROM casket_store)
+        + row_number() OVER (ORDER BY place),
     kind, experiment, model, session, claim, writer, n, record::json
 FROM unnest(
     %(kind)s::text[], %(experiment)s::text[], %(model)s::text[], %(session)s::text[],
@@ -103,8 +125,11 @@ FROM unnest(
 ) WITH ORDINALITY AS new (kind, experiment, model, session, claim, writer, n, record, place)
 WHERE NOT EXISTS (
     SELECT FROM casket_records AS old WHERE old.writer = new.writer AND old.n = new.n
-);
-SELECT number FROM casket_records WHERE writer = %(last_writer)s AND n = %(last_n)s
+) AND EXISTS (SELECT FROM casket_running)
+"""
+_NUMBER = """
+SELECT number FROM casket_running
+LEFT JOIN casket_records ON writer = %(last_writer)s AND n = %(last_n)s
 """
 _STORED = """
 SELECT writer, n FROM casket_records
@@ -199,10 +224,31 @@ class PostgresStore:
 
     def _append(self, connection: _Connection, records: Sequence[Record], claim: str | None) -> int:
         rows = _rows(records)
+        finish = f"{_INSERT}; COMMIT; {_SYNC}; {_NUMBER}"
         if claim is None:
-            # Sent together, the statements form a single transaction in a single round trip.
-            return connection.last(f"{_LOCK}; {_INSERT}", rows)
-        connection.execute(_BEGIN)
+            # Sent together, the statements take a single round trip.
+            number = connection.last(f"{_BEGIN_QUICKLY}; {finish}", rows)
+        else:
+            self._check_claim(connection, records, claim, rows)
+            number = connection.last(finish, rows)
+        if number is None:
+            connection.execute(_SKIP_LOST)
+            return self._append(connection, records, claim)
+        return number
+
+    def _check_claim(
+        self,
+        connection: _Connection,
+        records: Sequence[Record],
+        claim: str,
+        rows: dict[str, Any],
+    ) -> None:
+        """Begin a transaction, unless the claim is held.
+
+        Raises:
+            Claimed: it is held.
+        """
+        connection.execute(_BEGIN_QUICKLY)
         stored = set(connection.execute(_STORED, rows))
         if databases.must_ask(claim, records, stored):
             try:
@@ -210,7 +256,6 @@ class PostgresStore:
             except base.Claimed:
                 connection.execute("ROLLBACK")  # otherwise the connection would be closed
                 raise
-        return connection.last(f"{_INSERT}; COMMIT", rows)
 
     def _completed(self, records: Sequence[Record]) -> list[Record]:
         """Return records, preceded by those that this handle must repeat in new tables."""
@@ -243,11 +288,11 @@ class PostgresStore:
             self._make_tables(connection)
             is_deleting = not names_nothing(tombstone)
             if is_deleting:
-                connection.execute(_BEGIN)
+                connection.execute(f"{_SKIP_LOST}; {_BEGIN}")
             connection.deadline = math.inf  # the server answers; there may be millions of rows
             if is_deleting:
-                number = connection.last(_INSERT, _rows([tombstone]))
-                connection.execute(f"{_DELETE}; COMMIT", _covered(tombstone, number))
+                number = connection.last(f"{_INSERT}; {_NUMBER}", _rows([tombstone]))
+                connection.execute(f"{_DELETE}; COMMIT", _covered(tombstone, number or 0))
             connection.execute("VACUUM casket_records")
 
         self._guarded(work)
@@ -356,16 +401,16 @@ class _Connection(psycopg.Connection[_Row]):
             result: T = done.value
             return result
 
-    def last(self, statements: str, values: dict[str, Any]) -> int:
-        """Run statements; return the number that the last query among them selects."""
+    def last(self, statements: str, values: dict[str, Any]) -> int | None:
+        """Run statements; return the number that the last query among them selects, if any."""
         cursor = self.execute(statements, values)
-        number = 0
+        rows: list[_Row] = []
         is_more: bool | None = True
         while is_more:
             if cursor.description is not None:
-                [(number,)] = cursor
+                rows = cursor.fetchall()
             is_more = cursor.nextset()
-        return number
+        return rows[0][0] if rows else None
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         """Yield all stored records in the order of their numbers; loads them at once."""

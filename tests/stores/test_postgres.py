@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from casket.errors import BadLocation, CasketWarning, StoreRefused
+from casket.errors import BadLocation, CasketWarning, StoreRefused, StoreUnavailable
 from casket.format.records import Writer, covers, deletion
 from casket.stores import postgres
 from casket.stores.base import Claimed
 from casket.stores.postgres import PostgresStore
+from casket.stores.remote.repeats import Identity, identity
 from casket.testing import Reopen, StoreContract, record, records, start
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
@@ -23,6 +25,7 @@ from tests.services.postgres import Postgres
 from tests.stores import heads
 from tests.stores.files import stored
 from tests.stores.servers import SECRET, ServerTests, fails, opened
+from tests.waiting import eventually
 
 _schemas = itertools.count()
 
@@ -94,7 +97,7 @@ def test_the_tables_are_made_in_the_first_schema_by_the_first_append(
         assert stored(store) == []
         assert tables(server, schema) == "0"
         store.append([record()])
-        assert tables(server, schema) == "2"
+        assert tables(server, schema) == "3"
 
 
 def test_several_caskets_lie_in_one_database(server: Postgres, url: str, schema: str) -> None:
@@ -138,6 +141,66 @@ def test_pruning_deletes_what_the_tombstone_covers(reopen: Reopen) -> None:
             store.prune(tombstone)
             left = [r for r in stored(store) if r["kind"] != "deleted"]
             assert left == [r for r in [*before, *copies] if not covers(tombstone, r)]  # type: ignore[arg-type]
+
+
+def test_a_server_killed_amid_many_writers_keeps_what_it_confirmed(
+    server: Postgres, reopen: Reopen
+) -> None:
+    confirmed: dict[int, Identity] = {}
+    seen: dict[int, Identity] = {}
+
+    def write(_: int) -> None:
+        writer = Writer()
+        with closing(reopen()) as store, suppress(StoreUnavailable):
+            while True:
+                one = record(writer=writer)
+                confirmed[store.append([one])] = identity(one)
+
+    def follow() -> None:
+        with closing(reopen()) as store, suppress(StoreUnavailable):
+            while True:
+                after = max(seen, default=0)
+                seen.update((number, identity(one)) for number, one in store.records(after=after))
+
+    with closing(reopen()) as store:
+        store.append([record()])
+    with ThreadPoolExecutor(33) as pool:
+        running = [*(pool.submit(write, i) for i in range(32)), pool.submit(follow)]
+        eventually(lambda: len(confirmed) > 1000)
+        server.kill()
+        for each in running:
+            each.result()
+    server.start()
+    with closing(reopen()) as store:
+        numbers = {number: identity(one) for number, one in store.records()}
+        assert confirmed.items() <= numbers.items()
+        assert all(numbers.get(number, one) == one for number, one in seen.items())
+        assert store.append([record()]) > max([*seen, *confirmed])
+
+
+def test_a_number_that_a_crash_lost_is_not_given_again(
+    server: Postgres, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    server.sql("SELECT pg_reload_conf()")
+    kept, lost = record(), record()
+    try:
+        with closing(reopen()) as store:
+            store.append([kept])
+            with monkeypatch.context() as unconfirmed:
+                unconfirmed.setattr(postgres, "_SYNC", "SELECT 1")
+                number = store.append([lost])
+            assert stored(store) == [kept, lost]
+        server.kill()
+    finally:
+        server.start()
+        server.sql("ALTER SYSTEM RESET wal_writer_delay")
+        server.sql("SELECT pg_reload_conf()")
+    with closing(reopen()) as store:
+        assert stored(store) == [kept]
+        for _ in range(2):
+            assert store.append([record()]) > number
+        assert store.append([lost]) > number
 
 
 def test_an_isolation_that_the_user_set_changes_nothing(url: str) -> None:
