@@ -587,3 +587,14 @@ def test_a_number_that_one_epoch_lacks_is_missing_there_whatever_its_name(serve,
     expect(epochs).to_have_count(3)
     expect(epochs.nth(2)).to_contain_text("7")
     expect(epochs.nth(1)).not_to_contain_text("function")
+
+
+def test_names_of_sessions_are_whole_where_there_is_room(serve, page, file, model):
+    names = ["wooden-savanna baseline", "short"]
+    for name in names:
+        with model.session({"name": name}, name=name) as session:
+            session.add_epoch(1, {"loss": 0.5})
+    page.goto(serve(file))
+    expect(page.locator(".row .id")).to_have_count(2)
+    cut = "elements => elements.filter(each => each.scrollWidth > each.clientWidth).length"
+    assert page.locator(".row .id").evaluate_all(cut) == 0

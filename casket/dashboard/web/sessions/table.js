@@ -13,7 +13,11 @@ import { colorOf, isCoarse } from "casket/shell/paint";
 
 const SPARE = 12;
 const SAMPLE = 150;
-const LEAD = 246;
+const LEAST_LEAD = 246;
+/** Pixels of the first column that are no name: its controls and gaps. */
+const LEAD_CONTROLS = 128;
+const LEAD_SHARE = 0.28;
+const HASH_SIZE = 8;
 const MOST_WIDE = 420;
 const ruler = contextOf(document.createElement("canvas"));
 
@@ -40,6 +44,7 @@ export function Table() {
     () => widthsOf(columns, rows, items, digits),
     [columns, rows.length, hasGroups, digits],
   );
+  const lead = useMemo(() => leadOf(items), [items.length, rows.length, hasGroups]);
   const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
   const places = useMemo(() => placesOf(columns, rows, digits), [rows, columns, digits]);
   const index = items.findIndex((item) => item.key === active);
@@ -124,8 +129,8 @@ export function Table() {
     cursor.lift(at ? items[Number(at.dataset.index)]?.key ?? "" : "");
   };
 
-  const grid = `${LEAD}px ${widths.map((width) => `minmax(${width}px, ${width}fr)`).join(" ")}`;
-  const total = LEAD + widths.reduce((sum, width) => sum + width, 0);
+  const grid = `${lead}px ${widths.map((width) => `minmax(${width}px, ${width}fr)`).join(" ")}`;
+  const total = lead + widths.reduce((sum, width) => sum + width, 0);
   const selected = useMemo(() => new Set(chosen), [chosen]);
   const context = {
     columns, best, digits, places, selected, drawn, pinned, isGrouped: group.length > 0,
@@ -319,7 +324,7 @@ function Lead({ item, context, isSelected, keys }) {
           data-act="open"
           href=${`#view=session&session=${name}`}
           title=${item.row.id}
-        >${text}${" "}<span class="hash">${item.row.id.slice(0, Math.max(6, name.length))}</span></a>`
+        >${text}${" "}<span class="hash">${hashOf(item.row)}</span></a>`
       : html`<button type="button" class="id quiet" tabindex="-1" data-act="expand">
           <${Icon} name=${item.isOpen ? "open" : "right"} />${text}
         </button>`}
@@ -438,6 +443,19 @@ function widthsOf(columns, rows, items, digits) {
     const width = Math.max(widthOf(longest) + 24, widthOf(headAmong(name, columns)) + 36);
     return Math.round(Math.min(width, MOST_WIDE));
   });
+}
+
+/** Returns the width of the first column, in which names are whole if the window is wide enough. */
+function leadOf(items) {
+  const rows = items.slice(0, SAMPLE).flatMap((item) => item.row ?? []);
+  const widest = Math.max(0, ...rows.map((row) => widthOf(row.name) + hashOf(row).length * HASH_SIZE));
+  const most = Math.max(LEAST_LEAD, LEAD_SHARE * innerWidth);
+  return Math.round(Math.min(Math.max(LEAST_LEAD, LEAD_CONTROLS + widest), most));
+}
+
+/** Returns the beginning of the id that is shown beside the name. */
+function hashOf(row) {
+  return row.id.slice(0, Math.max(6, (shortNames.peek().get(row.key) ?? row.id).length));
 }
 
 function textOfChips(row) {
