@@ -598,3 +598,14 @@ def test_names_of_sessions_are_whole_where_there_is_room(serve, page, file, mode
     expect(page.locator(".row .id")).to_have_count(2)
     cut = "elements => elements.filter(each => each.scrollWidth > each.clientWidth).length"
     assert page.locator(".row .id").evaluate_all(cut) == 0
+
+
+def test_a_chart_says_which_way_its_metrics_are_better(serve, page, file, model):
+    with model.session({"lr": 0.1}) as session:
+        for epoch in range(3):
+            session.add_epoch(epoch, {"loss": 0.5, "val_loss": 0.6, "acc": 0.9, "speed": epoch})
+    page.goto(serve(file))
+    captions = page.locator("figure.chart figcaption")
+    expect(captions.filter(has_text="val_loss")).to_contain_text("lower is better")
+    expect(captions.filter(has_text="acc")).to_contain_text("higher is better")
+    expect(captions.filter(has_text="speed")).not_to_contain_text("is better")

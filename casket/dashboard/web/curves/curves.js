@@ -7,7 +7,7 @@ import { Legend } from "casket/curves/legend";
 import { Values } from "casket/curves/values";
 import { download } from "casket/model/files";
 import * as listing from "casket/model/listing";
-import { charts, hasSearch, namesOf } from "casket/model/metrics";
+import { charts, hasSearch, namesOf, wayOf } from "casket/model/metrics";
 import { cursor, data, source, store } from "casket/model/page";
 import { fields, state, update } from "casket/model/view";
 import { Menu, Segments } from "casket/shell/controls";
@@ -290,6 +290,7 @@ function ChartCard(props) {
     <figcaption>
       <strong title=${chart.title}>${chart.title}</strong>
       ${chart.metrics.length > 1 && html`<${Key} metrics=${chart.metrics} />`}
+      <span class="dim way">${wayOf(chart.metrics)}</span>
       <span class="space"></span>
       <${Saving} ...${{ ...props, view }} drawing=${visible} />
       <button

@@ -53,6 +53,12 @@ export function bestRow(rows, metric) {
   return best;
 }
 
+/** Returns in words which way metrics are better; empty if it is unknown, or they differ. */
+export function wayOf(metrics) {
+  const ways = new Set(metrics.map(better));
+  return ways.size === 1 ? { min: "lower is better", max: "higher is better" }[[...ways][0]] ?? "" : "";
+}
+
 /** Returns whether a value is better than another; mode as returned by `better`. */
 export function isBetter(value, other, mode) {
   return mode === "min" ? value < other : value > other;

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { headOf } from "casket/model/arrange";
 import { better, isNumber, shownNumber, withMargin } from "casket/model/facts";
 import * as listing from "casket/model/listing";
-import { scoreOf } from "casket/model/metrics";
+import { scoreOf, wayOf } from "casket/model/metrics";
 import { cursor, data } from "casket/model/page";
 import { difference, settingNames, settingsOf } from "casket/model/settings";
 import { importance } from "casket/model/statistics";
@@ -36,7 +36,6 @@ export function Summary() {
 }
 
 function Leader({ best, goal, settings, varying, rows }) {
-  const way = better(goal) === "min" ? "↓ lower is better" : "↑ higher is better";
   return html`<div
     class="leader"
     onPointerEnter=${() => cursor.lift(best.key)}
@@ -45,7 +44,7 @@ function Leader({ best, goal, settings, varying, rows }) {
     <div class="answer">
       <label>
         Best
-        <select value=${goal} title=${way} onChange=${(event) => update({ goal: event.target.value })}>
+        <select value=${goal} title=${wayOf([goal])} onChange=${(event) => update({ goal: event.target.value })}>
           ${listing.goals.value.map((name) => html`<option value=${name}>${name}</option>`)}
         </select>
       </label>
