@@ -167,6 +167,8 @@ def test_the_sampler_sees_what_all_processes_have_run_and_run(model):
             ("FAIL", None, failed.params),
         ]
     ]
+    for sweep in (first, second, third):
+        sweep.close()  # their file is gone when they are collected
 
 
 def test_a_removed_session_is_not_pending_for_ever(tmp_path):
@@ -185,6 +187,7 @@ def test_a_removed_session_is_not_pending_for_ever(tmp_path):
         ["RUNNING"],
         ["FAIL", "COMPLETE"],
     ]
+    sweep.close()  # its file is gone when it is collected
     other.close()
 
 
