@@ -232,8 +232,10 @@ def damage(path, epochs=20_000):
         added.append(f'"{int(number) + 10 + i}": {json.dumps(record, separators=(",", ":"))}')
     record["n"] = [1]
     added.append(f'"{int(number) + 11 + epochs}": {json.dumps(record, separators=(",", ":"))}')
-    path.write_text(path.read_text().removesuffix("\n}}\n") + ",\n" + ",\n".join(added) + "\n}}\n")
-    return path
+    text = path.read_text().removesuffix("\n}}\n") + ",\n" + ",\n".join(added) + "\n}}\n"
+    whole = path.with_suffix(".new")
+    whole.write_text(text)
+    return whole.replace(path)  # at once: a server may be reading
 
 
 def cpu_share(seconds=1.5):
