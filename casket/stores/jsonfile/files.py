@@ -224,9 +224,11 @@ class LocalFile:
             raise
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        # Forgotten before it is closed: an interrupt between the two must not close the number
+        # again, which may belong to another file by then.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         # An extension may keep this object until the modules have lost their names.
