@@ -20,6 +20,18 @@ def model(file):
     return Experiment.use(file, exp_id="digits").model("net")
 
 
+COUNT_STROKES = """
+const stroke = CanvasRenderingContext2D.prototype.stroke;
+window.strokes = 0;
+CanvasRenderingContext2D.prototype.stroke = function (...path) {
+  window.strokes += 1;
+  return stroke.apply(this, path);
+};
+"""
+KEYS = 40
+"""Milliseconds from key to key."""
+
+
 def titles(page):
     return page.locator("figure.chart figcaption strong").all_inner_texts()
 
@@ -110,3 +122,41 @@ def test_the_keyboard_zooms_a_chart_in_and_out(serve, page, file, model):
     expect(zoomed).to_be_visible()
     plot.press("0")
     expect(zoomed).to_have_count(0)
+
+
+def test_charts_follow_a_filter_after_its_last_key_and_only_if_other_curves_are_drawn(
+    serve, page, file, model
+):
+    for i in range(12):
+        with model.session({"i": i}) as session:
+            for epoch in (1, 2, 3):
+                session.add_epoch(epoch, {"loss": i + 1 / epoch})
+    page.add_init_script(COUNT_STROKES)
+    page.clock.install()
+    page.goto(serve(file))
+    legend = page.locator(".legend")
+    expect(legend).to_contain_text("10 of 12")
+    expect(page.locator(".loading")).to_have_count(0)
+    field = page.get_by_label("Filter sessions by a condition")
+    field.fill("i")
+    field.fill("")
+    expect(page.locator(".filter .count")).to_have_text("12")
+    page.clock.pause_at(page.evaluate("Date.now() + 5000"))
+    page.clock.run_for(5000)
+
+    def strokes_of(*texts):
+        before = page.evaluate("strokes")
+        for text in texts:
+            field.fill(text)
+            page.clock.run_for(KEYS)
+        writing = page.evaluate("strokes")
+        page.clock.run_for(5000)
+        return writing - before, page.evaluate("strokes") - writing
+
+    assert strokes_of("i < 1", "i < 11", "i < 111") == (0, 0)
+    strokes_of("i < 9")
+    single = strokes_of("i < 6")
+    strokes_of("i < 9")
+    assert single[1] > single[0] == 0
+    assert strokes_of("i < 8", "i < 7", "i < 6") == single
+    expect(legend).to_contain_text("6 of 12")

@@ -7,8 +7,8 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 
 const { learnMetrics } = await import("casket/model/facts");
-const { drawnGroups, drawnRows } = await import("casket/model/arrange");
-const { drawingOf } = await import("casket/curves/drawing");
+const { drawnGroups, drawnRows, keptParts } = await import("casket/model/arrange");
+const { drawingOf, isSameDrawing } = await import("casket/curves/drawing");
 const { charts, mainMetric } = await import("casket/model/metrics");
 const { account, logRange, logTicks, placed, scaleOf } = await import("casket/model/points");
 const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
@@ -128,4 +128,36 @@ test("a seed that logs every second epoch is read in between", () => {
   const seeds = [curve([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]), curve([1, 3, 5], [3, 3, 3])];
   const { bands } = drawingOf([part(...seeds)], ["loss"], { ...PLAIN, isGrouped: true });
   assert.deepEqual([...bands[0].mean], [2, 2, 2, 2, 2]);
+});
+
+test("a line or band that is drawn already is the same object in the next drawing", () => {
+  const named = (key, ...curves) => ({ ...part(...curves), key });
+  const seeds = [curve([1, 2], [1, 2]), curve([1, 2], [3, 4]), curve([1, 2], [5, 6])];
+  const [a, b, c] = ["a", "b", "c"].map((key, i) => named(key, seeds[i]));
+  const first = drawingOf([a, b], ["loss"], PLAIN);
+  const next = drawingOf([{ ...c }, { ...b }], ["loss"], PLAIN);
+  assert.equal(next.lines.find(({ key }) => key === "b"), first.lines[1]);
+  assert.ok(isSameDrawing(first, drawingOf([{ ...a }, { ...b }], ["loss"], PLAIN)));
+  assert.ok(!isSameDrawing(first, next));
+  assert.notEqual(drawingOf([{ ...a, color: "#fff" }], ["loss"], PLAIN).lines[0], first.lines[0]);
+  const smooth = { ...PLAIN, smooth: 0.5 };
+  assert.notEqual(drawingOf([a], ["loss"], smooth).lines[0], first.lines[0]);
+
+  const groups = (...lists) => drawingOf(
+    lists.map((list, i) => named(`g${i}`, ...list)), ["loss"], { ...PLAIN, isGrouped: true },
+  ).bands;
+  const [one] = groups(seeds.slice(0, 2));
+  assert.equal(groups(seeds.slice(0, 2), seeds.slice(2))[0], one);
+  assert.notEqual(groups(seeds)[0], one);
+});
+
+test("a part that is drawn already is the same object, and so is the list of unchanged parts", () => {
+  const parts = () => rows.slice(0, 3).map((one) => ({ key: one.key, label: one.id, rows: [one] }));
+  const before = parts();
+  assert.equal(keptParts(parts(), before), before);
+  const [other, second, ...rest] = parts().reverse();
+  const found = keptParts([other, { ...second, label: "renamed" }], before);
+  assert.equal(found[0], before[2]);
+  assert.notEqual(found[1], before[1]);
+  assert.equal(rest.length, 1);
 });

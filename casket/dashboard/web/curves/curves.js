@@ -2,7 +2,7 @@ import { useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { Chart } from "casket/curves/chart";
-import { drawingOf } from "casket/curves/drawing";
+import { drawingOf, isSameDrawing } from "casket/curves/drawing";
 import { Legend } from "casket/curves/legend";
 import { Values } from "casket/curves/values";
 import { download } from "casket/model/files";
@@ -227,26 +227,26 @@ function ChartCard(props) {
   const isSeen = useSeen(host);
   const [shownOnce, remember] = useState(/** @type {any} */ (null));
   const isGrouped = options.group.length > 0;
-  const best = parts.length > 1 ? listing.best.value : undefined;
   const view = useMemo(() => {
     const points = Math.min(props.view.points * (props.isWide ? 4 : 1), most);
     return { ...props.view, points };
   }, [props.view, props.isWide, most]);
 
+  const last = useRef(/** @type {any} */ (null));
   const drawing = useMemo(() => {
     if (!isSeen) return null;
     const read = store.reader(view);
     const filled = parts.map((part) => ({
       ...part,
       color: colorOf(part.key),
-      isBest: part.rows.length === 1 && part.rows[0] === best,
       curves: curvesOf(read, chart.metrics, part.rows),
     }));
     const { smooth, log: isLog, band, range, x, outliers } = options;
     const given = { smooth, isLog, band, range, x, isGrouped, outliers };
-    const found = drawingOf(filled, chart.metrics, given);
-    return { ...found, scheme: theme, colors: chartColors };
-  }, [isSeen, parts, view, chart, options, isGrouped, best, theme, chartColors, arrivals]);
+    const now = { ...drawingOf(filled, chart.metrics, given), scheme: theme, colors: chartColors };
+    if (!isSameDrawing(last.current, now)) last.current = now;
+    return last.current;
+  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColors, arrivals]);
 
   const missing = useMemo(() => {
     const read = store.reader(view);

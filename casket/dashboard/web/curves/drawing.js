@@ -2,6 +2,7 @@
 
 import { bandOf } from "casket/curves/align";
 import { smoothed } from "casket/curves/smoothing";
+import { sameItems } from "casket/model/arrange";
 
 const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
 const WIDE_GAP = 3.5;
@@ -11,6 +12,9 @@ const MISSED = 1.5;
 const RARE = 0.01;
 const OUTLYING = 1;
 const FEWEST_FOR_OUTLIERS = 20;
+
+/** The line or band drawn last of a list of curves, by the values of the first of them. */
+const before = new WeakMap();
 
 /**
  * Returns the drawing.
@@ -32,18 +36,48 @@ export function drawingOf(parts, metrics, given) {
       for (const curve of curves) count(tally, curve, isLog);
       const { key, label, name = label, color, isBest } = part;
       const shape = { key, label, name, color, metric, dash, width: isBest ? 3 : 1.5, isBest };
-      const drawn = curves.map((curve) => lineOf(curve, smooth));
-      if (isGrouped) {
-        const readable = drawn.map((line, i) => ({ ...line, reach: reachOf(curves[i], line, x) }));
-        drawing.bands.push({ ...shape, ...bandOf(readable, band), band });
-      }
-      else drawing.lines.push({ ...shape, ...drawn[0] });
+      const settings = { ...shape, smooth, x, band, isGrouped };
+      const make = () => ({ ...shape, ...(isGrouped ? bandOfAll : firstLine)(curves, settings) });
+      drawing[isGrouped ? "bands" : "lines"].push(kept(curves, settings, make));
     }
   });
   drawing.lines.sort((a, b) => Number(Boolean(a.isBest)) - Number(Boolean(b.isBest)));
   const extent = extentOf(drawing, range);
   if (!outliers) leaveOut(extent, drawing, tally);
   return { ...drawing, extent, tally };
+}
+
+/** Returns the line or band of some curves, the same object as before if nothing differs. */
+function kept(curves, settings, make) {
+  const values = curves.map(({ ys }) => ys);
+  const known = before.get(values[0]);
+  const isSame = (name) => known.settings[name] === settings[name];
+  if (known && sameItems(known.values, values) && Object.keys(settings).every(isSame)) {
+    return known.line;
+  }
+  const line = make();
+  before.set(values[0], { values, settings, line });
+  return line;
+}
+
+/** Returns whether two drawings look the same. */
+export function isSameDrawing(a, b) {
+  const isSame = (name) => a[name] === b[name];
+  return Boolean(a) && ["isLog", "x", "scheme", "colors"].every(isSame) &&
+    [[a.lines, b.lines], [a.bands, b.bands], [a.extent.x, b.extent.x], [a.extent.y, b.extent.y]]
+      .every(([list, other]) => sameItems(list, other));
+}
+
+function firstLine([curve], { smooth }) {
+  return lineOf(curve, smooth);
+}
+
+function bandOfAll(curves, { smooth, x, band }) {
+  const lines = curves.map((curve) => {
+    const line = lineOf(curve, smooth);
+    return { ...line, reach: reachOf(curve, line, x) };
+  });
+  return { ...bandOf(lines, band), band };
 }
 
 function lineOf(curve, smooth) {

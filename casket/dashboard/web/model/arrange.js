@@ -165,6 +165,24 @@ export function drawnGroups(ordered, allRows, state, goal) {
   return chosen(ordered, allRows, state, goal, inGroups);
 }
 
+/** Returns parts, equal ones as the objects that they were before; all of them as their list. */
+export function keptParts(parts, before) {
+  const known = new Map(before.map((part) => [part.key, part]));
+  const kept = parts.map((part) => (isSamePart(known.get(part.key), part) ? known.get(part.key) : part));
+  return sameItems(kept, before) ? before : kept;
+}
+
+function isSamePart(part, other) {
+  if (!part) return false;
+  const { rows, ...words } = part;
+  return sameItems(rows, other.rows) && Object.keys(words).every((name) => part[name] === other[name]);
+}
+
+/** Returns whether two lists have the same items in the same order. */
+export function sameItems(list, other) {
+  return list.length === other.length && list.every((item, i) => item === other[i]);
+}
+
 function chosen(ordered, allRows, state, goal, parts) {
   const hidden = new Set(state.hidden);
   const byKey = new Map(allRows.map((row) => [row.key, row]));

@@ -1,9 +1,9 @@
 // The sessions that fit the condition: in which order, in which groups, and which are drawn.
 
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 
 import {
-  drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, settings,
+  drawnGroups, drawnRows, groupsInOrder, groupsOf, headOf, inOrder, keptParts, settings,
   usualColumns, values,
 } from "casket/model/arrange";
 import { condition, isWriting } from "casket/model/condition";
@@ -22,10 +22,14 @@ const chosen = fields("goal", "columns");
 const choice = fields("hidden", "unfinished", "selected", "pinned", "show", "group", "sort");
 const arrangement = fields("group", "pinned", "sort");
 const selection = fields("selected");
+const PAUSE_OF_CHARTS = 200;
+/** @type {{parts: any[], keys: Set<string>, groupOf: Map<string, string>}} */
+const NOTHING_DRAWN = { parts: [], keys: new Set(), groupOf: new Map() };
 /** @type {(row: Row) => boolean} */
 let lastFits = () => true;
 /** @type {string[]} */
 let lastColumns = [];
+let lastDrawn = NOTHING_DRAWN;
 
 const fitting = computed(() => {
   const { fits } = condition.value;
@@ -106,12 +110,28 @@ export function expand(key) {
   open.value = next;
 }
 
-/** The drawn parts, `{key, label, rows}`, and the part that each session is in. */
+/**
+ * The drawn parts, `{key, label, rows}`, and the part that each session is in; what did not change
+ * is the same object.
+ */
 export const drawn = computed(() => {
-  const parts = choice.value.group.length ? partsOfGroups() : partsOfRows();
+  const now = choice.value.group.length ? partsOfGroups() : partsOfRows();
+  const parts = keptParts(now, lastDrawn.parts);
+  if (parts === lastDrawn.parts) return lastDrawn;
   const groupOf = new Map();
   for (const part of parts) for (const row of part.rows) groupOf.set(row.key, part.key);
-  return { parts, keys: new Set(groupOf.keys()), groupOf };
+  lastDrawn = { parts, keys: new Set(groupOf.keys()), groupOf };
+  return lastDrawn;
+});
+
+/** The drawn parts that charts show: while a condition is being written, those of its last pause. */
+export const charted = signal(NOTHING_DRAWN);
+effect(() => {
+  const next = drawn.value;
+  const show = () => (charted.value = next);
+  if (!isWriting.value) return void show();
+  const timer = setTimeout(show, PAUSE_OF_CHARTS);
+  return () => clearTimeout(timer);
 });
 
 /** The sessions that are selected. */
@@ -155,8 +175,10 @@ function partsOfGroups() {
 
 function partsOfRows() {
   const rowsDrawn = drawnRows(ordered.value, data.all.value, choice.value, goal.value);
+  const first = rowsDrawn.length > 1 ? best.value : undefined;
   return rowsDrawn.map((row) => ({
     key: row.key,
+    isBest: row === first,
     label: `${row.name} ${row.id.slice(0, 6)} ${settings(row, varying.value)}`,
     name: `${row.name} ${values(row, varying.value)}`,
     rows: [row],

@@ -35,7 +35,7 @@ export function Sessions() {
 function LaterCurves() {
   const [Curves, setCurves] = useState(/** @type {any} */ (null));
   const [parts, setParts] = useState(null);
-  const drawn = listing.drawn.value;
+  const drawn = listing.charted.value;
   useEffect(() => {
     curves.then((module) => setCurves(() => module.Curves));
   }, []);
