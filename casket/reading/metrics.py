@@ -7,6 +7,8 @@ page receives them with its first answer (`facts_of`).
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -75,6 +77,21 @@ def weight(metric: str) -> int:
     if is_held_out(metric):
         return 4
     return 2 if _TRAINING.search(metric) else 3
+
+
+def main_metric(tables: Iterable[Iterable[str]]) -> str | None:
+    """Return the metric that best describes the quality of sessions, as the page chooses it.
+
+    Args:
+        tables: the names of the metrics of each session that have a best value.
+
+    Returns:
+        The most relevant of the metrics that many sessions have, or None without any.
+    """
+    counts = Counter(name for names in tables for name in names)
+    most = max(counts.values(), default=0)
+    common = [name for name, count in counts.items() if count >= most / 2]
+    return min(common, key=lambda name: (-weight(name), better(name) != "max", name), default=None)
 
 
 def facts_of(metric: str) -> dict[str, Any]:

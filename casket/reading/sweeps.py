@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, TypeGuard
 
 from casket.reading.columns import flatten
-from casket.reading.metrics import better
+from casket.reading.metrics import better, main_metric
 from casket.reading.rows import best_of
 from casket.reading.summary import as_json, best_value, best_values, varying
 from casket.reading.views import SessionView, parse_time
@@ -80,9 +80,8 @@ class SweepView:
 
     @property
     def metric(self) -> str | None:
-        """The first metric of a completed session whose name implies a direction."""
-        completed = self._with("completed")
-        return next((name for view in completed for name in best_values(view)), None)
+        """The metric that best describes the quality of completed sessions, as on the page."""
+        return main_metric(map(best_values, self._with("completed")))
 
     def best(self, metric: str | None = None) -> tuple[str, float, SessionView] | None:
         """Return a metric with its best value and the completed session that has it.
@@ -98,13 +97,16 @@ class SweepView:
         best = best_of([value for _, value in scored], mode)
         return next(((metric, value, view) for view, value in scored if value == best), None)
 
-    def importance(self) -> dict[str, float]:
-        """Return how much of the variance of `metric` each param explains, the largest first.
+    def importance(self, metric: str | None = None) -> dict[str, float]:
+        """Return how much of the variance of a metric each param explains, the largest first.
 
         Params that do not vary, or of which too few sets are completed, are left out; see
         `casket.statistics.importance`.
+
+        Args:
+            metric: the metric; by default, that of `metric`.
         """
-        scored = self._scored(self.metric or "")
+        scored = self._scored(metric or self.metric or "")
         scored = [(view, score) for view, score in scored if math.isfinite(score)]
         tables = [flatten(as_json(view.params)) for view, _ in scored]
         shares = {
@@ -122,7 +124,8 @@ class SweepView:
             sessions), workers (host, pid, session and params of each running session), per_hour,
             expected_end, best (metric, value and session, or None) and importance (of each param).
         """
-        best = self.best()
+        metric = self.metric
+        best = self.best(metric)
         return {
             "id": self.id,
             "experiment": self.experiment,
@@ -142,7 +145,7 @@ class SweepView:
             "per_hour": self.per_hour,
             "expected_end": as_json(self.expected_end),
             "best": best and {"metric": best[0], "value": as_json(best[1]), "session": best[2].id},
-            "importance": self.importance(),
+            "importance": self.importance(metric),
         }
 
     def _scored(self, metric: str) -> list[tuple[SessionView, float]]:

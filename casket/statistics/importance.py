@@ -50,7 +50,8 @@ def _squares(sample: Sequence[float]) -> float:
 
 
 def _groups(values: Sequence[Any]) -> Sequence[Any]:
-    keys = [json.dumps(value, sort_keys=True) for value in values]
+    # Equal numbers are one value: 1 and 1.0.
+    keys = [v if _is_number(v) else json.dumps(v, sort_keys=True) for v in values]
     given = [value for value in values if value is not None]
     if len(set(keys)) <= _MOST_GROUPS or not all(map(_is_number, given)):
         return keys

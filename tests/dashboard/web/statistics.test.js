@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const { importance, interval, ranks } = await import("casket/model/statistics");
+const { importance, interval, rankedParams, ranks } = await import("casket/model/statistics");
 const shared = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
 
 for (const [sample, mean, margin] of shared.interval) {
@@ -76,12 +76,25 @@ test("sessions without a number, and params that do not vary, are left out", () 
   assert.deepEqual(found.map(({ name, n }) => [name, n]), [["params.a", 10]]);
 });
 
+test("only completed sessions are representative, however few they are", () => {
+  const rows = [1, 2, 3, 4, 5, 6].map((loss, i) => row({ a: i % 2 }, loss));
+  const others = ["running", "failed", "killed"].map((status) => row({ a: 0 }, 100, status));
+  assert.deepEqual(importance([...rows, ...others], "loss"), importance(rows, "loss"));
+});
+
+test("params that vary are offered from two sessions on, also while they run", () => {
+  const two = [row({ lr: 0.1, units: 8 }, 1), row({ lr: 0.2, units: 8 }, 2, "running")];
+  assert.deepEqual(rankedParams(two, "loss"), ["params.lr"]);
+  const six = [1, 2, 3, 4, 5, 6].map((loss, i) => row({ name: `run ${i}`, a: i % 2 }, loss));
+  assert.deepEqual(rankedParams(six, "loss"), ["params.a", "params.name"]);
+});
+
 test("equal numbers share their rank", () => {
   assert.deepEqual(ranks([10, 20, 20, 5]), [2, 3.5, 3.5, 1]);
 });
 
-function row(params, loss) {
-  return { params, config: {}, meta: {}, last: { loss }, best: {} };
+function row(params, loss, status = "completed") {
+  return { status, params, config: {}, meta: {}, last: { loss }, best: {} };
 }
 
 function near(found, expected) {

@@ -3,10 +3,10 @@ import { better, differing, flatten, isNumber, numericNames, valueOf } from "cas
 import { SearchMap } from "casket/explore/heatmap";
 import { html } from "casket/shell/html";
 import { Importance } from "casket/explore/importance";
-import { hasSearch, mainMetric } from "casket/model/metrics";
-import { Parallel, brushOf } from "casket/explore/parallel";
+import { hasSearch, mainMetric, scoreColumn } from "casket/model/metrics";
+import { Parallel, brushOf, fitting } from "casket/explore/parallel";
 import { Choice, Scatter } from "casket/explore/scatter";
-import { importance } from "casket/model/statistics";
+import { rankedParams } from "casket/model/statistics";
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import * as listing from "casket/model/listing";
 import { data } from "casket/model/page";
@@ -14,7 +14,6 @@ import { chooseExplore, state } from "casket/model/view";
 
 const MOST_AXES = 7;
 const MOST_NAMES = 300;
-const COMMON = 0.8;
 const PAUSE = 2000;
 
 /** Charts over the sessions of the table: the influence of params on a score, and its progress. */
@@ -25,7 +24,7 @@ export function Explore() {
   const names = useMemo(() => namesOf(rows.length ? rows : allRows), [rows, allRows]);
   const metric = names.scores.includes(explore.metric)
     ? explore.metric
-    : firstScore(names.scores, listing.goal.value, allRows);
+    : firstScore(names.scores, listing.goal.value, rows);
   const { brushed, base } = brushOf(state.value, allRows);
   if (!allRows.length) return html`<p class="empty">There are no sessions to explore yet.</p>`;
   const mode = explore.mode ?? better(metric ?? "") ?? "max";
@@ -93,7 +92,11 @@ function Header({ rows, names, metric, mode }) {
 }
 
 function Scored({ rows, allRows, names, metric, mode, brushed, base }) {
-  const ranked = useMemo(() => commonParams(allRows, metric), [allRows, metric]);
+  // Brushing changes neither the axes nor their order.
+  const ranked = useMemo(
+    () => rankedParams(fitting(allRows, base), metric),
+    [allRows, base, metric],
+  );
   const { explore } = state.value;
   const x = explore.x ?? ranked[0] ?? "epochs";
   const usual = useMemo(() => [...ranked.slice(0, MOST_AXES - 1), metric], [ranked, metric]);
@@ -167,15 +170,5 @@ function hasNumber(rows, name) {
 
 function firstScore(scores, goal, rows) {
   const main = goal || mainMetric(rows);
-  return [`best.${main}`, main, ...scores].find((name) => scores.includes(name));
-}
-
-/** Returns the params that most sessions have, the most important for the metric first. */
-function commonParams(rows, metric) {
-  const judged = rows.filter((row) => isNumber(valueOf(row, metric)));
-  const isGiven = (name) => (row) => (valueOf(row, name) ?? null) !== null;
-  return importance(rows, metric)
-    .filter(({ share }) => share !== null)
-    .map(({ name }) => name)
-    .filter((name) => judged.filter(isGiven(name)).length >= judged.length * COMMON);
+  return [scoreColumn(rows, main), ...scores].find((name) => scores.includes(name));
 }

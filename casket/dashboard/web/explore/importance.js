@@ -27,7 +27,7 @@ export function Importance({ rows, metric, chosen, onChoose }) {
       ${isWhole ? "Fewer" : `${shares.length - FIRST} more`}
     </button>`}
     <p class="muted">
-      ${found.length > 0 && `From ${found[0].n} sessions. `}
+      ${found.length > 0 && `From ${found[0].n} completed sessions. `}
       ${unknown > 0 && `${unknown} params cannot be judged: ${reasons(found)}. `}
     </p>
     <details>
@@ -73,6 +73,6 @@ function reasons(found) {
 }
 
 function emptyBecause(found, metric) {
-  if (!found.length) return `No param differs between the sessions that have a number ${metric}.`;
+  if (!found.length) return `No param differs between completed sessions that have a number ${metric}.`;
   return `Not enough to tell: ${reasons(found)}.`;
 }

@@ -99,7 +99,8 @@ function text(value) {
   return typeof value === "string" ? quoted(value) : JSON.stringify(value);
 }
 
-function fitting(rows, where) {
+/** Returns the rows that meet a condition; all of them if it is not valid. */
+export function fitting(rows, where) {
   if (!where.trim()) return rows;
   try {
     return rows.filter(compile(where, metricsOf(rows)));

@@ -1,4 +1,4 @@
-import { better, factsOf, isNumber } from "casket/model/facts";
+import { better, factsOf, isNumber, restored } from "casket/model/facts";
 
 /** Returns the flat names of the metrics that sessions logged as numbers, those of most first. */
 export function namesOf(rows, kind) {
@@ -18,6 +18,12 @@ export function hasSearch(row) {
 export function scoreOf(row, metric) {
   if (Object.hasOwn(row.best ?? {}, metric)) return row.best[metric];
   return better(metric) && Object.hasOwn(row.last ?? {}, metric) ? row.last[metric] : undefined;
+}
+
+/** Returns the column of the scores of a metric: its best values or, without any, the latest. */
+export function scoreColumn(rows, metric) {
+  const hasBest = rows.some((row) => isNumber(restored(row.best?.[metric])));
+  return hasBest ? `best.${metric}` : metric;
 }
 
 /** Returns the names of the metrics that have a score. */

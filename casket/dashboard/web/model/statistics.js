@@ -1,11 +1,11 @@
 // Statistics of a metric over several sessions.
 
-import { flatten, isNumber, restored, valueOf } from "casket/model/facts";
+import { differing, flatten, isNumber, valueOf } from "casket/model/facts";
 
 const NORMAL_QUANTILE = 1.959963984540054;
 const MOST_GROUPS = 8;
 const FEWEST = 6;
-const FEW_COMPLETED = 12;
+const COMMON = 0.8;
 
 /** Returns `{mean, margin, n}` of a sample: its 95 % interval by Student's t, of scaled sums. */
 export function interval(numbers) {
@@ -36,7 +36,8 @@ function powerOfTwo(number) {
 }
 
 /**
- * Returns how much of a metric's variance each param explains alone, the largest share first.
+ * Returns how much of a metric's variance over completed sessions each param explains alone, the
+ * largest share first.
  *
  * The share is omega squared of a one-way analysis of variance: of all variance between the
  * sessions, the part between those with unlike values of the param, less the part by chance
@@ -44,20 +45,29 @@ function powerOfTwo(number) {
  * `problem` is the reason if it cannot be computed; `correlation` is Spearman's, of numeric params.
  */
 export function importance(rows, metric) {
-  const scored = judged(rows.filter((row) => isNumber(valueOf(row, metric))));
+  // Running, failed and killed sessions are not representative of their params.
+  const scored = rows.filter((row) => row.status === "completed" && isNumber(valueOf(row, metric)));
   const scores = scored.map((row) => valueOf(row, metric));
   const tables = scored.map((row) => flatten(row.params, "params."));
   const names = [...new Set(tables.flatMap(Object.keys))];
   return names
-    .map((name) => param(name, tables.map((table) => restored(table[name])), scores))
+    .map((name) => param(name, tables.map((table) => table[name] ?? null), scores))
     .filter(({ values }) => values > 1)
     .sort((a, b) => (b.share ?? -1) - (a.share ?? -1));
 }
 
-/** Running, failed and killed sessions are not representative of their params. */
-function judged(rows) {
-  const completed = rows.filter((row) => row.status === "completed");
-  return completed.length < FEW_COMPLETED ? rows : completed;
+/**
+ * Returns the params that vary and that most sessions have, the most important for the metric
+ * first, then those whose importance is not known.
+ */
+export function rankedParams(rows, metric) {
+  const scored = rows.filter((row) => isNumber(valueOf(row, metric)));
+  const isGiven = (name) => (row) => (valueOf(row, name) ?? null) !== null;
+  const known = importance(rows, metric).filter(({ share }) => share !== null);
+  const varying = differing(scored.map((row) => flatten(row.params, "params.")));
+  return [...new Set([...known.map(({ name }) => name), ...varying])].filter(
+    (name) => scored.filter(isGiven(name)).length >= scored.length * COMMON,
+  );
 }
 
 /** Returns ranks from 1, those of equal numbers being their mean. */
@@ -74,9 +84,9 @@ export function ranks(numbers) {
 }
 
 function param(name, values, scores) {
-  const keys = values.map((value) => JSON.stringify(value) ?? "");
+  const keys = values.map((value) => JSON.stringify(value));
   const distinct = new Set(keys).size;
-  const given = values.filter((value) => value !== undefined && value !== null);
+  const given = values.filter((value) => value !== null);
   const isNumeric = given.length > 0 && given.every(isNumber);
   const groups = isNumeric && distinct > MOST_GROUPS ? quantiles(values) : keys;
   const n = scores.length;

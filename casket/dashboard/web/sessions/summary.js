@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { headOf } from "casket/model/arrange";
 import { better, isNumber, shownNumber, withMargin } from "casket/model/facts";
 import * as listing from "casket/model/listing";
-import { scoreOf, wayOf } from "casket/model/metrics";
+import { scoreColumn, scoreOf, wayOf } from "casket/model/metrics";
 import { cursor, data } from "casket/model/page";
 import { difference, settingNames, settingsOf } from "casket/model/settings";
 import { importance } from "casket/model/statistics";
@@ -159,7 +159,7 @@ function narrowed(where, status) {
 }
 
 function Importance({ rows, goal }) {
-  const name = `best.${goal}`;
+  const name = scoreColumn(rows, goal);
   const shares = useMemo(
     () => importance(rows, name).filter(({ share }) => (share ?? 0) > 0.005).slice(0, MOST_PARAMS),
     [rows, name],
