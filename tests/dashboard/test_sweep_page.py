@@ -22,8 +22,10 @@ def model(file):
 
 
 def test_importance_is_the_same_wherever_it_is_shown(serve, client_of, page, file, run_command):
-    sweep = Experiment.use(str(file), exp_id="digits").model("net").sweep(
-        {"lr": [0.1, 0.01], "units": [8, 16], "seed": range(4)}, retries=0
+    sweep = (
+        Experiment.use(str(file), exp_id="digits")
+        .model("net")
+        .sweep({"lr": [0.1, 0.01], "units": [8, 16], "seed": range(4)}, retries=0)
     )
     for i, session in enumerate(sweep):
         with contextlib.suppress(RuntimeError), session:
