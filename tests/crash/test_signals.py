@@ -1,6 +1,5 @@
 """Signals that arrive while a record is written: Ctrl-C, and handlers that log themselves."""
 
-import gc
 import subprocess
 import sys
 from itertools import count
@@ -44,7 +43,6 @@ def test_an_interrupt_amid_closing_never_closes_the_file_of_another(tmp_path):
         was_interrupted = interrupted_at(step, closing.close)
         other = LocalFile(tmp_path / "other", writing=True)
         del closing
-        gc.collect()
         assert other.size() == 0
         other.close()
         if not was_interrupted:
