@@ -581,35 +581,70 @@ def test_a_link_opens_the_same_view_again(opened, browser):
     other.close()
 
 
-def colors(page):
-    """Return the colors of the drawn lines, by the ids of the sessions."""
-    drawn = rows(page).filter(has=page.locator(".eye.is-on"))
-    names = drawn.locator(".id").all_inner_texts()
-    eyes = drawn.locator(".eye").evaluate_all("eyes => eyes.map((eye) => eye.style.color)")
-    return dict(zip(names, eyes, strict=True))
+COLORS = """
+links => Object.fromEntries(links.map((link) => [
+  link.title.split(" ")[0],
+  getComputedStyle((link.querySelector(".swatch") ? link : link.closest("li")).querySelector(".swatch"))
+    .color,
+]))
+"""
 
 
-def test_a_session_keeps_its_color_after_a_reload_and_in_a_shared_link(opened):
-    first = colors(opened)
-    assert len(set(first.values())) == 10
-    box = opened.get_by_label("Filter sessions by a condition")
-    box.fill("params.seed in [1, 3]")
-    expect(rows(opened)).to_have_count(6)
-    box.fill("params.lr == 0.1")
-    expect(rows(opened)).to_have_count(5)
-    for number in (4, 0, 2):
-        rows(opened).nth(number).locator("[role=gridcell]").nth(2).click()
-    box.fill("")
-    expect(rows(opened)).to_have_count(16)
-    chosen = colors(opened)
-    assert len(set(chosen.values())) == 3
-    wait_until(opened, lambda: "selected=" in opened.url and "where=" not in opened.url)
+def colors_of(links, count):
+    """Return the colors of the swatches beside links to sessions, by the ids of the sessions."""
+    expect(links).to_have_count(count)
+    return links.evaluate_all(COLORS)
+
+
+def test_a_session_has_the_same_color_in_every_view_order_file_and_report(
+    opened, serve, runs, tmp_path, run_command
+):
+    legend = opened.locator(".legend .session-link")
+    known = colors_of(legend, 10)
+
+    def is_as_known(links, count):
+        found = colors_of(links, count)
+        known.update({**found, **known})
+        assert found == {key: known[key] for key in found}
+
+    opened.evaluate("location.hash = 'sort=params.seed&where=params.seed+in+[1,3]'")
+    is_as_known(legend, 6)
+    ids = list(known)
+    chosen = ",".join(ids[:3])
+    opened.evaluate("hash => { location.hash = hash }", f"view=compare&selected={chosen}")
+    is_as_known(opened.locator(".side-by-side thead .session-link"), 3)
+    opened.evaluate("location.hash = 'view=explore'")
+    opened.get_by_text("The same as a table").click()
+    is_as_known(opened.locator(".plain-table .session-link"), 16)
+    other = tmp_path / "other.json"
+    with Experiment.use(other, exp_id="svm").model("svc").session({"kernel": "rbf"}) as session:
+        session.add_epoch(1, {"val_acc": 0.999})
+    opened.goto(serve(other, runs))
+    is_as_known(legend, 10)
+    report = tmp_path / "report.html"
+    run_command("export", runs, "-o", report, "--format", "html")
+    opened.goto(f"file://{report}#show=20")
+    is_as_known(legend, 12)
+
+
+def test_a_color_is_chosen_for_good_and_taken_back(opened):
+    legend = opened.locator(".legend .session-link")
+    known = colors_of(legend, 10)
+    first = next(iter(known))
+    opened.locator(".legend li summary").first.click()
+    opened.get_by_role("button", name="Color 23", exact=True).click()
+    expect(opened.get_by_role("button", name="Color 23", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    chosen = colors_of(legend, 10)
+    assert chosen == known | {first: "rgb(100, 40, 140)"}
+    wait_until(opened, lambda: "colors=22~" in opened.url)
+    opened.goto(opened.url.partition("#")[0])
     opened.reload()
-    expect(rows(opened)).to_have_count(16)
-    assert colors(opened) == chosen
-    opened.get_by_role("button", name="Select none").click()
-    expect(opened.locator(".eye.is-on")).to_have_count(10)
-    assert chosen.items() <= colors(opened).items()
+    assert colors_of(legend, 10) == chosen
+    opened.locator(".legend li summary").first.click()
+    opened.get_by_role("button", name="Reset").click()
+    wait_until(opened, lambda: colors_of(legend, 10) == known)
 
 
 def test_back_returns_to_the_table(opened):

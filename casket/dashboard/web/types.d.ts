@@ -40,7 +40,7 @@ export interface State {
   selected: string[];
   pinned: string[];
   hidden: string[];
-  /** Slots of colors that do not follow from the key, as `3~key`. */
+  /** Slots of colors that were chosen, as `3~key`. */
   colors: string[];
   show: "10" | "20" | "100" | "all";
   unfinished: boolean;

@@ -8,7 +8,7 @@ const { learnMetrics } = await import("casket/model/facts");
 const address = await import("casket/model/address");
 const { bandOf } = await import("casket/curves/align");
 const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
-const { Colors } = await import("casket/shell/colors");
+const { chosenIn, paletteOf, repeatsOf, slotOf } = await import("casket/shell/colors");
 const { labels, ticks } = await import("casket/model/points");
 const { difference, settingsOf } = await import("casket/model/settings");
 const { drawingOf } = await import("casket/curves/drawing");
@@ -212,49 +212,30 @@ test("a report saves every metric as CSV where it was logged, whatever its name"
   assert.equal(text, "epoch_num,__proto__,constructor\r\n1,5,\r\n2,6,7\r\n");
 });
 
-test("a session has the same color whatever was drawn before it", () => {
-  const keys = Array.from({ length: 30 }, (_, i) => `0.${i}`);
-  const colorsOf = (book, drawn) => {
-    book.assign(drawn);
-    return drawn.map((key) => book.of(key, "light"));
-  };
-  const book = new Colors();
-  const newest = keys.slice(20);
-  const first = colorsOf(book, newest);
-  assert.equal(new Set(first).size, 10);
-  colorsOf(book, keys.slice(3, 17));
-  assert.deepEqual(colorsOf(book, newest), first);
-  assert.deepEqual(colorsOf(new Colors(), newest), first);
-});
-
-test("colors of few that are drawn differ, and those selected first keep theirs", () => {
-  const keys = Array.from({ length: 100 }, (_, i) => `0.${i}`);
-  const book = new Colors();
-  const colorsOf = (drawn) => {
-    book.assign(drawn);
-    return drawn.map((key) => book.of(key, "dark"));
-  };
-  const selected = ["0.5", "0.15", "0.25", "0.7", "0.6"];
-  const found = colorsOf(selected);
-  assert.equal(new Set(found).size, 5);
-  assert.deepEqual(colorsOf(selected.slice(0, 3)), found.slice(0, 3));
-  assert.equal(new Set(colorsOf(keys)).size, 100);
-});
-
-test("a color follows from the id alone, and one more that is drawn changes no other", () => {
-  const book = new Colors();
-  book.assign(["0.c"]);
-  assert.equal(book.of("3.c", "light"), new Colors().of("0.c", "light"));
-  const keys = Array.from({ length: 40 }, (_, i) => `0.${i}`);
-  const before = new Map();
-  for (let count = 1; count <= keys.length; count += 1) {
-    book.assign(keys.slice(0, count).reverse());
-    for (const key of keys.slice(0, count)) {
-      const color = book.of(key, "light");
-      assert.equal(before.get(key) ?? color, color);
-      before.set(key, color);
-    }
+test("a color follows from the id or the values of a group alone, unless it was chosen", () => {
+  const none = new Map();
+  assert.equal(slotOf("3.c", none), slotOf("0.c", none));
+  const keys = Array.from({ length: 400 }, (_, i) => `0.${i}`);
+  assert.equal(new Set(keys.map((key) => slotOf(key, none))).size, paletteOf("light").length);
+  for (const scheme of ["light", "dark"]) {
+    assert.equal(new Set(paletteOf(scheme)).size, paletteOf("light").length);
   }
+  const chosen = chosenIn(["3~0.c", "17~[0.1]", "99~0.d", "x~0.e", "4"]);
+  assert.deepEqual([...chosen], [["c", 3], ["[0.1]", 17]]);
+  assert.deepEqual([slotOf("5.c", chosen), slotOf("[0.1]", chosen)], [3, 17]);
+});
+
+test("of those that are drawn in the same color each but the first is counted as a repetition", () => {
+  const chosen = chosenIn(["3~0.a", "3~0.b", "3~0.c", "4~0.d"]);
+  const found = repeatsOf(["0.c", "0.d", "1.a", "0.b"], chosen);
+  assert.deepEqual(Object.fromEntries(found), { "1.a": 0, "0.b": 1, "0.c": 2, "0.d": 0 });
+});
+
+test("the line of a repeated color has dashes of its own", () => {
+  const dashOf = (repeat) => drawingOf([{ ...part("a", curve([1, 2], [1, 2])), repeat }], ["loss"], PLAIN)
+    .lines[0].dash;
+  assert.deepEqual(dashOf(0), []);
+  assert.ok(dashOf(1).length > 0);
 });
 
 test("groups stand in the order in which their first sessions began, as casket ls has them", () => {

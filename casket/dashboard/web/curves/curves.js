@@ -14,7 +14,7 @@ import { Menu, Segments } from "casket/shell/controls";
 import { html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { painted } from "casket/shell/marks";
-import { colorOf, colors, scheme } from "casket/shell/paint";
+import { colorOf, colors, repeatOf, scheme } from "casket/shell/paint";
 
 const POINTS = [[20, 280], [100, 200], [300, 120]];
 const FEWEST_POINTS = 80;
@@ -239,6 +239,7 @@ function ChartCard(props) {
     const filled = parts.map((part) => ({
       ...part,
       color: colorOf(part.key),
+      repeat: repeatOf(part.key),
       curves: curvesOf(read, chart.metrics, part.rows),
     }));
     const { smooth, log: isLog, band, range, x, outliers } = options;

@@ -5,6 +5,8 @@ import { smoothed } from "casket/curves/smoothing";
 import { sameItems } from "casket/model/arrange";
 
 const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
+/** The dashes of sessions whose color another has already. */
+const REPEATED = [[14, 4], [5, 3, 1, 3], [2, 6], [8, 3, 2, 3, 2, 3]];
 const WIDE_GAP = 3.5;
 const ROOM = 0.25;
 const EDGE = 0.02;
@@ -29,13 +31,16 @@ export function drawingOf(parts, metrics, given) {
   const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0, off: 0 };
   metrics.forEach((metric, i) => {
     // Metrics of unseen data come last, with a solid line.
-    const dash = DASHES[Math.min(metrics.length - 1 - i, DASHES.length - 1)];
+    const at = Math.min(metrics.length - 1 - i, DASHES.length - 1);
     for (const part of parts) {
+      const dash = (part.repeat > 0 ? REPEATED : DASHES)[at];
       const curves = (part.curves[metric] ?? []).filter((curve) => curve?.xs.length);
       if (!curves.length) continue;
       for (const curve of curves) count(tally, curve, isLog);
       const { key, label, name = label, color, isBest } = part;
-      const shape = { key, label, name, color, metric, dash, width: isBest ? 3 : 1.5, isBest };
+      const width = isBest ? 3 : 1.5;
+      const isRepeated = part.repeat > 0;
+      const shape = { key, label, name, color, metric, dash, width, isBest, isRepeated };
       const settings = { ...shape, smooth, x, band, isGrouped };
       const make = () => ({ ...shape, ...(isGrouped ? bandOfAll : firstLine)(curves, settings) });
       drawing[isGrouped ? "bands" : "lines"].push(kept(curves, settings, make));

@@ -1,3 +1,5 @@
+import { useState } from "preact/hooks";
+
 import { cellOfGroup } from "casket/model/arrange";
 import { indexAt, shownX } from "casket/curves/chart";
 import { Swatch } from "casket/curves/values";
@@ -7,8 +9,10 @@ import { scoreOf } from "casket/model/metrics";
 import { cursor, data, store } from "casket/model/page";
 import { SessionLink } from "casket/session/session_link";
 import { chipsOf } from "casket/sessions/chips";
+import { paletteOf } from "casket/shell/colors";
+import { Menu } from "casket/shell/controls";
 import { html } from "casket/shell/html";
-import { colorOf } from "casket/shell/paint";
+import { chooseColor, colorOf, repeatOf, scheme } from "casket/shell/paint";
 
 const MOST = 12;
 
@@ -35,7 +39,7 @@ export function Legend({ parts, view }) {
           onPointerEnter=${() => cursor.lift(part.key)}
           onPointerLeave=${() => cursor.lift("")}
         >
-          <${Swatch} color=${colorOf(part.key)} />
+          <${ColorMenu} part=${part} />
           <${Name} part=${part} />
           <b>${isNumber(values[i]) ? shownNumber(values[i], digits) : "–"}</b>
         </li>`,
@@ -44,6 +48,33 @@ export function Legend({ parts, view }) {
     ${parts.length > MOST &&
     html`<p class="dim">and ${(parts.length - MOST).toLocaleString("en")} more</p>`}
   </aside>`;
+}
+
+/** The color of a session or group, and others to choose. */
+function ColorMenu({ part: { key, label } }) {
+  const [isOpen, open] = useState(false);
+  const color = colorOf(key);
+  const swatch = html`<${Swatch} color=${color} isDashed=${repeatOf(key) > 0} />`;
+  return html`<${Menu} isQuiet isRight label=${swatch} name=${`Color of ${label}`}
+    onOpen=${() => open(true)}>
+    ${isOpen &&
+    html`<div class="palette" role="group" aria-label=${`Colors for ${label}`}>
+      ${paletteOf(scheme.value).map(
+        (each, slot) => html`<button
+          type="button"
+          class="color"
+          key=${slot}
+          aria-label=${`Color ${slot + 1}`}
+          aria-pressed=${each === color}
+          style=${{ background: each }}
+          onClick=${() => chooseColor(key, slot)}
+        ></button>`,
+      )}
+      <button type="button" class="by-id" onClick=${() => chooseColor(key, null)}>
+        Reset
+      </button>
+    </div>`}
+  <//>`;
 }
 
 function Name({ part }) {

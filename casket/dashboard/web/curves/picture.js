@@ -128,7 +128,9 @@ function names(drawing) {
   });
   const colors = lines.slice(0, MOST_NAMES).map((line, i) => {
     const { x, y } = placeOf(i);
-    const swatch = tag("rect", { x, y: y - 6, width: 14, height: 4, fill: line.color });
+    const dash = line.isRepeated ? { "stroke-dasharray": "6 2" } : {};
+    const at = { x1: x, x2: x + 14, y1: y - 4, y2: y - 4 };
+    const swatch = tag("line", { ...at, stroke: line.color, "stroke-width": 4, ...dash });
     return swatch + label(line.name.slice(0, LONGEST_NAME), { x: x + 20, y });
   });
   const rest = lines.length - MOST_NAMES;

@@ -45,7 +45,7 @@ export function Values({ drawing, metrics, kind, x, chartOf }) {
           const first = [...byKey.get(key).values()][0];
           return html`<tr key=${key}>
             <th scope="row">
-              <${Swatch} color=${first.color} /><span title=${first.label}>${first.name}</span>
+              <${Swatch} color=${first.color} isDashed=${first.isRepeated} /><span title=${first.label}>${first.name}</span>
               <span class="dim">${" "}${counted([...byKey.get(key).values()], place)}</span>
             </th>
             ${metrics.map(
@@ -69,9 +69,10 @@ export function Values({ drawing, metrics, kind, x, chartOf }) {
   </div>`;
 }
 
-/** The color of a curve beside its name. */
-export function Swatch({ color }) {
-  return html`<span class="swatch" style=${{ background: color }} aria-hidden="true"></span>`;
+/** The color of a curve beside its name, dashed if the color is not its own. */
+export function Swatch({ color, isDashed }) {
+  const classes = isDashed ? "swatch is-dashed" : "swatch";
+  return html`<span class=${classes} style=${{ color }} aria-hidden="true"></span>`;
 }
 
 function placeOf(line, place) {

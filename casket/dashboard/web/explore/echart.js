@@ -5,8 +5,6 @@ import { resolved, scheme as systemScheme } from "casket/shell/paint";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 const NAMES = ["text", "muted", "line", "surface", "accent", "good", "bad", "warn"];
-const LIGHT_SERIES = ["#2563c9", "#c8500a", "#118246", "#b0279c", "#8a6a00", "#0b8394"];
-const DARK_SERIES = ["#6ea8ff", "#ff9a52", "#4fd08a", "#f07fe0", "#e0bd3c", "#4fd0e0"];
 const LIGHT_SCALE = ["#b9a52b", "#4f9d5f", "#23758c", "#3b3f86", "#3a0f54"];
 const DARK_SCALE = ["#5c55c9", "#3f8fd0", "#35b39a", "#9fd356", "#fbe94b"];
 
@@ -117,7 +115,6 @@ function colors(scheme) {
   const isDark = scheme === "dark";
   return {
     ...Object.fromEntries(named),
-    series: isDark ? DARK_SERIES : LIGHT_SERIES,
     scale: isDark ? DARK_SCALE : LIGHT_SCALE,
   };
 }

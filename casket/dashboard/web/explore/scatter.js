@@ -1,13 +1,16 @@
 import { EChart, axis, categoryAxis, clipped, tooltip } from "casket/explore/echart";
 import { isNumber, shown, shownNumber, valueOf } from "casket/model/facts";
 import { html } from "casket/shell/html";
+import { keyOfValues } from "casket/model/arrange";
 import { account, logRange, logTicks, placeOf, placed, scaleOf } from "casket/model/points";
 import { SessionLink } from "casket/session/session_link";
 import { useCallback, useMemo, useState } from "preact/hooks";
 import { state, update } from "casket/model/view";
+import { colorOf, repeatsAmong } from "casket/shell/paint";
 
 const MOST_IN_TABLE = 200;
 const MOST_COLORS = 6;
+const SYMBOLS = ["circle", "triangle", "diamond", "rect", "pin", "arrow"];
 
 /** Any two facts of the sessions against each other, colored by a third. */
 export function Scatter({ rows, x, y, color, logX, logY, choose, names }) {
@@ -115,7 +118,7 @@ function AsTable({ points, names }) {
         <tbody>
           ${points.slice(0, MOST_IN_TABLE).map(
             ({ row }) => html`<tr key=${row.key}>
-              <th scope="row"><${SessionLink} row=${row} /></th>
+              <th scope="row"><${SessionLink} row=${row} color=${colorOf(row.key)} /></th>
               ${names.map((name) => html`<td key=${name}>${shown(valueOf(row, name), name)}</td>`)}
             </tr>`,
           )}
@@ -132,6 +135,7 @@ function isInside(at, ranges) {
 
 function optionOf(points, scales, tint, selected, palette) {
   const [x, y] = scales;
+  const looks = looksOf(points, tint);
   const dots = points.map(({ row, at }) => {
     const onScale = tint?.isNumeric && !placeOf(row, tint).problem;
     const ring = selected.has(row.key) ? { borderColor: palette.text, borderWidth: 2 } : {};
@@ -140,7 +144,8 @@ function optionOf(points, scales, tint, selected, palette) {
       key: row.key,
       symbolSize: selected.has(row.key) ? 12 : 8,
       visualMap: onScale,
-      itemStyle: onScale ? ring : { color: pointColor(row, tint, palette), ...ring },
+      symbol: looks.get(textOf(row, tint))?.symbol,
+      itemStyle: onScale ? ring : { color: pointColor(row, tint, looks, palette), ...ring },
     };
   });
   const byKey = new Map(points.map(({ row }) => [row.key, row]));
@@ -152,7 +157,7 @@ function optionOf(points, scales, tint, selected, palette) {
     yAxis: { ...axisOf(y, points.map(({ at }) => at[1]), palette), nameGap: 48 },
     brush: { xAxisIndex: 0, yAxisIndex: 0, toolbox: [], throttleType: "debounce" },
     toolbox: { show: false },
-    ...legendOf(points, tint, palette),
+    ...legendOf(points, tint, looks, palette),
     series: [{ type: "scatter", data: dots, itemStyle: { color: palette.accent, opacity: 0.85 } }],
   };
 }
@@ -175,22 +180,39 @@ function axisType({ isNumeric, isWhole, isLog, categories }, values) {
   return { type: "log", min, max, axisTick: { customValues }, axisLabel };
 }
 
-function pointColor(row, tint, palette) {
-  if (!tint) return palette.accent;
-  if (tint.isNumeric) return palette.muted;
-  const at = tint.categories.indexOf(shown(valueOf(row, tint.name), tint.name));
-  return at < 0 || at >= MOST_COLORS ? palette.muted : palette.series[at];
+function textOf(row, tint) {
+  return tint && shown(valueOf(row, tint.name), tint.name);
 }
 
-function legendOf(points, tint, palette) {
+/** Returns the colors of the first categories, those of groups by them, with a symbol for each repeat. */
+function looksOf(points, tint) {
+  if (!tint || tint.isNumeric) return new Map();
+  const keys = new Map(
+    points.map(({ row }) => [textOf(row, tint), keyOfValues([valueOf(row, tint.name)])]),
+  );
+  const texts = tint.categories.filter((text) => keys.has(text)).slice(0, MOST_COLORS);
+  const repeats = repeatsAmong(texts.map((text) => keys.get(text)));
+  return new Map(
+    texts.map((text) => {
+      const key = keys.get(text);
+      return [text, { color: colorOf(key), symbol: SYMBOLS[repeats.get(key)] }];
+    }),
+  );
+}
+
+function pointColor(row, tint, looks, palette) {
+  if (!tint) return colorOf(row.key);
+  if (tint.isNumeric) return palette.muted;
+  return looks.get(textOf(row, tint))?.color ?? palette.muted;
+}
+
+function legendOf(points, tint, looks, palette) {
   if (!tint) return {};
   const style = { right: 0, top: 16, textStyle: { color: palette.text }, itemWidth: 12 };
   if (!tint.isNumeric) {
-    const pieces = tint.categories.slice(0, MOST_COLORS).map((text, i) => ({
-      value: i, label: clipped(text, 12), color: palette.series[i],
-    }));
+    const pieces = [...looks].map(([text, look], i) => ({ value: i, label: clipped(text, 12), ...look }));
     const rest = { value: MOST_COLORS, label: "other", color: palette.muted };
-    const shownPieces = tint.categories.length > MOST_COLORS ? [...pieces, rest] : pieces;
+    const shownPieces = tint.categories.length > looks.size ? [...pieces, rest] : pieces;
     return { visualMap: { ...style, type: "piecewise", seriesIndex: [], pieces: shownPieces,
       selectedMode: false } };
   }

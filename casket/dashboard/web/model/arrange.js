@@ -40,11 +40,16 @@ export function groupsOf(rows, names) {
   const groups = new Map();
   for (const row of rows) {
     const values = names.map((name) => valueOf(row, name) ?? null);
-    const key = JSON.stringify(values.map((value) => (isNumber(value) ? value : String(value))));
+    const key = keyOfValues(values);
     if (!groups.has(key)) groups.set(key, { key, names, values, rows: [] });
     groups.get(key).rows.push(row);
   }
   return [...groups.values()];
+}
+
+/** Returns the key of the group of some values. */
+export function keyOfValues(values) {
+  return JSON.stringify(values.map((value) => (isNumber(value) ? value : String(value))));
 }
 
 /**

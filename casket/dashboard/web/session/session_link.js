@@ -9,7 +9,7 @@ export function SessionLink({ row, color }) {
     href=${sessionAddress(row.key)}
     title=${`${row.id} of ${row.experiment} / ${row.model}`}
   >
-    ${color && html`<span class="swatch" style=${{ background: color }} aria-hidden="true" />`}
+    ${color && html`<span class="swatch" style=${{ color }} aria-hidden="true" />`}
     ${row.name}
   </a>`;
 }

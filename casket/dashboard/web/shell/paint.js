@@ -3,16 +3,17 @@
 import { computed, effect, signal } from "@preact/signals";
 
 import { drawn } from "casket/model/listing";
-import { data } from "casket/model/page";
-import { fields, update } from "casket/model/view";
-import { Colors } from "casket/shell/colors";
+import { fields, state, update } from "casket/model/view";
+import { bare, chosenIn, paletteOf, repeatsOf, slotOf } from "casket/shell/colors";
 
 const darkness = matchMedia("(prefers-color-scheme: dark)");
-const book = new Colors();
 /** Resolves colors of the stylesheet. */
 const probe = document.createElement("i");
 const KEPT = "casket scheme";
-const kept = fields("selected", "pinned", "colors");
+const KEPT_COLORS = "casket colors";
+const inAddress = fields("colors");
+/** The colors chosen in this browser, as an address has them. */
+const inBrowser = signal(keptColors());
 
 const ofSystem = signal(nameOf(darkness));
 darkness.addEventListener("change", (event) => (ofSystem.value = nameOf(event)));
@@ -45,41 +46,68 @@ export function resolved(name) {
   return color;
 }
 
-const assigned = computed(() => {
-  book.remember(kept.peek().colors);
-  book.assign(drawn.value.parts.map((part) => part.key));
-  return book;
-});
-
-// Who opens the address of chosen sessions sees them in the same colors.
-effect(() => {
-  assigned.value;
-  const { selected, pinned, colors: before } = kept.value;
-  const displaced = book.displaced([...new Set([...selected, ...pinned])]);
-  if (displaced.join() !== before.join() && data.rows.peek().length) update({ colors: displaced });
-});
+const chosen = computed(
+  () => new Map([...chosenIn(inBrowser.value), ...chosenIn(inAddress.value.colors)]),
+);
+const repeats = computed(() => repeatsAmong(drawn.value.parts.map(({ key }) => key)));
 
 /** Returns the color of a session or group. */
 export function colorOf(key) {
-  return assigned.value.of(key, scheme.value);
+  return paletteOf(scheme.value)[slotOf(key, chosen.value)];
+}
+
+/** Returns how often the color of each of some keys comes before it among them. */
+export function repeatsAmong(keys) {
+  return repeatsOf(keys, chosen.value);
+}
+
+/** Returns how many that are drawn, too, have the color of a session or group before it. */
+export function repeatOf(key) {
+  return repeats.value.get(key) ?? 0;
+}
+
+/** Gives a session or group a color for good; null: the one that follows from its id. */
+export function chooseColor(key, slot) {
+  const isOther = (each) => bare(each.replace(/^\d+~/, "")) !== bare(key);
+  const now = slot === null ? [] : [`${slot}~${key}`];
+  inBrowser.value = [...inBrowser.value.filter(isOther), ...now];
+  store(KEPT_COLORS, JSON.stringify(inBrowser.value));
+  update({ colors: [...state.peek().colors.filter(isOther), ...now] });
 }
 
 /** Chooses "dark", "light", or "" for the system's; this browser keeps it. */
 export function chooseScheme(name) {
   chosenScheme.value = name;
-  try {
-    localStorage.setItem(KEPT, name);
-  } catch {
-    // Where nothing can be kept, it holds until the page is left.
-  }
+  store(KEPT, name);
 }
 
 function keptScheme() {
+  const name = stored(KEPT);
+  return ["dark", "light"].includes(name) ? name : "";
+}
+
+/** @returns {string[]} */
+function keptColors() {
   try {
-    const name = localStorage.getItem(KEPT) ?? "";
-    return ["dark", "light"].includes(name) ? name : "";
+    return JSON.parse(stored(KEPT_COLORS) || "[]").map(String);
+  } catch {
+    return [];
+  }
+}
+
+function stored(name) {
+  try {
+    return localStorage.getItem(name) ?? "";
   } catch {
     return "";
+  }
+}
+
+function store(name, text) {
+  try {
+    localStorage.setItem(name, text);
+  } catch {
+    // Where nothing can be kept, it holds until the page is left.
   }
 }
 
