@@ -582,11 +582,10 @@ def test_a_link_opens_the_same_view_again(opened, browser):
 
 
 COLORS = """
-links => Object.fromEntries(links.map((link) => [
-  link.title.split(" ")[0],
-  getComputedStyle((link.querySelector(".swatch") ? link : link.closest("li")).querySelector(".swatch"))
-    .color,
-]))
+links => Object.fromEntries(links.map((link) => {
+  const swatch = link.querySelector(".swatch") ?? link.closest("li").querySelector(".swatch");
+  return [link.title.split(" ")[0], getComputedStyle(swatch).color];
+}))
 """
 
 
