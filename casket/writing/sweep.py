@@ -7,9 +7,11 @@ order, what is passed over, and what is tried again.
 from __future__ import annotations
 
 import logging
+import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from threading import Event
 from typing import Any, Literal, NamedTuple
 
@@ -27,6 +29,9 @@ from casket.writing.starting import SessionsModel
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two looks at what other processes run."""
+
+_WIDEST = 256.0
+"""The largest number of sets to choose from."""
 
 
 OnError = Literal["raise", "continue"]
@@ -123,13 +128,14 @@ class Sweep:
         self._stopping = stopping or Event()
         self._runs = Runs(model.backend.store, model.experiment_id)
         self._elsewhere: list[_Set] = []
+        self._choice = _Choice(is_open=self._space.search is None and self._space.size is not None)
         self._claims: set[str] | None = None
         self._runs.read_on()
         self._began = self._began_with_others()
 
     def __iter__(self) -> Iterator[SweepSession]:
         self._runs.read_on()
-        for one in self._sets():
+        for one in self._in_turn():
             yield from self._run(one)
         yield from self._run_what_others_left()
 
@@ -171,6 +177,16 @@ class Sweep:
                 claim = starting.claim_of(self._model, suggestion.params)
                 yield _Set(position, suggestion, claim)
 
+    def _in_turn(self) -> Iterator[_Set]:
+        """Yield the sets to run, in order as long as no other process is quicker."""
+        sets, near = self._sets(), list[_Set]()
+        while not self._is_over():
+            near = list(self._free(near))
+            near += islice(self._free(sets), max(0, self._choice.width - len(near)))
+            if not near:
+                return
+            yield near.pop(self._choice.of(len(near)))
+
     def _suggestions(self) -> Iterator[Suggestion]:
         if self._space.search is None:
             return map(Suggestion, self._space.sets)
@@ -200,35 +216,49 @@ class Sweep:
     def _is_running(self, claim: str) -> bool:
         return self._runs.state(claim) == "running"
 
+    def _free(self, sets: Iterable[_Set]) -> Iterator[_Set]:
+        """Yield the sets that are to be run, as far as was read, and pass over the others."""
+        for one in sets:
+            if self._is_taken(one.claim):
+                self._pass(one)
+            else:
+                yield one
+
     def _run(self, one: _Set) -> Iterator[SweepSession]:
         """Yield the tries of a set, unless others run it or have completed it."""
-        while not self._is_over():
-            session = self._start(one)
-            if session is None:
-                return
+        while session := self._start(one):
             try:
                 yield session
             except GeneratorExit:
                 session.end("failed", error="the loop over the sweep was left")
                 raise
             session.end()
+            self._runs.read_on()
 
     def _is_over(self) -> bool:
         return self._stopping.is_set() or self._until()
 
     def _start(self, one: _Set) -> SweepSession | None:
         """Start a session of a set; return None if it is not to be run here and now."""
-        if self._runs.state(one.claim) == "free":
-            self._runs.read_on()
-            if not self._is_taken(one.claim):
-                try:
-                    return self._session(one)
-                except ExistingParamsException:
-                    self._runs.read_on()  # another process was quicker
+        if self._is_taken(one.claim):
+            self._pass(one)
+        elif not self._is_over():
+            try:
+                session = self._session(one)
+            except ExistingParamsException:
+                self._choice.was_refused()
+                self._runs.read_on()
+                self._pass(one)
+            else:
+                self._choice.was_first()
+                return session
+        return None
+
+    def _pass(self, one: _Set) -> None:
+        """Pass over a set, which is looked at again at the end if others run it now."""
         is_open = self._runs.state(one.claim) != "completed" and not self._is_given_up(one.claim)
         if is_open and self._space.search is None:  # a search chooses another set instead
             self._elsewhere.append(one)
-        return None
 
     def _is_given_up(self, claim: str) -> bool:
         return self._runs.tries(claim, self._began) > self._options.retries
@@ -258,6 +288,39 @@ class Sweep:
             if len(self._elsewhere) < len(waiting):
                 pauses = _Pauses(self._stopping)
             pauses.wait()
+
+
+class _Choice:
+    """Chooses among the next free sets: the first, as long as no other process is quicker.
+
+    Processes that all try the first free set lose the same race again and again, so each refusal
+    doubles the number of sets to choose from, and each start reduces it by an eighth.
+
+    Args:
+        is_open: whether sets after the first may be chosen.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        self._is_open, self._width = is_open, 1.0
+
+    @property
+    def width(self) -> int:
+        """The number of sets to choose from."""
+        return int(self._width)
+
+    def of(self, count: int) -> int:
+        """Return the index of the chosen set among `count`."""
+        # Of the system: a seed set by the script would make all processes choose alike.
+        return secrets.randbelow(min(count, self.width))
+
+    def was_refused(self) -> None:
+        """Note that another process was quicker."""
+        if self._is_open:
+            self._width = min(2 * self._width, _WIDEST)
+
+    def was_first(self) -> None:
+        """Note that the chosen set was started."""
+        self._width = max(self._width * 7 / 8, 1.0)
 
 
 class _Pauses:
