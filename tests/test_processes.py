@@ -53,6 +53,26 @@ def test_the_identity_survives_json() -> None:
     assert is_alive(json.loads(json.dumps(this_process()))) is True
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_has_a_start_of_its_own() -> None:
+    mine = this_process()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, json.dumps([this_process(), is_alive(mine)]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader) as answer:
+        theirs, sees_mine = json.load(answer)
+    assert theirs["pid"] != mine["pid"]
+    assert theirs["started"] >= mine["started"]
+    assert sees_mine is True
+    assert is_alive(theirs) is False
+
+
 @on_linux
 def test_the_identity_names_all_it_needs() -> None:
     me = this_process()
@@ -260,9 +280,10 @@ def test_a_process_hidden_in_proc_cannot_be_told(monkeypatch: pytest.MonkeyPatch
 @on_linux
 @pytest.mark.parametrize("error", [PermissionError, ValueError, IndexError])
 def test_an_unreadable_proc_cannot_tell(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], fresh_caches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     me = this_process()
+    processes._own_start.cache_clear()
 
     def unreadable(pid: int) -> None:
         raise error
@@ -312,7 +333,7 @@ def said_in_a_namespace(unshare: tuple[str, ...]) -> Any:
 
 @pytest.fixture
 def fresh_caches() -> Iterator[None]:
-    caches = (processes._machine, processes._boot, processes._hardware)
+    caches = (processes._machine, processes._boot, processes._hardware, processes._own_start)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -402,6 +423,7 @@ def test_off_linux_an_error_tells_what_it_can(
     error: str, alive: bool | None, psutil_only: Any
 ) -> None:
     me = this_process()
+    processes._own_start.cache_clear()
 
     def fail(pid: int) -> None:
         raise getattr(psutil_only, error)

@@ -218,6 +218,38 @@ def test_what_runs_elsewhere_is_passed_over(model):
         assert run_all(model.sweep(GRID)) == [SETS[0], *SETS[2:]]
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_after_lost_races_a_sweep_chooses_among_the_next_sets(path, is_listed):
+    """Another process takes the first twenty sets just before this one starts them."""
+    model = Experiment.use(path, exp_id="exp").model("net")
+    others = []
+
+    def where(params):
+        if params["n"] < 20:
+            others.append(model.session(params))
+        return True
+
+    space = [{"n": n} for n in range(50)]
+    done = [
+        params["n"]
+        for params in run_all(model.sweep(space if is_listed else iter(space), where=where))
+    ]
+    assert sorted(done) == list(range(20, 50))
+    # The next sets of a space without a length are not read before they are due.
+    assert (done == sorted(done)) is not is_listed
+    for session in others:
+        session.end()
+
+
+def test_until_ends_a_sweep_over_an_infinite_space(path):
+    model = Experiment.use(path, exp_id="exp").model("net")
+    sweep = model.sweep(({"n": n} for n in count()), until="loss < 0.5")
+    for session in sweep:
+        with session:
+            session.add_result({"loss": 1 - session.params["n"] / 4})
+    assert len(model.sessions()) == 4
+
+
 def test_waiting_runs_what_fails_elsewhere(model):
     other = model.session(SETS[1])
     sweep = model.sweep(GRID, wait=True)

@@ -223,13 +223,21 @@ def _namespace() -> str | None:
         return None
 
 
-@cache
 def _started(pid: int) -> int | float | None:
-    """Return when this process started; a child may have the id of an ancestor that has ended."""
     try:
-        return _state_and_start(pid)[1] if _LINUX else _create_time(pid)
+        return _own_start(pid)
     except (ImportError, OSError, ValueError, IndexError):
         return None
+
+
+@cache
+def _own_start(pid: int) -> int | float | None:
+    """Return when this process started."""
+    return _state_and_start(pid)[1] if _LINUX else _create_time(pid)
+
+
+if hasattr(os, "register_at_fork"):  # a child may have the id of an ancestor that has ended
+    os.register_at_fork(after_in_child=_own_start.cache_clear)
 
 
 def _state_and_start(pid: int) -> tuple[str, int]:
@@ -262,10 +270,6 @@ def _runs_unseen(pid: int) -> bool | None:
     except OSError:
         return None
     return None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_started.cache_clear)
 
 
 def _create_time(pid: int) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from casket.format.records import utc_now
@@ -89,7 +90,12 @@ def _command_line() -> list[str] | None:
             break
         kept.append(plain(argument))
     left_out = len(arguments) - len(kept)
-    return without_secrets(kept) + [f"... {left_out} more arguments"] * bool(left_out)
+    return [*_without_secrets(tuple(kept)), *[f"... {left_out} more arguments"] * bool(left_out)]
+
+
+@lru_cache(maxsize=1)
+def _without_secrets(arguments: tuple[str, ...]) -> list[str]:
+    return without_secrets(list(arguments))
 
 
 def _user() -> str | None:

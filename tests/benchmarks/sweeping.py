@@ -16,7 +16,7 @@ from tests.benchmarks.__main__ import Figure
 from tests.benchmarks.data import fill
 
 AGAIN = 10_000
-PROCESSES, SETS, BODY = 16, 2_000, 0.01
+PROCESSES, SETS, BODY, ROUNDS = 16, 2_000, 0.01, 5
 SEEDS, WORKERS, ALONE, MORE = 20, 8, 60, 20
 """Of a search: repetitions, processes, trials of a single process, and further ones of several."""
 
@@ -25,12 +25,18 @@ FORK = multiprocessing.get_context("fork")
 
 def sweeps(folder: Path) -> list[Figure]:
     """Return the cost of a sweep that is completed, and the share of short bodies in a sweep."""
-    shares = {name: _shares(folder / name, run) for name, run in _RUNS.items()}
-    floor = shares.pop("floor")[0]
+    rounds: dict[str, list[tuple[float, list[int]]]] = {name: [] for name in _RUNS}
+    for number in range(ROUNDS):
+        for name, run in _RUNS.items():
+            rounds[name].append(_shares(folder / f"{name}-{number}", run))
+    medians = {name: statistics.median(share for share, _ in each) for name, each in rounds.items()}
     figures = [_again(folder, store) for store in ("json", "sqlite")]
-    for name, (share, counts) in shares.items():
+    for name in ("json", "sqlite"):
+        counts = [count for _, each in rounds[name] for count in each]
+        share, apart = medians[name], medians[f"{name}, apart"]
         detail = (
-            f"{share:.0%} of the time in the body, by hand {floor:.0%}; "
+            f"{share:.0%} of the time in the body (median of {ROUNDS}), {apart:.0%} if each process "
+            f"starts sessions of its own, {medians['floor']:.0%} by exclusive files; "
             f"sets of a process {min(counts)} to {max(counts)}"
         )
         what = f"{SETS} sets of 10 ms by {PROCESSES} processes, {name}"
@@ -90,6 +96,16 @@ def _by_casket(suffix: str) -> Callable[[Path, int], Iterator[Any]]:
     return run
 
 
+def _apart(suffix: str) -> Callable[[Path, int], Iterator[Any]]:
+    """Start sessions without a sweep, each process for a part of the sets that it has alone."""
+
+    def run(folder: Path, process: int) -> Iterator[Any]:
+        model = Experiment.use(folder / f"runs.{suffix}", exp_id="e").model("m")
+        return (model.session({"n": number}) for number in range(process, SETS, PROCESSES))
+
+    return run
+
+
 def _by_hand(folder: Path, _: int) -> Iterator[Any]:
     """Claim each set by an exclusive file; append a line at its start and, synced, at its end."""
     log = os.open(folder / "log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -115,7 +131,13 @@ def _by_hand(folder: Path, _: int) -> Iterator[Any]:
         yield session()
 
 
-_RUNS = {"json": _by_casket("json"), "sqlite": _by_casket("sqlite"), "floor": _by_hand}
+_RUNS = {
+    "json": _by_casket("json"),
+    "sqlite": _by_casket("sqlite"),
+    "json, apart": _apart("json"),
+    "sqlite, apart": _apart("sqlite"),
+    "floor": _by_hand,
+}
 
 
 # A search

@@ -204,15 +204,15 @@ class Places:
 
     def _sort_by_session(self, file: FilePort) -> None:
         """Index newly read starts, ends and tags by session."""
-        for i in range(self._sorted, len(self._places)):
-            if self._letters[i] in _OF_SESSIONS_LETTERS:
-                place = self._places[i]
-                text = file.read_at(place, _REMEMBERED)
-                if _SESSION not in text:
-                    text = document_at(file, place)
-                session_at = text.find(_SESSION) + len(_SESSION)
-                session = text[session_at : text.find(b'"', session_at)]
-                self._by_session.setdefault(session, []).append(place)
+        places = [
+            self._places[i]
+            for i in range(self._sorted, len(self._places))
+            if self._letters[i] in _OF_SESSIONS_LETTERS
+        ]
+        for place, (_, text) in zip(places, numbered(file, places), strict=True):
+            session_at = text.find(_SESSION) + len(_SESSION)
+            session = text[session_at : text.find(b'"', session_at)]
+            self._by_session.setdefault(session, []).append(place)
         self._sorted = len(self._places)
 
     def _of_kind(self, kind: str, begin: int) -> Iterator[int]:
