@@ -35,8 +35,8 @@ def sweeps(folder: Path) -> list[Figure]:
         counts = [count for _, each in rounds[name] for count in each]
         share, apart = medians[name], medians[f"{name}, apart"]
         detail = (
-            f"{share:.0%} of the time in the body (median of {ROUNDS}), {apart:.0%} if each process "
-            f"starts sessions of its own, {medians['floor']:.0%} by exclusive files; "
+            f"{share:.0%} of the time in the body (median of {ROUNDS}), {apart:.0%} if each "
+            f"process starts sessions of its own, {medians['floor']:.0%} by exclusive files; "
             f"sets of a process {min(counts)} to {max(counts)}"
         )
         what = f"{SETS} sets of 10 ms by {PROCESSES} processes, {name}"
