@@ -10,7 +10,8 @@ const { learnMetrics } = await import("casket/model/facts");
 const { drawnGroups, drawnRows, keptParts } = await import("casket/model/arrange");
 const { drawingOf, isSameDrawing } = await import("casket/curves/drawing");
 const { charts, mainMetric } = await import("casket/model/metrics");
-const { account, logRange, logTicks, placed, scaleOf } = await import("casket/model/points");
+const { logRange, logTicks } = await import("casket/model/axis");
+const { account, placed, scaleOf } = await import("casket/model/points");
 const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
 learnMetrics(Object.fromEntries(decided.facts));
 

@@ -9,7 +9,7 @@ const address = await import("casket/model/address");
 const { bandOf } = await import("casket/curves/align");
 const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/model/arrange");
 const { chosenIn, paletteOf, repeatsOf, slotOf } = await import("casket/shell/colors");
-const { labels, ticks } = await import("casket/model/points");
+const { labels, labelsOfX, logTicks, ticks, ticksOfX } = await import("casket/model/axis");
 const { difference, settingsOf } = await import("casket/model/settings");
 const { drawingOf } = await import("casket/curves/drawing");
 const { csv } = await import("casket/model/files");
@@ -263,6 +263,61 @@ test("an axis has marks that differ, however large, small or far from zero its n
   }
   assert.deepEqual(labels(ticks([0, 3e34], 6)).slice(0, 2), ["0", "1e+34"]);
   assert.deepEqual(labels([100000, 100001, 123456]), ["100000", "100001", "123456"]);
+});
+
+/** Returns numbers from 0 to 1, the same in every run. */
+function dice(seed) {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+test("marks of an axis differ and lie on it, wherever it is and however short", () => {
+  const roll = dice(18);
+  for (let i = 0; i < 4000; i += 1) {
+    const size = 10 ** (roll() * 80 - 40);
+    const low = (roll() - 0.5) * size;
+    const high = low + size * 10 ** -(roll() * 10);
+    const marks = ticks([low, high], 2 + roll() * 8);
+    const texts = labels(marks);
+    const said = `${low} to ${high}: ${texts}`;
+    assert.ok(marks.length >= 1 && marks.length < 14, said);
+    assert.ok(marks.every((mark) => mark >= low && mark <= high), said);
+    assert.equal(new Set(texts).size, marks.length, said);
+    assert.ok(texts.every((text, at) => Math.abs(Number(text) - marks[at]) <= (high - low) / 1e3), said);
+    const [from, to] = [size, size * (1 + 10 ** (roll() * 6 - 3))];
+    const logTexts = labels(logTicks([from, to]));
+    assert.equal(new Set(logTexts).size, logTexts.length, `${from} to ${to}: ${logTexts}`);
+    assert.ok(logTexts.length >= 1, `${from} to ${to}`);
+  }
+});
+
+test("marks of times and clock times differ at any zoom, and are in UTC over 24 hours", () => {
+  const roll = dice(14);
+  for (let i = 0; i < 3000; i += 1) {
+    for (const x of ["number", "time", "wall"]) {
+      const start = { number: 1e9 * roll(), time: 1e6 * roll() ** 4, wall: 1.8e9 * roll() }[x];
+      const low = x === "number" ? Math.round(start) : start;
+      const high = low + (x === "number" ? 1 + Math.round(10 ** (roll() * 9)) : 10 ** (roll() * 9 - 1));
+      const marks = ticksOfX([low, high], 2 + roll() * 8, x);
+      const texts = labelsOfX(marks, x);
+      const said = `${x} ${low} to ${high}: ${texts}`;
+      assert.ok(marks.length < 22, said);
+      assert.ok(marks.length >= 1 || x === "number", said);
+      assert.equal(new Set(texts).size, marks.length, said);
+    }
+  }
+  const noon = Date.UTC(2026, 11, 1, 12) / 1000;
+  const of = (range, count) => labelsOfX(ticksOfX(range, count, "wall"), "wall");
+  assert.deepEqual(of([noon, noon + 7200], 4), ["12-01 12:00", "12:30", "13:00", "13:30", "14:00"]);
+  assert.deepEqual(of([noon, noon + 4], 2), ["12-01 12:00:00", "12:00:02", "12:00:04"]);
+  assert.deepEqual(of([noon, noon + 3 * 86400], 3), ["12-02", "12-03", "12-04"]);
+  assert.deepEqual(of([noon, noon + 100000], 5).at(-1), "12-02 12:00");
+  assert.deepEqual(labelsOfX([3600, 3601, 3602], "time"), ["1 h", "1 h 1 s", "1 h 2 s"]);
+  assert.deepEqual(labelsOfX([0, 60, 120], "time"), ["0 s", "1 min", "2 min"]);
+  assert.deepEqual(labelsOfX([3600.1, 3600.2], "time"), ["3600.1 s", "3600.2 s"]);
 });
 
 test("settings are sessions that differ in their seed only, the best mean first", () => {

@@ -1,12 +1,13 @@
 import uPlot from "uplot";
 
 import { shownDuration, shownTime } from "casket/model/facts";
+import { labels, labelsOfX, logTicks, ticks, ticksOfX } from "casket/model/axis";
 import { paint, paintLine, scales } from "casket/curves/painter";
-import { labels, logTicks, ticks } from "casket/model/points";
 import { contextOf } from "casket/shell/html";
 
 const KEY_STEP = 0.02;
 const TICK_ROOM = 44;
+const ROOM_OF_X = { number: 60, time: 90, wall: 96 };
 
 /**
  * A chart: uPlot has the axes, the cursor and the zoom; the lines are drawn by the painter, each
@@ -86,12 +87,10 @@ export class Chart {
     this.#plot = new uPlot(
       {
         ...this.#size(),
-        // As all times on the page, those of the axis are UTC.
-        tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
         legend: { show: false },
         padding: [10, 12, 0, 0],
         scales: {
-          x: { time: drawing.x === "wall", range: () => this.#drawing.extent.x },
+          x: { time: false, range: () => this.#drawing.extent.x },
           y: { distr: drawing.isLog ? 3 : 1, range: () => this.#drawing.extent.y },
         },
         axes: axes(drawing),
@@ -244,30 +243,26 @@ function axes({ x, colors, isLog }) {
     ticks: { stroke: colors.grid, width: 1, size: 4 },
     gap: 4,
   };
-  const durations = (_, values) => values.map((value) => shownDuration(value) || "0");
-  const numbers = (_, values) => values.map((value) => (value === null ? "" : shownX(value, x)));
+  const room = ROOM_OF_X[x];
   return [
     {
       ...common,
       size: 26,
-      space: x === "number" ? 45 : 70,
-      incrs: x === "number" ? wholeSteps() : undefined,
-      values: { time: durations, number: numbers, wall: undefined }[x],
+      space: room,
+      splits: ({ width }, _axis, low, high) => ticksOfX([low, high], width / room, x),
+      filter: (_, splits) => splits,
+      values: (_, values) => labelsOfX(values, x),
     },
     {
       ...common,
       space: 28,
       size: (_, values) => 16 + 6.2 * Math.max(3, ...(values ?? []).map(lengthOf)),
       splits: ({ height }, _axis, low, high) =>
-        isLog ? logTicks([low, high]) : ticks([low, high], Math.max(height / TICK_ROOM, 2)),
+        isLog ? logTicks([low, high]) : ticks([low, high], height / TICK_ROOM),
       filter: (_, splits) => splits,
       values: (_, values) => labels(values),
     },
   ];
-}
-
-function wholeSteps() {
-  return Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 }
 
 function lengthOf(text) {

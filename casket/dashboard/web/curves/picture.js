@@ -1,8 +1,7 @@
 // A chart as a file, with its title, axis titles and legend: SVG, and PNG made of it.
 
-import { shownX } from "casket/curves/chart";
 import { scales, traced } from "casket/curves/painter";
-import { labels, logTicks, ticks } from "casket/model/points";
+import { labels, labelsOfX, logTicks, ticks, ticksOfX } from "casket/model/axis";
 import { contextOf } from "casket/shell/html";
 
 const WIDTH = 720;
@@ -46,10 +45,12 @@ function svgOf(drawing, title, kind) {
   const [width, height] = [WIDTH, heightOf(drawing)];
   const places = ticksY(extent.y, isLog);
   const texts = labels(places);
+  const across = ticksOfX(extent.x, 6, x);
+  const textsAcross = labelsOfX(across, x);
   const parts = [
     tag("rect", { width, height, fill: "#fff" }),
     label(title, { x: BOX.left, y: 24, "font-size": 15, "font-weight": 600 }),
-    ...ticks(extent.x, 7).map((value) => tickX(at.x(value), shownX(value, x))),
+    ...across.map((value, i) => tickX(at.x(value), textsAcross[i])),
     ...places.map((value, i) => tickY(at.y(value), texts[i])),
     ...axisTitles(title, { number: kind, time: "time since the start", wall: "time, UTC" }[x], isLog),
     ...bands.map((band) => area(band, at)),

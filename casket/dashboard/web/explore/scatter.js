@@ -2,7 +2,8 @@ import { EChart, axis, categoryAxis, clipped, tooltip } from "casket/explore/ech
 import { isNumber, shown, shownNumber, valueOf } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { keyOfValues } from "casket/model/arrange";
-import { account, logRange, logTicks, placeOf, placed, scaleOf } from "casket/model/points";
+import { logRange, logTicks } from "casket/model/axis";
+import { account, placeOf, placed, scaleOf } from "casket/model/points";
 import { SessionLink } from "casket/session/session_link";
 import { useCallback, useMemo, useState } from "preact/hooks";
 import { state, update } from "casket/model/view";

@@ -273,8 +273,8 @@ function exponentOf(number, digits) {
   return Number(number.toExponential(digits - 1).split("e")[1]);
 }
 
-/** Formats seconds: `41 s`, `2 min 5 s`, `3 h 20 min`, `4 d 1 h`. */
-export function shownDuration(seconds) {
+/** Formats seconds, in two units at most: `41 s`, `2 min 5 s`, `3 h 20 min`, `4 d 1 h`. */
+export function shownDuration(seconds, most = 2) {
   if (!isNumber(seconds)) return "";
   if (seconds < 10) return `${Number(Math.max(seconds, 0).toPrecision(2))} s`;
   const whole = Math.round(seconds);
@@ -287,7 +287,7 @@ export function shownDuration(seconds) {
   ];
   const first = parts.findIndex(([count]) => count > 0);
   return parts
-    .slice(first, first + 2)
+    .slice(first, first + most)
     .filter(([count]) => count > 0)
     .map(([count, unit]) => `${count} ${unit}`)
     .join(" ");

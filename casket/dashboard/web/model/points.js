@@ -1,13 +1,9 @@
 // The points that a chart draws of rows, and the reasons why rows are left out.
 
-import { digitsApart, isNumber, shown, shownNumber, valueOf } from "casket/model/facts";
+import { isNumber, shown, valueOf } from "casket/model/facts";
 
 const MOST_CATEGORIES = 40;
 const WIDE = 50;
-const EDGE = 0.04;
-const LEAST_EDGE = 0.01;
-const MOST_TICKS = 10;
-const MOST_MULTIPLES = 40;
 
 /** Returns `{isNumeric, isWhole, isLog, categories}` of a name: how an axis can show its values. */
 export function scaleOf(rows, name, wantsLog) {
@@ -39,55 +35,6 @@ export function placeOf(row, { name, isNumeric, isLog, categories }) {
   if (!isNumber(value)) return { problem: `with ${name} infinite` };
   if (isLog && value <= 0) return { problem: `with ${name} ≤ 0, not on a log axis` };
   return { at: value };
-}
-
-/** Returns from where to where a log axis reaches: a little beyond the positive numbers on it. */
-export function logRange(numbers) {
-  const places = numbers.map(Math.log10);
-  const low = places.reduce((a, b) => Math.min(a, b), Infinity);
-  const high = places.reduce((a, b) => Math.max(a, b), -Infinity);
-  if (low > high) return [0.1, 1];
-  const edge = Math.max((high - low) * EDGE, LEAST_EDGE);
-  return [10 ** (low - edge), 10 ** (high + edge)];
-}
-
-/** Returns the round numbers that mark a log axis. */
-export function logTicks([low, high]) {
-  const first = Math.floor(Math.log10(low));
-  const decades = Math.ceil(Math.log10(high)) - first;
-  const step = Math.max(1, Math.ceil(decades / MOST_TICKS));
-  const heads = decades <= 3 ? [1, 2, 5] : [1];
-  const found = Array.from({ length: decades + 1 }, (_, i) => first + i)
-    .filter((power) => power % step === 0)
-    .flatMap((power) => heads.map((head) => Number(`${head}e${power}`)))
-    .filter((value) => value >= low && value <= high);
-  return found.length > 2 ? found : evenTicks(low, high);
-}
-
-/** Returns about so many round numbers that mark an axis, however large or small they are. */
-export function ticks([low, high], count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
-  return multiples(step, low, high);
-}
-
-function multiples(step, low, high) {
-  const first = Math.ceil(low / step);
-  const length = Math.min(Math.max(Math.floor(high / step) - first + 1, 0), MOST_MULTIPLES);
-  return Array.from({ length }, (_, i) => Number(((first + i) * step).toPrecision(12)));
-}
-
-/** Returns the texts of marks, with enough digits to distinguish them. */
-export function labels(values) {
-  const digits = digitsApart(values);
-  return values.map((value) => (isNumber(value) ? shownNumber(value, digits) : ""));
-}
-
-function evenTicks(low, high) {
-  const power = 10 ** Math.floor(Math.log10((high - low) / 2));
-  const step = power * ([5, 2].find((head) => (high - low) / (head * power) >= 2) ?? 1);
-  return multiples(step, low, high);
 }
 
 /** Positions rows on several axes; counts the rows left out, by the missing value. */
