@@ -636,7 +636,7 @@ def test_a_color_is_chosen_for_good_and_taken_back(opened):
         "aria-pressed", "true"
     )
     chosen = colors_of(legend, 10)
-    assert chosen == known | {first: "rgb(100, 40, 140)"}
+    assert chosen == known | {first: "rgb(240, 108, 72)"}
     wait_until(opened, lambda: "colors=22~" in opened.url)
     opened.goto(opened.url.partition("#")[0])
     opened.reload()

@@ -228,7 +228,7 @@ test("a color follows from the id or the values of a group alone, unless it was 
 test("of those that are drawn in the same color each but the first is counted as a repetition", () => {
   const chosen = chosenIn(["3~0.a", "3~0.b", "3~0.c", "4~0.d"]);
   const found = repeatsOf(["0.c", "0.d", "1.a", "0.b"], chosen);
-  assert.deepEqual(Object.fromEntries(found), { "1.a": 0, "0.b": 1, "0.c": 2, "0.d": 0 });
+  assert.deepEqual(Object.fromEntries(found), { "0.c": 0, "0.d": 0, "1.a": 1, "0.b": 2 });
 });
 
 test("the line of a repeated color has dashes of its own", () => {
@@ -314,7 +314,7 @@ test("marks of times and clock times differ at any zoom, and are in UTC over 24 
   assert.deepEqual(of([noon, noon + 7200], 4), ["12-01 12:00", "12:30", "13:00", "13:30", "14:00"]);
   assert.deepEqual(of([noon, noon + 4], 2), ["12-01 12:00:00", "12:00:02", "12:00:04"]);
   assert.deepEqual(of([noon, noon + 3 * 86400], 3), ["12-02", "12-03", "12-04"]);
-  assert.deepEqual(of([noon, noon + 100000], 5).at(-1), "12-02 12:00");
+  assert.deepEqual(of([noon, noon + 2 * 86400], 4).at(-1), "12-03 12:00");
   assert.deepEqual(labelsOfX([3600, 3601, 3602], "time"), ["1 h", "1 h 1 s", "1 h 2 s"]);
   assert.deepEqual(labelsOfX([0, 60, 120], "time"), ["0 s", "1 min", "2 min"]);
   assert.deepEqual(labelsOfX([3600.1, 3600.2], "time"), ["3600.1 s", "3600.2 s"]);

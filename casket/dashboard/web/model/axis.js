@@ -35,7 +35,10 @@ function durations(values) {
   return areApart(seconds) ? seconds : labels(values).map((text) => `${text} s`);
 }
 
-/** With the day at the first mark and where it changes; at all marks of more than a day. */
+/**
+ * With the day at the first mark and where it changes, and at all marks of more than a day; parts of
+ * seconds have no room for it.
+ */
 function clockTimes(values) {
   const texts = values.map((value) => new Date(value * 1000).toISOString().replace("T", " "));
   const isLong = values[values.length - 1] - values[0] > DAY;
@@ -43,7 +46,7 @@ function clockTimes(values) {
   const end = ends.find((each) => texts.every((text) => text.endsWith(each))) ?? "Z";
   const from = new Set(texts.map((text) => text.slice(0, 4))).size > 1 ? 0 : "2026-".length;
   return texts.map((text, i) => {
-    const hasDay = isLong || text.slice(0, 10) !== texts[i - 1]?.slice(0, 10);
+    const hasDay = isLong || (end !== "Z" && text.slice(0, 10) !== texts[i - 1]?.slice(0, 10));
     return text.slice(hasDay ? from : "2026-12-01 ".length, text.length - end.length);
   });
 }

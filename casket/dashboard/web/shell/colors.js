@@ -3,16 +3,17 @@
 import { hashOf } from "casket/model/hash";
 
 // Ten that can be told apart however they are seen, then others as far from all before them as there
-// is room: at full protanopia, deuteranopia or tritanopia two are at least 0.05 apart in OKLab.
+// is room: seen in full, two are at least 0.089 apart in OKLab; at full protanopia, deuteranopia or
+// tritanopia, 0.035.
 const LIGHT = [
   "#6370e2", "#a94406", "#3d6e5c", "#df6794", "#a2950f", "#7b3c9d", "#11a0d3", "#830103",
-  "#59006f", "#3a424a", "#5a00dc", "#965aaa", "#d21e78", "#aa6e28", "#6e32fa", "#8c1e6e",
-  "#3c00aa", "#8c82fa", "#be8264", "#784632", "#8246c8", "#5a9696", "#64288c", "#a06eb4",
+  "#59006f", "#3a424a", "#d860f0", "#009000", "#b40084", "#9c84b4", "#003cc0", "#e4183c",
+  "#c0846c", "#843c60", "#3c6c9c", "#6c4800", "#9c60fc", "#009c90", "#f06c48", "#b460b4",
 ];
 const DARK = [
   "#4c7be9", "#fc8b11", "#00c678", "#f0abc4", "#f0e968", "#ad97fd", "#b3eeff", "#cc4b15",
-  "#ae4eab", "#8d8882", "#c88cbe", "#50d2fa", "#bedc96", "#468246", "#e600dc", "#dcfac8",
-  "#dcd228", "#c864b4", "#aa8c50", "#78f0d2", "#6eaa8c", "#96d26e", "#e66e14", "#966e8c",
+  "#ae4eab", "#8d8882", "#fc3c84", "#608424", "#00a8c0", "#90e400", "#fc6cf0", "#3cfcd8",
+  "#b4a854", "#fccc9c", "#b460fc", "#84c0a8", "#00846c", "#90c0fc", "#c0789c", "#d8fccc",
 ];
 
 /** Returns all colors as CSS. */
@@ -33,15 +34,14 @@ export function slotOf(key, chosen) {
 }
 
 /**
- * Returns, of keys that are drawn together, how many before each have its color, by their ids.
+ * Returns, of keys that are drawn together, how many before each have its color.
  *
  * They keep their color, and differ in their dashes.
  */
 export function repeatsOf(keys, chosen) {
   const counts = new Map();
-  const sorted = [...keys].sort((a, b) => (bare(a) < bare(b) ? -1 : 1));
   return new Map(
-    sorted.map((key) => {
+    keys.map((key) => {
       const slot = slotOf(key, chosen);
       counts.set(slot, (counts.get(slot) ?? -1) + 1);
       return [key, counts.get(slot)];

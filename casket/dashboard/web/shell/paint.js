@@ -49,7 +49,10 @@ export function resolved(name) {
 const chosen = computed(
   () => new Map([...chosenIn(inBrowser.value), ...chosenIn(inAddress.value.colors)]),
 );
-const repeats = computed(() => repeatsAmong(drawn.value.parts.map(({ key }) => key)));
+const repeats = computed(() => {
+  const bestFirst = [...drawn.value.parts].sort((a, b) => Number(b.isBest ?? 0) - Number(a.isBest ?? 0));
+  return repeatsAmong(bestFirst.map(({ key }) => key));
+});
 
 /** Returns the color of a session or group. */
 export function colorOf(key) {
