@@ -22,7 +22,7 @@ from casket.errors import CasketError
 
 WEB = Path(__file__).parent / "web"
 VENDOR = "vendor"
-PARTS = ("shell", "model", "where", "sessions", "curves", "compare", "explore", "session")
+PARTS = ("shell", "model", "where", "sessions", "curves", "compare", "explore", "session", "sweep")
 """The folders of the page; their stylesheets apply in this order."""
 
 MEDIA_TYPES = {

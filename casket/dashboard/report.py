@@ -19,6 +19,7 @@ from casket.format.artifacts import Artifact
 from casket.format.stored import open_stored
 from casket.reading.metrics import facts_of
 from casket.reading.summary import facts
+from casket.reading.sweeps import sweeps_of
 from casket.reading.views import ExperimentView, SessionView
 
 LARGEST_IMAGE = 1 << 20
@@ -70,6 +71,7 @@ def report(
         "sessions": shown,
         "curves": {kind: _curves(keyed, kind, points) for kind in ("epoch", "batch")},
         "heatmaps": heatmaps,
+        "sweeps": [{"file": 0, **sweep.facts()} for sweep in sweeps_of(sessions)],
     }
     return with_data(data)
 

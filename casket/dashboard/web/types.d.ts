@@ -28,9 +28,11 @@ export interface Explore {
 
 /** The state of the view, all of which stands in the address. */
 export interface State {
-  view: "sessions" | "compare" | "explore" | "session";
+  view: "sessions" | "compare" | "explore" | "session" | "sweep";
   /** The key of the session that is shown. */
   session: string;
+  /** The key of the sweep that is shown. */
+  sweep: string;
   where: string;
   /** The name of a column, "-" before it turns it round. */
   sort: string;
@@ -99,6 +101,27 @@ export interface Row {
   /** Records. */
   counts: Record<Kind, number>;
   images: boolean;
+}
+
+/** A sweep, as `GET /api/sweeps` describes it. */
+export interface Sweep {
+  key: string;
+  /** The index of its file. */
+  file: number;
+  id: string;
+  experiment: string;
+  model: string;
+  /** How many sets it has; null if that is not known. */
+  size: number | null;
+  done: number;
+  failed: number;
+  /** The ids of running sessions. */
+  running: string[];
+  workers: { host: string | null; pid: number | null; session: string; params: object }[];
+  per_hour: number | null;
+  expected_end: string | null;
+  best: { metric: string; value: number; session: string } | null;
+  importance: Record<string, number>;
 }
 
 /** The curve of a metric of a session, as far as it is here. */

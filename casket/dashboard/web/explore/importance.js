@@ -1,3 +1,4 @@
+import { headOf } from "casket/model/arrange";
 import { shownNumber } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { importance } from "casket/model/statistics";
@@ -13,7 +14,7 @@ export function Importance({ rows, metric, chosen, onChoose }) {
   const unknown = found.length - shares.length;
   const visible = isWhole ? shares : shares.slice(0, FIRST);
   return html`<section class="chart-card" aria-labelledby="importance-title">
-    <h2 id="importance-title">Param importance for ${metric}</h2>
+    <h2 id="importance-title">Param importance for ${headOf(metric)}</h2>
     ${shares.length === 0 && html`<p>${emptyBecause(found, metric)}</p>`}
     <ol class="importance">
       ${visible.map(

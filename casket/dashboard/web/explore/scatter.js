@@ -163,7 +163,8 @@ function optionOf(points, scales, tint, selected, palette) {
   };
 }
 
-function axisOf(scale, values, palette) {
+/** Returns an axis that shows a scale. */
+export function axisOf(scale, values, palette) {
   const { axisLabel, ...settings } = axisType(scale, values);
   const common = axis(palette, scale.name, settings);
   return { ...common, axisLabel: { ...common.axisLabel, ...axisLabel } };

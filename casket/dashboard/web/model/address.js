@@ -11,6 +11,7 @@ import { isDict, isNumber } from "casket/model/facts";
 export const DEFAULTS = Object.freeze({
   view: "sessions",
   session: "",
+  sweep: "",
   where: "",
   sort: "",
   columns: null,
@@ -34,7 +35,7 @@ export const DEFAULTS = Object.freeze({
 });
 
 const CHOICES = {
-  view: ["sessions", "compare", "explore", "session"],
+  view: ["sessions", "compare", "explore", "session", "sweep"],
   show: ["10", "20", "100", "all"],
   kind: ["epoch", "batch"],
   x: ["number", "time", "wall"],
@@ -51,6 +52,7 @@ const PARTS = {
   compare: ["group", "explore"],
   explore: ["goal", "explore"],
   session: [...CURVES, "explore"],
+  sweep: ["sweep", "goal"],
 };
 
 const isText = (value) => typeof value === "string";

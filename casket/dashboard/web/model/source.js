@@ -41,6 +41,10 @@ export class ServerSource {
     return ask("./api/values");
   }
 
+  sweeps() {
+    return ask("./api/sweeps");
+  }
+
   async curves(question) {
     const { xs, curves } = await ask("./api/curves", question);
     return { xs: xs.map((numbers) => (numbers.steps ? summed(numbers.steps) : numbers)), curves };
@@ -143,6 +147,10 @@ export class EmbeddedSource {
   /** Returns nothing: the rows of a report have all digits. */
   async values() {
     return {};
+  }
+
+  async sweeps() {
+    return this.#data.sweeps;
   }
 
   async curves({ metrics, sessions, kind, x, range }) {

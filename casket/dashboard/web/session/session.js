@@ -5,7 +5,8 @@ import {
   better, isNumber, own, restored, shown, shownDuration, shownSize, shownTime, valueOf,
 } from "casket/model/facts";
 import { SearchMap } from "casket/explore/heatmap";
-import { html, useElement } from "casket/shell/html";
+import { Copied, inShell } from "casket/shell/copied";
+import { html } from "casket/shell/html";
 import * as listing from "casket/model/listing";
 import { hasSearch } from "casket/model/metrics";
 import { update } from "casket/model/view";
@@ -138,13 +139,6 @@ function neighborsOf(row) {
   return { previous: own[at - 1], next: own[at + 1] };
 }
 
-/** Returns where a file is, as a command in a shell must have it. */
-function inShell(place) {
-  // A password is shown as stars; without it, it is looked for where the store's driver does.
-  const plain = place.replace(":***@", "@");
-  return /^[\w@%+=:,./-]+$/.test(plain) ? plain : `'${plain.replaceAll("'", `'"'"'`)}'`;
-}
-
 function Commit({ meta }) {
   if (!meta.commit) return null;
   return html`<div>
@@ -154,28 +148,6 @@ function Commit({ meta }) {
       ${meta.dirty === true && html` <span class="dirty">with changes not committed</span>`}
     </dd>
   </div>`;
-}
-
-function Copied({ text, label }) {
-  const [said, setSaid] = useState("");
-  /** @type {{current: HTMLElement}} */
-  const element = useElement();
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      setSaid("copied");
-    } catch {
-      // Where the browser does not let the page copy, the reader still can.
-      getSelection()?.selectAllChildren(element.current);
-      setSaid("selected: press Ctrl+C");
-    }
-    setTimeout(() => setSaid(""), 2000);
-  };
-  return html`<span class="copied">
-    <code ref=${element}>${text}</code>
-    <button type="button" aria-label=${label} title=${label} onClick=${copy}>Copy</button>
-    <span role="status" class="muted">${said}</span>
-  </span>`;
 }
 
 function Facts({ title, table }) {

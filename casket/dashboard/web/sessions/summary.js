@@ -64,7 +64,7 @@ function Leader({ best, goal, settings, varying, rows }) {
 }
 
 /** Whether the best setting is significantly better than the second. */
-function Verdict({ settings, best, goal, varying }) {
+export function Verdict({ settings, best, goal, varying }) {
   const own = settings.find(({ rows }) => rows.includes(best));
   const rest = settings.filter((setting) => setting !== own);
   const next = rest[0];

@@ -5,6 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { loadLanguage } from "casket/model/condition";
 import * as listing from "casket/model/listing";
 import { data, source } from "casket/model/page";
+import { hasSweeps, sweepOf, sweeps } from "casket/model/sweeps";
 import { state, update } from "casket/model/view";
 import { Sessions } from "casket/sessions/sessions";
 import { Menu, Segments } from "casket/shell/controls";
@@ -18,6 +19,7 @@ const PARTS = {
   compare: () => import("casket/compare/compare").then((module) => module.Compare),
   explore: () => import("casket/explore/explore").then((module) => module.Explore),
   session: () => import("casket/session/session").then((module) => module.SessionPage),
+  sweep: () => import("casket/sweep/sweep").then((module) => module.SweepPage),
 };
 
 function App() {
@@ -34,6 +36,7 @@ function App() {
     "g s": () => go("sessions"),
     "g c": () => go("compare"),
     "g e": () => go("explore"),
+    "g w": () => go("sweep"),
   });
   return html`
     <${Header} onHelp=${() => help(true)} />
@@ -82,7 +85,8 @@ function Part({ view }) {
 function Header({ onHelp }) {
   const { view, selected } = state.value;
   const files = data.files.value;
-  const link = (name, text, count = 0) => html`<a
+  const sweep = sweepOf(sweeps.value, state.value.sweep);
+  const link = (name, text, count = "") => html`<a
     href=${`#view=${name}`}
     aria-current=${view === name ? "page" : undefined}
     onClick=${(event) => {
@@ -90,7 +94,7 @@ function Header({ onHelp }) {
       event.preventDefault();
       update({ view: name });
     }}
-  >${text}${count > 0 && html` <span class="many">${count.toLocaleString("en")}</span>`}</a>`;
+  >${text}${count && html` <span class="many">${count}</span>`}</a>`;
   const isReading = files.some((file) => file.state === "reading");
   const connection = {
     live: isReading ? "reading" : "live",
@@ -107,8 +111,9 @@ function Header({ onHelp }) {
       ${files.map(({ name, place }, i) => html`${i > 0 && ", "}<span title=${place}>${name}</span>`)}
     </span>
     <nav aria-label="Views">
-      ${link("sessions", "Sessions", data.rows.value.length)}
-      ${link("compare", "Compare", selected.length)}
+      ${link("sessions", "Sessions", data.rows.value.length.toLocaleString("en"))}
+      ${link("compare", "Compare", selected.length ? String(selected.length) : "")}
+      ${(hasSweeps.value || view === "sweep") && link("sweep", "Sweep", progressOf(sweep))}
       ${link("explore", "Explore")}
     </nav>
     <span class="space"></span>
@@ -122,6 +127,10 @@ function Header({ onHelp }) {
       ?
     </button>
   </header>`;
+}
+
+function progressOf(sweep) {
+  return sweep ? [sweep.done, sweep.size ?? []].flat().join("/") : "";
 }
 
 function Mark() {
@@ -152,7 +161,7 @@ function keysOf(rows) {
 
 function titleOf({ view, session }) {
   const id = data.row(session)?.id.slice(0, 8);
-  const part = { compare: "Compare", explore: "Explore", session: id }[view];
+  const part = { compare: "Compare", explore: "Explore", sweep: "Sweep", session: id }[view];
   return [part, namesOf(data.files.value) || "casket"].filter(Boolean).join(" · ");
 }
 

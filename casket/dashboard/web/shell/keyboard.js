@@ -17,7 +17,7 @@ const HELP = [
   ["l", "log axis"],
   ["+", "zoom in at the cursor of a chart"],
   ["0", "zoom out"],
-  ["g s, g c, g e", "go to Sessions, Compare, Explore"],
+  ["g s, g c, g w, g e", "go to Sessions, Compare, Sweep, Explore"],
   ["Arrows, in a chart", "move the cursor"],
   ["?", "these keys"],
   ["Escape", "close, or leave the filter"],
