@@ -2,8 +2,11 @@
 
 import math
 
+import matplotlib
 import pytest
+from matplotlib import pyplot
 
+import casket
 from casket import Experiment
 from tests.dashboard.test_page import chart, rows, values
 
@@ -160,3 +163,63 @@ def test_charts_follow_a_filter_after_its_last_key_and_only_if_other_curves_are_
     assert single[1] > single[0] == 0
     assert strokes_of("i < 8", "i < 7", "i < 6") == single
     expect(legend).to_contain_text("6 of 12")
+
+
+def copied(page, title):
+    """Run the code that a chart is copied as; return its axes and what it saved."""
+    chart(page, title).locator("summary").click()
+    chart(page, title).get_by_role("button", name="Copy as matplotlib").click()
+    expect(chart(page, title).get_by_text("The code is copied.")).to_be_visible()
+    page.keyboard.press("Escape")
+    names = {}
+    exec(page.evaluate("navigator.clipboard.readText()"), names)
+    return names["axes"]
+
+
+@pytest.fixture
+def drawing(monkeypatch, tmp_path):
+    """Let matplotlib draw without a window, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    yield
+    pyplot.close("all")
+
+
+def test_a_chart_is_copied_as_python_code_that_draws_its_lines_with_matplotlib(
+    serve, page, file, model, drawing, tmp_path
+):
+    stored = {}
+    for seed, lr in enumerate((0.1, 0.1, 0.01)):
+        with model.session({"lr": lr, "seed": seed, "cost": "_$a$b"}) as session:
+            losses = [1 / epoch + seed for epoch in range(1, 9)]
+            losses[5] = math.nan if seed == 2 else losses[5]
+            for epoch, loss in enumerate(losses, 1):
+                session.add_epoch(epoch, {"loss": loss})
+        stored[casket.open(file).session(session.id).name] = losses
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(serve(file))
+    expect(values(page, "loss")).to_have_count(3)
+    swatches = page.locator(".legend .swatch").evaluate_all(
+        "all => all.map((swatch) => getComputedStyle(swatch).color)"
+    )
+    axes = copied(page, "loss")
+    drawn = {line.get_label().split()[0]: line for line in axes.lines}
+    assert {name: [*line.get_ydata()] for name, line in drawn.items()} == {
+        name: pytest.approx(losses, rel=1e-8, nan_ok=True) for name, losses in stored.items()
+    }
+    assert all([*line.get_xdata()] == [*range(1, 9)] for line in axes.lines)
+    colors = {matplotlib.colors.to_hex(line.get_color()) for line in axes.lines}
+    assert colors == {
+        "#{:02x}{:02x}{:02x}".format(*map(int, swatch[4:-1].split(","))) for swatch in swatches
+    }
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("epoch", "loss", "loss")
+    assert len(axes.get_legend().get_texts()) == 3
+    assert (tmp_path / "loss.pdf").read_bytes().startswith(b"%PDF")
+
+    page.evaluate("location.hash = 'group=params.cost,params.lr&x=wall&log=yes&smooth=0.5'")
+    expect(values(page, "loss")).to_have_count(2)
+    axes = copied(page, "loss")
+    assert (len(axes.lines), len(axes.collections), axes.get_yscale()) == (2, 2, "log")
+    labels = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert labels == {r"cost=_\$a\$b lr=0.1", r"cost=_\$a\$b lr=0.01"}
+    assert axes.get_xlabel() == "time, UTC"

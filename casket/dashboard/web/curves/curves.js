@@ -374,6 +374,7 @@ async function pictureOf(drawing, title, kind) {
 function Saving({ chart, rows, view, drawing }) {
   const name = chart.title;
   const [problem, setProblem] = useState("");
+  const [said, say] = useState("");
   const png = async () => {
     const { png: draw } = await pictureOf(drawing, name, view.kind);
     download(`${name}.png`, await draw());
@@ -381,6 +382,18 @@ function Saving({ chart, rows, view, drawing }) {
   const svg = async () => {
     const { svg: write } = await pictureOf(drawing, name, view.kind);
     download(`${name}.svg`, write(), "image/svg+xml");
+  };
+  const copy = async () => {
+    const { codeOf } = await import("casket/curves/matplotlib");
+    const code = codeOf(drawing, name, view.kind);
+    try {
+      await navigator.clipboard.writeText(code);
+      setProblem("");
+      say("The code is copied.");
+    } catch {
+      // Browsers refuse the clipboard to pages of other machines.
+      download(`${name}.py`, code);
+    }
   };
   const raw = async () => {
     try {
@@ -392,13 +405,16 @@ function Saving({ chart, rows, view, drawing }) {
       setProblem(error.message);
     }
   };
-  return html`<${Menu} isQuiet label=${html`<${Icon} name="down" />`} name=${`Save ${name}`}>
+  return html`<${Menu} isQuiet label=${html`<${Icon} name="down" />`} name=${`Save ${name}`}
+    onOpen=${() => say("")}>
     <div class="actions">
       <button type="button" onClick=${png}>PNG picture</button>
       <button type="button" onClick=${svg}>SVG picture</button>
+      <button type="button" onClick=${copy}>Copy as matplotlib</button>
       <button type="button" onClick=${raw}>
         ${source.isLive ? "CSV, every value" : "CSV of what this report holds"}
       </button>
+      <p class="hint" role="status">${said}</p>
       ${problem && html`<p class="trouble">${problem}</p>`}
     </div>
   <//>`;
