@@ -664,3 +664,26 @@ def test_sweeps_are_sent_with_their_workers_and_their_best(ask, tmp_path):
 
 def test_a_file_without_sweeps_has_none(log):
     assert log(logs([{"loss": 1}])).get("/api/sweeps").json() == []
+
+
+# The best of a metric whose name does not say which way is better.
+
+
+@pytest.mark.parametrize(("mode", "best"), [("min", -2), ("max", 5)])
+def test_the_best_of_any_metric_is_sent_for_the_direction_that_is_asked_for(log, mode, best):
+    client = log(logs([{"energy": 5}, {"energy": -2}, {"energy": 1}]))
+    answer = client.get("/api/best", params={"metric": "energy", "mode": mode}).json()
+    assert list(answer.values()) == [best]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"mode": "min"}, "metric"),
+        ({"metric": "x"}, "mode"),
+        ({"metric": "x", "mode": "up"}, "mode"),
+    ],
+)
+def test_a_best_that_is_not_said_of_what_is_refused(log, query, parameter):
+    response = log(logs([{"loss": 1}])).get("/api/best", params=query)
+    assert refusal(response) == (400, parameter)

@@ -972,3 +972,39 @@ def test_the_best_of_a_thousand_is_found_compared_and_shared(serve, page, browse
     for seed in chosen:
         expect(region.get_by_role("cell", name=seed, exact=True).first).to_be_visible()
     other.close()
+
+
+# A metric whose name does not say which way is better
+
+
+def test_which_way_is_better_is_asked_where_a_name_does_not_say_it(
+    serve, page, tmp_path, run_command
+):
+    path = tmp_path / "unknown.json"
+    model = Experiment.use(path, exp_id="physics").model("net")
+    for lr, energies in [(0.1, (5.0, -3.0, 1.0)), (0.2, (9.0, 0.0, 2.0)), (0.3, (4.0, 3.0, 3.0))]:
+        with model.session({"lr": lr}) as session:
+            for epoch, energy in enumerate(energies, 1):
+                session.add_epoch(epoch, {"energy": energy, "lr": lr})
+    page.goto(serve(path))
+    strip = page.get_by_role("region", name="Summary")
+    expect(strip).to_contain_text(re.compile(r"Which\s+energy\s+is better"))
+    expect(page.locator(".figure")).to_have_count(0)
+    assert "best" not in " ".join(heads(page))
+    strip.get_by_role("button", name="Lower is better").click()
+    expect(page.locator(".figure")).to_have_text("-3")
+    expect(page.locator(".leader")).to_contain_text("lr 0.1")
+    expect(head_of(page, "energy, best")).to_be_visible()
+    strip.get_by_role("button", name="better").click()
+    expect(page.locator(".figure")).to_have_text("9")
+    assert column(page, "energy, best") == ["9", "5", "4"]
+    expect(page).to_have_url(re.compile("higher=energy"))
+    with model.session({"lr": 0.4}) as session:
+        session.add_epoch(1, {"energy": 11.0})
+    expect(page.locator(".figure")).to_have_text("11")
+    page.reload()
+    expect(page.locator(".figure")).to_have_text("11")
+    report = tmp_path / "report.html"
+    run_command("export", path, "-o", report)
+    page.goto(f"file://{report}#{page.url.partition('#')[2]}")
+    expect(page.locator(".figure")).to_have_text("11")

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from casket.reading.rows import Kind
+from casket.reading.rows import Kind, Mode
 
 MAX_POINTS = 4_000
 MAX_METRICS = 100
@@ -96,6 +96,19 @@ class RowsRequest(NamedTuple):
             whole("from", asked.get("from", "0"), 0, MAX_NUMBER),
             whole("limit", asked.get("limit", "200"), 1, MAX_ROWS),
         )
+
+
+class BestRequest(NamedTuple):
+    """A metric and which of its values are the best."""
+
+    metric: str
+    mode: Mode
+
+    @classmethod
+    def read(cls, asked: Mapping[str, str]) -> BestRequest:
+        """Read it from the query of a request."""
+        metric = _text("metric", asked.get("metric"), MAX_NAME)
+        return cls(metric, choice("mode", asked.get("mode"), get_args(Mode)))
 
 
 class Annotation(NamedTuple):

@@ -23,6 +23,7 @@ from casket.dashboard.answers.requests import (
     MAX_BODY,
     MAX_POINTS,
     Annotation,
+    BestRequest,
     CurvesRequest,
     RequestError,
     RowsRequest,
@@ -65,6 +66,7 @@ class Routes:
             Route("/api/overview", self.overview),
             Route("/api/values", self.values),
             Route("/api/sweeps", self.sweeps),
+            Route("/api/best", self.best),
             Route("/api/events", self.events),
             Route("/api/heatmap", self.heatmap),
             Route("/api/curves", self.curves, methods=["POST"]),
@@ -116,6 +118,11 @@ class Routes:
     def sweeps(self, request: Request) -> Response:
         """Send the state of all sweeps."""
         return json_response(request, json_of(self._board.sweeps()))
+
+    def best(self, request: Request) -> Response:
+        """Send the lowest or highest value of a metric of each session."""
+        asked = BestRequest.read(request.query_params)
+        return json_response(request, json_of(self._board.best(asked.metric, asked.mode)))
 
     async def curves(self, request: Request) -> Response:
         """Send the requested curves."""

@@ -18,7 +18,8 @@ from casket.dashboard.answers import overview
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import RequestError
 from casket.dashboard.live.files import WatchedFile
-from casket.reading.summary import facts
+from casket.reading.rows import Mode
+from casket.reading.summary import as_json, facts
 from casket.reading.sweeps import sweeps_of
 from casket.reading.views import SessionView
 
@@ -270,14 +271,11 @@ class Board:
 
     def values(self) -> dict[str, Any]:
         """Return the last and best values of all displayable sessions by key."""
-        values_by_key = {}
-        for file in self.files:
-            for session_id in list(file.sessions):
-                with file.lock:
-                    values = self._made(file, session_id, _values)
-                if values is not None:
-                    values_by_key[_key(file, session_id)] = values
-        return values_by_key
+        return self._by_key(_values)
+
+    def best(self, metric: str, mode: Mode) -> dict[str, Any]:
+        """Return the lowest or highest value of a metric by the keys of sessions that have it."""
+        return self._by_key(lambda session, *_: _best(session, metric, mode))
 
     def sweeps(self) -> list[dict[str, Any]]:
         """Return the state of all sweeps, with the index of their file."""
@@ -287,6 +285,17 @@ class Board:
                 sweeps = sweeps_of(file.sessions.values())
                 answer += [{"file": file.index, **sweep.facts()} for sweep in sweeps]
         return answer
+
+    def _by_key(self, make: Callable[[SessionView, str, int], Made | None]) -> dict[str, Made]:
+        """Return what `make` returns for each session, except None."""
+        made_by_key: dict[str, Made] = {}
+        for file in self.files:
+            for session_id in list(file.sessions):
+                with file.lock:
+                    made = self._made(file, session_id, make)
+                if made is not None:
+                    made_by_key[_key(file, session_id)] = made
+        return made_by_key
 
     def _made(
         self, file: WatchedFile, session_id: str, make: Callable[[SessionView, str, int], Made]
@@ -367,6 +376,13 @@ def _key(file: WatchedFile, session_id: str) -> str:
 
 def _values(session: SessionView, _key: str, _file: int) -> dict[str, Any]:
     return overview.values(facts(session))
+
+
+def _best(session: SessionView, metric: str, mode: Mode) -> Any:
+    try:
+        return as_json(session.best(metric, mode))
+    except KeyError:
+        return None  # the session does not have this metric
 
 
 def _as_json(session: SessionView, key: str, file: int) -> Published:

@@ -47,6 +47,9 @@ export interface State {
   show: "10" | "20" | "100" | "all";
   unfinished: boolean;
   goal: string;
+  /** Metrics of which the reader said that lower is better, or higher. */
+  lower: string[];
+  higher: string[];
   /** Null: all. */
   metrics: string[] | null;
   kind: "epoch" | "batch";

@@ -23,6 +23,8 @@ export const DEFAULTS = Object.freeze({
   show: "10",
   unfinished: false,
   goal: "",
+  lower: [],
+  higher: [],
   metrics: null,
   kind: "epoch",
   x: "number",
@@ -41,12 +43,12 @@ const CHOICES = {
   x: ["number", "time", "wall"],
   band: ["interval", "range"],
 };
-const LISTS = ["columns", "group", "selected", "pinned", "hidden", "colors", "metrics"];
+const LISTS = ["columns", "group", "selected", "pinned", "hidden", "colors", "metrics", "lower", "higher"];
 const SESSIONS = ["selected", "pinned", "hidden"];
 const SHORTEST = 4;
 
 const CURVES = ["metrics", "kind", "x", "smooth", "log", "band", "range", "outliers"];
-const TABLE = ["sort", "columns", "group", "show", "unfinished", "goal"];
+const TABLE = ["sort", "columns", "group", "show", "unfinished", "goal", "lower", "higher"];
 const PARTS = {
   sessions: [...TABLE, ...CURVES],
   compare: ["group", "explore"],

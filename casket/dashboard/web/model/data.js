@@ -29,7 +29,11 @@ export class Data {
     }
     return children;
   });
-  #byKey = signal(/** @type {Map<string, Row>} */ (new Map()));
+  /** The best values of metrics whose direction the reader has chosen, by metric and key. */
+  bests = signal(/** @type {Record<string, Record<string, number>>} */ ({}));
+  /** The rows as they were sent, by key. */
+  sent = signal(/** @type {Map<string, Row>} */ (new Map()));
+  #byKey = computed(() => withBests(this.sent.value, Object.entries(this.bests.value)));
   #source;
   #listening = false;
 
@@ -88,14 +92,14 @@ export class Data {
    * @param {string[]} [removed]
    */
   takeRows(rows, removed = []) {
-    const before = this.#byKey.peek();
+    const before = this.sent.peek();
     const byKey = new Map(before);
     for (const row of rows) byKey.set(row.key, this.#named(row));
     const hasNew = byKey.size > before.size;
     for (const key of removed) byKey.delete(key);
     batch(() => {
       if (hasNew || removed.length) this.generation.value += 1;
-      this.#byKey.value = byKey;
+      this.sent.value = byKey;
     });
   }
 
@@ -105,7 +109,7 @@ export class Data {
       this.maxPoints.value = maxPoints;
       this.files.value = files;
       this.experiments.value = experiments;
-      this.#byKey.value = new Map(sessions.map((row) => [row.key, this.#named(row)]));
+      this.sent.value = new Map(sessions.map((row) => [row.key, this.#named(row)]));
       this.generation.value += 1;
       this.state.value = "ready";
       this.error.value = "";
@@ -131,4 +135,13 @@ export class Data {
     if (this.state.peek() !== "ready") this.state.value = "failed";
     this.error.value = error.message;
   }
+}
+
+function withBests(rows, bests) {
+  if (!bests.length) return rows;
+  const whole = (row) => {
+    const own = bests.filter(([, byKey]) => row.key in byKey);
+    return { ...row, best: { ...row.best, ...Object.fromEntries(own.map(([name, byKey]) => [name, byKey[row.key]])) } };
+  };
+  return new Map([...rows].map(([key, row]) => [key, whole(row)]));
 }

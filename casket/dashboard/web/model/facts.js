@@ -1,5 +1,7 @@
 // The facts of a session, by their names in the `where` language and `casket ls`.
 
+import { signal } from "@preact/signals";
+
 const GROUPS = ["params", "config", "meta", "last", "best"];
 const WORDS = { NaN, Infinity, "-Infinity": -Infinity };
 const OWN_NUMBERS = ["epochs", "duration"];
@@ -10,6 +12,7 @@ const META_AT_TIMES = new Set(
   ["capture", "clash", "data", "exit_code", "job", "pruned", "repeat", "rerun_of", "starts", "sweep"],
 );
 
+const LEVEL = /^(last|best)\./;
 const metricFacts = new Map();
 const UNKNOWN_METRIC = { better: null, held_out: false, weight: 1 };
 const [LEAST_DIGITS, MOST_DIGITS, MARGIN_DIGITS, MOST_PLACES] = [4, 7, 2, 12];
@@ -48,13 +51,21 @@ export function learnMetrics(facts) {
 
 /** Returns the server's decisions on a metric: `{better, held_out, weight, base}`. */
 export function factsOf(metric) {
-  const bare = metric.replace(/^(last|best)\./, "");
+  const bare = metric.replace(LEVEL, "");
   return metricFacts.get(metric) ?? metricFacts.get(bare) ?? { ...UNKNOWN_METRIC, base: metric };
 }
 
+/**
+ * Which way metrics are better as the reader has chosen it, by flat name.
+ *
+ * @type {import("@preact/signals").Signal<Map<string, "min" | "max">>}
+ */
+export const ways = signal(new Map());
+
 /** Returns which way a metric is better: "min", "max" or null. */
 export function better(metric) {
-  return factsOf(metric).better;
+  const chosen = ways.value;
+  return (chosen.size && chosen.get(metric.replace(LEVEL, ""))) || factsOf(metric).better;
 }
 
 /** Returns a row's value of a name such as `params.lr` or `val_loss`; undefined if missing. */

@@ -8,7 +8,7 @@ import {
 } from "casket/model/arrange";
 import { condition, isWriting } from "casket/model/condition";
 import { shown, varyingNames } from "casket/model/facts";
-import { bestRow, mainMetric, scoredNames } from "casket/model/metrics";
+import { bestRow, mainMetric, scoredNames, undirectedNames } from "casket/model/metrics";
 import { data } from "casket/model/page";
 import { fields } from "casket/model/view";
 
@@ -57,15 +57,17 @@ export const varying = computed(() => {
   return varyingNames(data.rows.peek());
 });
 
-/** The metrics that can be the goal. */
-export const goals = computed(() =>
-  [...new Set(rows.value.flatMap((row) => scoredNames(row)))].sort(),
-);
+/** The metrics that can be the goal; those last whose names do not say which way is better. */
+export const goals = computed(() => {
+  const scored = [...new Set(rows.value.flatMap((row) => scoredNames(row)))].sort();
+  return [...new Set([...scored, ...undirectedNames(rows.value)])];
+});
 
 /** The metric that determines the best session. */
-export const goal = computed(() =>
-  goals.value.includes(chosen.value.goal) ? chosen.value.goal : mainMetric(rows.value),
-);
+export const goal = computed(() => {
+  if (goals.value.includes(chosen.value.goal)) return chosen.value.goal;
+  return mainMetric(rows.value) || (goals.value[0] ?? "");
+});
 
 /** The session whose best value of the goal is the best of all. */
 export const best = computed(() => bestRow(rows.value, goal.value));

@@ -32,6 +32,24 @@ export function scoredNames(row) {
   return [...new Set([...Object.keys(row.best ?? {}), ...names])];
 }
 
+/**
+ * Returns the metrics whose names do not say which way is better, those of most sessions first and
+ * params that were logged last.
+ */
+export function undirectedNames(rows) {
+  const counts = new Map();
+  for (const row of rows) {
+    for (const [name, value] of Object.entries(row.last ?? {})) {
+      const isAsked = better(name) === null && factsOf(name).weight > 0 && isNumber(restored(value));
+      if (isAsked) counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+  }
+  const isParam = (name) => rows.some((row) => Object.hasOwn(row.params ?? {}, name));
+  const params = new Set([...counts.keys()].filter(isParam));
+  const rate = (name) => counts.get(name) - (params.has(name) ? rows.length : 0);
+  return [...counts.keys()].sort((a, b) => rate(b) - rate(a) || (a < b ? -1 : 1));
+}
+
 /** Returns the metric that best describes the quality of a session, judged by names. */
 export function mainMetric(rows) {
   // Metrics of epochs come before results: nothing should be selected by a test score.

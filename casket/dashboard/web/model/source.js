@@ -1,6 +1,6 @@
 // The source of the data: a server, or a report that contains them.
 
-import { restored } from "casket/model/facts";
+import { isNumber, restored } from "casket/model/facts";
 import { csv } from "casket/model/files";
 
 const WAITS = [1000, 2000, 5000, 10000];
@@ -43,6 +43,11 @@ export class ServerSource {
 
   sweeps() {
     return ask("./api/sweeps");
+  }
+
+  /** Returns by key the lowest or highest value of a metric of each session that has it. */
+  best(metric, mode) {
+    return ask(`./api/best?${new URLSearchParams({ metric, mode })}`);
   }
 
   async curves(question) {
@@ -151,6 +156,15 @@ export class EmbeddedSource {
 
   async sweeps() {
     return this.#data.sweeps;
+  }
+
+  async best(metric, mode) {
+    const { sessions } = this.#data.overview;
+    const best = Object.fromEntries(sessions.map(({ key, last }) => [key, restored(last[metric])]));
+    for (const { session, metric: name, y } of this.#data.curves?.epoch?.curves ?? []) {
+      if (name === metric) best[session] = y.map(restored).filter(isNumber).reduce(mode === "min" ? lower : higher, NaN);
+    }
+    return Object.fromEntries(Object.entries(best).filter(([, value]) => isNumber(value)));
   }
 
   async curves({ metrics, sessions, kind, x, range }) {
@@ -282,4 +296,12 @@ function rowsOf({ xs = [], curves = [] } = {}, key, kind) {
     });
   }
   return [...rows.keys()].sort((a, b) => a - b).map((number) => rows.get(number));
+}
+
+function lower(a, b) {
+  return a < b ? a : b;
+}
+
+function higher(a, b) {
+  return a > b ? a : b;
 }

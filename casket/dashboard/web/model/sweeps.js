@@ -4,6 +4,7 @@ import { computed, effect, signal } from "@preact/signals";
 
 import { bestRow, mainMetric, scoredNames } from "casket/model/metrics";
 import { data, source } from "casket/model/page";
+import { repeated } from "casket/model/repeated";
 import { fields } from "casket/model/view";
 
 /** @typedef {import("casket/types").Row} Row */
@@ -11,8 +12,6 @@ import { fields } from "casket/model/view";
 
 const PAUSE = 1000;
 const PAUSE_ELSEWHERE = 10_000;
-/** The server counts for a tenth of the time at most. */
-const SHARE = 10;
 const MANY = 10;
 const LEAST_SILENCE = 600;
 
@@ -28,21 +27,8 @@ export const problem = signal("");
 export const hasSweeps = computed(() => data.rows.value.some((row) => row.meta.sweep?.id));
 
 const shownView = fields("view");
-let answeredAt = -Infinity;
-let cost = 0;
-let timer;
 
-effect(() => {
-  data.rows.value; // any change may be of a sweep
-  const isWatched = shownView.value.view === "sweep";
-  if (!hasSweeps.value) return;
-  clearTimeout(timer);
-  const pause = Math.max(isWatched ? PAUSE : PAUSE_ELSEWHERE, SHARE * cost);
-  timer = setTimeout(count, Math.max(answeredAt + pause - performance.now(), 0));
-});
-
-async function count() {
-  const began = performance.now();
+const count = repeated(async () => {
   try {
     const counted = await source.sweeps();
     sweeps.value = counted.map((sweep) => ({ ...sweep, key: keyOf(sweep) }));
@@ -50,9 +36,13 @@ async function count() {
   } catch (error) {
     problem.value = error.message;
   }
-  answeredAt = performance.now();
-  cost = answeredAt - began;
-}
+});
+
+effect(() => {
+  data.rows.value; // any change may be of a sweep
+  const isWatched = shownView.value.view === "sweep";
+  if (hasSweeps.value) count(isWatched ? PAUSE : PAUSE_ELSEWHERE);
+});
 
 /**
  * Returns the sweep of a key, else the latest of those at work, else the latest.

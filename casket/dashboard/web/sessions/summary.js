@@ -1,7 +1,8 @@
 import { useMemo } from "preact/hooks";
 
 import { headOf } from "casket/model/arrange";
-import { better, isNumber, shownNumber, withMargin } from "casket/model/facts";
+import { better, isNumber, shownNumber, ways, withMargin } from "casket/model/facts";
+import { chooseWay } from "casket/model/bests";
 import * as listing from "casket/model/listing";
 import { scoreColumn, scoreOf, wayOf } from "casket/model/metrics";
 import { cursor, data } from "casket/model/page";
@@ -29,6 +30,7 @@ export function Summary() {
   );
   return html`<section class="summary" aria-label="Summary">
     ${best && html`<${Leader} ...${{ best, goal, settings, varying, rows }} />`}
+    ${goal && better(goal) === null && html`<${Undirected} goal=${goal} />`}
     ${settings.length > 1 && settings.some(({ n }) => n > 1) &&
     html`<${Forest} settings=${settings.slice(0, MOST_SETTINGS)} varying=${varying} />`}
     <${Standing} rows=${rows} total=${data.rows.value.length} />
@@ -42,12 +44,10 @@ function Leader({ best, goal, settings, varying, rows }) {
     onPointerLeave=${() => cursor.lift("")}
   >
     <div class="answer">
-      <label>
-        Best
-        <select value=${goal} title=${wayOf([goal])} onChange=${(event) => update({ goal: event.target.value })}>
-          ${listing.goals.value.map((name) => html`<option value=${name}>${name}</option>`)}
-        </select>
-      </label>
+      <div class="goal">
+        <${Goals} label="Best" value=${goal} names=${listing.goals.value} />
+        <${Way} goal=${goal} />
+      </div>
       <strong class="figure" title=${String(scoreOf(best, goal))}>
         ${shownNumber(scoreOf(best, goal), FIGURE_DIGITS)}
       </strong>
@@ -59,6 +59,41 @@ function Leader({ best, goal, settings, varying, rows }) {
       </p>
       <${Verdict} ...${{ settings, best, goal, varying }} />
       <${Importance} ...${{ rows, goal }} />
+    </div>
+  </div>`;
+}
+
+/** A choice of the metric by which sessions are judged. */
+export function Goals({ label, value, names }) {
+  return html`<label>
+    ${label}
+    <select value=${value} title=${wayOf([value])} onChange=${(event) => update({ goal: event.target.value })}>
+      ${names.map((name) => html`<option value=${name}>${name}</option>`)}
+    </select>
+  </label>`;
+}
+
+/** Which way is better; a button where the reader has said it. */
+export function Way({ goal }) {
+  const isLower = better(goal) === "min";
+  const text = isLower ? "↓ better" : "↑ better";
+  if (!ways.value.has(goal)) return html`<span class="dim">${text}</span>`;
+  const side = isLower ? "higher" : "lower";
+  return html`<button type="button" class="quiet" title=${`Chosen here; click if ${side} is better`}
+    onClick=${() => chooseWay(goal, side)}>${text}</button>`;
+}
+
+/** Asks which way a metric is better whose name does not say it; nothing is the best until then. */
+function Undirected({ goal }) {
+  return html`<div class="leader">
+    <div class="answer"><${Goals} label="Goal" value=${goal} names=${listing.goals.value} /></div>
+    <div class="why">
+      <p class="who">
+        Which <b>${goal}</b> is better?${" "}
+        <button type="button" onClick=${() => chooseWay(goal, "higher")}>Higher is better</button>${" "}
+        <button type="button" onClick=${() => chooseWay(goal, "lower")}>Lower is better</button>
+      </p>
+      <p class="dim">Its name does not say. Your choice is kept in the address of this page.</p>
     </div>
   </div>`;
 }

@@ -2,7 +2,7 @@ import { useEffect, useMemo, useReducer } from "preact/hooks";
 
 import { Importance } from "casket/explore/importance";
 import { better, isNumber, shown, shownDuration, shownNumber, valueOf, varyingNames } from "casket/model/facts";
-import { isBetter, scoreColumn, scoreOf, wayOf } from "casket/model/metrics";
+import { isBetter, scoreColumn, scoreOf } from "casket/model/metrics";
 import { data } from "casket/model/page";
 import { settingsOf } from "casket/model/settings";
 import { rankedParams } from "casket/model/statistics";
@@ -10,7 +10,7 @@ import { goalOf, problem, standing, sweepOf, sweeps, trialsOf } from "casket/mod
 import { chooseExplore, state, update } from "casket/model/view";
 import { SessionLink } from "casket/session/session_link";
 import { Chips, chipsOf } from "casket/sessions/chips";
-import { Verdict } from "casket/sessions/summary";
+import { Goals, Verdict, Way } from "casket/sessions/summary";
 import { html } from "casket/shell/html";
 import { ParamChart, Progress } from "casket/sweep/charts";
 import { Workers } from "casket/sweep/workers";
@@ -91,12 +91,10 @@ function Answer({ sweep, trials, done, best, goal, names }) {
   return html`<section class="summary" aria-label="Summary">
     <div class="leader">
       ${best && html`<div class="answer">
-        <label>
-          Best
-          <select value=${goal} title=${wayOf([goal])} onChange=${(event) => update({ goal: event.target.value })}>
-            ${names.map((name) => html`<option value=${name}>${name}</option>`)}
-          </select>
-        </label>
+        <div class="goal">
+          <${Goals} label="Best" value=${goal} names=${names} />
+          <${Way} goal=${goal} />
+        </div>
         <strong class="figure" title=${String(scoreOf(best, goal))}>
           ${shownNumber(scoreOf(best, goal), FIGURE_DIGITS)}
         </strong>
