@@ -204,6 +204,12 @@ def colors_of_points(page):
     )
 
 
+def ends_of_colors(page, title):
+    """The texts at the ends of a chart's bar of colors."""
+    text = f"async (title) => (await ({CHART})(title))?.getOption()?.visualMap?.[0].text"
+    return page.wait_for_function(text, arg=title).json_value()
+
+
 def test_points_are_colored_by_a_third_fact(serve, page, file, model, runs):
     with model.session({"lr": 0.1, "opt": {"name": "sgd"}}) as session:
         session.add_epoch(1, {"loss": 0.5, "acc": 0.5})
@@ -213,6 +219,8 @@ def test_points_are_colored_by_a_third_fact(serve, page, file, model, runs):
     by_seed = colors_of_points(page)
     assert by_seed[f"0.{runs[0]}"] == by_seed[f"0.{runs[2]}"] != by_seed[f"0.{runs[1]}"]
     assert by_seed[f"0.{session.id}"] not in {by_seed[f"0.{run}"] for run in runs}
+    assert ends_of_colors(page, "scatter-title") == ["params.seed\n1", "0"]
+    assert ends_of_colors(page, "parallel-title") == ["0.84", "0.63"]
     page.get_by_label(re.compile("^color")).select_option("params.opt.name")
     settle(page)
     by_name = colors_of_points(page)

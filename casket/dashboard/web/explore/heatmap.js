@@ -122,7 +122,7 @@ function HeatCell({ cell, order }) {
   >
     ${shownNumber(cell.mean, 4)}
     ${isNumber(cell.std) && html`<small> ± ${shownNumber(cell.std, 2)}</small>`}
-    ${cell.mean === order.at(-1) && html` <span class="best">★ best</span>`}
+    ${order.length > 1 && cell.mean === order.at(-1) && html` <span class="best">★ best</span>`}
   </td>`;
 }
 

@@ -1,5 +1,5 @@
 import { EChart, categoryAxis, clipped } from "casket/explore/echart";
-import { isNumber, metricsOf, own, quoted, valueOf, written } from "casket/model/facts";
+import { isNumber, metricsOf, own, quoted, shownNumber, valueOf, written } from "casket/model/facts";
 import { html } from "casket/shell/html";
 import { account, placed, scaleOf } from "casket/model/points";
 import { compile } from "casket/where/where";
@@ -8,6 +8,7 @@ import { state, update } from "casket/model/view";
 import { scheme } from "casket/shell/paint";
 
 const MOST_LINES = 2000;
+const DIGITS = 4;
 
 /**
  * A line for each session through an axis for each fact; brushed ranges become a filter.
@@ -137,7 +138,7 @@ function optionOf(points, scales, { metric, mode }, palette) {
   const values = points.map(({ row }) => valueOf(row, metric)).filter(isNumber);
   const scoreAt = scales.findIndex(({ name }) => name === metric);
   return {
-    parallel: { left: 24, right: 88, top: 56, bottom: 24 },
+    parallel: { left: 24, right: 120, top: 56, bottom: 24 },
     parallelAxis: scales.map((scale, i) => parallelAxis(scale, i, palette)),
     ...(values.length && scoreAt >= 0
       ? { visualMap: visualMapOf(values, scoreAt, scales[scoreAt], mode, palette) }
@@ -159,7 +160,11 @@ function visualMapOf(values, dimension, { isLog }, mode, palette) {
   const bounds = [Math.min(...values), Math.max(...values)];
   const [min, max] = isLog ? bounds.map(Math.log10) : bounds;
   const color = mode === "min" ? [...palette.scale].reverse() : palette.scale;
-  return { show: false, type: "continuous", dimension, min, max, inRange: { color } };
+  const text = [bounds[1], bounds[0]].map((bound) => shownNumber(bound, DIGITS));
+  return {
+    type: "continuous", dimension, min, max, text, right: 0, top: 56, itemWidth: 12,
+    textStyle: { color: palette.text }, inRange: { color },
+  };
 }
 
 function parallelAxis({ name, isNumeric, isWhole, isLog, categories }, i, palette) {

@@ -11,6 +11,7 @@ import { colorOf, repeatsAmong } from "casket/shell/paint";
 
 const MOST_IN_TABLE = 200;
 const MOST_COLORS = 6;
+const DIGITS = 4;
 const SYMBOLS = ["circle", "triangle", "diamond", "rect", "pin", "arrow"];
 
 /** Any two facts of the sessions against each other, colored by a third. */
@@ -210,7 +211,8 @@ function pointColor(row, tint, looks, palette) {
 
 function legendOf(points, tint, looks, palette) {
   if (!tint) return {};
-  const style = { right: 0, top: 16, textStyle: { color: palette.text }, itemWidth: 12 };
+  const textStyle = { color: palette.text, lineHeight: 14 };
+  const style = { right: 0, top: 16, textStyle, itemWidth: 12 };
   if (!tint.isNumeric) {
     const pieces = [...looks].map(([text, look], i) => ({ value: i, label: clipped(text, 12), ...look }));
     const rest = { value: MOST_COLORS, label: "other", color: palette.muted };
@@ -229,8 +231,7 @@ function legendOf(points, tint, looks, palette) {
       min,
       // A scale of no width would leave all of them gray.
       max: max > min ? max : min + 1,
-      precision: 4,
-      text: [clipped(tint.name, 14), ""],
+      text: [`${clipped(tint.name, 14)}\n${shownNumber(max, DIGITS)}`, shownNumber(min, DIGITS)],
       inRange: { color: palette.scale },
       outOfRange: { color: palette.muted },
     },

@@ -47,9 +47,10 @@ export function groupsOf(rows, names) {
   return [...groups.values()];
 }
 
-/** Returns the key of the group of some values. */
+/** Returns the key of the group of some values; NaN and infinities are words in JSON. */
 export function keyOfValues(values) {
-  return JSON.stringify(values.map((value) => (isNumber(value) ? value : String(value))));
+  const isWord = (value) => typeof value === "number" && !isNumber(value);
+  return JSON.stringify(values.map((value) => (isWord(value) ? String(value) : value)));
 }
 
 /**

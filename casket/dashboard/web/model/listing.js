@@ -170,7 +170,7 @@ function partsOfGroups() {
   const groups = drawnGroups(ordered.value, data.all.value, choice.value, goal.value);
   return groups.map((group) => ({
     key: group.key,
-    label: group.names.map((name, i) => `${headOf(name)}=${shown(group.values[i])}`).join(" "),
+    label: group.names.map((name, i) => `${headOf(name)}=${shown(group.values[i]) || "–"}`).join(" "),
     rows: group.rows,
   }));
 }
