@@ -84,7 +84,7 @@ def test_sessions_with_nothing_but_a_grid_search_lead_to_it(serve, page, file, m
             session.add_result(result, index_by="f1")
     page.goto(serve(file))
     page.get_by_role("button", name="Explore the search").click()
-    expect(page.locator("table.heat td")).to_have_text(["0.9 ± 0.1"] * 3)  # of equals, none is best
+    expect(page.locator("table.heat td")).to_have_text(["0.9 ± 0.1"] * 3)
 
 
 def test_the_log_axis_of_a_scatter_reaches_as_far_as_its_points(serve, page, file, model):
@@ -224,5 +224,5 @@ def test_a_chart_is_copied_as_python_code_that_draws_its_lines_with_matplotlib(
     axes = copied(page, "loss")
     assert (len(axes.lines), len(axes.collections), axes.get_yscale()) == (2, 2, "log")
     labels = {text.get_text() for text in axes.get_legend().get_texts()}
-    assert labels == {r"cost=_\$a\$b lr=0.1", "cost=– lr=0.01"}
+    assert labels == {r"cost=_\$a\$b lr=0.1", "cost=\N{EN DASH} lr=0.01"}
     assert axes.get_xlabel() == "time, UTC"
