@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 import pytest
 
 from casket.errors import CasketWarning, DamagedFile, NotACasketFile, StoreFull
-from casket.format.records import Record, Writer
+from casket.format.records import Record, Writer, encoded
 from casket.maintenance.doctor import repair
 from casket.stores.base import StoreOptions
-from casket.stores.jsonfile import reader
+from casket.stores.inspection import Part
+from casket.stores.jsonfile import check, layout, reader
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.location import Location
 from casket.testing import record
@@ -27,6 +30,10 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "line ends of Windows, and cut": lambda text: text.replace(b"\n", b"\r\n")[:-40],
     "a byte order mark, and cut": lambda text: b"\xef\xbb\xbf" + text[:-40],
 }
+
+
+def inspected(path: Path) -> list[Part]:
+    return list(check.JsonInspection(path).parts())
 
 
 def stored(path: Path) -> list[Record]:
@@ -71,6 +78,95 @@ def test_a_refusal_names_doctor_where_doctor_can_repair(
     kept = stored(path)
     assert len(kept) >= 4
     assert kept == records[: len(kept)]
+
+
+def damages(whole: bytes) -> list[tuple[int, bytes]]:
+    """Return the places and values of the damaged bytes to try.
+
+    Without CASKET_ALL_DAMAGES they are the newlines and commas between lines, and some others.
+    """
+    places = range(len(whole))
+    if not os.environ.get("CASKET_ALL_DAMAGES"):
+        parts = {b"},\n", b',\n"', b'{\n"', b"}\n}"}
+        between = [at for at in places if whole[at - 1 : at + 2] in parts]
+        places = [*between, *random.Random(1).sample(places, 20)]
+    return [
+        (at, bytes([value]))
+        for at in places
+        for value in {*(whole[at] ^ (1 << bit) for bit in (0, 3, 5, 7)), *b"}"} - {whole[at]}
+    ]
+
+
+def test_a_damaged_byte_hides_no_other_record_and_no_append_is_refused(
+    path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "PAUSE", 0.0)
+    monkeypatch.setattr(check, "PAUSE", 0.0)
+    owner = {"experiment": "e", "model": "m", "session": "s"}
+    start = Writer().record("session", {"params": {}}, **owner, claim="c" * 32)
+    end = Writer().record("end", {"status": "completed", "of": start["writer"]}, **owner)
+    for each in (start, end):
+        JsonStore(path).append([each])
+    whole, added = path.read_bytes(), record()
+    before = {encoded(each): each for each in stored(path)}
+    assert len(before) == 7
+    for at, byte in damages(whole):
+        damaged = whole[:at] + byte + whole[at + 1 :]
+        path.write_bytes(damaged)
+        if at < len(layout.HEAD) and "_default" not in (json_of(damaged) or ()):
+            with pytest.raises(DamagedFile, match="doctor"):
+                stored(path)
+            continue
+        intact = [each for text, each in before.items() if text in damaged]
+        assert has_all(stored_with_a_warning_at_most(path), intact), (at, byte)
+        heads = [each for each in intact if each["kind"] in {"session", "end"}]
+        assert has_all(selected(path, kinds={"session", "end"}), heads), (at, byte)
+        claiming = [each for each in heads if "claim" in each]
+        assert has_all(selected(path, claim="c" * 32), claiming), (at, byte)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CasketWarning)
+            JsonStore(path).append([added])
+        assert json_of(path.read_bytes()), (at, byte)
+        assert has_all(stored(path), [*intact, added]), (at, byte)
+
+
+def json_of(text: bytes) -> Any:
+    """Return what a text holds, None if it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def has_all(stored: list[Record], records: list[Record]) -> bool:
+    """Return whether records are stored, in this order."""
+    return [each for each in stored if each in records] == records
+
+
+def selected(path: Path, **filters: Any) -> list[Record]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CasketWarning)
+        store = JsonStore(path, StoreOptions(writing=False))
+        return [each for _, each in store.records(**filters)]
+
+
+def stored_with_a_warning_at_most(path: Path) -> list[Record]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read = stored(path)
+    assert len(caught) <= 1
+    return read
+
+
+def test_doctor_names_lines_that_are_joined(path: Path, records: list[Record]) -> None:
+    whole = path.read_bytes()
+    for at in (len(layout.HEAD), whole.index(b'"3":') - 1):
+        path.write_bytes(whole[:at] + b"J" + whole[at + 1 :])
+        [report] = [part for part in inspected(path) if part.damages]
+        [damage] = report.damages
+        assert damage.start <= at < damage.stop
+        repair(Location.of(path))
+        assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("text", ["hello", "{}x", '{"a": 1', '{"_default": {"1": {"a": 1}}}'])

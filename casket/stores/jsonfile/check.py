@@ -143,6 +143,9 @@ class JsonInspection:
             yield _checked(other.documents, file.size())
             return
         whole = scan.without_cut(file, extent)
+        if scan.is_joined(file, extent):
+            at = extent.start
+            yield _Piece([], [Damage(at, at + 1, "the newline after the first line is damaged")], 1)
         for at, block in scan.blocks(file, whole.start + 1, whole.stop):
             is_end = at + len(block) == whole.stop
             piece = _fast(block, at, last, is_end) or _slow(file, block, at, last, is_end)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from operator import lt
 from typing import Any, NamedTuple
 
@@ -42,6 +42,14 @@ _LINE = re.compile(rb'"(\d+)":[ \t](\{.*\}),*', re.DOTALL)
 # The end of an earlier document may overwrite up to four bytes at the start of a line, and a disk
 # may damage any of them.
 _COVERED = re.compile(rb"[^{]{0,48}(\{.*\}),*", re.DOTALL)
+_NUMBER = re.compile(rb'"\d+":[ \t](?=\{)')
+"""Precedes a document; does not occur in documents, in which casket writes no white space."""
+
+_JOINED_FIRST_LINE = re.compile(rb'"_default": \{(?=[^ \t\r\n]"\d+":[ \t]\{"kind":")')
+_STRAY_BRACES = 4
+"""Braces after a document that damage may leave there: the end of the file and a damaged byte."""
+
+_SEPARATORS = b", \t\r\n"
 _BRACES = frozenset({b"}", b"}}"})
 _CLOSING = re.compile(rb"\n\}{1,2}\s*\Z")
 
@@ -130,6 +138,44 @@ def parse_covered(text: bytes) -> dict[str, Any] | None:
     return document if is_record(document) else None
 
 
+class Part(NamedTuple):
+    """A document on a line, and its range there."""
+
+    document: Document
+    start: int
+    stop: int
+
+
+def recovered(text: bytes) -> list[Part]:
+    """Return the records on a line whose separators are damaged, which may join several lines."""
+    starts = [match.start() for match in _NUMBER.finditer(text)]
+    return [
+        part
+        for start, limit in pairwise([*starts, len(text)])
+        if (part := _first_document(text, start, limit)) is not None
+    ]
+
+
+def _first_document(text: bytes, start: int, stop: int) -> Part | None:
+    for _ in range(_STRAY_BRACES):
+        stop = text.rfind(b"}", start, stop)
+        document = parse_line(text[start : stop + 1])
+        if document is not None:
+            return Part(document, start, stop + 1)
+    return None
+
+
+def _between(parts: list[Part], text: bytes, start: int) -> list[Damage]:
+    """Return the ranges of a line beside its parts that are more than separators."""
+    starts = [*(part.start for part in parts), len(text)]
+    stops = [0, *(part.stop for part in parts)]
+    return [
+        Damage(start + stop, start + begin)
+        for stop, begin in zip(stops, starts, strict=True)
+        if text[stop:begin].strip(_SEPARATORS)
+    ]
+
+
 def is_closing(line: bytes) -> bool:
     """Return whether a line contains only the end of a document."""
     return line.strip() in _BRACES
@@ -175,9 +221,11 @@ def _parse_lines(block: bytes, start: int, last: int) -> Block:
             document = last + 1, covered
         if document is not None:
             documents.append(document)
-            last = document[0]
         elif line.strip() and not is_closing(line):
-            damages.append(Damage(start, start + len(text)))
+            parts = recovered(line)
+            documents += [part.document for part in parts]
+            damages += _between(parts, text, start)
+        last = documents[-1][0] if documents else last
         start += len(text)
     return Block(documents, damages, is_sound=False)
 
@@ -207,6 +255,15 @@ def is_closed(rest: bytes) -> bool:
 def is_first_line(text: bytes) -> bool:
     """Return whether the first line of a file matches casket's layout."""
     return text.startswith(b"{") and text.endswith(HEAD[1:])
+
+
+def joined_first_line(text: bytes) -> bytes | None:
+    """Return the first line of a file whose newline is damaged, from the bytes up to the next.
+
+    It is None if the first line is damaged otherwise, or if another program wrote the file.
+    """
+    joined = _JOINED_FIRST_LINE.search(text) if text.startswith(b"{") else None
+    return text[: joined.end()] if joined else None
 
 
 def matching_lines(block: bytes, patterns: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -36,7 +36,9 @@ _SESSION = b'"session":"'
 _MANY = 50
 """Number of places above which the file is read in blocks instead of line by line."""
 
-_SPACED = b'": '
+_SPACED, _MARKED = b'": ', b'":\t'
+"""Follow a name or a number, within a document only if others wrote it, or if lines are joined."""
+
 _LONGEST_NUMBER = 48
 """Maximum number of bytes before the document of a line."""
 
@@ -166,6 +168,8 @@ class Places:
             if letter != _END:
                 stop = find(b"\n", at, cut)
                 stop = stop if stop >= 0 else cut
+                if find(layout.MARK, at, stop) >= 0:  # the newline between two lines is damaged
+                    self._others.append(place)
                 crc_at = rfind(_CRC, stop - _CRC_ROOM, stop)
                 begin = crc_at - _CLAIM_LENGTH
                 if crc_at < 0 or block[crc_at - _CLAIM_ROOM : begin] != _LAST_CLAIM:
@@ -178,7 +182,7 @@ class Places:
         """Index the lines that may contain a head, marked or not, whoever wrote them."""
         for begin, line in layout.matching_lines(block, _PATTERNS):
             at = line.find(_KIND, 0, _LONGEST_NUMBER)
-            if at < 0 or _SPACED in line[at:]:
+            if at < 0 or _SPACED in line[at:] or _MARKED in line[at:]:
                 self._others.append(start + begin)
             else:
                 self._note(block, begin + at, begin + len(line), start + begin + at)

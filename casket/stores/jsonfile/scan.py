@@ -77,8 +77,10 @@ class Extent(NamedTuple):
 
 def find_extent(file: FilePort) -> Extent | None:
     """Return the extent of the records; None if the document is in a different layout."""
-    first = first_line(file)
-    return extent_after(file, len(first)) if layout.is_first_line(first) else None
+    first: bytes | None = first_line(file)
+    if first is not None and not layout.is_first_line(first):
+        first = layout.joined_first_line(first)
+    return None if first is None else extent_after(file, len(first))
 
 
 def since(file: FilePort, extent: Extent, mark: Mark | None) -> Extent:
@@ -133,22 +135,30 @@ def _last_whole_line(text: bytes, starts_line: bool) -> tuple[layout.Document, i
     """
     covered: list[tuple[dict[str, Any], int, int]] = []
     for at, line in _lines_backwards(text, starts_line):
+        whole = _last_document(line)
+        if whole is not None and not covered:
+            return whole.document, at + whole.start, at + whole.stop
+        if whole is not None:
+            # The records that follow are numbered consecutively.
+            return (whole.document[0] + len(covered), covered[0][0]), *covered[0][1:]
         # The first byte of an append may overwrite the end of the document: `},}}`.
-        for whole in (line, line.removesuffix(b",}}")):
-            stop = at + len(whole.rstrip(b","))
-            document = layout.parse_line(whole)
-            if document is not None and not covered:
-                return document, at, stop
-            if document is not None:
-                # The records that follow are numbered consecutively.
-                return (document[0] + len(covered), covered[0][0]), *covered[0][1:]
-            hidden = layout.parse_covered(whole)
+        for hiding in (line, line.removesuffix(b",}}")):
+            hidden = layout.parse_covered(hiding)
             if hidden is not None:
-                covered.append((hidden, at, stop))
+                covered.append((hidden, at, at + len(hiding.rstrip(b","))))
                 break
     if covered and starts_line:
         return (len(covered), covered[0][0]), *covered[0][1:]
     return None
+
+
+def _last_document(line: bytes) -> layout.Part | None:
+    document = layout.parse_line(line)
+    if document is not None:
+        return layout.Part(document, 0, len(line.rstrip(b",")))
+    if layout.parse_covered(line) is not None:
+        return None
+    return next(reversed(layout.recovered(line)), None)
 
 
 def _lines_backwards(text: bytes, starts_line: bool) -> Iterator[tuple[int, bytes]]:
@@ -212,14 +222,21 @@ def damages(file: FilePort, extent: Extent) -> list[layout.Damage]:
 
 def is_sound(file: FilePort, extent: Extent) -> bool:
     """Return whether every line is as written by casket, with ascending numbers."""
+    if is_joined(file, extent):
+        return False
     last = 0
     for at, text in blocks(file, extent.start + 1, extent.stop):
         block = layout.parse_block(text, at)
-        is_joined = text.endswith(layout.NEXT) or at + len(text) == extent.stop
-        if not (block.is_sound and is_joined and block.documents[0][0] > last):
+        is_followed = text.endswith(layout.NEXT) or at + len(text) == extent.stop
+        if not (block.is_sound and is_followed and block.documents[0][0] > last):
             return False
         last = block.documents[-1][0]
     return True
+
+
+def is_joined(file: FilePort, extent: Extent) -> bool:
+    """Return whether the newline after the first line is damaged."""
+    return extent.stop > extent.start and file.read_at(extent.start, 1) != layout.FIRST
 
 
 def without_cut(file: FilePort, extent: Extent) -> Extent:
