@@ -269,19 +269,30 @@ class Outbox:
 
     @contextmanager
     def _recording(self, key: Key) -> Iterator[bool]:
-        """Record a key unless the block raises; yield whether it was not recorded before."""
+        """Record a key unless the block raises; yield whether it was not recorded before.
+
+        A key that cannot be recorded, such as on a full disk, is known to this process only.
+        """
         with ExitStack() as stack:
-            is_new = True
-            try:
-                connection = stack.enter_context(closing(_connected(self._path)))
-                connection.execute("BEGIN IMMEDIATE")
-                stack.enter_context(connection)  # commits, or rolls back after an exception
+            connection, is_new = None, True
+            with self._reporting():
+                opened = stack.enter_context(closing(_connected(self._path)))
+                opened.execute("BEGIN IMMEDIATE")
                 insertion = "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)"
-                is_new = connection.execute(insertion, key).rowcount == 1
-            except (OSError, sqlite3.Error) as error:
-                self._report(f"{self._path}: {error}; events may be reported again")
+                is_new = opened.execute(insertion, key).rowcount == 1
+                connection = opened
             yield is_new
-        self._delivered.add(key)
+            self._delivered.add(key)
+            if connection is not None:
+                with self._reporting():
+                    connection.execute("COMMIT")
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            self._report(f"{self._path}: {error}; events may be reported again")
 
     def _recorded(self) -> set[Key]:
         if not self._path.exists():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +20,7 @@ from casket.cli import watch as module
 from casket.cli.notify import Webhook
 from casket.cli.watch import Outbox
 from casket.reading.events import EVENT_KINDS, EventReader, has_diverged, silence_limit
+from tests.stores.files import is_root, mounted
 from tests.waiting import PATIENCE, eventually
 
 
@@ -254,6 +256,37 @@ def test_state_that_cannot_be_written_does_not_end_the_watch(run, model, file_ur
     said = run.warned("watch", file_url, "--once")
     assert "events may be reported again" in said
     assert "failed ValueError" in run("watch", file_url, "--once")
+
+
+@pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
+def test_a_disk_that_is_full_at_the_commit_does_not_end_the_watch(state, hook, capsys):
+    state.mkdir()
+    long = "x" * 40_000  # it makes the record grow when it is committed
+    first, second = (("s", "nan", f"{name}{long}") for name in "ab")
+    with mounted(state, "size=1m"):
+        outbox = Outbox("runs.json", Webhook(hook.url))
+        outbox.note(("s", "failed", ""))
+        fill_disk(state, room=24 * 1024)
+        for _ in range(2):
+            outbox.add([(first, {"event": "first"}), (second, {"event": "second"})])
+            assert outbox.deliver()
+        assert [event["event"] for event in hook.events] == ["first", "second"]
+        assert "full; events may be reported again" in capsys.readouterr().err
+        (state / "filling").unlink()
+        for _ in range(2):  # the restart is told again, and records it
+            restarted = Outbox("runs.json", Webhook(hook.url))
+            restarted.add([(first, {"event": "first"})])
+            assert restarted.deliver()
+            assert len(hook.events) == 3
+
+
+def fill_disk(disk, room):
+    """Leave a number of bytes free."""
+    filling = disk / "filling"
+    with suppress(OSError), filling.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(filling, filling.stat().st_size - room)
 
 
 def test_a_damaged_state_is_named(run, model, file_url, state):
