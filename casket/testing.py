@@ -22,6 +22,9 @@ values that differ. Use `pytest-timeout` to stop a store that hangs.
 
 from __future__ import annotations
 
+import hashlib
+import io
+import math
 import multiprocessing
 import os
 import threading
@@ -30,6 +33,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -37,6 +41,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from casket.errors import NotFound, StoreUnavailable
+from casket.format.files import CHUNK, Files, StoredFile, Upload
 from casket.format.records import Record, Writer, checksum, covers, deletion
 from casket.stores.base import Claimed, Filters, Numbered, Store
 from casket.writing.experiment import Experiment, Model
@@ -910,6 +916,165 @@ class StoreContract:
     def _need_processes(self) -> None:
         if not self.shared_by_processes:
             pytest.skip("this store is not shared by processes")
+
+
+class FilesContract:
+    """Tests for each guarantee of the protocol `casket.format.files.Files`.
+
+    A subclass has a fixture `files`, which is empty at the start of the test.
+    """
+
+    def test_a_place_without_files_lists_and_reads_none(self, files: Files) -> None:
+        """Reading creates nothing and needs nothing."""
+        assert list(files.listed()) == []
+        assert not files.renew(name_of(b"a"), NOW)
+        assert not files.delete(name_of(b"a"))
+        with pytest.raises(NotFound, match=r"casket sync|missing"):
+            list(files.read(name_of(b"a")))
+
+    @pytest.mark.parametrize("size", [0, 1, CHUNK, 2 * CHUNK + 17])
+    def test_a_file_comes_out_as_it_went_in(self, files: Files, size: int) -> None:
+        """The content is equal, and read in parts."""
+        content = pattern(size)
+        put(files, content)
+        assert b"".join(files.read(name_of(content))) == content
+        assert list(files.listed()) == [StoredFile(name_of(content), size, NOW)]
+        assert all(len(chunk) <= CHUNK for chunk in files.read(name_of(content)))
+
+    def test_a_file_is_read_from_a_position_on(self, files: Files) -> None:
+        """A fetch that was interrupted is continued."""
+        content = pattern(2 * CHUNK + 17)
+        put(files, content)
+        for start in (1, CHUNK, CHUNK + 5, len(content)):
+            assert b"".join(files.read(name_of(content), start)) == content[start:]
+
+    def test_an_interrupted_upload_goes_on_where_it_was(self, files: Files) -> None:
+        """Arrived parts are not sent again, and not read."""
+        content = pattern(6 * CHUNK + 17)
+        for fails_at in (3 * CHUNK, 5 * CHUNK):
+            with pytest.raises(Interrupted):
+                put(files, content, Interrupting(content, fails_at))
+            assert not files.renew(name_of(content), NOW)
+            [part] = files.listed()
+            assert part.name == part_of(content)
+            with pytest.raises(NotFound):
+                list(files.read(name_of(content)))
+        stream = Interrupting(content)
+        put(files, content, stream)
+        assert stream.sent < 4 * CHUNK
+        assert b"".join(files.read(name_of(content))) == content
+        assert [file.name for file in files.listed()] == [name_of(content)]
+
+    def test_machines_that_store_the_same_file_leave_one(self, files: Files) -> None:
+        """Each has an upload of its own."""
+        content = pattern(3 * CHUNK)
+        with pytest.raises(Interrupted):
+            put(files, content, Interrupting(content, 2 * CHUNK), machine="a")
+        put(files, content, machine="b")
+        put(files, content, machine="a")
+        assert b"".join(files.read(name_of(content))) == content
+        assert [file.name for file in files.listed()] == [name_of(content)]
+
+    def test_an_upload_whose_parts_were_removed_does_not_appear_with_gaps(
+        self, files: Files
+    ) -> None:
+        """Cleaning may remove an upload that takes long."""
+        content = pattern(4 * CHUNK)
+        stream = Interrupting(content, on_end=lambda: files.delete(part_of(content)))
+        with suppress(StoreUnavailable):
+            put(files, content, stream)
+        put(files, content)
+        assert b"".join(files.read(name_of(content))) == content
+
+    def test_renewing_changes_the_time(self, files: Files) -> None:
+        """The time is that given by the writer."""
+        put(files, b"a")
+        later = NOW + timedelta(hours=1)
+        assert files.renew(name_of(b"a"), later)
+        assert [file.modified for file in files.listed()] == [later]
+
+    def test_a_deleted_file_is_gone_and_can_be_stored_again(self, files: Files) -> None:
+        """Other files stay."""
+        put(files, b"a")
+        put(files, b"b")
+        assert files.delete(name_of(b"a"))
+        assert not files.delete(name_of(b"a"))
+        assert [file.name for file in files.listed()] == [name_of(b"b")]
+        put(files, b"a")
+        assert b"".join(files.read(name_of(b"a"))) == b"a"
+
+    def test_a_file_that_was_renewed_since_it_was_listed_is_not_deleted(self, files: Files) -> None:
+        """A writer may be about to refer to it."""
+        put(files, b"a")
+        [listed] = files.listed()
+        files.renew(listed.name, NOW + timedelta(hours=1))
+        assert not files.delete(listed.name, listed.modified)
+        [again] = files.listed()
+        assert files.delete(again.name, again.modified)
+        assert list(files.listed()) == []
+
+    def test_an_unfinished_upload_is_deleted_by_its_name(self, files: Files) -> None:
+        """It is listed by the name of the upload."""
+        content = pattern(3 * CHUNK)
+        with pytest.raises(Interrupted):
+            put(files, content, Interrupting(content, 2 * CHUNK))
+        [part] = files.listed()
+        assert files.delete(part.name, part.modified)
+        assert list(files.listed()) == []
+
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class Interrupted(Exception):
+    """Raised by the content of an upload."""
+
+
+class Interrupting(io.BytesIO):
+    """Content that raises `Interrupted` at a position.
+
+    Attributes:
+        sent: the number of bytes that were read.
+    """
+
+    def __init__(
+        self, content: bytes, fails_at: float = math.inf, on_end: Callable[[], Any] = int
+    ) -> None:
+        super().__init__(content)
+        self.sent = 0
+        self._fails_at = fails_at
+        self._on_end = on_end
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read bytes."""
+        if self.tell() >= self._fails_at:
+            raise Interrupted
+        content = super().read(size)
+        self.sent += len(content)
+        if not content:
+            self._on_end()
+        return content
+
+
+def pattern(size: int) -> bytes:
+    """Return bytes of which no two parts are equal."""
+    return b"".join(b"%016x" % number for number in range(size // 16 + 1))[:size]
+
+
+def name_of(content: bytes) -> str:
+    """Return the name of a file with this content."""
+    return f"{hashlib.sha256(content).hexdigest()}.bin"
+
+
+def part_of(content: bytes, machine: str = "here") -> str:
+    """Return the name of an unfinished upload of this content."""
+    return f".{name_of(content)}.{machine}.part"
+
+
+def put(files: Files, content: bytes, stream: Any = None, machine: str = "here") -> None:
+    """Store content as a file."""
+    upload = Upload(name_of(content), len(content), NOW, part_of(content, machine))
+    files.put(upload, io.BytesIO(content) if stream is None else stream)
 
 
 def is_ascending(numbers: Sequence[int]) -> bool:

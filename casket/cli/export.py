@@ -151,7 +151,7 @@ def _opened(url: str, form: str) -> Casket:
     from casket.dashboard.answers.contents import ShownFolder
 
     location = Location.of(url)
-    files = ShownFolder(location.artifacts().path)
+    files = ShownFolder(location.artifacts())
     return Casket(location.open(StoreOptions(), writing=False), files, str(location))
 
 

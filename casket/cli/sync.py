@@ -1,85 +1,141 @@
-"""`casket sync`: ships pending records from the journals of remote stores."""
+"""`casket sync`: ships pending records and files to remote stores."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from threading import Event
+from typing import Any, NamedTuple
 
 import click
 
 from casket import CasketError
 from casket.cli import options, tables
+from casket.cli.wording import counted
 from casket.stores import urls
-from casket.stores.base import StoreOptions
+from casket.stores.base import Store, StoreOptions
 from casket.stores.location import Location
-from casket.stores.remote.journal import Journal, Status, statuses
+from casket.stores.remote.files import Uploads
+from casket.stores.remote.journal import Journal, Status, known_urls, statuses
 from casket.stores.remote.spool import ship
 
 
 @click.command()
 @click.argument("url", required=False)
 @click.option(
-    "--status", "is_asked", is_flag=True, help="List the pending records without shipping them."
+    "--status", "is_asked", is_flag=True, help="List what is pending without shipping it."
 )
 @options.json_option
 def sync(url: str | None, is_asked: bool, as_json: bool) -> None:
-    """Ship pending records from the journals of remote stores.
+    """Ship pending records, and the files of artifacts, to remote stores.
 
-    With URL, only the records of that store are shipped. URL may contain a password that the driver
+    With URL, only those of that store are shipped. URL may contain a password that the driver
     does not find elsewhere (~/.pgpass, PGPASSWORD, keys, $CASKET_PASSWORD). The exit code is 1 if
-    records are still pending.
+    any are still pending.
 
     \b
     casket sync --status
     casket sync postgresql://me@host/runs
     """
-    location = Location.of(url) if url else None
-    wanted = urls.without_password(location.url) if location else None
+    chosen = Location.of(url) if url else None
+    locations = [chosen] if chosen else list(_known())
     if not is_asked:
-        for status in _waiting(wanted):
-            _ship(status, location)
-    left = _waiting(wanted)
+        for location in locations:
+            _ship_all(location)
+    left = [row for location in locations for row in _waiting(location)]
     if as_json:
-        options.write_json([_as_json(status) for status in left])
+        options.write_json([row._asdict() for row in left])
     elif left:
-        click.echo(tables.table([_row(status) for status in left], list(_row(left[0]))))
+        rows = list(map(_row, left))
+        click.echo(tables.table(rows, list(rows[0])))
     else:
         click.echo("no pending records")
     if left and not is_asked:
         click.get_current_context().exit(1)
 
 
-def _waiting(url: str | None) -> list[Status]:
-    return [status for status in statuses(url) if status.waiting]
+def _known() -> Iterator[Location]:
+    for url in known_urls():
+        try:
+            yield Location.of(url)
+        except CasketError as error:  # such as a store whose package was removed
+            click.echo(f"{url}: {error}", err=True)
 
 
-def _ship(status: Status, location: Location | None) -> None:
-    """Ship a journal that no process holds; print the reason on failure."""
+class _Waiting(NamedTuple):
+    """What waits for a store; without a journal, only files do."""
+
+    url: str
+    journal: str | None
+    waiting: int
+    files: int
+    is_held: bool
+
+
+def _waiting(location: Location) -> list[_Waiting]:
+    url = urls.without_password(location.url)
+    uploads = _uploads(location)
+    files = len(uploads.waiting()) if uploads else 0
+    rows = [
+        _Waiting(url, str(status.path), status.waiting, files, not status.is_orphan)
+        for status in statuses(url)
+        if status.waiting
+    ]
+    return rows or [_Waiting(url, None, 0, files, is_held=False)][: bool(files)]
+
+
+def _ship_all(location: Location) -> None:
+    """Send the files and the records that wait for a store; print the reason on failure."""
+    if not _waiting(location):
+        return
+    try:
+        store = location.direct(StoreOptions(), writing=True)
+        with closing(store):
+            _ship(location, store)
+    except CasketError as error:
+        click.echo(f"{urls.without_password(location.url)}: {error}", err=True)
+
+
+def _ship(location: Location, store: Store) -> None:
+    uploads = _uploads(location, store)
+    if uploads is not None:
+        count = len(uploads.waiting())
+        with options.progress_bar(f"files for {location}", count) as advance:
+            uploads.run(Event(), lambda: advance(1))
+        if count:
+            click.echo(f"sent {counted(count, 'file')} to {location}", err=True)
+    for status in statuses(urls.without_password(location.url)):
+        if status.waiting:
+            _ship_journal(status, store, uploads)
+
+
+def _uploads(location: Location, store: Any = None) -> Uploads | None:
+    outbox = location.outbox()
+    if outbox is None:
+        return None
+    return Uploads(outbox, urls.without_password(location.url), lambda: store.files)
+
+
+def _ship_journal(status: Status, store: Store, uploads: Uploads | None) -> None:
     journal = Journal.orphan(status.path, status.url)
     if journal is None:
         return  # the process that holds the journal ships it
     try:
-        store = (location or Location.of(status.url)).direct(StoreOptions(), writing=True)
         with options.progress_bar(status.url, status.waiting) as advance:
-            ship(journal, store, advance)
-        store.close()
+            if uploads is None:
+                ship(journal, store, advance)
+            else:
+                ship(journal, store, advance, uploads.may_end)
         click.echo(f"shipped {status.waiting} records to {status.url}", err=True)
-    except CasketError as error:
-        click.echo(f"{status.url}: {error}", err=True)
     finally:
         journal.close()
 
 
-def _as_json(status: Status) -> dict[str, object]:
+def _row(row: _Waiting) -> dict[str, str]:
     return {
-        "url": status.url,
-        "journal": str(status.path),
-        "waiting": status.waiting,
-        "is_held": not status.is_orphan,
-    }
-
-
-def _row(status: Status) -> dict[str, str]:
-    return {
-        "store": status.url,
-        "pending": str(status.waiting),
-        "journal": str(status.path),
-        "held by": "no process (casket sync ships it)" if status.is_orphan else "a running process",
+        "store": row.url,
+        "pending": str(row.waiting),
+        "files": str(row.files),
+        "journal": row.journal or "",
+        "held by": "a running process" if row.is_held else "no process (casket sync ships it)",
     }

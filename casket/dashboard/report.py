@@ -16,7 +16,6 @@ from casket.dashboard.answers import contents, curves, details, heatmap, overvie
 from casket.dashboard.answers.encoding import json_of
 from casket.dashboard.answers.requests import CurveKind, CurvesRequest, RequestError
 from casket.format.artifacts import Artifact
-from casket.format.stored import open_stored
 from casket.reading.metrics import facts_of
 from casket.reading.summary import facts
 from casket.reading.sweeps import sweeps_of
@@ -124,14 +123,11 @@ def _artifact(one: Artifact) -> dict[str, Any]:
         named["captured"] = one.captured
     if one.step is not None:
         named["step"] = one.step
-    try:
-        with open_stored(one.folder.path, one.file) as file:
-            content = file.read(LARGEST_IMAGE + 1)
-    except OSError:
-        return named  # the record exists, but its file is missing
-    media_type = contents.image_type(content[:12])
-    if media_type is None or len(content) > LARGEST_IMAGE:
-        return named
+    media_type = contents.image_type_of(one)
+    if media_type is None or one.size > LARGEST_IMAGE:
+        return named  # also if the record exists, but its file is missing
+    with one.folder.stream(one.file) as file:
+        content = file.read()
     encoded = base64.b64encode(content).decode()
     return {**named, "image": f"data:{media_type};base64,{encoded}"}
 

@@ -15,8 +15,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from casket.errors import CasketError, StoreUnavailable, UnstorableValue, UntrustedArtifact
+from casket.errors import (
+    CasketError,
+    NotFound,
+    StoreUnavailable,
+    UnstorableValue,
+    UntrustedArtifact,
+)
 from casket.format import forms, serializers
+from casket.format.files import Files, FolderFiles
 from casket.format.folders import files_below
 from casket.format.hashed import COPIED, Write, copy, sync, write_hashed
 from casket.format.media_types import media_type_of
@@ -149,8 +156,37 @@ class ArtifactFolder:
         Raises:
             NotFound: the file does not exist, or is a link or no regular file.
         """
-        open_stored(self.path, file).close()
+        self.stream(file).close()
+        return self.place(file)
+
+    def place(self, file: str) -> Path:
+        """Return the path at which a stored file is, or would be, on this machine."""
         return self.path / Path(file).name
+
+    def has(self, file: str) -> bool:
+        """Return whether a file is stored."""
+        try:
+            self.stream(file).close()
+        except NotFound:
+            return False
+        return True
+
+    def stream(self, file: str) -> BinaryIO:
+        """Open a stored file, whatever its content is.
+
+        Raises:
+            NotFound: the file does not exist, or is a link or no regular file.
+        """
+        return open_stored(self.path, file)
+
+    def is_near(self, file: str) -> bool:  # noqa: ARG002 - a far store needs it
+        """Return whether a file, if it is stored, can be opened without a transfer."""
+        return True
+
+    @property
+    def stored(self) -> Files:
+        """The stored files, to list and delete them."""
+        return FolderFiles(self.path)
 
     def open(self, file: str, sha256: str) -> BinaryIO:
         """Open a stored file whose content is as it was stored.
@@ -161,11 +197,11 @@ class ArtifactFolder:
         """
         import hashlib  # loads OpenSSL, which most readers do not need
 
-        stream = open_stored(self.path, file)
+        stream = self.stream(file)
         if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
             stream.close()
             advice = "its content has changed since it was stored; restore it from a copy"
-            raise StoreUnavailable(str(self.path / Path(file).name), advice)
+            raise StoreUnavailable(str(self.place(file)), advice)
         stream.seek(0)
         return stream
 
@@ -191,6 +227,9 @@ class ArtifactFolder:
             (self.path / Path(file).name).unlink(missing_ok=True)
         except OSError as error:
             raise failures.unavailable(self.path, error.errno, "a file stays in it") from error
+
+    def close(self) -> None:
+        """Release the connection to a far store; the next use opens it again."""
 
     def _kept(self, keep: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Create the folder and store content in it."""
@@ -295,7 +334,11 @@ class Artifact(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The path of the file; raises `NotFound` if it does not exist or is a link."""
+        """The path of the file; raises `NotFound` if it does not exist or is a link.
+
+        A file of a far store is fetched into the cache of this machine, from which it may be
+        removed when it has not been used for the longest time.
+        """
         return self.folder.find(self.file)
 
     def load(self, *, trusted: bool = False) -> Any:
@@ -318,7 +361,7 @@ class Artifact(NamedTuple):
             if form is None:
                 return file.read()
             is_trusted = trusted or origin.is_own(self.sha256, self.signature)
-            refusal = UntrustedArtifact(str(self.folder.path / Path(self.file).name), self.name)
+            refusal = UntrustedArtifact(str(self.folder.place(self.file)), self.name)
             return forms.load(forms.Loading(file, form, self.index_columns, is_trusted, refusal))
 
 

@@ -25,12 +25,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from casket.errors import NotFound
+from casket.errors import NotFound, StoreUnavailable
 from casket.format.artifacts import ArtifactFolder
 from casket.format.intact import is_intact, problem_of
 from casket.format.records import Record, Seen, covers
 from casket.format.references import References
-from casket.format.stored import open_stored
 from casket.reading.rows import name_unreadable
 from casket.stores.base import Store
 
@@ -111,15 +110,13 @@ class FileCarrier:
             StoreUnavailable: the target cannot be written.
         """
         for file in self._references.add(record):
-            try:
-                self._target.find(file)
-            except NotFound:
+            if not self._target.has(file):
                 self._copy(file)
 
     def _copy(self, file: str) -> None:
         try:
-            stream = open_stored(self._source.path, file)
-        except NotFound as error:
+            stream = self._source.stream(file)
+        except (NotFound, StoreUnavailable) as error:
             self._failures[file] = str(error)
             return
         with stream:
@@ -132,7 +129,7 @@ class FileCarrier:
                 stream.seek(0)
                 self._target.keep(stream, Path(file).name.removeprefix(digest))
             else:
-                path = self._source.path / Path(file).name
+                path = self._source.place(file)
                 self._failures[file] = f"{path} is damaged: its hash is {digest}"
 
 

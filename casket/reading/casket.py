@@ -148,6 +148,7 @@ class Casket:
     def close(self) -> None:
         """Close the store; views stay readable."""
         self._store.close()
+        self._files.close()
 
     @property
     def experiments(self) -> list[ExperimentView]:

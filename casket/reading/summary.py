@@ -88,7 +88,7 @@ def _brief(session: SessionView) -> dict[str, Any]:
 def _artifact(artifact: Artifact) -> dict[str, Any]:
     return {
         "name": artifact.name,
-        "path": str(artifact.folder.path / artifact.file),
+        "path": str(artifact.folder.place(artifact.file)),
         "size": artifact.size,
         "media_type": artifact.media_type,
         "step": artifact.step,

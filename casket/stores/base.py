@@ -135,7 +135,8 @@ class Store(Protocol):
     are already stored, by their `writer` and `n`, and still returns the number of the last record:
     such a store is written through a journal on this machine, so that writing does not wait for
     it. The optional attribute `shipping_interval` is the number of seconds for which that journal
-    gathers records. The optional attribute `files` is the folder of its artifacts.
+    gathers records. The optional attribute `files` is the folder of its artifacts, or, of a store
+    that drops copies, the artifacts themselves (`casket.format.files.Files`).
     """
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:

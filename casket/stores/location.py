@@ -6,6 +6,7 @@ of its URL. `register_store` and the entry points of the group `casket.stores` a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -148,8 +149,8 @@ class Location(NamedTuple):
 
     Attributes:
         kind: `json`, `sqlite`, `memory`, or the scheme of the URL.
-        path: the file; for a remote store, the folder on this machine with its artifacts; for a
-            store in memory, the current folder.
+        path: the file; for a remote store, the folder on this machine with the artifacts that
+            have not arrived there; for a store in memory, the current folder.
         url: the URL of a remote store, with its password; else empty.
     """
 
@@ -223,7 +224,7 @@ class Location(NamedTuple):
             from casket.stores import urls
             from casket.stores.remote.spool import Spool
 
-            return Spool(store, urls.without_password(self.url), options)
+            return Spool(store, urls.without_password(self.url), options, self._outbox_of(store))
         return store
 
     def direct(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
@@ -268,16 +269,42 @@ class Location(NamedTuple):
             folder = ArtifactFolder(Path(tempfile.gettempdir(), f"casket-{new_id()}"), 0o700)
             weakref.finalize(folder, _remove, folder.path, os.getpid())
             return folder
-        if self.kind not in _OWN and hasattr(self._class(), "files"):
-            store: Any = self.direct(base.DEFAULTS, writing=False)
-            try:
-                return ArtifactFolder(Path(store.files))
-            finally:
-                store.close()
         if self.url:
-            return ArtifactFolder(self.path)
+            return self._artifacts_of_url()
         # Beside the file itself, so that all symbolic links to it share them.
         return ArtifactFolder(Path(f"{os.path.realpath(self.path)}.files"))
+
+    def _artifacts_of_url(self) -> ArtifactFolder:
+        from casket.format.artifacts import ArtifactFolder
+
+        outbox = self.outbox()
+        if outbox is None:
+            return ArtifactFolder(self._folder_of_url())
+        from casket.stores import urls
+        from casket.stores.remote.files import FarFolder
+
+        return FarFolder(outbox, urls.without_password(self.url), self._open_files)
+
+    def outbox(self) -> Path | None:
+        """Return the folder of files on their way to the store; None if it keeps no artifacts."""
+        if not (self.url and hasattr(self._class(), "files")):
+            return None
+        with contextlib.closing(self._open_files()) as store:
+            return self._outbox_of(store)
+
+    def _outbox_of(self, store: Any) -> Path | None:
+        files = getattr(store, "files", None)
+        return None if files is None or isinstance(files, (str, os.PathLike)) else self.path
+
+    def _folder_of_url(self) -> Path:
+        """Return the folder of this machine with the artifacts of a store that keeps none."""
+        if not hasattr(self._class(), "files"):
+            return self.path
+        with contextlib.closing(self._open_files()) as store:
+            return Path(store.files)
+
+    def _open_files(self) -> Any:
+        return self.direct(base.DEFAULTS, writing=True)
 
 
 def _remove(folder: Path, process: int) -> None:

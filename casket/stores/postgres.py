@@ -31,6 +31,7 @@ from casket.errors import (
 )
 from casket.format.records import Record, encoded, names_nothing
 from casket.stores import base, replaced, urls
+from casket.stores.postgres_files import PostgresFiles
 from casket.stores.remote import repeats as databases
 from casket.system import forks
 
@@ -44,6 +45,9 @@ SCHEMA_VERSION = 1
 
 PATIENCE = 12.0
 """Seconds after which an append or a read is given up, connecting included."""
+
+FILE_PATIENCE = 60.0
+"""Seconds after which sending or fetching a part of a file is given up."""
 
 CONNECTING = 7
 """Seconds for connecting to an address; a name may have two."""
@@ -282,6 +286,20 @@ class PostgresStore:
             yield from _fitting(filters, rows)
             filters = filters._replace(after=rows[-1][0])
             pace.came([len(text) for _, text in rows])
+
+    @property
+    def files(self) -> PostgresFiles:
+        """The artifacts, in tables of their own."""
+        return PostgresFiles(self._on_connection, self._shown)
+
+    def _on_connection(self, work: Callable[[Any], T]) -> T:
+        """Do some work for the artifacts, of which a part may take long to send."""
+
+        def patiently(connection: _Connection) -> T:
+            connection.deadline = time.monotonic() + FILE_PATIENCE
+            return work(connection)
+
+        return self._guarded(patiently)
 
     def prune(self, tombstone: Record, /) -> None:
         def work(connection: _Connection) -> None:

@@ -27,6 +27,8 @@ class Proxy:
         self._speaking.set()
         self._answers_left: int | None = None
         self._bytes_left: int | None = None
+        self._next_cuts: list[int] = []
+        self._is_to_hold = self._are_answers_counted = False
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -49,9 +51,26 @@ class Proxy:
         """Pass the next request on, and cut the connection instead of passing its answer back."""
         self._answers_left = 0
 
-    def cut_after(self, count: int) -> None:
-        """Cut all connections once `count` more bytes were passed on to the server."""
-        self._bytes_left = count
+    def cut_after(self, count: int, *more: int) -> None:
+        """Cut all connections once `count` more bytes were passed on to the server, and again."""
+        self._bytes_left, self._next_cuts = count, list(more)
+        self._are_answers_counted = False
+
+    def cut_answers_after(self, count: int) -> None:
+        """Cut all connections once `count` more bytes were passed back to the clients."""
+        self._bytes_left, self._are_answers_counted = count, True
+
+    def hold_after(self, count: int) -> None:
+        """Fall silent once `count` more bytes were passed on to the server."""
+        self._bytes_left, self._is_to_hold = count, True
+
+    @property
+    def is_silent(self) -> bool:
+        return not self._speaking.is_set()
+
+    @property
+    def cuts_left(self) -> int:
+        return len(self._next_cuts) + (self._bytes_left is not None)
 
     def close(self) -> None:
         self._listener.close()
@@ -96,12 +115,17 @@ class Proxy:
                     self._answers_left = None
                     self.cut()
                     break
-                left = None if is_answer else self._bytes_left
+                is_counted = is_answer == self._are_answers_counted
+                left = self._bytes_left if is_counted else None
                 target.sendall(data[:left])
                 if left is not None:
                     self._bytes_left = left - len(data)
                     if left <= len(data):
-                        self._bytes_left = None
+                        self._bytes_left = self._next_cuts.pop(0) if self._next_cuts else None
+                        if self._is_to_hold:
+                            self._is_to_hold = False
+                            self.fall_silent()
+                            self._speaking.wait()
                         self.cut()
                         break
             # Closing alone would not wake other threads that wait for them.

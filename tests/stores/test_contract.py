@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from casket.format.files import Files, FolderFiles
 from casket.stores.jsonfile import scan
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.memory import MemoryStore
 from casket.stores.sqlite.store import SqliteStore
-from casket.testing import Reopen, StoreContract
+from casket.testing import FilesContract, Reopen, StoreContract
 
 
 class TestMemory(StoreContract):
@@ -40,3 +41,9 @@ class TestSqlite(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return partial(SqliteStore, tmp_path / "runs.sqlite")
+
+
+class TestFolder(FilesContract):
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> Files:
+        return FolderFiles(tmp_path / "files")

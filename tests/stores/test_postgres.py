@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from casket.errors import BadLocation, CasketWarning, StoreRefused, StoreUnavailable
+from casket.format.files import Files
 from casket.format.records import Writer, covers, deletion
 from casket.stores import postgres
 from casket.stores.base import Claimed
 from casket.stores.postgres import PostgresStore
 from casket.stores.remote.repeats import Identity, identity
-from casket.testing import Reopen, StoreContract, record, records, start
+from casket.testing import FilesContract, Reopen, StoreContract, record, records, start
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
 from tests.services.postgres import Postgres
@@ -80,6 +81,13 @@ class TestPostgres(StoreContract):
     @pytest.fixture
     def reopen(self, url: str) -> Reopen:
         return partial(PostgresStore, url)
+
+
+class TestPostgresFiles(FilesContract):
+    @pytest.fixture
+    def files(self, url: str) -> Iterator[Files]:
+        with closing(PostgresStore(url)) as store:
+            yield store.files
 
 
 class TestServer(ServerTests):

@@ -38,6 +38,7 @@ from casket.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from casket.format.files import Files
 from casket.format.records import Record, Writer, deletion
 from casket.sftp_storage import SFTPStorage
 from casket.stores import waiting
@@ -50,6 +51,7 @@ from casket.stores.sftp.file import SftpFile
 from casket.stores.sftp.store import SftpStore
 from casket.testing import (
     CONTEXT,
+    FilesContract,
     Reopen,
     StoreContract,
     in_processes,
@@ -173,6 +175,13 @@ class TestSftp(StoreContract):
     @pytest.fixture
     def reopen(self, url: str) -> Reopen:
         return partial(Brisk, url)
+
+
+class TestSftpFiles(FilesContract):
+    @pytest.fixture
+    def files(self, url: str) -> Iterator[Files]:
+        with closing(SftpStore(url)) as store:
+            yield store.files
 
 
 # Many clients

@@ -14,10 +14,9 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from casket.format.artifacts import Artifact, ArtifactFolder
-from casket.format.stored import open_stored
 from casket.reading.summary import as_json
 
 LONGEST_TEXT = 500
@@ -55,16 +54,19 @@ class ArrayInFile:
     Attributes:
         shape: the shape of the array.
         dtype: the name of its NumPy dtype.
-        path: the path of the file.
     """
 
-    def __init__(self, kept: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, kept: Mapping[str, Any], folder: ArtifactFolder) -> None:
         self.shape = [int(side) for side in kept.get("shape", [])]
         self.dtype = str(kept.get("dtype", ""))
-        self.path = folder / Path(kept["file"]).name
+        self._folder, self._file = folder, str(kept["file"])
 
     def __str__(self) -> str:
         return f"array of shape {self.shape}, {self.dtype}"
+
+    def stream(self) -> BinaryIO:
+        """Open the file."""
+        return self._folder.stream(self._file)
 
     @property
     def is_image(self) -> bool:
@@ -81,11 +83,35 @@ class ArrayInFile:
 
 
 class ShownFolder(ArtifactFolder):
-    """A folder of artifacts that does not load arrays."""
+    """A folder of artifacts that does not load arrays.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: ArtifactFolder) -> None:
+        super().__init__(folder.path)
+        self._folder = folder
+
+    def place(self, file: str) -> Path:
+        """Return the path at which a stored file is, or would be, on this machine."""
+        return self._folder.place(file)
+
+    def stream(self, file: str) -> BinaryIO:
+        """Open a stored file, whatever its content is."""
+        return self._folder.stream(file)
+
+    def is_near(self, file: str) -> bool:
+        """Return whether a file, if it is stored, can be opened without a transfer."""
+        return self._folder.is_near(file)
 
     def load_array(self, kept: dict[str, Any]) -> ArrayInFile:
         """Return a description of an array."""
-        return ArrayInFile(kept, self.path)
+        return ArrayInFile(kept, self._folder)
+
+    def close(self) -> None:
+        """Release the connection to a far store."""
+        self._folder.close()
 
 
 def image_type(head: bytes) -> str | None:
@@ -97,9 +123,14 @@ def image_type(head: bytes) -> str | None:
 
 
 def image_type_of(artifact: Artifact) -> str | None:
-    """Return the media type of an image artifact; None if it is missing or not an image."""
+    """Return the media type of an image artifact; None if it is missing or not an image.
+
+    A file of a far store is fetched only if its name is that of an image.
+    """
+    if artifact.media_type not in IMAGES and not artifact.folder.is_near(artifact.file):
+        return None
     try:
-        with open_stored(artifact.folder.path, artifact.file) as file:
+        with artifact.folder.stream(artifact.file) as file:
             return image_type(file.read(12))
     except OSError:
         return None
@@ -280,7 +311,7 @@ def _loaded(array: ArrayInFile) -> Any:
     try:
         import numpy as np
 
-        with open_stored(array.path.parent, array.path.name) as file:
+        with array.stream() as file:
             if os.fstat(file.fileno()).st_size > LARGEST_ARRAY:
                 return None
             return np.load(file, allow_pickle=False)

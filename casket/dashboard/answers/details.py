@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -102,7 +101,7 @@ def artifact(session: SessionView, position: str) -> Artifact:
 
 
 def _artifact(one: Artifact, position: int, address: str) -> dict[str, Any]:
-    path = one.folder.path / Path(one.file).name
+    path = one.folder.place(one.file)
     image = contents.image_type_of(one)
     return {
         "name": one.name,

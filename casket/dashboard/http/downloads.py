@@ -15,7 +15,6 @@ from casket.dashboard.answers import contents
 from casket.dashboard.answers.requests import RequestError
 from casket.dashboard.http.access import NOTHING_RUNS
 from casket.format.artifacts import Artifact
-from casket.format.stored import open_stored
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]+=,@-]|^\.+")
 
@@ -54,7 +53,7 @@ def download(artifact: Artifact) -> Response:
     Raises:
         NotFound: its file does not exist.
     """
-    file = open_stored(artifact.folder.path, artifact.file)
+    file = artifact.folder.stream(artifact.file)
     return _response(file, "application/octet-stream", headers(artifact.name))
 
 
@@ -65,7 +64,7 @@ def image(artifact: Artifact) -> Response:
         NotFound: its file does not exist.
         RequestError: by its first bytes it is not a supported image.
     """
-    file = open_stored(artifact.folder.path, artifact.file)
+    file = artifact.folder.stream(artifact.file)
     media_type = contents.image_type(file.read(12))
     if media_type is None:
         file.close()

@@ -65,7 +65,7 @@ class WatchedFile:
         self._seen: Looks | None = None
 
     def _new_fold(self) -> Fold:
-        return Fold(ShownFolder(self.location.artifacts().path))
+        return Fold(ShownFolder(self.location.artifacts()))
 
     @property
     def is_local(self) -> bool:

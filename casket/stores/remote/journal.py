@@ -210,6 +210,11 @@ def statuses(url: str | None = None) -> Iterator[Status]:
             yield Status(*journal)
 
 
+def known_urls() -> list[str]:
+    """Return the URLs, without passwords, of the stores that this user has written to."""
+    return [url_of(note.parent) for note in sorted(home().glob("*/store.json"))]
+
+
 def journals(url: str | None = None) -> Iterator[tuple[str, Path]]:
     """Yield the store's URL and the path of each journal, optionally for a single store."""
     folders = [folder_of(url)] if url else sorted(home().glob("*"))

@@ -18,11 +18,13 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from casket.errors import CasketWarning, DamagedFile, StoreRefused, StoreUnavailable
 from casket.format.records import FORMAT_VERSION, Record, utc_now
 from casket.stores import base
+from casket.stores.remote.files import FileSender, Uploads
 from casket.stores.remote.journal import Journal, journals
 from casket.system import forks
 
@@ -53,6 +55,13 @@ ASKED = "asked"
 
 Answer = TypeVar("Answer")
 
+MayEnd = Callable[[Record], bool]
+
+
+def _always(_: Record) -> bool:
+    return True
+
+
 log = logging.getLogger("casket")
 log.addHandler(logging.NullHandler())  # without configuration, nothing is printed
 
@@ -64,10 +73,22 @@ class Spool:
         store: the store; its `append` drops duplicates.
         url: its URL, without the password.
         options: the options of `Experiment.use`.
+        outbox: the folder with the files of a store that has `files`.
     """
 
-    def __init__(self, store: base.Store, url: str, options: base.StoreOptions) -> None:
+    def __init__(
+        self,
+        store: base.Store,
+        url: str,
+        options: base.StoreOptions,
+        outbox: Path | None = None,
+    ) -> None:
         self._store = store
+        self._files: FileSender | None = None
+        if outbox is not None:
+            carried: Any = store
+            uploads = Uploads(outbox, url, lambda: carried.files)
+            self._files = FileSender(uploads, self._on_files)
         self._url = url
         self._options = options
         interval: float = getattr(store, "shipping_interval", GATHER)
@@ -94,6 +115,8 @@ class Spool:
         self._tries = 0
         self._failure: Exception | None = None
         self._has_warned = False
+        if self._files is not None:
+            self._files.after_fork()
 
     def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
         """Append to the journal; with a claim, ask the store.
@@ -146,9 +169,11 @@ class Spool:
         return False
 
     def hurry(self) -> None:
-        """Wake the thread, so that it ships immediately."""
+        """Wake the threads, so that they ship immediately."""
         self._wake.set()
         self._hurry.set()
+        if self._files is not None:
+            self._files.hurry()
 
     def close(self, waited: float = 0.0) -> None:
         """Ship pending records for at most `flush_timeout`, and free all resources.
@@ -165,7 +190,7 @@ class Spool:
             is_waiting = self._sender is not None and not self._has_warned
             self.flush(give_up - time.monotonic() if is_waiting else 0.0)
             left = max(SHORTEST_END, give_up - time.monotonic())
-            if not self._end_sender(min(LONGEST_END, left)):
+            if not self._end_threads(min(LONGEST_END, left)):
                 # It waits for the network and holds the store until then.
                 self._own.leave()
                 self._own, self._shipping = None, threading.Lock()
@@ -180,6 +205,8 @@ class Spool:
         with self._writing:
             own = self._begun()
             number = own.append(records)
+        if self._files is not None:
+            self._files.expect(records)
         self._wake.set()
         return number
 
@@ -188,6 +215,8 @@ class Spool:
         own = self._own
         if own is None:
             own = self._own = Journal.begin(self._url, self._options.sync)
+            if self._files is not None:
+                self._files.start()  # files that dead processes left
         if self._sender is None or not self._sender.is_alive():
             self._closing = threading.Event()
             self._sender = threading.Thread(
@@ -243,7 +272,7 @@ class Spool:
             self._wake.clear()
             self._hurry.clear()
             try:
-                self._ship()
+                self._ship(self._may_end)
                 self._ship_orphans()
                 self._tries, self._failure = 0, None
             except Exception as error:  # noqa: BLE001 - drivers raise anything; it continues
@@ -256,8 +285,10 @@ class Spool:
     def _ship_without_thread(self) -> None:
         """Ship while the interpreter exits; what cannot be shipped stays in the journal."""
         self._sender = None
+        if self._files is not None:
+            self._files.start_or_send(self._options.flush_timeout)
         try:
-            self._ship()
+            self._ship(self._may_end)
         except Exception as error:  # noqa: BLE001 - drivers raise anything
             self._failure = error
         self.hurry()
@@ -278,8 +309,17 @@ class Spool:
             sender.join(seconds)
         return sender is None or not sender.is_alive()
 
-    def _ship(self) -> None:
+    def _end_threads(self, seconds: float) -> bool:
+        """Stop both threads; return whether they stopped in time."""
+        has_stopped = self._files is None or self._files.finish(seconds)
+        return self._end_sender(seconds) and has_stopped
+
+    def _ship(self, may_end: MayEnd = _always) -> None:
         """Ship the pending records of this handle's journal.
+
+        Args:
+            may_end: returns whether an end may be shipped. Others are held back with all records
+                after them, unless the store has to be asked for something, which may concern them.
 
         Raises:
             StoreUnavailable: the store cannot be reached; pending records are kept.
@@ -289,7 +329,7 @@ class Spool:
             if own is None:
                 return
             with self._in_store():
-                ship(own, self._store)
+                ship(own, self._store, may_end=may_end)
             if own.is_large():
                 self._begin_anew(own)
 
@@ -318,7 +358,7 @@ class Spool:
             if orphan is not None:
                 try:
                     with self._in_store():
-                        ship(orphan, self._store)
+                        ship(orphan, self._store, may_end=self._may_orphan_end)
                 finally:
                     orphan.close()
 
@@ -329,8 +369,28 @@ class Spool:
             return True
         goal = own.last
         self.hurry()
+        if self._files is not None:
+            self._files.start_or_send(seconds)
         with self._progress:
-            return self._progress.wait_for(lambda: own.shipped >= goal, seconds)
+            return self._progress.wait_for(
+                lambda: own.shipped >= goal and not self._waiting_files(), seconds
+            )
+
+    def _waiting_files(self) -> int:
+        return len(self._files.waiting()) if self._files is not None else 0
+
+    def _may_end(self, record: Record) -> bool:
+        return self._files is None or self._files.may_end(record)
+
+    def _may_orphan_end(self, record: Record) -> bool:
+        return self._files is None or self._files.uploads.may_end(record)
+
+    def _on_files(self) -> None:
+        """Ship the end of a session whose files have arrived."""
+        self._wake.set()
+        self._hurry.set()
+        with self._progress:
+            self._progress.notify_all()
 
     def _waiting_records(self, filters: base.Filters) -> Iterator[base.Numbered]:
         own = self._own
@@ -339,11 +399,14 @@ class Spool:
                 yield number, _unmarked(record)
 
     def _said(self) -> str:
-        own = self._own
-        waiting = own.waiting if own else 0
-        why = f" ({self._failure})" if self._failure else ""
+        own, files = self._own, self._waiting_files()
+        waiting = f"{own.waiting if own else 0} records"
+        if files:
+            waiting += f" and {files} file{'s' * (files > 1)}"
+        failure = self._failure or (self._files.failure if self._files is not None else None)
+        why = f" ({failure})" if failure else ""
         return (
-            f"{waiting} records wait for {self._url}{why}. They are safe in "
+            f"{waiting} wait for {self._url}{why}. They are safe in "
             f"{own.path if own else ''} and are shipped when it is used again, or by: casket sync"
         )
 
@@ -362,7 +425,10 @@ def _refused(error: StoreUnavailable) -> StoreUnavailable:
 
 
 def ship(
-    journal: Journal, store: base.Store, progress: Callable[[int], object] | None = None
+    journal: Journal,
+    store: base.Store,
+    progress: Callable[[int], object] | None = None,
+    may_end: MayEnd = _always,
 ) -> None:
     """Ship the pending records of a journal, in order.
 
@@ -370,11 +436,13 @@ def ship(
         journal: the journal.
         store: the store to ship to.
         progress: called after each batch with its number of records.
+        may_end: returns whether the end of a session may be shipped; before one that may not,
+            shipping stops.
 
     Raises:
         StoreUnavailable: the store could not be reached; confirmed records have been removed.
     """
-    while batch := journal.batch(BATCH):
+    while batch := _until_held(journal.batch(BATCH), may_end):
         plain: list[Record] = []
         for number, record in batch:
             if ASKED in record:
@@ -388,6 +456,14 @@ def ship(
         journal.confirm(batch[-1][0])
         if progress is not None:
             progress(len(batch))
+
+
+def _until_held(batch: list[base.Numbered], may_end: MayEnd) -> list[base.Numbered]:
+    """Return the records before the first end that may not be shipped yet."""
+    for place, (_, record) in enumerate(batch):
+        if record["kind"] == "end" and not may_end(record):
+            return batch[:place]
+    return batch
 
 
 def _append(store: base.Store, records: Sequence[Record]) -> None:

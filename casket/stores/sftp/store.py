@@ -21,6 +21,7 @@ from casket.stores.sftp import lock
 from casket.stores.sftp.address import SftpLocation
 from casket.stores.sftp.copies import Claims, Copies
 from casket.stores.sftp.file import SftpFile
+from casket.stores.sftp.files import SftpFiles
 from casket.stores.sftp.ssh import Connection
 from casket.system import forks
 
@@ -75,6 +76,11 @@ class SftpStore:
 
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         return self._document.reader.records(**chosen)
+
+    @property
+    def files(self) -> SftpFiles:
+        """The artifacts, in a folder beside the document."""
+        return SftpFiles(lambda: self._connection, self._address)
 
     def prune(self, tombstone: Record, /) -> None:
         self._document.prune(tombstone)

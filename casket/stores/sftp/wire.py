@@ -26,7 +26,7 @@ BLOCK = 1 << 15
 """Bytes that every server can read or write in a single request."""
 
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE = 1, 2, 3, 4, 5, 6
-_LSTAT, _FSTAT, _FSETSTAT = 7, 8, 10
+_LSTAT, _FSTAT, _SETSTAT, _FSETSTAT = 7, 8, 9, 10
 _OPENDIR, _READDIR, _REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT = 11, 12, 13, 14, 15, 16, 17
 _STATUS, _DATA, _NAME, _EXTENDED, _EXTENDED_REPLY = 101, 103, 104, 200, 201
 
@@ -168,8 +168,7 @@ class Session:
     def write(self, handle: bytes, offset: int, content: bytes) -> None:
         """Write all of `content`, each part after the preceding part has been confirmed."""
         for at in range(0, len(content), self.longest):
-            part = content[at : at + self.longest]
-            self.do(Request(_WRITE, _bytes(handle) + struct.pack(">Q", offset + at) + _bytes(part)))
+            self.do(write(handle, offset + at, content[at : at + self.longest]))
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; for a large folder, only the first names."""
@@ -178,6 +177,23 @@ class Session:
         answers = self.ask(some, some, close(handle))
         names = [name for one in answers if one.kind == _NAME for name in _names(one.body)]
         return [name for name in names if name not in {".", ".."}]
+
+    def entries(self, folder: str) -> Iterator[tuple[str, Stat]]:
+        """Yield the names in a folder with their attributes."""
+        handle = _take_bytes(self.do(Request(_OPENDIR, _text(folder))).body, 0)[0]
+        try:
+            while (answer := self.do(Request(_READDIR, _bytes(handle)))).kind == _NAME:
+                yield from _entries(answer.body)
+        finally:
+            if not self.is_broken:
+                self.ask(close(handle))
+
+    def write_all(self, handle: bytes, offset: int, content: bytes) -> None:
+        """Write all of `content`, sending all write requests together."""
+        parts = range(0, len(content), self.longest)
+        requests = [write(handle, offset + at, content[at : at + self.longest]) for at in parts]
+        for answer in self.ask(*requests):
+            answer.checked()
 
     def full_path(self, path: str) -> str:
         """Return the absolute path with symbolic links resolved."""
@@ -246,6 +262,11 @@ def read(handle: bytes, offset: int, length: int) -> Request:
     return Request(_READ, _bytes(handle) + struct.pack(">QI", offset, length))
 
 
+def write(handle: bytes, offset: int, content: bytes) -> Request:
+    """Request to write bytes."""
+    return Request(_WRITE, _bytes(handle) + struct.pack(">Q", offset) + _bytes(content))
+
+
 def data(answer: Answer) -> bytes:
     """Return the bytes of a read response; none at the end of the file."""
     answer = answer.checked()
@@ -269,8 +290,11 @@ def stat_of_handle(handle: bytes) -> Request:
 
 def stat(answer: Answer) -> Stat:
     """Return the file attributes in a response; missing attributes are 0."""
-    body = answer.checked().body
-    flags, at = _take_uint32(body, 0), 4
+    return _stat_in(answer.checked().body, 0)
+
+
+def _stat_in(body: bytes, at: int) -> Stat:
+    flags, at = _take_uint32(body, at), at + 4
     size, owner, mode, changed = 0, (0, 0), 0, 0
     if flags & _HAS_SIZE:
         size, at = struct.unpack_from(">Q", body, at)[0], at + 8
@@ -286,6 +310,11 @@ def stat(answer: Answer) -> Stat:
 def set_size(handle: bytes, size: int) -> Request:
     """Truncate a file to `size` bytes."""
     return Request(_FSETSTAT, _bytes(handle) + struct.pack(">IQ", _HAS_SIZE, size))
+
+
+def set_time(path: str, seconds: int) -> Request:
+    """Set the times of the last access and of the last change of a file."""
+    return Request(_SETSTAT, _text(path) + struct.pack(">III", _HAS_TIMES, seconds, seconds))
 
 
 def set_owner(handle: bytes, owner: tuple[int, int]) -> Request:
@@ -373,13 +402,17 @@ def _texts(body: bytes) -> list[str]:
 
 def _names(body: bytes) -> list[str]:
     """Return the names in a response, without their attributes."""
-    names, at = [], 4
+    return [name for name, _ in _entries(body)]
+
+
+def _entries(body: bytes) -> Iterator[tuple[str, Stat]]:
+    """Yield the names and attributes in a response."""
+    at = 4
     for _ in range(_take_uint32(body, 0)):
         name, at = _take_text(body, at)
         _, at = _take_text(body, at)
-        names.append(name)
+        yield name, _stat_in(body, at)
         at = _after_attributes(body, at)
-    return names
 
 
 def _after_attributes(body: bytes, at: int) -> int:

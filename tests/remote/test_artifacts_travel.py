@@ -1,0 +1,165 @@
+"""Artifacts go where the records go, through real servers and a network that fails."""
+
+import contextlib
+import os
+import random
+import signal
+import warnings
+
+import pytest
+
+import casket
+from casket import Experiment
+from casket.cli.app import app
+from casket.errors import CasketWarning
+from casket.format.files import CHUNK
+from casket.stores.location import Location
+from casket.testing import CONTEXT
+from tests.waiting import PATIENCE, eventually
+
+LARGE = 6 * CHUNK + 17
+
+
+@contextlib.contextmanager
+def another_machine(tmp_path, name="there"):
+    """Work where nothing is known of what this machine has kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("STATE", "DATA", "CACHE"):
+            patch.setenv(f"XDG_{kind}_HOME", str(tmp_path / name / kind))
+        yield
+
+
+def stored(url):
+    """Return the names and sizes of the files in the store."""
+    with contextlib.closing(Location.of(url).artifacts()) as folder:
+        return {file.name: file.size for file in folder.stored.listed()}
+
+
+def status(url):
+    with casket.open(url) as runs:
+        return [session.status for session in runs.sessions()]
+
+
+def sync(url):
+    with pytest.raises(SystemExit) as left:
+        app(["sync", url])
+    return left.value.code
+
+
+def content(seed, size=LARGE):
+    return random.Random(seed).randbytes(size)
+
+
+def test_artifacts_are_loaded_on_another_machine(far, tmp_path):
+    numpy = pytest.importorskip("numpy")
+    model = Experiment.use(far.url, exp_id="digits").model("net")
+    for seed in (1, 2):
+        with model.session({"seed": seed, "grid": numpy.arange(200_000)}) as session:
+            session.add_artifact("weights.bin", content("the same"))
+            session.add_artifact("config.json", {"seed": seed})
+    model.experiment.close()
+    assert sorted(stored(far.url).values())[-1:] == [LARGE], "the same content is stored once"
+    assert len(stored(far.url)) == 4
+    with another_machine(tmp_path):
+        with casket.open(far.url) as runs:
+            sessions = runs.sessions()
+            assert [session.status for session in sessions] == ["completed"] * 2
+            assert [each.artifacts["config.json"].load()["seed"] for each in sessions] == [1, 2]
+            assert sessions[0].params["grid"].sum() == 199_999 * 100_000
+            path = sessions[0].artifacts["weights.bin"].path
+        assert path.read_bytes() == content("the same")
+        assert str(path).startswith(str(tmp_path / "there" / "CACHE"))
+        # From the cache, and no connection is needed.
+        assert sessions[1].artifacts["weights.bin"].path == path
+
+
+def test_an_upload_that_is_cut_several_times_goes_on(far, tmp_path):
+    proxy, through = far.proxy()
+    model = Experiment.use(through, exp_id="digits", flush_timeout=PATIENCE).model("net")
+    with model.session({"seed": 1}) as session:
+        session.add_epoch(1, {"loss": 1.0})
+        proxy.cut_after(*(random.Random(7).randrange(CHUNK, 2 * CHUNK) for _ in range(4)))
+        session.add_artifact("weights.bin", content(1))
+    assert proxy.cuts_left == 0
+    model.experiment.close()
+    assert list(stored(far.url).values()) == [LARGE]
+    with another_machine(tmp_path), casket.open(far.url) as runs:
+        [session] = runs.sessions()
+        assert session.status == "completed"
+        assert session.artifacts["weights.bin"].load() == content(1)
+
+
+def test_a_fetch_that_is_cut_goes_on(far, tmp_path):
+    model = Experiment.use(far.url, exp_id="digits").model("net")
+    with model.session({"seed": 1}) as session:
+        session.add_artifact("weights.bin", content(1))
+    model.experiment.close()
+    proxy, through = far.proxy()
+    with another_machine(tmp_path), casket.open(through) as runs:
+        [session] = runs.sessions()
+        proxy.cut_answers_after(3 * CHUNK)
+        assert session.artifacts["weights.bin"].load() == content(1)
+        assert proxy.cuts_left == 0
+
+
+def test_an_end_waits_for_its_files_and_says_so(far, tmp_path):
+    proxy, through = far.proxy()
+    model = Experiment.use(through, exp_id="digits", flush_timeout=0.5).model("net")
+    session = model.session({"seed": 1})
+    session.add_epoch(1, {"loss": 1.0})
+    proxy.fall_silent()
+    session.add_artifact("weights.bin", content(1))
+    with pytest.warns(CasketWarning, match="and 1 file wait"):
+        session.end()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CasketWarning)
+        model.experiment.close()
+    proxy.speak()
+    proxy.cut()
+    assert status(far.url) == ["running"]
+    assert sync(through) == 0
+    with another_machine(tmp_path), casket.open(far.url) as runs:
+        [session] = runs.sessions()
+        assert session.status == "completed"
+        assert session.artifacts["weights.bin"].load() == content(1)
+
+
+def upload(url):
+    model = Experiment.use(url, exp_id="digits", flush_timeout=PATIENCE).model("net")
+    with model.session({"seed": 1}) as session:
+        session.add_artifact("weights.bin", content(1))
+
+
+def test_a_process_killed_amid_an_upload_leaves_the_rest_to_the_next(far, tmp_path):
+    proxy, through = far.proxy()
+    Experiment.use(far.url, exp_id="digits").close()
+    child = CONTEXT.Process(target=_in_environment, args=(dict(os.environ), upload, through))
+    proxy.hold_after(3 * CHUNK)
+    child.start()
+    eventually(lambda: proxy.is_silent)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(PATIENCE)
+    proxy.speak()
+    assert all(name.startswith(".") for name in stored(far.url))
+    assert sync(through) == 0
+    assert list(stored(far.url).values()) == [LARGE]
+    with another_machine(tmp_path), casket.open(far.url) as runs:
+        [session] = runs.sessions()
+        assert session.artifacts["weights.bin"].load() == content(1)
+
+
+def _in_environment(environment, function, *arguments):
+    os.environ.update(environment)
+    function(*arguments)
+
+
+def test_a_checkpoint_that_keeps_the_last_leaves_one_file(far, tmp_path):
+    model = Experiment.use(far.url, exp_id="digits").model("net")
+    with model.session({"seed": 1}) as session:
+        for epoch in range(3):
+            session.add_artifact("checkpoint", content(epoch, 1000), keep="last")
+    model.experiment.close()
+    eventually(lambda: sync(far.url) == 0 and len(stored(far.url)) == 1)
+    with another_machine(tmp_path), casket.open(far.url) as runs:
+        [artifact] = runs.sessions()[0].artifacts["checkpoint"].history
+        assert artifact.load() == content(2, 1000)
