@@ -29,7 +29,7 @@ HOMES = {
         "casket.cli.watch",  # its record of what was delivered
     },
     "paramiko": {"casket.stores.sftp.ssh"},
-    "pymongo": {"casket.stores.mongo"},
+    "pymongo": {"casket.stores.mongo", "casket.stores.mongo_files"},
     "bson": {"casket.stores.mongo"},
     "psycopg": {"casket.stores.postgres"},
     "boto3": {"casket.stores.s3.bucket"},

@@ -39,6 +39,8 @@ try:
     from pymongo.read_concern import ReadConcern
     from pymongo.read_preferences import ReadPreference
     from pymongo.write_concern import WriteConcern
+
+    from casket.stores.mongo_files import MongoFiles
 except ModuleNotFoundError as error:
     raise missing(error, "pymongo", "mongo") from error
 
@@ -46,6 +48,9 @@ SCHEMA_VERSION = 1
 
 PATIENCE = 10.0
 """Seconds after which an append or a read is given up, connecting included."""
+
+FILE_PATIENCE = 60.0
+"""Seconds after which sending or fetching a part of a file is given up."""
 
 LEAVING = 1.0
 """Seconds for ending the sessions at the server, which may be gone."""
@@ -218,9 +223,16 @@ class MongoStore:
         if hasattr(self, "_lock") and not sys.is_finalizing():
             self.close()
 
-    def _guarded(self, work: Callable[[Database[_Document]], T]) -> T:
+    @property
+    def files(self) -> MongoFiles:
+        """The artifacts, in collections of GridFS."""
+        return MongoFiles(partial(self._guarded, patience=FILE_PATIENCE), self._shown)
+
+    def _guarded(
+        self, work: Callable[[Database[_Document]], T], patience: float | None = None
+    ) -> T:
         try:
-            with pymongo.timeout(PATIENCE):
+            with pymongo.timeout(patience or PATIENCE):
                 return work(self._connected()[self._name])
         except errors.PyMongoError as error:
             failure = _failure(self._shown, error)

@@ -14,10 +14,11 @@ import pymongo
 import pytest
 
 from casket.errors import BadLocation, CasketWarning, StoreRefused
+from casket.format.files import Files
 from casket.format.records import Writer, deletion
 from casket.stores import mongo
 from casket.stores.mongo import MongoStore
-from casket.testing import Reopen, StoreContract, record, records
+from casket.testing import FilesContract, Reopen, StoreContract, record, records
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
 from tests.services.mongo import Mongo
@@ -91,6 +92,13 @@ class TestMongo(StoreContract):
     @pytest.fixture
     def reopen(self, url: str) -> Reopen:
         return partial(MongoStore, url)
+
+
+class TestMongoFiles(FilesContract):
+    @pytest.fixture
+    def files(self, url: str) -> Iterator[Files]:
+        with closing(MongoStore(url)) as store:
+            yield store.files
 
 
 class TestServer(ServerTests):

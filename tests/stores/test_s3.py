@@ -18,11 +18,13 @@ from casket.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from casket.format.files import Files
 from casket.format.records import Writer, deletion
 from casket.stores.s3 import bucket, log
 from casket.stores.s3 import store as s3_store
+from casket.stores.s3.files import PART
 from casket.stores.s3.store import S3Store
-from casket.testing import Reopen, StoreContract, record, records, start
+from casket.testing import FilesContract, Reopen, StoreContract, record, records, start
 from tests.life.exploring import explore, world  # noqa: F401 - a fixture
 from tests.life.world import World
 from tests.services.aws import CREDENTIALS
@@ -73,6 +75,15 @@ class TestS3(StoreContract):
     @pytest.fixture
     def reopen(self, url: str) -> Reopen:
         return partial(S3Store, url)
+
+
+class TestS3Files(FilesContract):
+    step = PART
+
+    @pytest.fixture
+    def files(self, url: str) -> Iterator[Files]:
+        with closing(S3Store(url)) as store:
+            yield store.files
 
 
 class TestServer(ServerTests):

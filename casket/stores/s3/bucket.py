@@ -50,7 +50,7 @@ _REFUSALS = {
 }
 _NO_ROOM = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"})
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_GONE = frozenset({"NoSuchKey", "404"})
+_GONE = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 _TIMEOUTS = (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError)
 
 T = TypeVar("T")
@@ -191,6 +191,37 @@ class Bucket:
             lambda client: getattr(client, operation)(**arguments), refused=frozenset()
         )
         return answer or {}
+
+    def file_key(self, name: str) -> str:
+        """Return the name of the object of a file."""
+        return f"{self._prefix}files/{name}"
+
+    def ask_file(self, operation: str, name: str, **arguments: Any) -> dict[str, Any] | None:
+        """Perform a request on the object of a file; return None if there is no such object."""
+        return self._answered(
+            lambda client: getattr(client, operation)(
+                Bucket=self._bucket, Key=self.file_key(name), **arguments
+            )
+        )
+
+    def read_file(self, name: str, first: int, last: int) -> bytes | None:
+        """Return a range of bytes of a file; None if it does not exist."""
+
+        def read(client: Any) -> bytes:
+            key, span = self.file_key(name), f"bytes={first}-{last}"
+            content: bytes
+            content = client.get_object(Bucket=self._bucket, Key=key, Range=span)["Body"].read()
+            return content
+
+        return self._answered(read)
+
+    def ask_files(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Perform a request on the objects of all files."""
+        return self._ask(operation, Bucket=self._bucket, Prefix=self.file_key(""), **arguments)
+
+    def copied(self, name: str) -> dict[str, str]:
+        """Return the source of a copy of a file."""
+        return {"Bucket": self._bucket, "Key": self.file_key(name)}
 
     def _answered(self, ask: Callable[[Any], T], refused: frozenset[str] = _GONE) -> T | None:
         """Return an answer; None for one of the errors in `refused`."""

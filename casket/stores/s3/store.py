@@ -25,6 +25,7 @@ from casket.stores.remote import repeats
 from casket.stores.s3.address import S3Address
 from casket.stores.s3.batch import VERSION, Batch
 from casket.stores.s3.bucket import Bucket
+from casket.stores.s3.files import S3Files
 from casket.stores.s3.log import Log
 from casket.system import forks
 
@@ -156,6 +157,17 @@ class S3Store:
             raise NotFound(self._address.shown)
         yield from numbered
 
+    @property
+    def files(self) -> S3Files:
+        """The artifacts, as objects beside the log."""
+        return S3Files(self._connected, self._address.shown)
+
+    def _connected(self) -> Bucket:
+        with self._lock:
+            if self._bucket is None:
+                self._bucket = Bucket(self._address)
+            return self._bucket
+
     def prune(self, tombstone: Record, /) -> None:
         with self._lock:
             if not names_nothing(tombstone):
@@ -171,10 +183,9 @@ class S3Store:
                 bucket.close()
 
     def _opened(self) -> Log:
-        if self._bucket is None:
-            self._bucket = Bucket(self._address)
+        bucket = self._connected()
         if self._log is None:
-            self._log = Log(self._bucket)
+            self._log = Log(bucket)
         return self._log
 
     def _prepared(self) -> Log:
