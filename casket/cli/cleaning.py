@@ -244,7 +244,7 @@ def _lines(cleaner: Cleaner, removal: Removal) -> Iterator[str]:
     if removal.old:
         yield counted(len(removal.old), "old artifact")
     if removal.files:
-        folder = cleaner.location.artifacts().path
+        folder = cleaner.location.artifacts().shown
         files = counted(len(removal.files), "file")
         yield f"{files} of {size(cleaner.size_of(removal))} in {folder}"
 

@@ -99,11 +99,10 @@ def _ship_all(location: Location) -> None:
 def _ship(location: Location, store: Store) -> None:
     uploads = _uploads(location, store)
     if uploads is not None:
-        count = len(uploads.waiting())
-        with options.progress_bar(f"files for {location}", count) as advance:
+        with options.progress_bar(f"files for {location}", len(uploads.waiting())) as advance:
             uploads.run(Event(), lambda: advance(1))
-        if count:
-            click.echo(f"sent {counted(count, 'file')} to {location}", err=True)
+        if uploads.finished:
+            click.echo(f"sent {counted(uploads.finished, 'file')} to {location}", err=True)
     for status in statuses(urls.without_password(location.url)):
         if status.waiting:
             _ship_journal(status, store, uploads)

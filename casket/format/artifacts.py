@@ -184,6 +184,11 @@ class ArtifactFolder:
         return True
 
     @property
+    def shown(self) -> str:
+        """The location of the stored files, for messages."""
+        return str(self.path)
+
+    @property
     def stored(self) -> Files:
         """The stored files, to list and delete them."""
         return FolderFiles(self.path)

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
-from casket.format.artifacts import ArtifactFolder
+from casket.format.files import HASH, StoredFile
 from casket.format.intact import is_intact
 from casket.format.records import FORMAT_VERSION, KINDS, Record, Writer, deletion
 from casket.format.references import Identity, files_of, freed_by, identity_of
@@ -44,29 +42,7 @@ Reference = tuple[Owner, str, Identity | None]
 """The owner of a record that refers to a file, its time, and its identity; None if unknown."""
 
 _SOMEBODY: Owner = (None, None)
-_KEPT = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{16})?(\.\w{1,16})?", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HASH = 64
-
-
-class UnusedFile(NamedTuple):
-    """A file in the artifact folder that no record references.
-
-    Attributes:
-        path: the path of the file.
-        size: its size in bytes.
-        modified: the time it was last written or reused.
-    """
-
-    path: Path
-    size: int
-    modified: datetime
-
-    @classmethod
-    def at(cls, path: Path) -> UnusedFile:
-        """Return the size and modification time of a file."""
-        status = path.stat()
-        return cls(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 class Removal(NamedTuple):
@@ -114,6 +90,7 @@ class Cleaner:
         self._reading = location.open(StoreOptions(), writing=False)
         self._folder = location.artifacts()
         self._reader = Reader(self._reading, lambda: Fold(self._folder))
+        self._files = self._folder.stored
         self._used: dict[Owner, str] = {}
         self._names: dict[str, list[Reference]] = {}
         self._freed: set[Identity] = set()
@@ -223,7 +200,7 @@ class Cleaner:
         if files:
             is_busy = self._is_busy(removal)
             unused = {
-                file.path.name
+                file.name
                 for file in self._unused(removal)
                 if _age(file) >= older_than and self._may_go(file, is_busy)
             }
@@ -273,18 +250,19 @@ class Cleaner:
 
     def size_of(self, removal: Removal) -> int:
         """Return the total size of the files of a removal in bytes."""
-        files = (self._folder.path / name for name in removal.files)
-        return sum(path.stat().st_size for path in files if path.exists())
+        if not removal.files:
+            return 0
+        return sum(file.size for file in self._files.listed() if file.name in removal.files)
 
     def _with_files(self, removal: Removal) -> Removal:
         """Add files referenced only by the data being removed."""
         is_free, is_free_already = self._after(removal), self._after(Removal())
         released = {file for file in self._names if is_free(file) and not is_free_already(file)}
-        there = {path.name for path in _files_in(self._folder)}
+        there = {file.name for file in self._files.listed()} if released else set()
         return removal._replace(files=frozenset(released & there))
 
     def _references_of(self, file: str) -> list[Reference]:
-        return [*self._names.get(file, ()), *self._names.get(file[:_HASH], ())]
+        return [*self._names.get(file, ()), *self._names.get(file[:HASH], ())]
 
     def _after(self, removal: Removal) -> Callable[[str], bool]:
         """Return a function that returns whether a file is unreferenced after a removal."""
@@ -306,17 +284,17 @@ class Cleaner:
             return owner == _SOMEBODY or experiment in self._fold.experiments
         return owner in self._fold.models
 
-    def _unused(self, removal: Removal) -> Iterator[UnusedFile]:
-        """Yield files that are unreferenced or referenced only by the data being removed."""
-        is_unreferenced = self._after(removal)
-        for path in _files_in(self._folder):
-            if is_unreferenced(path.name):
-                with contextlib.suppress(FileNotFoundError):  # a copy that was just completed
-                    yield UnusedFile.at(path)
+    def _unused(self, removal: Removal) -> Iterator[StoredFile]:
+        """Yield files that are unreferenced or referenced only by the data being removed.
 
-    def _may_go(self, file: UnusedFile, is_busy: bool) -> bool:
+        Unfinished uploads and copies are among them.
+        """
+        is_unreferenced = self._after(removal)
+        return (file for file in self._files.listed() if is_unreferenced(file.name))
+
+    def _may_go(self, file: StoredFile, is_busy: bool) -> bool:
         """Return whether an unreferenced file is safe to delete."""
-        times = [time for _, time, _ in self._references_of(file.path.name)]
+        times = [time for _, time, _ in self._references_of(file.name)]
         was_named_last = bool(times) and file.modified <= datetime.fromisoformat(max(times))
         return was_named_last or _age(file) >= YOUNG or not is_busy
 
@@ -392,13 +370,13 @@ class Cleaner:
         self.look()
         is_busy = self._is_busy(removal)
         for file in list(self._unused(removal)):
-            is_wanted = file.path.name in removal.files and self._may_go(file, is_busy)
-            if is_wanted and _is_removed(file):
-                yield file.path.name
+            is_wanted = file.name in removal.files and self._may_go(file, is_busy)
+            if is_wanted and self._files.delete(file.name, file.modified):
+                yield file.name
 
     def _wait_for_new(self, removal: Removal) -> None:
         """Wait until files that were just stored are referenced, if they ever are."""
-        chosen = [file for file in self._unused(removal) if file.path.name in removal.files]
+        chosen = [file for file in self._unused(removal) if file.name in removal.files]
         youngest = min(map(_age, chosen), default=SETTLING)
         time.sleep((SETTLING - min(youngest, SETTLING)).total_seconds())
 
@@ -452,36 +430,10 @@ def _owners(removal: Removal) -> set[Owner]:
     return experiments | set(removal.sessions) | set(removal.models)
 
 
-def _files_in(folder: ArtifactFolder) -> list[Path]:
-    """Return the artifacts in a folder, including unfinished copies."""
-    if not folder.path.is_dir():
-        return []
-    return [
-        path
-        for path in sorted(folder.path.iterdir())
-        if (_KEPT.fullmatch(path.name) or (path.name[0] == "." and path.suffix == ".tmp"))
-        and path.is_file()
-    ]
-
-
-def _age(file: UnusedFile) -> timedelta:
+def _age(file: StoredFile) -> timedelta:
     return _since(file.modified)
 
 
 def _since(timestamp: datetime) -> timedelta:
     """Return the time since a timestamp, or zero if another machine's clock is ahead."""
     return max(datetime.now(UTC) - timestamp, timedelta(0))
-
-
-def _is_removed(file: UnusedFile) -> bool:
-    """Remove a file unless it was touched in the meantime; return whether it was removed."""
-    aside = file.path.with_name(f".{file.path.name.strip('.')}.tmp")
-    try:
-        os.replace(file.path, aside)
-    except FileNotFoundError:
-        return False
-    if UnusedFile.at(aside).modified > file.modified:
-        os.replace(aside, file.path)
-        return False
-    aside.unlink()
-    return True

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from casket.format.records import FORMAT_VERSION, KINDS, Record, Seen, covering
 from casket.format.references import References
 from casket.format.stored import open_stored
 from casket.format.values import restore
+from casket.stores.base import StoreOptions
 from casket.stores.inspection import Damage
 from casket.stores.location import Location
 from casket.system import failures
@@ -100,8 +102,9 @@ def examine(location: Location, progress: Progress = lambda _: None) -> Report:
         NotFound: the store does not exist.
         NotACasketFile: the file contains nothing written by casket.
         StoreUnavailable: the store cannot be read.
-        BadLocation: the store is not a file.
     """
+    if location.url:
+        return _examine_url(location)
     examination = _Examination()
     for part in location.inspection().parts():
         examination.add(part.records, part.damages)
@@ -110,15 +113,55 @@ def examine(location: Location, progress: Progress = lambda _: None) -> Report:
     findings = [
         *examination.of_bytes(),
         *examination.of_sessions(),
-        *_of_artifacts(files, folder, progress),
+        *_of_artifacts(
+            files,
+            {file: _problem_of(folder / Path(file).name, files[file], progress) for file in files},
+        ),
         *_of_neighbors(location.path, folder, files),
     ]
+    return _report(location, location.path.stat().st_size, examination, findings)
+
+
+def _examine_url(location: Location) -> Report:
+    """Examine the records of a store that is no file, and the names and sizes of its artifacts."""
+    examination = _Examination()
+    with closing(location.direct(StoreOptions(writing=False), writing=False)) as store:
+        for numbered in store.records():
+            examination.add([numbered], [])
+    with closing(location.artifacts()) as folder:
+        sizes = {file.name: file.size for file in folder.stored.listed()}
+    problems = {
+        file: _problem_of_size(sizes.get(file), kept)
+        for file, kept in examination.needed_files.items()
+    }
+    unused = sizes.keys() - examination.needed_files
+    findings = [
+        *examination.of_bytes(),
+        *examination.of_sessions(),
+        *_of_artifacts(examination.needed_files, problems),
+        *_of_unused(len(unused), str(location)),
+    ]
+    return _report(location, 0, examination, findings)
+
+
+def _problem_of_size(size: int | None, kept: _Kept) -> str | None:
+    if size is None:
+        return (
+            "it is missing; the machine that wrote it may send it when it uses the store again, "
+            "or by `casket sync`"
+        )
+    return None if size == kept.size else f"it has {size} bytes, not {kept.size}"
+
+
+def _report(
+    location: Location, size: int, examination: _Examination, findings: list[Finding]
+) -> Report:
     return Report(
         str(location),
-        location.path.stat().st_size,
+        size,
         examination.kinds,
         len(examination.sessions),
-        len(files),
+        len(examination.needed_files),
         _without_accepted(findings, _accepted(location)),
     )
 
@@ -373,11 +416,11 @@ class _Examination:
         ]
 
 
-def _of_artifacts(files: dict[str, _Kept], folder: Path, progress: Progress) -> list[Finding]:
+def _of_artifacts(files: dict[str, _Kept], problems: dict[str, str | None]) -> list[Finding]:
     """Return findings about artifacts that are missing or differ from their records."""
     findings = []
     for file, kept in files.items():
-        problem = _problem_of(folder / Path(file).name, kept, progress)
+        problem = problems[file]
         if problem:
             session = kept.owner["session"]
             owner = f"session {session}" if session else f"experiment {kept.owner['experiment']}"
@@ -420,10 +463,12 @@ def _of_neighbors(path: Path, folder: Path, files: dict[str, _Kept]) -> list[Fin
         findings.append(_note(str(left), problem))
     there = folder.iterdir() if folder.is_dir() else iter(())
     unused = [each for each in there if each.name not in files]
-    if unused:
-        problem = f"{len(unused)} files are referred to by nothing (`casket clean --artifacts`)"
-        findings.append(_note(str(folder), problem))
-    return findings
+    return [*findings, *_of_unused(len(unused), str(folder))]
+
+
+def _of_unused(count: int, where: str) -> list[Finding]:
+    problem = f"{count} files are referred to by nothing (`casket clean --artifacts`)"
+    return [_note(where, problem)] if count else []
 
 
 def _rewritings(path: Path) -> list[Path]:

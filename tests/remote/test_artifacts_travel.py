@@ -14,6 +14,7 @@ from casket.cli.app import app
 from casket.errors import CasketWarning
 from casket.format.files import CHUNK
 from casket.stores.location import Location
+from casket.stores.remote import files
 from casket.testing import CONTEXT
 from tests.waiting import PATIENCE, eventually
 
@@ -73,7 +74,8 @@ def test_artifacts_are_loaded_on_another_machine(far, tmp_path):
         assert sessions[1].artifacts["weights.bin"].path == path
 
 
-def test_an_upload_that_is_cut_several_times_goes_on(far, tmp_path):
+def test_transfers_that_are_cut_several_times_go_on(far, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FIRST_PAUSE", 0.02)
     proxy, through = far.proxy()
     model = Experiment.use(through, exp_id="digits", flush_timeout=PATIENCE).model("net")
     with model.session({"seed": 1}) as session:
@@ -83,20 +85,9 @@ def test_an_upload_that_is_cut_several_times_goes_on(far, tmp_path):
     assert proxy.cuts_left == 0
     model.experiment.close()
     assert list(stored(far.url).values()) == [LARGE]
-    with another_machine(tmp_path), casket.open(far.url) as runs:
-        [session] = runs.sessions()
-        assert session.status == "completed"
-        assert session.artifacts["weights.bin"].load() == content(1)
-
-
-def test_a_fetch_that_is_cut_goes_on(far, tmp_path):
-    model = Experiment.use(far.url, exp_id="digits").model("net")
-    with model.session({"seed": 1}) as session:
-        session.add_artifact("weights.bin", content(1))
-    model.experiment.close()
-    proxy, through = far.proxy()
     with another_machine(tmp_path), casket.open(through) as runs:
         [session] = runs.sessions()
+        assert session.status == "completed"
         proxy.cut_answers_after(3 * CHUNK)
         assert session.artifacts["weights.bin"].load() == content(1)
         assert proxy.cuts_left == 0
@@ -117,7 +108,8 @@ def test_an_end_waits_for_its_files_and_says_so(far, tmp_path):
     proxy.speak()
     proxy.cut()
     assert status(far.url) == ["running"]
-    assert sync(through) == 0
+    # The thread of the closed handle may be within a request still, and keeps its file until then.
+    eventually(lambda: sync(through) == 0)
     with another_machine(tmp_path), casket.open(far.url) as runs:
         [session] = runs.sessions()
         assert session.status == "completed"

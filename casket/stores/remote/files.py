@@ -129,6 +129,11 @@ class FarFolder(ArtifactFolder):
             return super().open(file, sha256)
 
     @property
+    def shown(self) -> str:
+        """The URL of the store."""
+        return self._location
+
+    @property
     def stored(self) -> Files:
         """The files in the store itself."""
         with self._opening:
@@ -166,6 +171,7 @@ class Uploads:
 
     Attributes:
         sent: the number of bytes that were sent, or were on their way when a connection was lost.
+        finished: the number of files that were uploaded.
     """
 
     def __init__(self, outbox: Path, location: str, files: Callable[[], Files]) -> None:
@@ -173,7 +179,7 @@ class Uploads:
         self._files = files
         self._cache = Cache(outbox.name, location)
         machine = f"{socket.gethostname()}:{outbox}"
-        self.sent = 0
+        self.sent = self.finished = 0
         self._machine = hashlib.sha256(machine.encode()).hexdigest()[:16]
 
     def waiting(self, before: float | None = None) -> list[Path]:
@@ -218,6 +224,7 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError), _locked(path) as is_ours:
                 if is_ours:
                     self._upload(path, stopping)
+                    self.finished += 1
                     progress()
 
     def _to_remove(self) -> list[Path]:
