@@ -58,6 +58,8 @@ STORE_MODULES = {
     "casket.stores.latest",
     "casket.stores.location",
     "casket.stores.urls",
+    "casket.stores.remote.cache",
+    "casket.stores.remote.files",
     "casket.stores.remote.journal",
     "casket.stores.remote.spool",
 }

@@ -17,6 +17,7 @@ from casket.maintenance.cleaning import Cleaner, ModelKey, Removal
 from casket.maintenance.editing import check_not_running
 from casket.reading.views import SessionView, Status
 from casket.stores.location import Location
+from casket.stores.remote import cache as fetched
 
 SHOWN = 20
 """Maximum number of sessions listed individually."""
@@ -103,6 +104,11 @@ def rm(
     metavar="DURATION",
     help="Remove only records and files older than this, such as 30d or 12h.",
 )
+@click.option(
+    "--cache",
+    is_flag=True,
+    help="Remove the files that were fetched from remote stores from the cache of this machine.",
+)
 @options.yes_options
 def clean(
     file: str | None,
@@ -112,6 +118,7 @@ def clean(
     artifacts: bool,
     old_artifacts: bool,
     older_than: timedelta | None,
+    cache: bool,
     yes: bool,
     dry_run: bool,
 ) -> None:
@@ -125,7 +132,11 @@ def clean(
     \b
     casket clean runs.json --dry-run
     casket clean --killed --older-than 30d --yes
+    casket clean --cache
     """
+    if cache:
+        _clean_cache(yes=yes, dry_run=dry_run)
+        return
     is_all = not (failed or killed or empty or artifacts or old_artifacts)
     chosen = {"failed": failed, "killed": killed}
     statuses = frozenset(s for s in get_args(Status) if s in chosen and (is_all or chosen[s]))
@@ -164,6 +175,11 @@ def compact(file: str | None, yes: bool, dry_run: bool) -> None:
     _show_progress(location)
     if before:
         click.echo(f"{location}: {size(cleaning.size_of_store(location))}, before {size(before)}")
+
+
+def _clean_cache(*, yes: bool, dry_run: bool) -> None:
+    if options.is_confirmed(f"Remove all files from {fetched.home()}?", yes=yes, dry_run=dry_run):
+        click.echo(f"freed {size(fetched.trim(0))}")
 
 
 def _session_ids(location: Location, names: Sequence[str]) -> set[str]:

@@ -1,24 +1,29 @@
 """Artifacts go where the records go, through real servers and a network that fails."""
 
+import base64
 import contextlib
+import io
 import os
 import random
 import signal
 import warnings
 
 import pytest
+from click.testing import CliRunner
 
 import casket
 from casket import Experiment
 from casket.cli.app import app
 from casket.errors import CasketWarning
-from casket.format.files import CHUNK
+from casket.format.files import CHUNK, Upload
 from casket.stores.location import Location
 from casket.stores.remote import files
-from casket.testing import CONTEXT
+from casket.stores.remote.cache import home
+from casket.testing import CONTEXT, NOW, name_of, part_of
 from tests.waiting import PATIENCE, eventually
 
 LARGE = 6 * CHUNK + 17
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
 @contextlib.contextmanager
@@ -155,3 +160,84 @@ def test_a_checkpoint_that_keeps_the_last_leaves_one_file(far, tmp_path):
     with another_machine(tmp_path), casket.open(far.url) as runs:
         [artifact] = runs.sessions()[0].artifacts["checkpoint"].history
         assert artifact.load() == content(2, 1000)
+
+
+def command(*arguments):
+    """Run a command; return its exit code and output."""
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, done.output
+
+
+def test_commands_know_the_files_of_a_far_store(far, tmp_path):
+    model = Experiment.use(far.url, exp_id="digits").model("net")
+    for seed in (1, 2):
+        with model.session({"seed": seed}) as session:
+            session.add_artifact("shared.txt", b"shared")
+            session.add_artifact("own.txt", b"own of %d" % seed)
+    model.experiment.close()
+    assert command("doctor", far.url)[0] == 0
+    target = tmp_path / "all.json"
+    with another_machine(tmp_path):
+        code, output = command("merge", far.url, "-o", str(target))
+        assert code == 0, output
+        assert "was not copied" not in output
+        _remove_a_session_and_what_is_unused(far.url)
+    with casket.open(target) as runs:
+        assert [each.artifacts["own.txt"].load() for each in runs.sessions()] == [
+            b"own of 1",
+            b"own of 2",
+        ]
+
+
+def _remove_a_session_and_what_is_unused(url):
+    code, output = command("rm", "--where", "params.seed == 1", "--yes", url)
+    assert code == 0, output
+    with casket.open(url) as runs:
+        [session] = runs.sessions()
+        assert len(stored(url)) == 2, "the shared content stays"
+        own = session.artifacts["own.txt"]
+        assert own.load() == b"own of 2"
+    unused = Upload(name_of(b"unused"), 6, NOW, part_of(b"unused"))
+    with contextlib.closing(Location.of(url).artifacts()) as folder:
+        folder.stored.put(unused, io.BytesIO(b"unused"))
+        assert "1 files are referred to by nothing" in command("doctor", url)[1]
+        code, output = command("clean", "--artifacts", "--yes", url)
+        assert code == 0, output
+        assert unused.name not in stored(url)
+        folder.stored.delete(own.file)
+    code, output = command("doctor", url)
+    assert code == 1
+    assert f"artifact 'own.txt' of session {session.id} ({own.file}): it is missing" in output
+    assert command("clean", "--cache", "--yes") == (0, "freed 8 B\n")
+    with casket.open(url) as runs, pytest.raises(casket.NotFound, match="casket sync"):
+        runs.sessions()[0].artifacts["own.txt"].load()
+
+
+def test_files_of_a_file_reach_a_far_store_by_merge(far, tmp_path):
+    model = Experiment.use(tmp_path / "runs.json", exp_id="digits").model("net")
+    with model.session({"seed": 1}) as session:
+        session.add_artifact("own.txt", b"own")
+    assert command("merge", str(tmp_path / "runs.json"), "-o", far.url)[0] == 0
+    with another_machine(tmp_path), casket.open(far.url) as runs:
+        assert runs.sessions()[0].artifacts["own.txt"].load() == b"own"
+
+
+@pytest.mark.parametrize("far", ["sftp"], indirect=True)
+def test_the_page_and_the_report_fetch_images_and_nothing_else(far, tmp_path):
+    pytest.importorskip("starlette")
+    from casket.dashboard.answers.details import details
+    from casket.dashboard.report import report
+
+    model = Experiment.use(far.url, exp_id="digits").model("net")
+    with model.session({"seed": 1}) as session:
+        session.add_artifact("dot.png", PNG)
+        session.add_artifact("weights.bin", content(1))
+    model.experiment.close()
+    with another_machine(tmp_path), casket.open(far.url) as runs:
+        sessions = runs.sessions()
+        image = base64.b64encode(PNG).decode()
+        assert image in report("runs", runs.experiments, sessions, 100).decode()
+        shown = details(sessions[0], "s", 0)["artifacts"]
+        assert [bool(each.get("image")) for each in shown] == [True, False]
+        fetched = list(home().glob("*/*"))
+        assert [path.read_bytes() for path in fetched] == [PNG]
