@@ -16,6 +16,8 @@ called in threads and sent to other processes, so it must be picklable, as `func
         def reopen(self, tmp_path):
             return partial(MyStore, tmp_path / "store")
 
+`FilesContract` tests the `files` of a store in the same way, with a fixture `files`.
+
 Call `pytest.register_assert_rewrite("casket.testing")` in your `conftest.py` to let pytest show the
 values that differ. Use `pytest-timeout` to stop a store that hangs.
 """
