@@ -208,7 +208,7 @@ def _remove_a_session_and_what_is_unused(url):
     code, output = command("doctor", url)
     assert code == 1
     assert f"artifact 'own.txt' of session {session.id} ({own.file}): it is missing" in output
-    assert command("clean", "--cache", "--yes") == (0, "freed 8 B\n")
+    assert command("clean", "--cache", "--yes") == (0, "freed 22 bytes\n")
     with casket.open(url) as runs, pytest.raises(casket.NotFound, match="casket sync"):
         runs.sessions()[0].artifacts["own.txt"].load()
 
