@@ -246,6 +246,7 @@ class Experiment:
     def close(self) -> None:
         """Close the store; it is reopened when the experiment is used again."""
         self.backend.store.close()
+        self.backend.files.close()
 
     def _read(self, model: str | None = None) -> Casket:
         from casket.reading.casket import Casket

@@ -357,7 +357,8 @@ class FileSender:
         """Start afresh in a child: the thread and the sessions belong to its parent."""
         # By session; arrays in the configuration of a model belong to none.
         self._names: defaultdict[str | None, set[str]] = defaultdict(set)
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may log.
+        self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._awake, self._hurry = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -365,8 +366,9 @@ class FileSender:
     def expect(self, records: Sequence[Record]) -> None:
         """Upload the files that records refer to."""
         names = [(record.get("session"), name) for record in records for name in files_of(record)]
-        for session, name in names:
-            self._names[session].add(name)
+        with self._lock:
+            for session, name in names:
+                self._names[session].add(name)
         if names:
             self.start()
 
@@ -391,9 +393,13 @@ class FileSender:
 
     def waiting(self, session: str | None = None) -> list[str]:
         """Return the names of files that wait, of a session or of all sessions of this process."""
-        sessions = {session, None} if session is not None else set(self._names)
-        names = {name for each in sessions for name in self._names.get(each, ())}
-        return [name for name in names if self.uploads.is_waiting(name)]
+        with self._lock:
+            for each in {session, None} if session is not None else list(self._names):
+                waiting = set(filter(self.uploads.is_waiting, self._names.pop(each, ())))
+                if waiting:
+                    self._names[each] = waiting
+            sessions = (session, None) if session is not None else tuple(self._names)
+            return sorted({name for each in sessions for name in self._names.get(each, ())})
 
     def may_end(self, record: Record) -> bool:
         """Return whether all files of the session that a record ends have been uploaded."""
