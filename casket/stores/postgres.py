@@ -430,6 +430,12 @@ class _Connection(psycopg.Connection[_Row]):
             is_more = cursor.nextset()
         return rows[0][0] if rows else None
 
+    def binary(self, statement: str, values: dict[str, Any]) -> list[_Row]:
+        """Run a statement with values and rows that are sent as they are, and not as text."""
+        with psycopg.Cursor(self) as cursor:
+            cursor.execute(statement, values, prepare=False, binary=True)
+            return cursor.fetchall() if cursor.description is not None else []
+
     def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
         """Yield all stored records in the order of their numbers; loads them at once."""
         filters = base.Filters(**chosen)

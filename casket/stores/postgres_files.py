@@ -116,12 +116,8 @@ class PostgresFiles:
 
     def _rows(self, query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement and return the rows that it selects, if any."""
-
-        def work(connection: Any) -> list[tuple[Any, ...]]:
-            cursor = connection.execute(query, values)
-            return cursor.fetchall() if cursor.description is not None else []
-
-        rows: list[tuple[Any, ...]] = self._on_connection(work)
+        rows: list[tuple[Any, ...]]
+        rows = self._on_connection(lambda connection: connection.binary(query, values))
         return rows
 
 

@@ -222,6 +222,17 @@ def test_files_of_a_file_reach_a_far_store_by_merge(far, tmp_path):
         assert runs.sessions()[0].artifacts["own.txt"].load() == b"own"
 
 
+def test_artifacts_of_blitzdb_lie_beside_its_folder(tmp_path):
+    pytest.importorskip("blitzdb")
+    url = f"blitz:{tmp_path / 'runs'}"
+    model = Experiment.use(url, exp_id="digits").model("net")
+    with model.session({"seed": 1}) as session:
+        session.add_artifact("own.txt", b"own")
+    model.experiment.close()
+    with another_machine(tmp_path), casket.open(url) as runs:
+        assert runs.sessions()[0].artifacts["own.txt"].path.parent == tmp_path / "runs.files"
+
+
 @pytest.mark.parametrize("far", ["sftp"], indirect=True)
 def test_the_page_and_the_report_fetch_images_and_nothing_else(far, tmp_path):
     pytest.importorskip("starlette")
