@@ -15,6 +15,7 @@ from casket.cli.wording import SpanType, counted, listed, size
 from casket.maintenance import cleaning
 from casket.maintenance.cleaning import Cleaner, ModelKey, Removal
 from casket.maintenance.editing import check_not_running
+from casket.reading.casket import Casket
 from casket.reading.views import SessionView, Status
 from casket.stores.location import Location
 from casket.stores.remote import cache as fetched
@@ -185,14 +186,14 @@ def _clean_cache(*, yes: bool, dry_run: bool) -> None:
 def _session_ids(location: Location, names: Sequence[str]) -> set[str]:
     if not names:
         return set()
-    with options.open_file(str(location)) as runs:
+    with Casket.at(location) as runs:
         return {options.found_session(runs, name).id for name in names}
 
 
 def _matching_ids(location: Location, where: str | None) -> set[str]:
     if where is None:
         return set()
-    with options.open_file(str(location)) as runs:
+    with Casket.at(location) as runs:
         ids = {session.id for session in runs.sessions(where=where)}
         if not ids:
             raise options.NothingFound(f"no session matches in {location}")

@@ -49,7 +49,7 @@ SCHEMA_VERSION = 1
 PATIENCE = 10.0
 """Seconds after which an append or a read is given up, connecting included."""
 
-FILE_PATIENCE = 60.0
+FILE_PATIENCE = 20.0
 """Seconds after which sending or fetching a part of a file is given up."""
 
 LEAVING = 1.0
