@@ -250,14 +250,14 @@ def test_a_status_in_the_summary_narrows_what_the_filter_leaves(opened):
 
 
 def test_a_head_sorts_and_turns_round(opened):
-    head = head_of(opened, "val_loss")
+    head = head_of(opened, "val_loss, best")
     head.get_by_role("button").click()
     expect(head).to_have_attribute("aria-sort", "ascending")
-    shown = [float(text) for text in column(opened, "val_loss") if text]
+    shown = [float(text) for text in column(opened, "val_loss, best") if text]
     assert shown == sorted(shown)
     head.get_by_role("button").click()
     expect(head).to_have_attribute("aria-sort", "descending")
-    shown = [float(text) for text in column(opened, "val_loss") if text]
+    shown = [float(text) for text in column(opened, "val_loss, best") if text]
     assert shown == sorted(shown, reverse=True)
 
 
@@ -267,7 +267,7 @@ def test_groups_show_mean_interval_and_number_and_open(opened):
     opened.keyboard.press("Escape")
     expect(rows(opened)).to_have_count(3)
     assert column(opened, "lr") == ["0.1", "0.01", "0.001"]
-    assert all("±" in text for text in column(opened, "val_loss"))
+    assert all("±" in text for text in column(opened, "val_loss, best"))
     opened.get_by_role("button", name="n = 6", exact=True).click()
     expect(rows(opened)).to_have_count(9)
     expect(values(opened, "loss").first).to_contain_text("lr=0.01")
@@ -312,6 +312,25 @@ def test_columns_are_chosen_and_moved(opened):
     opened.get_by_role("button", name="Remove duration").click()
     assert heads(opened)[-2] == "host"
     assert "duration" not in heads(opened)
+    search = opened.get_by_label("Add")
+    search.fill("meta.")
+    first = opened.locator(".add").first
+    second = opened.locator(".add").nth(1).inner_text().strip()
+    first.press("Enter")
+    expect(first).to_have_text(second)
+    expect(first).to_be_focused()
+    search.fill("meta.python")
+    opened.get_by_role("button", name="meta.python", exact=True).press("Enter")
+    expect(search).to_be_focused()
+
+
+def test_a_metric_has_one_column_and_the_goal_its_curve_beside_the_value(opened):
+    names = [name.removesuffix(", best") for name in heads(opened)]
+    assert len(set(names)) == len(names)
+    expect(opened.locator(".row .sparkline")).to_have_count(16)
+    at = heads(opened).index("val_acc, best") + 1
+    curve = rows(opened).first.locator(f"[aria-colindex='{at}'] .sparkline path")
+    assert curve.get_attribute("d").count("L") == 19
 
 
 def test_a_pinned_session_stands_on_top_and_is_drawn(opened):
@@ -407,8 +426,9 @@ def test_sessions_of_results_only_have_a_best_and_no_empty_column(serve, page, t
     page.goto(serve(path))
     expect(page.locator(".figure")).to_have_text("0.9")
     expect(page.locator(".leader")).to_contain_text("C 2")
-    assert "candidate" not in heads(page)
+    assert not {"candidate", "epochs"} & set(heads(page))
     assert column(page, "test_acc") == ["0.9", "0.8", "0.7"]
+    expect(page.get_by_role("group", name="How curves are drawn")).to_have_count(0)
 
 
 def test_a_hidden_session_is_drawn_no_more_until_all_are_shown_again(opened):
@@ -454,7 +474,7 @@ def saved_csv(page):
 def test_the_csv_has_every_digit_on_the_live_page_and_in_a_report(
     opened, page, runs, tmp_path, run_command
 ):
-    logged = {session.id: session.last for session in casket.open(runs).sessions()}
+    logged = {each.id: each for each in casket.open(runs).sessions()}
     report = tmp_path / "report.html"
     run_command("export", runs, "-o", report)
     for address in (opened.url, f"file://{report}"):
@@ -463,8 +483,8 @@ def test_the_csv_has_every_digit_on_the_live_page_and_in_a_report(
         saved = saved_csv(page)
         assert len(saved) == 16
         for row in saved:
-            assert float(row["last.val_acc"]) == logged[row["id"]]["val_acc"]
-            assert float(row["last.loss"]) == logged[row["id"]]["loss"]
+            assert float(row["best.val_acc"]) == logged[row["id"]].best("val_acc", "max")
+            assert float(row["last.loss"]) == logged[row["id"]].last["loss"]
 
 
 def test_the_csv_of_groups_has_means_of_what_was_logged(opened, runs):

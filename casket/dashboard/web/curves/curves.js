@@ -52,7 +52,8 @@ export function Curves({ parts, kind: firstKind, hasLegend = false }) {
   const rest = list.slice(first).flatMap((chart) => chart.metrics);
 
   return html`<section class="curves" aria-label="Curves">
-    <${Controls} ...${{ options, names, logged, isGrouped: group.length > 0 }} />
+    ${logged.length > 0 &&
+    html`<${Controls} ...${{ options, names, logged, isGrouped: group.length > 0 }} />`}
     ${list.length === 0 && html`<${NoCurves} ...${{ rows, options }} />`}
     <div class="board">
     <div class="charts">
@@ -97,6 +98,12 @@ function NoCurves({ rows, options }) {
     return html`<p class="nothing">
       These sessions logged the results of a grid search, and no curves.${" "}
       <button type="button" onClick=${() => update({ view: "explore" })}>Explore the search</button>
+    </p>`;
+  }
+  if (rows.some((row) => row.metrics.result.length)) {
+    return html`<p class="nothing">
+      These sessions logged results, and no curves.${" "}
+      <button type="button" onClick=${() => update({ view: "explore" })}>Explore the results</button>
     </p>`;
   }
   return html`<p class="nothing">

@@ -1,6 +1,6 @@
 // The table's rows: in order, in groups, and which of them are drawn.
 
-import { better, flatten, isNumber, restored, shown, valueOf } from "casket/model/facts";
+import { better, factsOf, flatten, isNumber, restored, shown, valueOf } from "casket/model/facts";
 import { bestRow, namesOf, scoreOf } from "casket/model/metrics";
 import { interval } from "casket/model/statistics";
 
@@ -97,18 +97,15 @@ export function usualColumns(rows, { goal, varying, group }) {
     (name) => name !== goal && known.has(name),
   );
   metrics.sort((a, b) => Number(better(b) !== null) - Number(better(a) !== null));
-  const scores = [
-    ...(goal && rows.some((row) => Object.hasOwn(row.best, goal)) ? [`best.${goal}`] : []),
-    ...(goal ? [`last.${goal}`] : []),
-    ...metrics.slice(0, MOST_METRICS).map((name) => `last.${name}`),
-  ];
+  const columnOf = columnsByEpochs(rows, goal);
+  const scores = [...(goal ? [goal] : []), ...metrics.slice(0, MOST_METRICS)].map(columnOf);
   if (group.length) return [...group, ...scores];
   return [
     ...(params.length ? [SETTINGS] : []),
     "status",
     ...["file", "experiment", "model"].filter(differ),
     ...scores,
-    "epochs",
+    ...(rows.some((row) => row.epochs > 0) ? ["epochs"] : []),
     "duration",
     "started",
     ...(rows.some((row) => row.group) ? ["group"] : []),
@@ -116,6 +113,18 @@ export function usualColumns(rows, { goal, varying, group }) {
     ...(rows.some((row) => row.note) ? ["note"] : []),
     ...(rows.some((row) => row.error) ? ["error"] : []),
   ];
+}
+
+/**
+ * Returns a function from metrics to their columns: of the goal and of others that are measured on
+ * held-out data the best epoch counts, of the rest and of results the latest value.
+ */
+function columnsByEpochs(rows, goal) {
+  const epochs = new Set(namesOf(rows, "epoch"));
+  const scored = new Set(rows.flatMap((row) => Object.keys(row.best ?? {})));
+  const isJudged = (name) =>
+    epochs.has(name) && scored.has(name) && (name === goal || factsOf(name).held_out);
+  return (name) => (isJudged(name) ? `best.${name}` : `last.${name}`);
 }
 
 /**

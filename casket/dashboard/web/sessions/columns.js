@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { headOf, possibleColumns } from "casket/model/arrange";
 import * as listing from "casket/model/listing";
@@ -35,7 +35,8 @@ function Columns() {
     update({ columns: rest });
   };
   const remove = (name) => update({ columns: columns.filter((other) => other !== name) });
-  return html`<div class="chooser">
+  const keepFocus = useKeptFocus(columns);
+  return html`<div class="chooser" onClickCapture=${keepFocus}>
     <h2>Shown</h2>
     <ol>
       ${columns.map(
@@ -95,6 +96,30 @@ function Columns() {
     </ul>
     <${More} count=${fitting.length - most} onClick=${() => setMost(most + 5 * MOST)} />
   </div>`;
+}
+
+/**
+ * Returns a handler of clicks: if the button that was clicked is gone after a change, that in its
+ * place gets the focus, else the search.
+ */
+function useKeptFocus(columns) {
+  const place = useRef(/** @type {{list: HTMLElement, at: number, kind: string} | null} */ (null));
+  useLayoutEffect(() => {
+    if (!place.current) return;
+    const { list, at, kind } = place.current;
+    const others = /** @type {NodeListOf<HTMLElement>} */ (list.querySelectorAll(kind));
+    if (!list.contains(document.activeElement)) {
+      (others[Math.min(at, others.length - 1)] ?? document.getElementById("column-search"))?.focus();
+    }
+    place.current = null;
+  }, [columns]);
+  return ({ target }) => {
+    const button = target.closest("ul .add, ol button:last-child");
+    if (!button) return;
+    const list = button.closest("ul, ol");
+    const kind = button.matches(".add") ? ".add" : "button:last-child";
+    place.current = { list, at: [...list.querySelectorAll(kind)].indexOf(button), kind };
+  };
 }
 
 /** Chooses the names by which sessions are grouped. */

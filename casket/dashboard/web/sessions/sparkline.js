@@ -1,7 +1,17 @@
-import { isNumber } from "casket/model/facts";
+import { useEffect } from "preact/hooks";
+
+import { better, isNumber } from "casket/model/facts";
+import { store } from "casket/model/page";
 import { html } from "casket/shell/html";
 
 const [WIDTH, HEIGHT, EDGE] = [60, 20, 3];
+
+/**
+ * What is asked for of a curve that is as small as a word.
+ *
+ * @type {import("casket/types").CurvesView}
+ */
+export const SMALL = { kind: "epoch", x: "number", points: 60, range: null };
 
 /** A curve as small as a word, its best point marked; dashed beside it, another's. */
 export function Sparkline({ curve, other, mode, color = "" }) {
@@ -37,4 +47,12 @@ function scaled(numbers) {
 
 function pathOf(places) {
   return `M${places.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
+}
+
+/** The curve of a metric of a session, when it is here. */
+export function CurveOf({ row, metric, color }) {
+  const arrivals = store.arrivals.value;
+  useEffect(() => store.want(SMALL, [metric], [row]), [row, metric, arrivals]);
+  const curve = store.reader(SMALL)(row.key, metric);
+  return curve && html`<${Sparkline} curve=${curve} mode=${better(metric)} color=${color} />`;
 }

@@ -6,6 +6,7 @@ import * as listing from "casket/model/listing";
 import { cursor } from "casket/model/page";
 import { shortNames, state, update } from "casket/model/view";
 import { Chips, chipsOf } from "casket/sessions/chips";
+import { CurveOf } from "casket/sessions/sparkline";
 import { contextOf, html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
 import { painted } from "casket/shell/marks";
@@ -18,6 +19,8 @@ const LEAST_LEAD = 246;
 const LEAD_CONTROLS = 128;
 const LEAD_SHARE = 0.28;
 const HASH_SIZE = 8;
+/** Pixels of the curve beside a value. */
+const CURVE = 68;
 const MOST_WIDE = 420;
 const ruler = contextOf(document.createElement("canvas"));
 
@@ -39,10 +42,11 @@ export function Table() {
   const hasGroups = Boolean(items[0]?.group);
   const isTree = items.some(canOpen);
   const rowHeight = isCoarse ? 42 : 32;
+  const curved = `best.${listing.goal.value}`;
   const digits = useMemo(() => digitsOf(columns, rows), [rows, columns]);
   const widths = useMemo(
-    () => widthsOf(columns, rows, items, digits),
-    [columns, rows.length, hasGroups, digits],
+    () => widthsOf(columns, rows, items, digits, curved),
+    [columns, rows.length, hasGroups, digits, curved],
   );
   const lead = useMemo(() => leadOf(items), [items.length, rows.length, hasGroups]);
   const best = useMemo(() => bestValues(rows, columns), [rows, columns]);
@@ -134,6 +138,7 @@ export function Table() {
   const selected = useMemo(() => new Set(chosen), [chosen]);
   const context = {
     columns, best, digits, places, selected, drawn, pinned, isGrouped: group.length > 0,
+    curved: hasGroups ? "" : curved,
   };
   return html`<div
     class=${isHeld ? "table is-held" : "table"}
@@ -380,6 +385,8 @@ function Cell({ item, name, context, column }) {
     aria-colindex=${column}
     title=${titleOf(name, value, text, isBest)}
   >
+    ${name === context.curved && row.metrics.epoch.includes(name.slice(5)) &&
+    html`<${CurveOf} row=${row} metric=${name.slice(5)} color=${context.drawn.keys.has(row.key) ? colorOf(row.key) : ""} />`}
     ${isBest && html`<span class="hidden-word">best: </span>`}${text}
   </div>`;
 }
@@ -430,7 +437,7 @@ function digitsOf(columns, rows) {
   return new Map(columns.map((name) => [name, digitsApart(valuesOf(name))]));
 }
 
-function widthsOf(columns, rows, items, digits) {
+function widthsOf(columns, rows, items, digits, curved) {
   const sample = rows.slice(0, SAMPLE);
   const groups = items.filter((item) => item.group).slice(0, SAMPLE);
   return columns.map((name) => {
@@ -440,7 +447,8 @@ function widthsOf(columns, rows, items, digits) {
     if (name === "status") texts.push("● running");
     if (name === SETTINGS) texts.push(...sample.map(textOfChips));
     const longest = texts.reduce((a, b) => (b.length > a.length ? b : a), "");
-    const width = Math.max(widthOf(longest) + 24, widthOf(headAmong(name, columns)) + 36);
+    const room = name === curved && !groups.length ? CURVE : 0;
+    const width = Math.max(widthOf(longest) + 24 + room, widthOf(headAmong(name, columns)) + 36);
     return Math.round(Math.min(width, MOST_WIDE));
   });
 }

@@ -5,12 +5,11 @@ import { data, store } from "casket/model/page";
 import { silenceOf } from "casket/model/sweeps";
 import { SessionLink } from "casket/session/session_link";
 import { Chips, chipsOf } from "casket/sessions/chips";
-import { Sparkline } from "casket/sessions/sparkline";
+import { SMALL, Sparkline } from "casket/sessions/sparkline";
 import { Copied, inShell } from "casket/shell/copied";
 import { html } from "casket/shell/html";
 
 const FIGURE_DIGITS = 4;
-const VIEW = { kind: /** @type {"epoch"} */ ("epoch"), x: /** @type {"number"} */ ("number"), points: 60, range: null };
 
 /** What each worker runs, compared with the best trial at the same epoch. */
 export function Workers({ sweep, trials, done, best, goal }) {
@@ -18,10 +17,10 @@ export function Workers({ sweep, trials, done, best, goal }) {
   const running = rows.filter(({ row }) => row?.status === "running");
   const arrivals = store.arrivals.value;
   useEffect(() => {
-    store.want(VIEW, [goal], [best, ...running.map(({ row }) => row)].filter(Boolean));
+    store.want(SMALL, [goal], [best, ...running.map(({ row }) => row)].filter(Boolean));
   }, [goal, best?.key, sweep, data.rows.value, arrivals]);
   const varying = useMemo(() => varyingNames(trials), [trials.length]);
-  const read = store.reader(VIEW);
+  const read = store.reader(SMALL);
   const given = { trials, varying, goal, epochs: usualEpochs(done), bestCurve: best && read(best.key, goal) };
   return html`<section class="chart-card" aria-labelledby="workers-title">
     <h2 id="workers-title">
