@@ -16,6 +16,7 @@ from typing import Any
 from casket import Experiment, NoSuchSession, Session, attach
 from casket.format.described import described
 from casket.reading.views import SessionView
+from casket.writing.attaching import VARIABLE
 from casket_integrations.hyperparameters import as_dict
 from casket_integrations.trackers import MODEL, experiment_of
 from casket_integrations.wandb.items import Error, UsageError
@@ -44,6 +45,9 @@ __all__ = [
     "unwatch",
     "watch",
 ]
+
+_attached: set[tuple[str, int]] = set()
+"""The sessions of commands of `casket sweep` that this process has as a run, and its pid."""
 
 _VARIABLES = {"id": "RUN_ID", "group": "RUN_GROUP"}
 
@@ -82,7 +86,8 @@ def init(
     """Start a run, or return the open one, as W&B does.
 
     The arguments are those of W&B, with the variables `WANDB_PROJECT`, `WANDB_RUN_ID` and so on as
-    defaults; others have no effect. In a command of `casket sweep`, the run is its session.
+    defaults; others have no effect. In a command of `casket sweep`, the first run is its session;
+    later runs are sessions of their own in the same store.
 
     Raises:
         UsageError: a run has the id, and `resume="never"`.
@@ -104,9 +109,11 @@ def init(
         if key not in config_exclude_keys
         and (config_include_keys is None or key in config_include_keys)
     }
-    if "CASKET_SESSION" in os.environ:
-        return _of_sweep(params, facts)
-    run = Run(_session(params, facts, _given("resume", resume)), facts["id"], facts)
+    command = os.environ.get(VARIABLE, "")
+    if command and (command, os.getpid()) not in _attached:
+        return _of_sweep(params, facts, command)
+    store = command.rpartition("#")[0] or None
+    run = Run(_session(params, facts, _given("resume", resume), store), facts["id"], facts)
     run.config.update(params)
     return run
 
@@ -117,16 +124,19 @@ def _given(name: str, value: Any) -> Any:
     return os.environ.get(variable) if value is None else value
 
 
-def _of_sweep(params: dict[str, Any], facts: dict[str, Any]) -> Run:
+def _of_sweep(params: dict[str, Any], facts: dict[str, Any], command: str) -> Run:
     """Return the run of a command of `casket sweep`, whose params win and are not changed."""
     run = Run(attach(), None, facts)
+    _attached.add((command, os.getpid()))
     run.config.note({**params, **run.config})
     return run
 
 
-def _session(params: dict[str, Any], facts: dict[str, Any], resume: Any) -> Session:
+def _session(
+    params: dict[str, Any], facts: dict[str, Any], resume: Any, store: str | None
+) -> Session:
     is_disabled = facts["mode"] == "disabled" or os.environ.get("WANDB_DISABLED") == "true"
-    place, capture = (":memory:", ()) if is_disabled else (None, None)
+    place, capture = (":memory:", ()) if is_disabled else (store, None)
     experiment = experiment_of(facts["project"], place, capture)
     earlier = _earlier(experiment, facts["id"], resume) if resume else None
     if earlier is not None:

@@ -327,6 +327,25 @@ def test_a_command_of_a_sweep_logs_into_its_session(monkeypatch):
     assert (view.params, stored(view)["curves"]) == ({"lr": 0.5}, {"loss": {0: 1}})
 
 
+@pytest.mark.parametrize("options", [{}, {"reinit": "create_new"}])
+def test_later_runs_in_a_command_of_a_sweep_are_sessions_of_their_own(monkeypatch, options):
+    model = Experiment.use("sweep.json", exp_id="sweep").model("net")
+    for session in model.sweep({"lr": [0.5, 0.25]}):
+        monkeypatch.setenv("CASKET_SESSION", f"{os.getcwd()}/sweep.json#{session.id}")
+        first = wandb.init(project="test", config={"lr": 0.1})
+        first.log({"loss": 1})
+        if not options:
+            first.finish()
+        with wandb.init(project="test", config={"of": session.params["lr"]}, **options) as second:
+            second.log({"accuracy": 0.5})
+        first.finish()
+    own = [(view.params, stored(view)["curves"], view.status) for view in model.sessions()]
+    assert own == [({"lr": lr}, {"loss": {0: 1}}, "completed") for lr in (0.5, 0.25)]
+    with casket.open("sweep.json") as runs:
+        later = [(view.params, stored(view)["curves"]) for view in runs.sessions("test")]
+    assert later == [({"of": lr}, {"accuracy": {0: 0.5}}) for lr in (0.5, 0.25)]
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
     [

@@ -118,7 +118,10 @@ def test_a_damaged_byte_hides_no_other_record_and_no_append_is_refused(
                 stored(path)
             continue
         intact = [each for text, each in before.items() if text in damaged]
-        assert has_all(stored_with_a_warning_at_most(path), intact), (at, byte)
+        read, warned = stored_and_warned(path)
+        assert has_all(read, intact), (at, byte)
+        # A line that a new line end cuts in two is two damaged lines.
+        assert warned <= (2 if byte in b"\r\n" else 1), (at, byte)
         heads = [each for each in intact if each["kind"] in {"session", "end"}]
         assert has_all(selected(path, kinds={"session", "end"}), heads), (at, byte)
         claiming = [each for each in heads if "claim" in each]
@@ -150,12 +153,12 @@ def selected(path: Path, **filters: Any) -> list[Record]:
         return [each for _, each in store.records(**filters)]
 
 
-def stored_with_a_warning_at_most(path: Path) -> list[Record]:
+def stored_and_warned(path: Path) -> tuple[list[Record], int]:
+    """Return the records that are read, and the number of warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         read = stored(path)
-    assert len(caught) <= 1
-    return read
+    return read, len(caught)
 
 
 def test_doctor_names_lines_that_are_joined(path: Path, records: list[Record]) -> None:
