@@ -1,6 +1,7 @@
 """A stranger's first sight of the charts, in a real browser."""
 
 import math
+import re
 
 import matplotlib
 import pytest
@@ -169,7 +170,7 @@ def test_charts_follow_a_filter_after_its_last_key_and_only_if_other_curves_are_
 
 def copied(page, title):
     """Run the code that a chart is copied as; return its axes and what it saved."""
-    chart(page, title).locator("summary").click()
+    chart(page, title).get_by_label(f"Save {title}").click()
     chart(page, title).get_by_role("button", name="Copy as matplotlib").click()
     expect(chart(page, title).get_by_text("The code is copied.")).to_be_visible()
     page.keyboard.press("Escape")
@@ -226,3 +227,43 @@ def test_a_chart_is_copied_as_python_code_that_draws_its_lines_with_matplotlib(
     labels = {text.get_text() for text in axes.get_legend().get_texts()}
     assert labels == {r"cost=_\$a\$b lr=0.1", "cost=\N{EN DASH} lr=0.01"}
     assert axes.get_xlabel() == "time, UTC"
+
+
+def test_charts_are_in_sections_are_pinned_and_have_a_range_and_any_metric_as_x_axis(
+    serve, page, file, model, drawing
+):
+    tokens = [epoch * 1000 + epoch**2 for epoch in range(1, 6)]
+    with model.session({"lr": 0.1}) as session:
+        for epoch, count in enumerate(tokens, 1):
+            scores = {"val/acc": epoch / 10, "val/loss": 1 / epoch, "train/loss": 0.9 / epoch}
+            session.add_epoch(
+                epoch, {**scores, "train/grad": epoch / 8, "lr": 1.0, "tokens": count}
+            )
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(serve(file))
+    sections = page.locator(".rest button")
+    expect(sections).to_have_text([re.compile("train 1"), re.compile("Other charts 2")])
+    assert titles(page) == ["val/acc", "loss"]
+    sections.first.click()
+    page.get_by_label("Pin the chart train/grad").click()
+    expect(page.locator("figure.chart")).to_have_count(1)
+    page.get_by_label("Y range of train/grad").click()
+    page.get_by_label("train/grad from").fill("0.25")
+    page.get_by_label("train/grad to").fill("0.2")
+    page.get_by_label("train/grad to").press("Enter")
+    wrong = page.get_by_text("The ends are in the wrong order.")
+    expect(wrong).to_be_visible()
+    page.get_by_label("train/grad to").fill("0.75")
+    page.get_by_label("train/grad to").press("Enter")
+    expect(wrong).to_have_count(0)
+    page.get_by_label("A metric as x axis").select_option("tokens")
+    expect(page).to_have_url(re.compile("over=tokens&charts=.*&ranges="))
+    page.reload()
+    expect(values(page, "train/grad")).to_have_count(1)
+    axes = copied(page, "train/grad")
+    (line,) = axes.lines
+    assert (axes.get_xlabel(), [*line.get_xdata()]) == ("tokens", tokens)
+    assert [*line.get_ydata()] == [epoch / 8 for epoch in range(1, 6)]
+    assert axes.get_ylim() == (0.25, 0.75)
+    page.get_by_label("Pin the chart train/grad").click()
+    expect(page.locator("figure.chart")).to_have_count(2)

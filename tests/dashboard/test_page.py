@@ -380,6 +380,11 @@ def test_a_click_on_a_curve_pins_its_session(opened):
             break
     expect(opened.locator(".pin.is-on")).to_have_count(1)
     expect(rows(opened).first.locator(".pin")).to_have_class(re.compile("is-on"))
+    name = rows(opened).first.locator("a.id").get_attribute("title")
+    opened.keyboard.down("Control")
+    opened.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * share / 100)
+    opened.keyboard.up("Control")
+    expect(opened.get_by_role("article")).to_have_attribute("aria-label", f"Session {name}")
 
 
 def test_an_axis_leaves_out_a_spike_says_so_and_reaches_to_it_on_demand(serve, page, tmp_path):
@@ -553,7 +558,7 @@ def test_a_chart_is_saved_as_picture_and_as_raw_values(opened):
     expect(values(opened, "loss")).to_have_count(5)
     saved = {}
     for name in ("PNG picture", "SVG picture", "CSV, every value"):
-        chart(opened, "loss").locator("summary").click()
+        chart(opened, "loss").get_by_label("Save loss").click()
         with opened.expect_download() as download:
             chart(opened, "loss").get_by_role("button", name=name).click()
         saved[name] = download.value.path().read_bytes()
@@ -793,7 +798,7 @@ def test_a_report_shows_the_same_from_disk_without_a_network(page, runs, tmp_pat
     page.get_by_role("radio", name="time").check()
     expect(chart(page, "loss").locator("thead th").first).to_have_text("last")
     with page.expect_download() as download:
-        chart(page, "loss").locator("summary").click()
+        chart(page, "loss").get_by_label("Save loss").click()
         chart(page, "loss").get_by_role("button", name="CSV of what this report holds").click()
     assert len(download.value.path().read_text().splitlines()) == 1 + 5 * 20 * 2
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}

@@ -86,6 +86,7 @@ def test_comparison_shows_what_differs_and_marks_the_best(serve, page, file, run
     expect(loss.get_by_role("cell").nth(1)).to_contain_text("best")
     expect(loss.get_by_role("cell").nth(0)).not_to_contain_text("best")
     expect(row_of(page, re.compile("^seed$"))).to_have_count(0)
+    expect(page.locator(".compare figure.chart figcaption strong")).to_have_text(["acc", "loss"])
     page.get_by_label("Show equal rows").check()
     expect(row_of(page, re.compile("^seed$")).get_by_role("cell")).to_have_text(["0", "0"])
     expect(page).to_have_url(re.compile("explore.all=true"))

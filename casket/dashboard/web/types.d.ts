@@ -60,6 +60,12 @@ export interface State {
   range: [number, number] | null;
   /** Whether the y axes reach to outliers, too. */
   outliers: boolean;
+  /** The metric on the x axis; empty: none, but `x`. */
+  over: string;
+  /** The titles of the charts that are pinned. */
+  charts: string[];
+  /** The ends of y axes, as `title~0.3~1`. */
+  ranges: string[];
   explore: Explore;
 }
 

@@ -9,7 +9,8 @@ import test from "node:test";
 const { learnMetrics } = await import("casket/model/facts");
 const { drawnGroups, drawnRows, keptParts } = await import("casket/model/arrange");
 const { drawingOf, isSameDrawing } = await import("casket/curves/drawing");
-const { charts, mainMetric } = await import("casket/model/metrics");
+const { charts, mainMetric, sectionsOf } = await import("casket/model/metrics");
+const { overMetric } = await import("casket/curves/align");
 const { logRange, logTicks } = await import("casket/model/axis");
 const { account, placed, scaleOf } = await import("casket/model/points");
 const decided = JSON.parse(readFileSync(new URL("../metric_cases.json", import.meta.url)));
@@ -161,4 +162,35 @@ test("a part that is drawn already is the same object, and so is the list of unc
   assert.equal(found[0], before[2]);
   assert.notEqual(found[1], before[1]);
   assert.equal(rest.length, 1);
+});
+
+test("charts are in sections by what their metrics have before a slash, the others last", () => {
+  const loss = { better: "min", weight: 3, base: "loss" };
+  learnMetrics({
+    "train/loss": { ...loss, held_out: false }, "val/loss": { ...loss, held_out: true },
+  });
+  const list = charts(["lr", "train/loss", "val/loss", "train/grad/w1", "val/acc", "train/grad/w2"], "");
+  const sections = sectionsOf(list).map(({ title, charts: own }) => [title, own.length]);
+  assert.deepEqual(Object.fromEntries(sections), { "train, val": 1, train: 2, val: 1, "": 1 });
+  assert.equal(sections.at(-1)[0], "");
+});
+
+test("a curve over another metric has its values there, in their order, and is the same each time", () => {
+  const tokens = curve([1, 2, 4], [10, 20, 5]);
+  const found = overMetric(curve([1, 2, 3, 9], [0.1, 0.2, 0.3, 0.9]), tokens);
+  assert.deepEqual([[...found.xs], [...found.ys]], [[10, 12.5, 20], [0.1, 0.3, 0.2]]);
+  const loss = curve([1, 2], [3, 4]);
+  assert.equal(overMetric(loss, tokens), overMetric(loss, tokens));
+  assert.notEqual(overMetric(loss, tokens), overMetric(loss, curve([1, 2], [7, 8])));
+  assert.equal(overMetric(loss, undefined), undefined);
+});
+
+test("a y axis ends where it was chosen, where that makes an axis", () => {
+  const ends = (limits, more = {}) =>
+    drawingOf([part(curve([1, 2], [1, 2]))], ["loss"], { ...PLAIN, outliers: true, limits, ...more }).extent.y;
+  const [low, high] = ends([null, null]);
+  assert.deepEqual(ends([0.5, null]), [0.5, high]);
+  assert.deepEqual(ends([0.5, 8]), [0.5, 8]);
+  assert.deepEqual(ends([7, null]), [low, high]);
+  assert.ok(ends([-1, null], { isLog: true })[0] > 0);
 });

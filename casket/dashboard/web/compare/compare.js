@@ -1,4 +1,5 @@
-import { groupsInOrder, groupsOf, headOf } from "casket/model/arrange";
+import { Curves } from "casket/curves/curves";
+import { groupsInOrder, groupsOf, headOf, keptParts } from "casket/model/arrange";
 import {
   better,
   flatten,
@@ -14,12 +15,13 @@ import {
 import { html } from "casket/shell/html";
 import { SessionLink } from "casket/session/session_link";
 import { interval } from "casket/model/statistics";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import * as listing from "casket/model/listing";
 import { chooseExplore, state, update } from "casket/model/view";
 import { colorOf } from "casket/shell/paint";
 
 const MOST_COLUMNS = 50;
+const MOST_CHARTS = 3;
 const FIRST_LINES = 200;
 const MOST_OF_CHANGE = 3;
 const WAYS = { min: "↓", max: "↑" };
@@ -57,6 +59,7 @@ export function Compare() {
         ${" "}<span class="muted">than the baseline. ★ best of its row</span></p>
       <p class="muted">${summaryOf(columns, shownColumns, sections)}</p>
     </div>
+    <${CurvesOf} columns=${shownColumns} />
     <div class="scroll" tabindex="0" role="region" aria-label="Comparison table">
       <table class="side-by-side">
         <${Heads} columns=${shownColumns} />
@@ -68,6 +71,17 @@ export function Compare() {
       </table>
     </div>
   </section>`;
+}
+
+/** The curves of what is compared; none where no column has any. */
+function CurvesOf({ columns }) {
+  const parts = useRef([]);
+  const now = columns.map((column) => ({
+    key: column.key, label: titleOf(column), name: column.row?.name, rows: column.rows,
+  }));
+  parts.current = keptParts(now, parts.current);
+  const isLogged = ({ rows }) => rows.some(({ counts }) => counts.epoch || counts.batch);
+  return columns.some(isLogged) && html`<${Curves} parts=${parts.current} most=${MOST_CHARTS} />`;
 }
 
 function titleOf({ row, title }) {

@@ -42,6 +42,23 @@ function isStartOf(xs, longer) {
   return xs.every((x, i) => x === longer[i]);
 }
 
+const joined = new WeakMap();
+
+/** Returns a curve over the values of another metric at its points, in their order. */
+export function overMetric(curve, by) {
+  if (!curve?.xs.length || !by?.xs.length) return undefined;
+  const known = joined.get(curve.ys);
+  if (known?.by === by.ys) return known.curve;
+  const read = reader(by);
+  const points = Array.from(curve.xs, (x, i) => [read(x), curve.ys[i]])
+    .filter(([x]) => Number.isFinite(x))
+    .sort((a, b) => a[0] - b[0]);
+  const [xs, ys] = [0, 1].map((at) => Float64Array.from(points, (point) => point[at]));
+  const found = { ...curve, xs, ys, isJoined: true };
+  joined.set(curve.ys, { by: by.ys, curve: found });
+  return found;
+}
+
 /** Returns a function of growing x that gives the value between points, NaN where there is none. */
 function reader({ xs, ys, reach = Infinity }) {
   let i = 0;

@@ -1,13 +1,14 @@
 import uPlot from "uplot";
 
-import { shownDuration, shownTime } from "casket/model/facts";
+import { shownDuration, shownNumber, shownTime } from "casket/model/facts";
 import { labels, labelsOfX, logTicks, ticks, ticksOfX } from "casket/model/axis";
 import { paint, paintLine, scales } from "casket/curves/painter";
 import { contextOf } from "casket/shell/html";
 
 const KEY_STEP = 0.02;
 const TICK_ROOM = 44;
-const ROOM_OF_X = { number: 60, time: 90, wall: 96 };
+const DIGITS = 5;
+const ROOM_OF_X = { number: 60, metric: 60, time: 90, wall: 96 };
 
 /**
  * A chart: uPlot has the axes, the cursor and the zoom; the lines are drawn by the painter, each
@@ -24,7 +25,7 @@ export class Chart {
   #isFollowing = false;
   #sizes;
 
-  /** `calls`: onZoom([from, to] or null), onCursor({x, y} or null) and onPick(). */
+  /** `calls`: onZoom([from, to] or null), onCursor({x, y} or null), onPick(event). */
   constructor(host, calls) {
     this.#host = host;
     this.#calls = calls;
@@ -111,7 +112,7 @@ export class Chart {
       this.#host,
     );
     this.#plot.over.append(this.#overlay);
-    this.#plot.over.addEventListener("click", ({ detail }) => detail < 2 && this.#calls.onPick());
+    this.#plot.over.addEventListener("click", (event) => event.detail < 2 && this.#calls.onPick(event));
   }
 
   #size() {
@@ -180,7 +181,7 @@ export class Chart {
     if (event.key === "Escape") this.#calls.onCursor(null);
     if (event.key === "0") this.#calls.onZoom(null);
     if (event.key === "+") this.#zoomIn();
-    if (event.key === "Enter") this.#calls.onPick();
+    if (event.key === "Enter") this.#calls.onPick(event);
     if (!direction || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     const width = this.#plot.over.clientWidth;
@@ -228,7 +229,7 @@ function valueAt(line, x) {
 export function shownX(value, x) {
   if (x === "time") return shownDuration(value);
   if (x === "wall") return shownTime(value * 1000).slice(5);
-  return String(Math.round(value));
+  return x === "metric" ? shownNumber(value, DIGITS) : String(Math.round(value));
 }
 
 function corners({ extent: { x, y } }) {

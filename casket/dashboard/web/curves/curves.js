@@ -1,13 +1,15 @@
 import { useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
+import { overMetric } from "casket/curves/align";
 import { Chart } from "casket/curves/chart";
 import { drawingOf, isSameDrawing } from "casket/curves/drawing";
 import { Legend } from "casket/curves/legend";
 import { Values } from "casket/curves/values";
+import { YRange, limitsIn } from "casket/curves/y_range";
 import { download } from "casket/model/files";
 import * as listing from "casket/model/listing";
-import { charts, hasSearch, namesOf, wayOf } from "casket/model/metrics";
+import { charts, hasSearch, namesOf, sectionsOf, wayOf } from "casket/model/metrics";
 import { cursor, data, source, store } from "casket/model/page";
 import { fields, state, update } from "casket/model/view";
 import { Menu, Segments } from "casket/shell/controls";
@@ -19,37 +21,45 @@ import { colorOf, colors, repeatOf, scheme } from "casket/shell/paint";
 const POINTS = [[20, 280], [100, 200], [300, 120]];
 const FEWEST_POINTS = 80;
 const NEAR = 24;
-/** The number of charts that are open at first; a single further chart is open too. */
-const MOST_FIRST = 2;
 const MOST_NAMES = 200;
 const KINDS = ["epoch", "batch"];
 
 const choice = fields(
-  "kind", "x", "smooth", "log", "band", "range", "metrics", "group", "outliers",
+  "kind", "x", "smooth", "log", "band", "range", "metrics", "group", "outliers", "over", "charts",
+  "ranges",
 );
 
-/** The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. */
-export function Curves({ parts, kind: firstKind, hasLegend = false }) {
+/**
+ * The charts of the sessions or groups that are drawn: `parts` of `{key, label, rows}`. Beyond the
+ * first `most`, or those that are pinned, they are in sections; a single chart below a legend is not.
+ */
+export function Curves({ parts, kind: firstKind, hasLegend = false, most = Infinity }) {
   const goal = listing.goal.value;
   const given = choice.value;
   const maxPoints = data.maxPoints.value;
   const rows = useMemo(() => parts.flatMap((part) => part.rows), [parts]);
   const logged = useMemo(() => KINDS.filter((kind) => namesOf(rows, kind).length > 0), [rows]);
   const options = useMemo(
-    () => withLogged({ ...given, kind: firstKind ?? given.kind }, logged),
-    [given, firstKind, logged],
+    () => withLogged({ ...given, kind: firstKind ?? given.kind }, logged, rows),
+    [given, firstKind, logged, rows],
   );
-  const { kind, x, range, metrics, group } = options;
+  const { kind, x, range, metrics, group, over } = options;
   const names = useMemo(() => namesOf(rows, kind), [rows, kind]);
-  const wanted = metrics ? names.filter((name) => metrics.includes(name)) : names;
+  const wanted = names.filter((name) => name !== over && (!metrics || metrics.includes(name)));
   const list = useMemo(() => charts(wanted, goal), [wanted.join("\n"), goal]);
   const points = Math.min(pointsFor(rows.length), maxPoints);
-  const view = useMemo(() => ({ kind, x, points, range }), [kind, x, points, range]);
+  const view = useMemo(
+    () => (over ? { kind, x: "number", points, range: null } : { kind, x, points, range }),
+    [kind, x, points, range, over],
+  );
   const [wide, widen] = useState("");
-  const [isWhole, setWhole] = useState(false);
-  const first = hasLegend && list.length > MOST_FIRST + 1 ? MOST_FIRST : list.length;
-  const visible = isWhole ? list : list.slice(0, first);
-  const rest = list.slice(first).flatMap((chart) => chart.metrics);
+  const [open, setOpen] = useState(/** @type {string[]} */ ([]));
+  const pinned = list.filter(({ title }) => options.charts.includes(title));
+  const atFirst = list.slice(0, list.length > most + Number(hasLegend) ? most : list.length);
+  const first = pinned.length && list.length > most ? pinned : atFirst;
+  const sections = sectionsOf(list.filter((chart) => !first.includes(chart)));
+  const opened = sections.filter(({ title }) => open.includes(title));
+  const visible = [...first, ...opened.flatMap((section) => section.charts)];
 
   return html`<section class="curves" aria-label="Curves">
     ${logged.length > 0 &&
@@ -61,27 +71,44 @@ export function Curves({ parts, kind: firstKind, hasLegend = false }) {
         (chart) => html`<${ChartCard}
           key=${chart.title}
           ...${{ chart, parts, rows, view, options, most: maxPoints }}
+          canPin=${list.length > most}
           isWide=${wide === chart.title}
           onWiden=${() => widen(wide === chart.title ? "" : chart.title)}
         />`,
       )}
     </div>
-    ${hasLegend && list.length > 0 && html`<${Legend} parts=${parts} view=${view} />`}
+    ${hasLegend && list.length > 0 && html`<${Legend} ...${{ parts, view }} isOverMetric=${over !== ""} />`}
     </div>
-    ${rest.length > 0 &&
-    html`<p class="rest">
-      <button type="button" class="quiet" aria-expanded=${isWhole} onClick=${() => setWhole(!isWhole)}>
-        <${Icon} name=${isWhole ? "open" : "right"} /> Other charts <b>${list.length - first}</b>
-      </button>
-      <span class="dim cut">${rest.join(", ")}</span>
-    </p>`}
+    ${sections.length > 0 && html`<${Sections} ...${{ sections, open, setOpen }} />`}
   </section>`;
 }
 
+/** The charts that are not open, by the prefixes of their metrics. */
+function Sections({ sections, open, setOpen }) {
+  const closed = sections.filter(({ title }) => !open.includes(title));
+  const rest = closed.flatMap((section) => section.charts.flatMap((chart) => chart.metrics));
+  return html`<p class="rest">
+    ${sections.map(
+      ({ title, charts: own }) => html`<button
+        type="button"
+        class="quiet"
+        key=${title}
+        aria-expanded=${open.includes(title)}
+        onClick=${() => setOpen(toggled(open, title))}
+      >
+        <${Icon} name=${open.includes(title) ? "open" : "right"} />
+        ${" "}${title || "Other charts"} <b>${own.length}</b>
+      </button>`,
+    )}
+    <span class="dim cut">${rest.slice(0, MOST_NAMES).join(", ")}</span>
+  </p>`;
+}
+
 /** Metrics that were logged by batch only are shown by batch. */
-function withLogged(options, logged) {
+function withLogged(options, logged, rows) {
   const kind = logged.includes(options.kind) ? options.kind : (logged[0] ?? options.kind);
-  return { ...options, kind };
+  const over = namesOf(rows, kind).includes(options.over) ? options.over : "";
+  return { ...options, kind, over };
 }
 
 function NoCurves({ rows, options }) {
@@ -130,10 +157,20 @@ function Controls({ options, names, logged, isGrouped }) {
     />`}
     <${Segments}
       label="X axis"
-      value=${options.x}
+      value=${options.over ? "" : options.x}
       options=${{ number: kind, time: "time", wall: "clock (UTC)" }}
-      onChange=${(x) => update({ x, range: null })}
+      onChange=${(x) => update({ x, over: "", range: null })}
     />
+    ${names.length > 1 &&
+    html`<select
+      class="over"
+      aria-label="A metric as x axis"
+      value=${options.over}
+      onChange=${(event) => update({ over: event.target.value, range: null })}
+    >
+      <option value="">or a metric</option>
+      ${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
+    </select>`}
     <label class="field" title="An average that forgets; the raw line stays behind it">
       Smooth
       <input
@@ -185,7 +222,7 @@ function MetricMenu({ names, metrics }) {
   const fitting = names.filter((name) => name.toLowerCase().includes(text.toLowerCase()));
   const toggle = (name) => {
     const chosen = metrics ?? names;
-    const left = chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name];
+    const left = toggled(chosen, name);
     update({ metrics: names.every((n) => left.includes(n)) ? null : left });
   };
   const label = metrics ? `Metrics ${metrics.length} of ${names.length}` : `Metrics ${names.length}`;
@@ -226,6 +263,9 @@ function MetricMenu({ names, metrics }) {
 
 function ChartCard(props) {
   const { chart, parts, rows, options, most } = props;
+  const { over } = options;
+  const x = over ? "metric" : options.x;
+  const asked = useMemo(() => (over ? [...chart.metrics, over] : chart.metrics), [chart, over]);
   const arrivals = store.arrivals.value;
   const [theme, chartColors] = [scheme.value, colors.value];
   /** @type {{current: HTMLElement}} */
@@ -247,10 +287,11 @@ function ChartCard(props) {
       ...part,
       color: colorOf(part.key),
       repeat: repeatOf(part.key),
-      curves: curvesOf(read, chart.metrics, part.rows),
+      curves: curvesOf(read, chart.metrics, part.rows, over),
     }));
-    const { smooth, log: isLog, band, range, x, outliers } = options;
-    const given = { smooth, isLog, band, range, x, isGrouped, outliers };
+    const { smooth, log: isLog, band, range, outliers } = options;
+    const limits = limitsIn(options.ranges, chart.title);
+    const given = { smooth, isLog, band, range, x, isGrouped, outliers, limits };
     const now = { ...drawingOf(filled, chart.metrics, given), scheme: theme, colors: chartColors };
     if (!isSameDrawing(last.current, now)) last.current = now;
     return last.current;
@@ -259,23 +300,25 @@ function ChartCard(props) {
   const missing = useMemo(() => {
     const read = store.reader(view);
     const isMissing = (row, metric) => logs(row, view, metric) && !read(row.key, metric)?.isHere;
-    return isSeen && rows.some((row) => chart.metrics.some((metric) => isMissing(row, metric)));
-  }, [isSeen, rows, view, chart, arrivals]);
+    return isSeen && rows.some((row) => asked.some((metric) => isMissing(row, metric)));
+  }, [isSeen, rows, view, asked, arrivals]);
   // While the detail of a zoom is loading, the present points are shown enlarged.
   const visible = drawing && missing && shownOnce && !drawing.tally.curves ? shownOnce : drawing;
 
   useEffect(() => {
     if (!isSeen) return;
-    const logged = rows.filter((row) => chart.metrics.some((metric) => logs(row, view, metric)));
-    store.want(view, chart.metrics, logged);
-  }, [isSeen, rows, view, chart, arrivals]);
+    const logged = rows.filter((row) => asked.some((metric) => logs(row, view, metric)));
+    store.want(view, asked, logged);
+  }, [isSeen, rows, view, asked, arrivals]);
 
+  const axis = useRef(x);
+  axis.current = x;
   useEffect(() => {
     if (!visible) return;
     made.current ??= new Chart(host.current, {
-      onZoom: (range) => update({ range: range && narrowed(range, view.x) }),
+      onZoom: (range) => update({ range: range && narrowed(range, axis.current) }),
       onCursor: (at) => cursor.move(at && placeOf(at, made.current)),
-      onPick: () => pin(cursor.now.peek()),
+      onPick: (event) => pick(cursor.now.peek(), event.ctrlKey || event.metaKey),
     });
     const stretched = options.range ? { ...visible.extent, x: options.range } : visible.extent;
     made.current?.show({ ...visible, extent: stretched });
@@ -294,13 +337,26 @@ function ChartCard(props) {
   useEffect(() => () => made.current?.destroy(), []);
 
   const problem = store.problem(view);
+  const isPinned = options.charts.includes(chart.title);
   return html`<figure class=${props.isWide ? "chart wide" : "chart"}>
     <figcaption>
       <strong title=${chart.title}>${chart.title}</strong>
       ${chart.metrics.length > 1 && html`<${Key} metrics=${chart.metrics} />`}
       <span class="dim way">${wayOf(chart.metrics)}</span>
       <span class="space"></span>
-      <${Saving} ...${{ ...props, view }} drawing=${visible} />
+      ${props.canPin &&
+      html`<button
+        type="button"
+        class=${isPinned ? "quiet star is-on" : "quiet star"}
+        aria-pressed=${isPinned}
+        aria-label=${`Pin the chart ${chart.title}`}
+        title=${isPinned ? "Pinned; click to let go" : "Pin this chart"}
+        onClick=${() => update({ charts: toggled(state.peek().charts, chart.title) })}
+      >
+        <${Icon} name="star" />
+      </button>`}
+      ${visible && html`<${YRange} title=${chart.title} extent=${visible.extent} />`}
+      <${Saving} ...${{ ...props, view, over }} drawing=${visible} />
       <button
         type="button"
         class="quiet"
@@ -325,7 +381,7 @@ function ChartCard(props) {
     html`
       <${Notes} tally=${visible.tally} isLog=${options.log} isGrouped=${isGrouped} />
       <${Values}
-        ...${{ kind: view.kind, x: view.x }}
+        ...${{ kind: over || view.kind, x }}
         drawing=${visible}
         metrics=${chart.metrics}
         chartOf=${() => made.current}
@@ -378,21 +434,21 @@ async function pictureOf(drawing, title, kind) {
   return picture(drawing, title, kind);
 }
 
-function Saving({ chart, rows, view, drawing }) {
+function Saving({ chart, rows, view, drawing, over }) {
   const name = chart.title;
   const [problem, setProblem] = useState("");
   const [said, say] = useState("");
   const png = async () => {
-    const { png: draw } = await pictureOf(drawing, name, view.kind);
+    const { png: draw } = await pictureOf(drawing, name, over || view.kind);
     download(`${name}.png`, await draw());
   };
   const svg = async () => {
-    const { svg: write } = await pictureOf(drawing, name, view.kind);
+    const { svg: write } = await pictureOf(drawing, name, over || view.kind);
     download(`${name}.svg`, write(), "image/svg+xml");
   };
   const copy = async () => {
     const { codeOf } = await import("casket/curves/matplotlib");
-    const code = codeOf(drawing, name, view.kind);
+    const code = codeOf(drawing, name, over || view.kind);
     try {
       await navigator.clipboard.writeText(code);
       setProblem("");
@@ -427,21 +483,30 @@ function Saving({ chart, rows, view, drawing }) {
   <//>`;
 }
 
-/** Pins the session or group of the curve under the cursor, or lets it go. */
-function pin({ place }) {
+/** Pins the session or group of the curve under the cursor, or lets it go; or opens its session. */
+function pick({ place }, isToOpen) {
   const part = place?.isNear && listing.drawn.peek().parts.find(({ key }) => key === place.order[0]);
   if (!part) return;
   const keys = part.rows.map((row) => row.key);
   const { pinned } = state.peek();
   const isPinned = keys.every((key) => pinned.includes(key));
   const others = pinned.filter((key) => !keys.includes(key));
-  update({ pinned: isPinned ? others : [...others, ...keys] });
+  if (isToOpen) update({ view: "session", session: keys[0] });
+  else update({ pinned: isPinned ? others : [...others, ...keys] });
 }
 
-function curvesOf(read, metrics, rows) {
-  const found = {};
-  for (const metric of metrics) found[metric] = rows.map((row) => read(row.key, metric));
-  return found;
+function toggled(list, item) {
+  return list.includes(item) ? list.filter((other) => other !== item) : [...list, item];
+}
+
+function curvesOf(read, metrics, rows, over) {
+  const curveOf = (row, metric) => {
+    const curve = read(row.key, metric);
+    return over ? overMetric(curve, read(row.key, over)) : curve;
+  };
+  return Object.fromEntries(
+    metrics.map((metric) => [metric, rows.map((row) => curveOf(row, metric))]),
+  );
 }
 
 function logs(row, { kind }, metric) {
@@ -464,6 +529,7 @@ function placeOf({ x, y }, chart) {
  * @returns {[number, number]}
  */
 function narrowed([from, to], x) {
+  if (x === "metric") return [Number(from.toPrecision(6)), Number(to.toPrecision(6))];
   if (x !== "number") return [Number(from.toFixed(2)), Number(to.toFixed(2))];
   const low = Math.floor(from);
   return [low, Math.max(Math.ceil(to), low + 1)];

@@ -25,7 +25,7 @@ const before = new WeakMap();
  * session one curve each, of a group those of its sessions.
  */
 export function drawingOf(parts, metrics, given) {
-  const { smooth, isLog, band, range, x, isGrouped, outliers } = given;
+  const { smooth, isLog, band, range, x, isGrouped, outliers, limits } = given;
   /** @type {{lines: any[], bands: any[], isLog: boolean, x: string}} */
   const drawing = { lines: [], bands: [], isLog, x };
   const tally = { down: 0, widest: null, below: 0, odd: 0, values: 0, left: 0, curves: 0, off: 0 };
@@ -49,6 +49,7 @@ export function drawingOf(parts, metrics, given) {
   drawing.lines.sort((a, b) => Number(Boolean(a.isBest)) - Number(Boolean(b.isBest)));
   const extent = extentOf(drawing, range);
   if (!outliers) leaveOut(extent, drawing, tally);
+  if (limits) extent.y = within(extent.y, limits, isLog);
   return { ...drawing, extent, tally };
 }
 
@@ -86,8 +87,8 @@ function bandOfAll(curves, { smooth, x, band }) {
 }
 
 function lineOf(curve, smooth) {
-  const { xs, ys, count: all, shown } = curve;
-  const gap = gapOf(xs, shown < all);
+  const { xs, ys, count: all, shown, isJoined } = curve;
+  const gap = isJoined ? Infinity : gapOf(xs, shown < all);
   if (!smooth || xs.length < 3) return { xs, ys, raw: null, gap };
   return { xs, ys: smoothed(xs, ys, smooth, Math.max(all - 1, 1)), raw: ys, gap };
 }
@@ -178,6 +179,18 @@ function leaveOut(extent, { lines, isLog }, tally) {
   if (!tally.off) return;
   const ends = [inside[0], inside[inside.length - 1]];
   extent.y = padded(isLog ? ends.map(Math.exp) : ends, isLog);
+}
+
+/**
+ * Returns the ends of an axis with those that were chosen, as far as they make an axis.
+ *
+ * @param {number[]} ends
+ * @param {(number | null)[]} limits
+ * @param {boolean} isLog
+ */
+function within([low, high], limits, isLog) {
+  const ends = [limits[0] ?? low, limits[1] ?? high];
+  return ends[0] < ends[1] && !(isLog && ends[0] <= 0) ? ends : [low, high];
 }
 
 /** Leaves room for the marks at the first and at the last point. */

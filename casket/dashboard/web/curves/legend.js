@@ -17,8 +17,9 @@ import { chooseColor, colorOf, repeatOf, scheme } from "casket/shell/paint";
 const MOST = 12;
 
 /** The sessions or groups that are drawn, with the values of the goal where the cursor stands. */
-export function Legend({ parts, view }) {
-  const { place } = cursor.now.value;
+export function Legend({ parts, view, isOverMetric }) {
+  const at = cursor.now.value.place;
+  const place = isOverMetric ? null : at;
   store.arrivals.value; // values at the cursor come with the curves
   const goal = listing.goal.value;
   const read = store.reader(view);

@@ -10,7 +10,7 @@ export function codeOf(drawing, title, kind) {
   const nameOf = ({ name, metric }) => (hasParts ? `${name}, ${metric}` : name);
   const raw = lines.filter((line) => line.raw)
     .map((line) => lineCode({ ...line, ys: line.raw, dash: [] }, "_raw", FAINT));
-  const xlabel = { number: kind, time: "time since the start (s)", wall: "time, UTC" }[x];
+  const xlabel = { number: kind, metric: kind, time: "time since the start (s)", wall: "time, UTC" }[x];
   const places = isClock ? ["[datetime.fromtimestamp(x, UTC) for x in ", "]"] : ["", ""];
   return `${isClock ? "from datetime import UTC, datetime\n\n" : ""}import matplotlib.pyplot as plt
 

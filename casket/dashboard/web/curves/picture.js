@@ -52,7 +52,7 @@ function svgOf(drawing, title, kind) {
     label(title, { x: BOX.left, y: 24, "font-size": 15, "font-weight": 600 }),
     ...across.map((value, i) => tickX(at.x(value), textsAcross[i])),
     ...places.map((value, i) => tickY(at.y(value), texts[i])),
-    ...axisTitles(title, { number: kind, time: "time since the start", wall: "time, UTC" }[x], isLog),
+    ...axisTitles(title, { number: kind, metric: kind, time: "time since the start", wall: "time, UTC" }[x], isLog),
     ...bands.map((band) => area(band, at)),
     ...lines.filter(({ raw }) => raw).map((line) => path({ ...line, ys: line.raw }, at, FAINT)),
     ...lines.map((line) => path(line, at)),

@@ -29,7 +29,7 @@ export function Values({ drawing, metrics, kind, x, chartOf }) {
   const side = place && place.x > (from + to) / 2 ? "at-left" : "at-right";
   const isShown = place && place.chart === chartOf();
   if (!keys.length) return null;
-  const where = place ? `at ${x === "number" ? `${kind} ` : ""}${shownX(place.x, x)}` : "last";
+  const where = place ? `at ${x === "number" || x === "metric" ? `${kind} ` : ""}${shownX(place.x, x)}` : "last";
   const classes = ["values", side, isShown && "is-shown", isWhole && "is-whole"].filter(Boolean);
   return html`<div class=${classes.join(" ")}
     tabindex=${isWhole ? 0 : undefined}>

@@ -33,6 +33,9 @@ export const DEFAULTS = Object.freeze({
   band: "interval",
   range: null,
   outliers: false,
+  over: "",
+  charts: [],
+  ranges: [],
   explore: {},
 });
 
@@ -43,15 +46,20 @@ const CHOICES = {
   x: ["number", "time", "wall"],
   band: ["interval", "range"],
 };
-const LISTS = ["columns", "group", "selected", "pinned", "hidden", "colors", "metrics", "lower", "higher"];
+const LISTS = [
+  "columns", "group", "selected", "pinned", "hidden", "colors", "metrics", "lower", "higher", "charts",
+  "ranges",
+];
 const SESSIONS = ["selected", "pinned", "hidden"];
 const SHORTEST = 4;
 
-const CURVES = ["metrics", "kind", "x", "smooth", "log", "band", "range", "outliers"];
+const CURVES = [
+  "metrics", "kind", "x", "smooth", "log", "band", "range", "outliers", "over", "charts", "ranges",
+];
 const TABLE = ["sort", "columns", "group", "show", "unfinished", "goal", "lower", "higher"];
 const PARTS = {
   sessions: [...TABLE, ...CURVES],
-  compare: ["group", "explore"],
+  compare: ["group", "explore", ...CURVES],
   explore: ["goal", "explore"],
   session: [...CURVES, "explore"],
   sweep: ["sweep", "goal"],

@@ -16,6 +16,7 @@ const STEPS_OF_TIME = [
 /** Returns about so many values of the x axis to be marked; `x` says of which kind they are. */
 export function ticksOfX([low, high], count, x) {
   const rough = (high - low) / Math.max(count, FEWEST);
+  if (x === "metric") return ticks([low, high], count);
   if (x === "number") return withStep(Math.max(roundStep(rough), 1), low, high);
   if (rough <= STEPS_OF_TIME[0]) return ticks([low, high], count);
   const step = STEPS_OF_TIME.find((each) => each >= rough) ?? DAY * roundStep(rough / DAY);

@@ -105,6 +105,20 @@ export function charts(metrics, main) {
   return list.sort((a, b) => (rates.get(b) ?? 0) - (rates.get(a) ?? 0));
 }
 
+/**
+ * Assigns charts to sections by what their metrics have before a "/"; those without it are the last.
+ */
+export function sectionsOf(list) {
+  const sections = new Map();
+  for (const chart of list) {
+    const prefixes = chart.metrics.map((name) => name.slice(0, Math.max(name.indexOf("/"), 0)));
+    const title = [...new Set(prefixes)].filter(Boolean).sort().join(", ");
+    sections.set(title, [...(sections.get(title) ?? []), chart]);
+  }
+  const found = [...sections].map(([title, own]) => ({ title, charts: own }));
+  return found.sort((a, b) => Number(a.title === "") - Number(b.title === ""));
+}
+
 function byPart(a, b) {
   return Number(factsOf(a).held_out) - Number(factsOf(b).held_out) || (a < b ? -1 : 1);
 }

@@ -15,6 +15,9 @@ import { Icon } from "casket/shell/icons";
 import { NothingFits } from "casket/shell/states";
 import { Filter } from "casket/where/filter";
 
+/** The charts that are open at first. */
+const MOST_CHARTS = 2;
+
 // The table does not wait for the modules that draw the curves.
 const curves = import("casket/curves/curves");
 
@@ -44,7 +47,7 @@ function LaterCurves() {
     return () => cancelAnimationFrame(frame);
   }, [drawn]);
   const made = useMemo(
-    () => Curves && parts && html`<${Curves} parts=${parts} hasLegend />`,
+    () => Curves && parts && html`<${Curves} parts=${parts} most=${MOST_CHARTS} hasLegend />`,
     [Curves, parts],
   );
   return made || html`<section class="curves" aria-label="Curves"></section>`;
