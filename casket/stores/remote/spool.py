@@ -115,6 +115,7 @@ class Spool:
         self._tries = 0
         self._failure: Exception | None = None
         self._has_warned = False
+        self._holds_end = False
         if self._files is not None:
             self._files.after_fork()
 
@@ -380,15 +381,20 @@ class Spool:
         return len(self._files.waiting()) if self._files is not None else 0
 
     def _may_end(self, record: Record) -> bool:
-        return self._files is None or self._files.may_end(record)
+        if self._files is None:
+            return True
+        self._holds_end = True  # before the look, after which the last file may arrive
+        self._holds_end = not self._files.may_end(record)
+        return not self._holds_end
 
     def _may_orphan_end(self, record: Record) -> bool:
         return self._files is None or self._files.uploads.may_end(record)
 
     def _on_files(self) -> None:
         """Ship the end of a session whose files have arrived."""
-        self._wake.set()
-        self._hurry.set()
+        if self._holds_end:
+            self._wake.set()
+            self._hurry.set()
         with self._progress:
             self._progress.notify_all()
 
