@@ -170,6 +170,8 @@ def command(*arguments):
     return done.exit_code, done.output
 
 
+# The contract of files shows that all stores answer alike.
+@pytest.mark.parametrize("far", ["sftp", "postgres"], indirect=True)
 def test_commands_know_the_files_of_a_far_store(far, tmp_path):
     model = Experiment.use(far.url, exp_id="digits").model("net")
     for seed in (1, 2):
@@ -215,6 +217,7 @@ def _remove_a_session_and_what_is_unused(url):
         runs.sessions()[0].artifacts["own.txt"].load()
 
 
+@pytest.mark.parametrize("far", ["postgres"], indirect=True)
 def test_files_of_a_file_reach_a_far_store_by_merge(far, tmp_path):
     model = Experiment.use(tmp_path / "runs.json", exp_id="digits").model("net")
     with model.session({"seed": 1}) as session:
