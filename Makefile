@@ -44,6 +44,9 @@ SCRATCH ?= $(shell df -Pk /dev/shm 2>/dev/null | awk -v at="$(CURDIR)" \
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
 	$(if $(SCRATCH),--basetemp=$(SCRATCH))
 
+# Thousands of processes import the package, which would each compile it where this is set.
+test coverage: export PYTHONDONTWRITEBYTECODE =
+
 test: system-packages .venv/tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -28,7 +28,8 @@ HOSTILE = "\x1b]52;c;QUFB\x07\x1b[2J\x9b31m\x7f\u202egpj\u2066\rX\b\nstatus comp
 """Writes to the clipboard, clears the screen, turns the direction of text, forges a line."""
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-OWN_STYLE = re.compile(r"\x1b\[(0|1|3[0-7])m|\x1b\[K|\x1b\[\?25[lh]|\r")
+OWN_STYLE = re.compile(r"\x1b\[(0|1|3[0-7])m|\x1b\[K|\x1b\[\?25[lh]|\x1b\[\d+F\x1b\[J|\r")
+"""Colors, and the moves of the cursor by which progress and tables are drawn anew."""
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_damage_and_sources_with_hostile_text_are_shown_safely(command, terminal
         file.unlink()
     arguments = {"merge": ["-o", "all.json"], "import": ["all.json"], "doctor": ["--repair"]}
     names = ["--experiment", f"e{HOSTILE}", "--model", f"m{HOSTILE}", "--grid", f"a{HOSTILE[:9]}=1"]
-    arguments["sweep"] = [*names, "--", "true"]
+    arguments["sweep"] = [*names, "--", "sleep", "1"]  # so that its table is drawn anew
     _, shown = terminal(command, path, *arguments[command], answer="n\n")
     assert "Traceback" not in shown
     assert not CONTROL.search(OWN_STYLE.sub("", shown)), repr(shown)
