@@ -994,6 +994,8 @@ class FilesContract:
         stream = Interrupting(content, on_end=remove_parts)
         with suppress(StoreUnavailable):
             put(files, content, stream)
+        if files.renew(name_of(content), NOW):
+            assert b"".join(files.read(name_of(content))) == content
         put(files, content)
         assert b"".join(files.read(name_of(content))) == content
 

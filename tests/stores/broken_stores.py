@@ -6,6 +6,7 @@ Not collected by itself: `test_contract_catches.py` runs it and examines the fai
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections import defaultdict
@@ -16,13 +17,14 @@ from typing import Any
 
 import pytest
 
+from casket.format.files import CHUNK, FolderFiles, Upload
 from casket.format.records import Record, covers, names_nothing
 from casket.stores import base
 from casket.stores.jsonfile.document import JsonDocument
 from casket.stores.jsonfile.files import LocalFile
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.memory import MemoryStore
-from casket.testing import Reopen, StoreContract
+from casket.testing import FilesContract, Reopen, StoreContract
 
 
 class InMemory(StoreContract):
@@ -356,3 +358,60 @@ class TestGoesOnAfterAForkAsItsParent(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return partial(SharedAfterFork, tmp_path / "runs.json")
+
+
+class InAFolder(FilesContract):
+    Broken: type[FolderFiles]
+
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> FolderFiles:
+        return self.Broken(tmp_path / "files")
+
+
+class TestGoodFiles(InAFolder):
+    Broken = FolderFiles
+
+
+class TestAppearsUnfinished(InAFolder):
+    class Broken(FolderFiles):
+        def put(self, upload: Upload, content: Any, /) -> None:
+            super().put(upload._replace(part=upload.name), content)
+
+
+class TestSendsEverythingAgain(InAFolder):
+    class Broken(FolderFiles):
+        def put(self, upload: Upload, content: Any, /) -> None:
+            self.delete(upload.part)
+            super().put(upload, content)
+
+
+class TestFillsGaps(InAFolder):
+    class Broken(FolderFiles):
+        def _put(self, upload: Upload, content: Any) -> None:
+            self._path.mkdir(exist_ok=True)
+            part = self._path / upload.part
+            with part.open("ab") as file:
+                content.seek(file.tell())
+                shutil.copyfileobj(content, file, CHUNK)
+            if not part.exists():
+                part.write_bytes(bytes(upload.size))
+            part.replace(self._path / upload.name)
+            self.renew(upload.name, upload.modified)
+
+
+class TestDeletesWhatWasRenewed(InAFolder):
+    class Broken(FolderFiles):
+        def delete(self, name: str, _: Any = None, /) -> bool:
+            return super().delete(name)
+
+
+class TestReadsFromTheStart(InAFolder):
+    class Broken(FolderFiles):
+        def read(self, name: str, _: int = 0, /) -> Iterator[bytes]:
+            return super().read(name)
+
+
+class TestRenewsNoTimes(InAFolder):
+    class Broken(FolderFiles):
+        def renew(self, name: str, modified: Any, /) -> bool:
+            return (self._path / name).is_file()

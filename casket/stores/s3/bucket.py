@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
 
 from casket.errors import BadLocation, StoreFull, StoreRefused, StoreUnavailable, missing
+from casket.format.files import CHUNK
 from casket.stores.s3.address import S3Address
 
 try:
@@ -204,16 +206,15 @@ class Bucket:
             )
         )
 
-    def read_file(self, name: str, first: int, last: int) -> bytes | None:
-        """Return a range of bytes of a file; None if it does not exist."""
+    def stream_file(self, name: str, start: int) -> Iterator[bytes] | None:
+        """Return the content of a file from a position on; None if it does not exist."""
+        answer = self.ask_file("get_object", name, Range=f"bytes={start}-")
+        return None if answer is None else self._chunks(answer["Body"])
 
-        def read(client: Any) -> bytes:
-            key, span = self.file_key(name), f"bytes={first}-{last}"
-            content: bytes
-            content = client.get_object(Bucket=self._bucket, Key=key, Range=span)["Body"].read()
-            return content
-
-        return self._answered(read)
+    def _chunks(self, body: Any) -> Iterator[bytes]:
+        with contextlib.closing(body):
+            while chunk := self._answered(lambda _: body.read(CHUNK)):
+                yield chunk
 
     def ask_files(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Perform a request on the objects of all files."""

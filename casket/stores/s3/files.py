@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from casket.errors import StoreUnavailable
-from casket.format.files import CHUNK, StoredFile, Upload, is_unfinished, missing_file
+from casket.format.files import StoredFile, Upload, is_unfinished, missing_file
 from casket.stores.s3.bucket import Bucket
 
-PART = 8 << 20
-"""The size of a part of a large file; S3 accepts no parts below 5 MB, apart from the last."""
+PART = 5 << 20
+"""The size of a part of a large file; S3 accepts no smaller parts, apart from the last."""
 
 MOST_PARTS = 10_000
 
@@ -53,7 +53,8 @@ class S3Files:
     def put(self, upload: Upload, content: BinaryIO, /) -> None:
         if upload.size <= PART:
             content.seek(0)
-            body = _filled(content, PART + 1)
+            body = content.read(PART + 1)
+            content.read(1)  # at the end, the content is checked
             metadata = _metadata(upload.modified)
             if self._ask("put_object", upload.name, Body=body, Metadata=metadata) is None:
                 raise self._interrupted()
@@ -98,7 +99,7 @@ class S3Files:
     ) -> None:
         size = max(PART, math.ceil(upload.size / MOST_PARTS))
         content.seek(len(parts) * size)
-        while body := _filled(content, size):
+        while body := content.read(size):
             n = len(parts) + 1
             sent = self._ask(
                 "upload_part", upload.name, UploadId=upload_id, PartNumber=n, Body=body
@@ -111,12 +112,11 @@ class S3Files:
         head = self._ask("head_object", name)
         if head is None:
             raise missing_file(name, self._location)
-        for at in range(start, head["ContentLength"], PART):
-            content = self._bucket().read_file(name, at, at + PART - 1)
-            if content is None:
+        if start < head["ContentLength"]:
+            chunks = self._bucket().stream_file(name, start)
+            if chunks is None:
                 raise missing_file(name, self._location)
-            for begin in range(0, len(content), CHUNK):
-                yield content[begin : begin + CHUNK]
+            yield from chunks
 
     def listed(self) -> Iterator[StoredFile]:
         for name, _, begun in self._unfinished(""):
@@ -170,15 +170,6 @@ class S3Files:
     def _interrupted(self) -> StoreUnavailable:
         advice = "the upload was removed meanwhile; it begins again"
         return StoreUnavailable(self._location, advice, errno.EAGAIN)
-
-
-def _filled(content: BinaryIO, size: int) -> bytes:
-    """Read until there are `size` bytes, and once more at the end."""
-    parts: list[bytes] = []
-    while size and (part := content.read(min(size, CHUNK))):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def _metadata(modified: datetime) -> dict[str, str]:
