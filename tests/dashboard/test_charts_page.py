@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -9,6 +10,7 @@ from matplotlib import pyplot
 
 import casket
 from casket import Experiment
+from tests.dashboard.asking import settle
 from tests.dashboard.test_page import chart, rows, values
 
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -267,3 +269,125 @@ def test_charts_are_in_sections_are_pinned_and_have_a_range_and_any_metric_as_x_
     assert axes.get_ylim() == (0.25, 0.75)
     page.get_by_label("Pin the chart train/grad").click()
     expect(page.locator("figure.chart")).to_have_count(2)
+
+
+COUNT_CLICKS = """
+window.clicks = 0;
+addEventListener("click", (event) => { window.clicks += event.isTrusted && event.detail; }, true);
+"""
+AT_FIRST = "#metrics=flat,val_acc,grad/w10,grad/w11,grad/w12,grad/w2&goal=flat"
+TASKS = Path(casket.__file__).parents[1] / "docs" / "page" / "tasks.md"
+
+
+def on_curve(page, title, keys=()):
+    """Click on the highest curve of a chart, which is flat."""
+    host = chart(page, title).locator(".u-over").bounding_box()
+    for key in keys:
+        page.keyboard.down(key)
+    place = (host["x"] + host["width"] / 2, host["y"] + host["height"] * 0.05)
+    page.mouse.move(*place)
+    settle(page)
+    page.mouse.click(*place)
+    for key in keys:
+        page.keyboard.up(key)
+
+
+def drawing_three_metrics(page):
+    page.get_by_label("Metrics", exact=True).click()
+    expect(page.get_by_label("Search metrics")).to_be_focused()
+    page.keyboard.type("grad/w1")
+    page.get_by_role("button", name="Only these").click()
+    expect(page.locator("figure.chart")).to_have_count(3)
+
+
+def choosing_a_range(page):
+    page.get_by_label("Y range of flat").click()
+    page.keyboard.press("Tab")
+    page.keyboard.type("0.5")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("ranges=flat~0.5"))
+
+
+def choosing_a_color(page):
+    page.locator(".legend li summary").first.click()
+    page.get_by_role("button", name="Color 5", exact=True).click()
+    expect(page).to_have_url(re.compile("colors=4~"))
+
+
+def comparing(page):
+    for number in (0, 1):
+        rows(page).nth(number).get_by_role("checkbox").click()
+    page.get_by_role("button", name="Compare 2").click()
+    expect(page.locator(".compare figure.chart").first).to_be_visible()
+    expect(page.locator(".delta").first).to_be_visible()
+
+
+def saving(page):
+    page.get_by_label("Save flat").click()
+    with page.expect_download():
+        page.get_by_role("button", name="PNG picture").click()
+
+
+def copying(page):
+    page.get_by_label("Save flat").click()
+    page.get_by_role("button", name="Copy as matplotlib").click()
+    expect(page.get_by_text("The code is copied.")).to_be_visible()
+
+
+def choosing_the_dark(page):
+    page.get_by_label("Light or dark").click()
+    page.get_by_role("radio", name="dark").locator("..").click()
+    expect(page.locator("html")).to_have_attribute("data-scheme", "dark")
+
+
+def reaching_to_a_spike(page):
+    expect(chart(page, "flat")).to_contain_text("off the axis")
+    page.get_by_label("Ignore outliers").click()
+    expect(chart(page, "flat")).not_to_contain_text("off the axis")
+
+
+DONE = {
+    "see the best value": lambda page: expect(page.locator(".leader")).to_be_visible(),
+    "ignore a spike": lambda page: expect(chart(page, "flat")).to_contain_text("off the axis"),
+    "let the axis reach": reaching_to_a_spike,
+    "choose the y range": choosing_a_range,
+    "draw 3 of 300": drawing_three_metrics,
+    "pin a chart": lambda page: page.get_by_label("Pin the chart flat").click(),
+    "pin the session": lambda page: on_curve(page, "flat"),
+    "open the session": lambda page: on_curve(page, "flat", ["Control"]),
+    "choose the color": choosing_a_color,
+    "compare two sessions": comparing,
+    "save a chart": saving,
+    "copy a chart": copying,
+    "choose the dark": choosing_the_dark,
+}
+AFTERWARDS = {
+    "pin a chart": re.compile("charts=flat"),
+    "pin the session": re.compile("pinned="),
+    "open the session": re.compile("view=session"),
+}
+
+
+def test_tasks_take_as_many_clicks_as_the_documentation_says(serve, page, file, model):
+    for seed in (0, 1):
+        with model.session({"seed": seed}) as session:
+            for epoch in range(1, 41):
+                many = {f"grad/w{i}": float(i) for i in (10, 11, 12, 2)}
+                score = 1000.0 if (seed, epoch) == (0, 3) else 0.5 + seed / 100
+                session.add_epoch(epoch, {**many, "flat": score, "val_acc": 0.5 + seed / 10})
+    lines = re.findall(r"^\| (.+?) \| .+? \| (\d+) \|$", TASKS.read_text("utf-8"), re.MULTILINE)
+    assert len(lines) == len(DONE)
+    page.add_init_script(COUNT_CLICKS)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    address = serve(file)
+    counts = {}
+    for task, _ in lines:
+        (name,) = (name for name in DONE if task.startswith(name))
+        page.goto("about:blank")
+        page.goto(address + AT_FIRST)
+        expect(values(page, "flat")).to_have_count(2)
+        DONE[name](page)
+        if name in AFTERWARDS:
+            expect(page).to_have_url(AFTERWARDS[name])
+        counts[task] = page.evaluate("clicks")
+    assert counts == {task: int(count) for task, count in lines}

@@ -43,12 +43,13 @@ export function Compare() {
   return html`<section class="compare" aria-label="Comparison">
     <div class="bar">
       <label>
-        <input type="checkbox" checked=${isWhole} onChange=${setWhole} />
+        <input class="equal-rows" type="checkbox" checked=${isWhole} onChange=${setWhole} />
         ${" "}Show equal rows
       </label>
       <label class="choice">
         Baseline
         <select
+          class="baseline"
           value=${baseline.key}
           onChange=${(event) => chooseExplore({ baseline: event.target.value })}
         >

@@ -219,6 +219,8 @@ function Controls({ options, names, logged, isGrouped }) {
 function MetricMenu({ names, metrics }) {
   const [text, setText] = useState("");
   const [most, setMost] = useState(MOST_NAMES);
+  /** @type {{current: HTMLInputElement}} */
+  const search = useElement();
   const fitting = names.filter((name) => name.toLowerCase().includes(text.toLowerCase()));
   const toggle = (name) => {
     const chosen = metrics ?? names;
@@ -226,10 +228,11 @@ function MetricMenu({ names, metrics }) {
     update({ metrics: names.every((n) => left.includes(n)) ? null : left });
   };
   const label = metrics ? `Metrics ${metrics.length} of ${names.length}` : `Metrics ${names.length}`;
-  return html`<${Menu} label=${label} name="Metrics">
+  return html`<${Menu} label=${label} name="Metrics" onOpen=${() => search.current.focus()}>
     <fieldset class="chooser">
       <legend>Metrics that are drawn</legend>
       <input
+        ref=${search}
         type="search"
         aria-label="Search metrics"
         placeholder=${`Search ${names.length} metrics`}

@@ -31,6 +31,10 @@ function App() {
     c: () => state.peek().selected.length && go("compare"),
     a: () => update({ selected: state.peek().selected.length ? [] : keysOf(listing.rows.peek()) }),
     l: () => update({ log: !state.peek().log }),
+    o: () => update({ outliers: !state.peek().outliers }),
+    m: () => clickOn('summary[aria-label="Metrics"]'),
+    b: () => focusOn(".baseline"),
+    e: () => clickOn(".equal-rows"),
     0: () => update({ range: null }),
     "?": () => help(true),
     "g s": () => go("sessions"),
@@ -149,6 +153,10 @@ function SchemeMenu() {
       onChange=${chooseScheme}
     />
   <//>`;
+}
+
+function clickOn(selector) {
+  document.querySelector(selector)?.click();
 }
 
 function focusOn(selector) {
