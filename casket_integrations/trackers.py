@@ -7,18 +7,39 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from casket import CasketWarning, Experiment
+from casket import CasketWarning, Experiment, Session, attach
+from casket.writing.attaching import VARIABLE
 from casket.writing.capture.choices import Capture
 
 MODEL = "run"
 """The model of runs, which other trackers do not group by model."""
 
 _warned: set[str] = set()
+_attached: set[tuple[str, int]] = set()
+"""The sessions of commands of `casket sweep` that are a run of this process, and its pid."""
 
 
 def place() -> str:
-    """Return the path or URL of the store: `$CASKET_FILE`, or `runs.json` in the current folder."""
-    return os.environ.get("CASKET_FILE") or "runs.json"
+    """Return the path or URL of the store.
+
+    It is that of `casket sweep` in its commands, otherwise `$CASKET_FILE`, or `runs.json` in the
+    current folder.
+    """
+    store = os.environ.get(VARIABLE, "").rpartition("#")[0]
+    return store or os.environ.get("CASKET_FILE") or "runs.json"
+
+
+def session_of_command() -> Session | None:
+    """Return the session of the command of `casket sweep` that this process runs.
+
+    It is returned once, for the first run of the process; later runs are sessions of their own.
+    """
+    command = os.environ.get(VARIABLE, "")
+    if not command or (command, os.getpid()) in _attached:
+        return None
+    session = attach()
+    _attached.add((command, os.getpid()))
+    return session
 
 
 def experiment_of(name: str, location: str | None = None, capture: Capture = None) -> Experiment:

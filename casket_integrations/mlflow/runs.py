@@ -10,7 +10,7 @@ from typing import Any
 
 import casket
 from casket import CasketError, Experiment, Model, Session
-from casket_integrations.trackers import MODEL, experiment_of, place
+from casket_integrations.trackers import MODEL, experiment_of, place, session_of_command
 
 _STATUSES: Any = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "killed"}
 _NOTE, _NAME, _OWN = "mlflow.note.content", "mlflow.runName", "mlflow."
@@ -137,6 +137,8 @@ def start_run(
 ) -> ActiveRun:
     """Start a run, or continue the run with an id.
 
+    In a command of `casket sweep`, the first run is its session.
+
     Raises:
         MlflowException: another run is open, and the run is not nested.
         NoSuchSession: there is no run with the id.
@@ -148,7 +150,9 @@ def start_run(
         )
     if run_id is None:
         parent = parent_run_id or (around.info.run_id if around else None)
-        run = _new_run(str(experiment_id or ""), parent, run_name, log_system_metrics)
+        run = (None if parent else _of_sweep(run_name)) or _new_run(
+            str(experiment_id or ""), parent, run_name, log_system_metrics
+        )
     else:
         run = _resumed(run_id)
     _runs.stack.append(run)
@@ -162,17 +166,36 @@ def start_run(
 def _new_run(
     experiment: str, parent: str | None, name: str | None, system_metrics: bool | None
 ) -> ActiveRun:
-    model = experiment_of(experiment or _experiment_name()).model(MODEL)
-    owner = model if parent is None else model.within(parent)
+    if parent is None:
+        model = owner = experiment_of(experiment or _experiment_name()).model(MODEL)
+    else:  # a child is of the model of its parent
+        opened = {run.info.run_id: run._model for run in _runs.stack}
+        model = opened.get(parent) or _model_of(parent)
+        owner = model.within(parent)
     session = owner.session(repeat=True, name=name, system_metrics=system_metrics)
     return ActiveRun(session, model)
 
 
+def _of_sweep(name: str | None) -> ActiveRun | None:
+    """Return the run of a command of `casket sweep`, the first time it is asked for."""
+    session = session_of_command()
+    if session is None:
+        return None
+    run = ActiveRun(session, _model_of(session.id))
+    if name is not None:
+        run.tag(_NAME, name)
+    return run
+
+
 def _resumed(run_id: str) -> ActiveRun:
+    model = _model_of(run_id)
+    return ActiveRun(model.resume(run_id), model)
+
+
+def _model_of(run_id: str) -> Model:
     with casket.open(place()) as runs:
         view = runs[run_id]
-    model = experiment_of(view.experiment).model(view.model)
-    return ActiveRun(model.resume(view.id), model)
+    return experiment_of(view.experiment).model(view.model)
 
 
 def _experiment_name() -> str:

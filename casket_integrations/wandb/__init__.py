@@ -13,12 +13,11 @@ from enum import Enum
 from functools import wraps
 from typing import Any
 
-from casket import Experiment, NoSuchSession, Session, attach
+from casket import Experiment, NoSuchSession, Session
 from casket.format.described import described
 from casket.reading.views import SessionView
-from casket.writing.attaching import VARIABLE
 from casket_integrations.hyperparameters import as_dict
-from casket_integrations.trackers import MODEL, experiment_of
+from casket_integrations.trackers import MODEL, experiment_of, session_of_command
 from casket_integrations.wandb.items import Error, UsageError
 from casket_integrations.wandb.media import Artifact, Histogram, Image, Table
 from casket_integrations.wandb.names import other
@@ -45,9 +44,6 @@ __all__ = [
     "unwatch",
     "watch",
 ]
-
-_attached: set[tuple[str, int]] = set()
-"""The sessions of commands of `casket sweep` that this process has as a run, and its pid."""
 
 _VARIABLES = {"id": "RUN_ID", "group": "RUN_GROUP"}
 
@@ -109,11 +105,9 @@ def init(
         if key not in config_exclude_keys
         and (config_include_keys is None or key in config_include_keys)
     }
-    command = os.environ.get(VARIABLE, "")
-    if command and (command, os.getpid()) not in _attached:
-        return _of_sweep(params, facts, command)
-    store = command.rpartition("#")[0] or None
-    run = Run(_session(params, facts, _given("resume", resume), store), facts["id"], facts)
+    if session := session_of_command():
+        return _of_sweep(session, params, facts)
+    run = Run(_session(params, facts, _given("resume", resume)), facts["id"], facts)
     run.config.update(params)
     return run
 
@@ -124,19 +118,16 @@ def _given(name: str, value: Any) -> Any:
     return os.environ.get(variable) if value is None else value
 
 
-def _of_sweep(params: dict[str, Any], facts: dict[str, Any], command: str) -> Run:
+def _of_sweep(session: Session, params: dict[str, Any], facts: dict[str, Any]) -> Run:
     """Return the run of a command of `casket sweep`, whose params win and are not changed."""
-    run = Run(attach(), None, facts)
-    _attached.add((command, os.getpid()))
+    run = Run(session, None, facts)
     run.config.note({**params, **run.config})
     return run
 
 
-def _session(
-    params: dict[str, Any], facts: dict[str, Any], resume: Any, store: str | None
-) -> Session:
+def _session(params: dict[str, Any], facts: dict[str, Any], resume: Any) -> Session:
     is_disabled = facts["mode"] == "disabled" or os.environ.get("WANDB_DISABLED") == "true"
-    place, capture = (":memory:", ()) if is_disabled else (store, None)
+    place, capture = (":memory:", ()) if is_disabled else (None, None)
     experiment = experiment_of(facts["project"], place, capture)
     earlier = _earlier(experiment, facts["id"], resume) if resume else None
     if earlier is not None:

@@ -14,7 +14,7 @@ import pytest
 
 import casket
 import casket_integrations.mlflow as mlflow
-from casket import CasketWarning, ExistingExperimentError, NoSuchSession
+from casket import CasketWarning, ExistingExperimentError, Experiment, NoSuchSession
 from casket_integrations import trackers
 from casket_integrations.mlflow import runs
 from tests.conftest import ROOT
@@ -178,6 +178,27 @@ def test_an_unknown_run_cannot_be_continued():
         pass
     with pytest.raises(NoSuchSession):
         mlflow.start_run(run_id="0123")
+
+
+def test_in_a_command_of_a_sweep_the_first_run_is_its_session(monkeypatch):
+    model = Experiment.use("sweep.json", exp_id="sweep").model("net")
+    for session in model.sweep({"lr": [0.5, 0.25]}):
+        monkeypatch.setenv("CASKET_SESSION", f"{os.getcwd()}/sweep.json#{session.id}")
+        mlflow.set_experiment("later")
+        with mlflow.start_run(run_name="first") as run:
+            assert run.info.experiment_id == "sweep"
+            mlflow.log_params({"lr": session.params["lr"]})
+            mlflow.log_metric("loss", 1, step=0)
+            with mlflow.start_run(nested=True):
+                mlflow.log_metric("loss", 2, step=0)
+        with mlflow.start_run():
+            mlflow.log_metric("accuracy", 0.5, step=0)
+    first = [(view.params, view.name, stored(view)["curves"]) for view in model.sessions()]
+    assert first == [({"lr": lr}, "first", {"loss": {0: 1}}) for lr in (0.5, 0.25)]
+    assert all(len(view.children) == 1 for view in model.sessions())
+    with casket.open("sweep.json") as runs:
+        later = [stored(view)["curves"] for view in runs.sessions("later")]
+    assert later == [{"accuracy": {0: 0.5}}] * 2
 
 
 def test_each_thread_has_runs_of_its_own():
