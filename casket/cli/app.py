@@ -78,7 +78,10 @@ COMMANDS = {
         "casket.cli.backup:backup",
         "Copy a file with its artifacts while processes write to it.",
     ),
-    "sync": ("casket.cli.sync:sync", "Ship pending records from the journals of remote stores."),
+    "sync": (
+        "casket.cli.sync:sync",
+        "Ship pending records, and the files of artifacts, to remote stores.",
+    ),
     "dashboard": (
         "casket.cli.dashboard:dashboard",
         "Serve experiment files on a live web page.",
