@@ -3,7 +3,6 @@
 import json
 import os
 import sqlite3
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -352,19 +351,19 @@ def test_a_file_asked_for_in_the_very_moment_of_its_removal_is_put_back(exp, cle
 
 
 def test_a_new_file_is_waited_for_until_its_record_can_be_there(exp, cleaner, monkeypatch):
-    monkeypatch.setattr(cleaning, "SETTLING", timedelta(seconds=0.5))
     array = np.arange(100_000.0)
-    Experiment.use(exp.backend.location.path, exp_id="new")  # completes its imports
-    waiting = threading.Timer(
-        0.1, lambda: Experiment.use(exp.backend.location.path, exp_id="a", start=array).close()
-    )
+
+    def wait_while_another_process_adds_the_record(_):
+        monkeypatch.undo()
+        Experiment.use(exp.backend.location.path, exp_id="a", start=array).close()
+
     exp.backend.files.put_array(array)
     looking = cleaner()
     removal = looking.cleanable(empty=False)
     assert len(removal.files) == 1
-    waiting.start()
+    monkeypatch.setattr(cleaning, "SETTLING", timedelta(hours=1))
+    monkeypatch.setattr(time, "sleep", wait_while_another_process_adds_the_record)
     assert not looking.remove(removal)
-    waiting.join()
     with casket.open(exp.backend.location.path) as opened:
         assert opened.experiments[-1].facts["start"][-1] == 99_999.0
 
