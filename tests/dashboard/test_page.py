@@ -140,6 +140,8 @@ def test_on_opening_the_best_ten_are_drawn_and_the_best_is_named(opened):
     best = rows(opened).first.locator(".id").inner_text().split()[0]
     expect(opened.locator(".leader").get_by_role("link", name=best)).to_be_visible()
     expect(opened.locator(".legend li").first).to_contain_text(best)
+    others = opened.locator(".legend-others")
+    expect(others).to_have_text(re.compile(r"6 others\s+median, 10–90 %\s+0\.\d+"))
     expect(values(opened, "loss")).to_have_count(5)
     expect(chart(opened, "loss")).to_contain_text("and 5 more")
 
@@ -551,6 +553,7 @@ def test_one_cursor_goes_through_all_charts(opened):
 
 def test_a_log_axis_says_what_it_cannot_show(opened):
     opened.get_by_label("Log axis").check()
+    opened.get_by_role("button", name="Other charts").click()
     expect(chart(opened, "margin")).to_contain_text("values ≤ 0 cannot stand on a log axis")
 
 
@@ -1033,3 +1036,20 @@ def test_which_way_is_better_is_asked_where_a_name_does_not_say_it(
     run_command("export", path, "-o", report)
     page.goto(f"file://{report}#{page.url.partition('#')[2]}")
     expect(page.locator(".figure")).to_have_text("11")
+
+
+def test_the_experiment_is_named_and_one_of_several_filters_the_table(serve, page, runs, tmp_path):
+    path = tmp_path / "more.json"
+    for name, count in (("few", 1), ('"quoted"', 2)):
+        model = Experiment.use(path, exp_id=name).model("net")
+        for seed in range(count):
+            with model.session({"seed": seed}) as session:
+                session.add_epoch(1, {"loss": 1})
+    address = serve(path)
+    page.goto(address)
+    page.locator("summary", has_text="2 experiments").click()
+    page.get_by_role("button", name='"quoted" 2').click()
+    expect(rows(page)).to_have_count(2)
+    expect(count_of(page)).to_contain_text("2")
+    page.goto(serve(runs))
+    expect(page.locator(".crumb")).to_have_text(re.compile("digits"))

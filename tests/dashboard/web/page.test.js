@@ -11,7 +11,7 @@ const { bestValues, groupsInOrder, groupsOf, inOrder } = await import("casket/mo
 const { chosenIn, paletteOf, repeatsOf, slotOf } = await import("casket/shell/colors");
 const { labels, labelsOfX, logTicks, ticks, ticksOfX } = await import("casket/model/axis");
 const { difference, settingsOf } = await import("casket/model/settings");
-const { drawingOf } = await import("casket/curves/drawing");
+const { drawingOf, othersOf } = await import("casket/curves/drawing");
 const { csv } = await import("casket/model/files");
 const { charts, mainMetric } = await import("casket/model/metrics");
 const { scales, traced } = await import("casket/curves/painter");
@@ -149,6 +149,16 @@ test("the extent is of what is seen, with the raw line behind a smoothed one", (
   assert.ok(extent.y[1] > 5);
   const { extent: narrow } = drawingOf([part("a", long)], ["loss"], { ...PLAIN, range: [2, 4] });
   assert.ok(narrow.y[1] < 6);
+});
+
+test("curves that are not drawn are their median with the middle 80 %, if there are three", () => {
+  const others = Array.from({ length: 11 }, (_, i) => curve([1, 2], [i, 10 * i]));
+  const band = othersOf([...others, undefined], "gray", "number");
+  assert.deepEqual([...band.low].map(Math.round), [1, 10]);
+  assert.deepEqual([...band.mean], [5, 50]);
+  assert.deepEqual([...band.high].map(Math.round), [9, 90]);
+  assert.equal(othersOf([...others], "gray", "number"), band);
+  assert.equal(othersOf(others.slice(0, 2), "gray", "number"), null);
 });
 
 test("training and validation of a metric go into one chart, the main one first", () => {

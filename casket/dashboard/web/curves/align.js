@@ -4,7 +4,7 @@ const GRID = 240;
 
 /**
  * Returns the mean of curves over a common grid, a band of "interval" or "range" around it, and
- * `n`: how many of the curves have a value there. Between points farther apart than a curve's
+ * `n`: how many of the curves have a value there; of "middle", the median with the middle 80 %. Between points farther apart than a curve's
  * `reach` it has none.
  */
 export function bandOf(curves, kind) {
@@ -17,6 +17,12 @@ export function bandOf(curves, kind) {
   xs.forEach((x, i) => {
     const values = readers.map((read) => read(x)).filter(Number.isFinite);
     if (!values.length) return;
+    if (kind === "middle") {
+      values.sort((a, b) => a - b);
+      [low[i], mean[i], high[i]] = [0.1, 0.5, 0.9].map((share) => quantileOf(values, share));
+      n[i] = values.length;
+      return;
+    }
     const found = interval(values);
     const margin = Number.isFinite(found.margin) ? found.margin : 0;
     n[i] = found.n;
@@ -25,6 +31,14 @@ export function bandOf(curves, kind) {
     high[i] = kind === "range" ? Math.max(...values) : found.mean + margin;
   });
   return { xs, mean, low, high, n };
+}
+
+/** Returns the value below which a share of sorted numbers lies, between two of them if need be. */
+export function quantileOf(sorted, share) {
+  const at = share * (sorted.length - 1);
+  const below = Math.floor(at);
+  const next = sorted[Math.min(below + 1, sorted.length - 1)];
+  return sorted[below] + (at - below) * (next - sorted[below]);
 }
 
 function gridOf(curves) {

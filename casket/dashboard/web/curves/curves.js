@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { overMetric } from "casket/curves/align";
 import { Chart } from "casket/curves/chart";
-import { drawingOf, isSameDrawing } from "casket/curves/drawing";
+import { drawingOf, isSameDrawing, othersOf } from "casket/curves/drawing";
 import { Legend } from "casket/curves/legend";
 import { Values } from "casket/curves/values";
 import { YRange, limitsIn } from "casket/curves/y_range";
@@ -12,6 +12,7 @@ import * as listing from "casket/model/listing";
 import { charts, hasSearch, namesOf, sectionsOf, wayOf } from "casket/model/metrics";
 import { cursor, data, source, store } from "casket/model/page";
 import { fields, state, update } from "casket/model/view";
+import { SMALL } from "casket/sessions/sparkline";
 import { Menu, Segments } from "casket/shell/controls";
 import { html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
@@ -22,6 +23,8 @@ const POINTS = [[20, 280], [100, 200], [300, 120]];
 const FEWEST_POINTS = 80;
 const NEAR = 24;
 const MOST_NAMES = 200;
+const MOST_OTHERS = 200;
+const NO_ROWS = [];
 const KINDS = ["epoch", "batch"];
 
 const choice = fields(
@@ -34,6 +37,7 @@ const choice = fields(
  * first `most`, or those that are pinned, they are in sections; a single chart below a legend is not.
  */
 export function Curves({ parts, kind: firstKind, hasLegend = false, most = Infinity }) {
+  const drawnBeside = useOthers(parts, hasLegend);
   const goal = listing.goal.value;
   const given = choice.value;
   const maxPoints = data.maxPoints.value;
@@ -60,6 +64,7 @@ export function Curves({ parts, kind: firstKind, hasLegend = false, most = Infin
   const sections = sectionsOf(list.filter((chart) => !first.includes(chart)));
   const opened = sections.filter(({ title }) => open.includes(title));
   const visible = [...first, ...opened.flatMap((section) => section.charts)];
+  const others = over ? NO_ROWS : drawnBeside;
 
   return html`<section class="curves" aria-label="Curves">
     ${logged.length > 0 &&
@@ -70,14 +75,14 @@ export function Curves({ parts, kind: firstKind, hasLegend = false, most = Infin
       ${visible.map(
         (chart) => html`<${ChartCard}
           key=${chart.title}
-          ...${{ chart, parts, rows, view, options, most: maxPoints }}
+          ...${{ chart, parts, rows, view, options, others, most: maxPoints }}
           canPin=${list.length > most}
           isWide=${wide === chart.title}
           onWiden=${() => widen(wide === chart.title ? "" : chart.title)}
         />`,
       )}
     </div>
-    ${hasLegend && list.length > 0 && html`<${Legend} ...${{ parts, view }} isOverMetric=${over !== ""} />`}
+    ${hasLegend && list.length > 0 && html`<${Legend} ...${{ parts, view, others }} isOverMetric=${over !== ""} />`}
     </div>
     ${sections.length > 0 && html`<${Sections} ...${{ sections, open, setOpen }} />`}
   </section>`;
@@ -102,6 +107,20 @@ function Sections({ sections, open, setOpen }) {
     )}
     <span class="dim cut">${rest.slice(0, MOST_NAMES).join(", ")}</span>
   </p>`;
+}
+
+/** Returns sessions that are not drawn one by one: all, or as many as a band can be made of. */
+function useOthers(parts, isWanted) {
+  const { group } = choice.value;
+  const rows = listing.rows.value;
+  return useMemo(() => {
+    if (!isWanted || group.length) return [];
+    const drawn = new Set(parts.map((part) => part.key));
+    const { hidden } = state.peek();
+    const rest = rows.filter(({ key }) => !drawn.has(key) && !hidden.includes(key));
+    const step = Math.max(rest.length / MOST_OTHERS, 1);
+    return Array.from({ length: Math.min(rest.length, MOST_OTHERS) }, (_, i) => rest[Math.floor(i * step)]);
+  }, [parts, rows, isWanted, group]);
 }
 
 /** Metrics that were logged by batch only are shown by batch. */
@@ -264,8 +283,13 @@ function MetricMenu({ names, metrics }) {
   <//>`;
 }
 
+/** The curves of sessions that are no more than a part of a band. */
+function smallOf({ kind, x }) {
+  return { ...SMALL, kind, x };
+}
+
 function ChartCard(props) {
-  const { chart, parts, rows, options, most } = props;
+  const { chart, parts, rows, others, options, most } = props;
   const { over } = options;
   const x = over ? "metric" : options.x;
   const asked = useMemo(() => (over ? [...chart.metrics, over] : chart.metrics), [chart, over]);
@@ -292,13 +316,19 @@ function ChartCard(props) {
       repeat: repeatOf(part.key),
       curves: curvesOf(read, chart.metrics, part.rows, over),
     }));
-    const { smooth, log: isLog, band, range, outliers } = options;
+    const { smooth, log: isLog, band: spread, range, outliers } = options;
     const limits = limitsIn(options.ranges, chart.title);
-    const given = { smooth, isLog, band, range, x, isGrouped, outliers, limits };
-    const now = { ...drawingOf(filled, chart.metrics, given), scheme: theme, colors: chartColors };
+    const given = { smooth, isLog, band: spread, range, x, isGrouped, outliers, limits };
+    // Of several parts of the data, that of unseen data comes last.
+    const metric = chart.metrics[chart.metrics.length - 1];
+    const small = store.reader(smallOf(view));
+    const band = othersOf(others.map((row) => small(row.key, metric)), chartColors.text, x);
+    const now = {
+      ...drawingOf(filled, chart.metrics, given), others: band, scheme: theme, colors: chartColors,
+    };
     if (!isSameDrawing(last.current, now)) last.current = now;
     return last.current;
-  }, [isSeen, parts, view, chart, options, isGrouped, theme, chartColors, arrivals]);
+  }, [isSeen, parts, others, view, chart, options, isGrouped, theme, chartColors, arrivals]);
 
   const missing = useMemo(() => {
     const read = store.reader(view);
@@ -313,6 +343,13 @@ function ChartCard(props) {
     const logged = rows.filter((row) => asked.some((metric) => logs(row, view, metric)));
     store.want(view, asked, logged);
   }, [isSeen, rows, view, asked, arrivals]);
+
+  // The sessions that are drawn come first.
+  useEffect(() => {
+    if (!isSeen || missing) return;
+    const metric = chart.metrics[chart.metrics.length - 1];
+    store.want(smallOf(view), [metric], others.filter((row) => logs(row, view, metric)));
+  }, [isSeen, missing, others, view, chart, arrivals]);
 
   const axis = useRef(x);
   axis.current = x;

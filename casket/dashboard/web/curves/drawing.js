@@ -7,6 +7,8 @@ import { sameItems } from "casket/model/arrange";
 const DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3]];
 /** The dashes of sessions whose color another has already. */
 const REPEATED = [[14, 4], [5, 3, 1, 3], [2, 6], [8, 3, 2, 3, 2, 3]];
+const MEDIAN = [3, 3];
+const FEWEST_OTHERS = 3;
 const WIDE_GAP = 3.5;
 const ROOM = 0.25;
 const EDGE = 0.02;
@@ -66,10 +68,18 @@ function kept(curves, settings, make) {
   return line;
 }
 
+/** Returns the band of curves that are not drawn, null if they are too few for one. */
+export function othersOf(curves, color, x) {
+  const logged = curves.filter((curve) => curve?.xs.length);
+  if (logged.length < FEWEST_OTHERS) return null;
+  const settings = { smooth: 0, x, band: "middle", color };
+  return kept(logged, settings, () => ({ color, dash: MEDIAN, width: 1.2, ...bandOfAll(logged, settings) }));
+}
+
 /** Returns whether two drawings look the same. */
 export function isSameDrawing(a, b) {
   const isSame = (name) => a[name] === b[name];
-  return Boolean(a) && ["isLog", "x", "scheme", "colors"].every(isSame) &&
+  return Boolean(a) && ["isLog", "x", "scheme", "colors", "others"].every(isSame) &&
     [[a.lines, b.lines], [a.bands, b.bands], [a.extent.x, b.extent.x], [a.extent.y, b.extent.y]]
       .every(([list, other]) => sameItems(list, other));
 }

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 
 import { cellOfGroup } from "casket/model/arrange";
+import { quantileOf } from "casket/curves/align";
 import { indexAt, shownX } from "casket/curves/chart";
 import { Swatch } from "casket/curves/values";
 import { digitsApart, isNumber, shownNumber } from "casket/model/facts";
@@ -9,6 +10,7 @@ import { scoreOf } from "casket/model/metrics";
 import { cursor, data, store } from "casket/model/page";
 import { SessionLink } from "casket/session/session_link";
 import { chipsOf } from "casket/sessions/chips";
+import { SMALL } from "casket/sessions/sparkline";
 import { paletteOf } from "casket/shell/colors";
 import { Menu } from "casket/shell/controls";
 import { html } from "casket/shell/html";
@@ -17,7 +19,7 @@ import { chooseColor, colorOf, repeatOf, scheme } from "casket/shell/paint";
 const MOST = 12;
 
 /** The sessions or groups that are drawn, with the values of the goal where the cursor stands. */
-export function Legend({ parts, view, isOverMetric }) {
+export function Legend({ parts, view, others, isOverMetric }) {
   const at = cursor.now.value.place;
   const place = isOverMetric ? null : at;
   store.arrivals.value; // values at the cursor come with the curves
@@ -46,6 +48,13 @@ export function Legend({ parts, view, isOverMetric }) {
         </li>`,
       )}
     </ul>
+    ${others.length > 2 &&
+    html`<p class="legend-others">
+      <span class="swatch-band" aria-hidden="true"></span>
+      ${(total - parts.length).toLocaleString("en")} others
+      <span class="dim">median, 10–90 %${others.length < total - parts.length && ` of ${others.length}`}</span>
+      <b class="dim">${medianOf(others, { goal, place, read: store.reader({ ...SMALL, kind: view.kind, x: view.x }) }, digits)}</b>
+    </p>`}
     ${parts.length > MOST &&
     html`<p class="dim">and ${(parts.length - MOST).toLocaleString("en")} more</p>`}
   </aside>`;
@@ -85,6 +94,12 @@ function Name({ part }) {
   return html`<span class="cut" title=${part.label}>
     <${SessionLink} row=${row} /><span class="dim">${" "}${texts.join(" · ")}</span>
   </span>`;
+}
+
+function medianOf(others, given, digits) {
+  const values = others.map((row) => valueOf({ rows: [row], name: row.name }, given));
+  const sorted = values.filter(isNumber).sort((a, b) => a - b);
+  return sorted.length ? shownNumber(quantileOf(sorted, 0.5), digits) : "–";
 }
 
 function valueOf(part, { goal, place, read }) {

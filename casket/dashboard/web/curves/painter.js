@@ -22,12 +22,16 @@ export function scales({ left, top, width, height }, [x0, x1], [y0, y1], isLog) 
 }
 
 /** Draws everything inside a box of the canvas. */
-export function paint(context, box, at, { lines, bands }, ratio) {
+export function paint(context, box, at, { lines, bands, others }, ratio) {
   context.save();
   context.beginPath();
   context.rect(box.left, box.top, box.width, box.height);
   context.clip();
   context.lineJoin = "round";
+  if (others) {
+    paintBand(context, at, others);
+    paintLine(context, at, { ...others, ys: others.mean }, ratio, OTHERS);
+  }
   for (const band of bands) paintBand(context, at, band);
   const alpha = lines.length > 60 ? Math.max(0.25, 12 / Math.sqrt(lines.length * 20)) : 1;
   for (const line of lines) {

@@ -3,6 +3,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
 import { loadLanguage } from "casket/model/condition";
+import { quoted } from "casket/model/facts";
 import * as listing from "casket/model/listing";
 import { data, source } from "casket/model/page";
 import { hasSweeps, sweepOf, sweeps } from "casket/model/sweeps";
@@ -114,6 +115,7 @@ function Header({ onHelp }) {
     <span class="files">
       ${files.map(({ name, place }, i) => html`${i > 0 && ", "}<span title=${place}>${name}</span>`)}
     </span>
+    <${Experiments} />
     <nav aria-label="Views">
       ${link("sessions", "Sessions", data.rows.value.length.toLocaleString("en"))}
       ${link("compare", "Compare", selected.length ? String(selected.length) : "")}
@@ -131,6 +133,27 @@ function Header({ onHelp }) {
       ?
     </button>
   </header>`;
+}
+
+/** The experiment, or a choice among several, which filters the table. */
+function Experiments() {
+  const counts = new Map();
+  for (const { experiment } of data.rows.value) counts.set(experiment, (counts.get(experiment) ?? 0) + 1);
+  if (!counts.size) return null;
+  if (counts.size === 1) return html`<span class="crumb"><span class="dim">/</span> <b class="cut">${[...counts.keys()]}</b></span>`;
+  const filter = (where) => update({ view: "sessions", where });
+  return html`<span class="crumb">
+    <span class="dim">/</span>
+    <${Menu} label=${`${counts.size} experiments`} name="Experiments" isQuiet>
+      <div class="choices">
+        <button type="button" class="quiet" onClick=${() => filter("")}>All</button>
+        ${[...counts].map(([name, count]) => html`<button type="button" class="quiet" key=${name}
+          onClick=${() => filter(`experiment == ${quoted(name)}`)}>
+          ${name} <span class="dim">${count.toLocaleString("en")}</span>
+        </button>`)}
+      </div>
+    <//>
+  </span>`;
 }
 
 function progressOf(sweep) {
