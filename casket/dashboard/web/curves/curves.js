@@ -109,18 +109,22 @@ function Sections({ sections, open, setOpen }) {
   </p>`;
 }
 
-/** Returns sessions that are not drawn one by one: all, or as many as a band can be made of. */
+/**
+ * Returns sessions that are not drawn one by one, whether they pass the filter or not: all, or as
+ * many as a band can be made of. A filter that is being written changes nothing.
+ */
 function useOthers(parts, isWanted) {
   const { group } = choice.value;
-  const rows = listing.rows.value;
+  const generation = data.generation.value;
   return useMemo(() => {
     if (!isWanted || group.length) return [];
+    const rows = data.rows.peek();
     const drawn = new Set(parts.map((part) => part.key));
     const { hidden } = state.peek();
     const rest = rows.filter(({ key }) => !drawn.has(key) && !hidden.includes(key));
     const step = Math.max(rest.length / MOST_OTHERS, 1);
     return Array.from({ length: Math.min(rest.length, MOST_OTHERS) }, (_, i) => rest[Math.floor(i * step)]);
-  }, [parts, rows, isWanted, group]);
+  }, [parts, generation, isWanted, group]);
 }
 
 /** Metrics that were logged by batch only are shown by batch. */
