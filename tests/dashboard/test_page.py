@@ -141,7 +141,7 @@ def test_on_opening_the_best_ten_are_drawn_and_the_best_is_named(opened):
     expect(opened.locator(".leader").get_by_role("link", name=best)).to_be_visible()
     expect(opened.locator(".legend li").first).to_contain_text(best)
     others = opened.locator(".legend-others")
-    expect(others).to_have_text(re.compile(r"6 others\s*median, 10–90 %\s*0\.\d+"))
+    expect(others).to_have_text(re.compile(r"6 others\s*median, 10.90 %\s*0\.\d+"))
     expect(values(opened, "loss")).to_have_count(5)
     expect(chart(opened, "loss")).to_contain_text("and 5 more")
 
