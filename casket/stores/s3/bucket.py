@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from casket.errors import BadLocation, StoreFull, StoreRefused, StoreUnavailable, missing
 from casket.format.files import CHUNK
 from casket.stores.s3.address import S3Address
+from casket.stores.s3.log import Listed
 
 try:
     import boto3
@@ -58,22 +59,8 @@ _TIMEOUTS = (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError)
 T = TypeVar("T")
 
 
-class Listed(NamedTuple):
-    """An object of the log.
-
-    Attributes:
-        first: its number.
-        etag: the identity of its content.
-        changed: when it was last written.
-    """
-
-    first: int
-    etag: str
-    changed: datetime
-
-
 class Bucket:
-    """The objects of a place; no method changes an object that another process has changed.
+    """The objects below a prefix of a bucket, as `casket.stores.s3.log.Objects` describes them.
 
     Args:
         address: the place.
@@ -89,15 +76,12 @@ class Bucket:
 
     @property
     def now(self) -> datetime:
-        """The time of the server at its last answer to `listed`."""
         return self._now
 
     def key(self, first: int) -> str:
-        """Return the name of an object of the log."""
         return f"{self._prefix}log/{first:016d}"
 
     def listed(self, at_least: int) -> Iterator[Listed]:
-        """Yield the objects of the log in order, from a number on."""
         more: dict[str, str] = {"StartAfter": self.key(at_least - 1)} if at_least > 0 else {}
         while True:
             answer = self._ask(
@@ -113,11 +97,9 @@ class Bucket:
             more = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def read(self, first: int) -> tuple[str, bytes] | None:
-        """Return the ETag and the content of an object; None if it does not exist."""
         return self._answered(lambda client: _content(client, self._bucket, self.key(first)))
 
     def read_all(self, firsts: Sequence[int]) -> list[tuple[str, bytes] | None]:
-        """Return what `read` returns for each of several objects."""
         if len(firsts) > 1:
             try:
                 with ThreadPoolExecutor(min(TOGETHER, len(firsts))) as pool:
@@ -127,15 +109,12 @@ class Bucket:
         return [self.read(first) for first in firsts]
 
     def create(self, first: int, content: bytes) -> str | None:
-        """Create an object; return its ETag, or None if it exists."""
         return self._put(self.key(first), content, IfNoneMatch="*")
 
     def replace(self, first: int, content: bytes, etag: str) -> str | None:
-        """Replace the content that has an ETag; return the new one, or None if there is another."""
         return self._put(self.key(first), content, IfMatch=etag)
 
     def delete(self, firsts: Sequence[int]) -> None:
-        """Delete objects of the log."""
         for begin in range(0, len(firsts), _DELETED_AT_ONCE):
             some = firsts[begin : begin + _DELETED_AT_ONCE]
             objects = [{"Key": self.key(first)} for first in some]
@@ -144,14 +123,6 @@ class Bucket:
             )
 
     def probe(self, content: bytes) -> None:
-        """Check that the server creates and replaces objects only on the conditions of a request.
-
-        Args:
-            content: the content of `casket.json`, which is created.
-
-        Raises:
-            StoreRefused: it ignores conditions.
-        """
         key = f"{self._prefix}casket.json"
         if self._put(key, content, IfNoneMatch="*") is None:
             return
@@ -237,7 +208,6 @@ class Bucket:
         raise failure  # here, where the driver's error is gone
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
 

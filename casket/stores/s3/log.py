@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import NamedTuple, Unpack
+from typing import NamedTuple, Protocol, Unpack
 
 import orjson
 
@@ -22,7 +22,6 @@ from casket.format.records import Record, covering
 from casket.stores import base
 from casket.stores.remote import repeats
 from casket.stores.s3.batch import Batch
-from casket.stores.s3.bucket import Bucket, Listed
 
 PACKED_AFTER = 3600.0
 """Seconds for which a batch keeps an object of its own: much longer than any append takes."""
@@ -32,6 +31,62 @@ WINDOW = 10_000
 
 LARGEST = 64 << 20
 """The size in bytes that an object does not exceed when others are packed into it."""
+
+
+class Listed(NamedTuple):
+    """An object of the log.
+
+    Attributes:
+        first: its number.
+        etag: the identity of its content.
+        changed: when it was last written.
+    """
+
+    first: int
+    etag: str
+    changed: datetime
+
+
+class Objects(Protocol):
+    """The place of the objects; no method changes an object that another process has changed."""
+
+    @property
+    def now(self) -> datetime:
+        """The time of the place at its last answer to `listed`."""
+
+    def key(self, first: int) -> str:
+        """Return the name of an object of the log."""
+
+    def listed(self, at_least: int) -> Iterable[Listed]:
+        """Return the objects of the log in order, from a number on."""
+
+    def read(self, first: int) -> tuple[str, bytes] | None:
+        """Return the ETag and the content of an object; None if it does not exist."""
+
+    def read_all(self, firsts: Sequence[int]) -> list[tuple[str, bytes] | None]:
+        """Return what `read` returns for each of several objects."""
+
+    def create(self, first: int, content: bytes) -> str | None:
+        """Create an object; return its ETag, or None if it exists."""
+
+    def replace(self, first: int, content: bytes, etag: str) -> str | None:
+        """Replace the content that has an ETag; return the new one, or None if there is another."""
+
+    def delete(self, firsts: Sequence[int]) -> None:
+        """Delete objects of the log."""
+
+    def probe(self, content: bytes) -> None:
+        """Check that the place keeps these promises.
+
+        Args:
+            content: the content of a file that describes the place, created if it is missing.
+
+        Raises:
+            StoreRefused: it does not.
+        """
+
+    def close(self) -> None:
+        """Release all resources."""
 
 
 _Tombstone = tuple[int, Callable[[Record], bool]]
@@ -54,7 +109,7 @@ class Log:
         next: the number of the next object.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Objects) -> None:
         self._bucket = bucket
         self.next = 1
         self._end = 0

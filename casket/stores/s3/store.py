@@ -1,4 +1,4 @@
-"""The store in S3.
+"""The store in S3, and in other places where an object can be created once only.
 
 A batch is an object that is created on the condition that its name is free. Two concurrent writers
 compete for the same name; the second is refused, reads what was added and tries the next name.
@@ -12,9 +12,10 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import RLock
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import orjson
 
@@ -24,10 +25,11 @@ from casket.stores import base, replaced
 from casket.stores.remote import repeats
 from casket.stores.s3.address import S3Address
 from casket.stores.s3.batch import VERSION, Batch
-from casket.stores.s3.bucket import Bucket
-from casket.stores.s3.files import S3Files
-from casket.stores.s3.log import Log
+from casket.stores.s3.log import Log, Objects
 from casket.system import forks
+
+if TYPE_CHECKING:
+    from casket.stores.s3.files import S3Files
 
 END_KNOWN = 5.0
 """Seconds for which a handle assumes that the last object it saw is still there."""
@@ -42,20 +44,22 @@ PAUSE = 0.01
 """The longest pause in seconds before a retry after a conflict; doubled a few times."""
 
 
-class S3Store:
-    """Objects `prefix/log/<number>` in a bucket.
+class ObjectStore:
+    """Records in objects that are created on the condition that their names are free.
 
     Args:
-        url: such as `s3://bucket/prefix`, with the arguments of `casket.stores.s3.address`.
-        options: how to open it; the server stores every append safely before it returns.
+        open_objects: opens the place of the objects.
+        shown: the path or URL, for messages.
+        options: how to open it; every append is stored safely before it returns.
     """
 
     drops_copies = True
-    shipping_interval = 30.0
-    """A request costs money: the journal gathers records for as many seconds."""
 
-    def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
-        self._address = S3Address.of(url)
+    def __init__(
+        self, open_objects: Callable[[], Objects], shown: str, options: base.StoreOptions
+    ) -> None:
+        self._open_objects = open_objects
+        self._shown = shown
         self._writing = options.writing
         self._heads = options.heads
         self._appended: Record | None = None
@@ -66,7 +70,7 @@ class S3Store:
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent, in the child."""
         self._lock = RLock()
-        self._bucket: Bucket | None = None
+        self._bucket: Objects | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -131,7 +135,7 @@ class S3Store:
             last=self._appended,
             heads=self._heads,
             read=log.records,
-            location=self._address.shown,
+            location=self._shown,
         )
 
     def _check_pace(self, begun: float) -> None:
@@ -143,7 +147,7 @@ class S3Store:
         if abs(time.time() - begun) > SLOW:
             self._reset()
             raise StoreUnavailable(
-                self._address.shown,
+                self._shown,
                 "the process was suspended during a request; whether it was written is not known",
                 errno.ETIMEDOUT,
             )
@@ -154,18 +158,13 @@ class S3Store:
             log.look()
             numbered = log.records(**chosen)
         if not (log or self._writing):
-            raise NotFound(self._address.shown)
+            raise NotFound(self._shown)
         yield from numbered
 
-    @property
-    def files(self) -> S3Files:
-        """The artifacts, as objects beside the log."""
-        return S3Files(self._connected, self._address.shown)
-
-    def _connected(self) -> Bucket:
+    def _connected(self) -> Any:
         with self._lock:
             if self._bucket is None:
-                self._bucket = Bucket(self._address)
+                self._bucket = self._open_objects()
             return self._bucket
 
     def prune(self, tombstone: Record, /) -> None:
@@ -195,3 +194,28 @@ class S3Store:
             self._bucket.probe(orjson.dumps({"casket": VERSION}))
             self._is_probed = True
         return log
+
+
+class S3Store(ObjectStore):
+    """Objects `prefix/log/<number>` in a bucket.
+
+    Args:
+        url: such as `s3://bucket/prefix`, with the arguments of `casket.stores.s3.address`.
+        options: how to open it.
+    """
+
+    shipping_interval = 30.0
+    """A request costs money: the journal gathers records for as many seconds."""
+
+    def __init__(self, url: str, options: base.StoreOptions = base.DEFAULTS) -> None:
+        from casket.stores.s3.bucket import Bucket  # boto3: not needed for other places
+
+        address = S3Address.of(url)
+        super().__init__(partial(Bucket, address), address.shown, options)
+
+    @property
+    def files(self) -> S3Files:
+        """The artifacts, as objects beside the log."""
+        from casket.stores.s3.files import S3Files
+
+        return S3Files(self._connected, self._shown)
