@@ -238,7 +238,11 @@ def chosen_file(file: str | None) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.suffix in SUFFIXES and path.is_file() and _has_records(path)
+    return (
+        path.suffix in SUFFIXES
+        and path.is_file()
+        and (_has_records(path) or Path(f"{path}.parts").is_dir())
+    )
 
 
 def _has_records(path: Path) -> bool:

@@ -73,7 +73,7 @@ class _Waiting(NamedTuple):
 
 
 def _waiting(location: Location) -> list[_Waiting]:
-    url = urls.without_password(location.url)
+    url = location.journal_url
     uploads = _uploads(location)
     files = len(uploads.waiting()) if uploads else 0
     rows = [
@@ -93,7 +93,7 @@ def _ship_all(location: Location) -> None:
         with closing(store):
             _ship(location, store)
     except CasketError as error:
-        click.echo(f"{urls.without_password(location.url)}: {error}", err=True)
+        click.echo(f"{location.journal_url}: {error}", err=True)
 
 
 def _ship(location: Location, store: Store) -> None:
@@ -103,7 +103,7 @@ def _ship(location: Location, store: Store) -> None:
             uploads.run(Event(), lambda: advance(1))
         if uploads.finished:
             click.echo(f"sent {counted(uploads.finished, 'file')} to {location}", err=True)
-    for status in statuses(urls.without_password(location.url)):
+    for status in statuses(location.journal_url):
         if status.waiting:
             _ship_journal(status, store, uploads)
 
@@ -112,7 +112,7 @@ def _uploads(location: Location, store: Any = None) -> Uploads | None:
     outbox = location.outbox()
     if outbox is None:
         return None
-    return Uploads(outbox, urls.without_password(location.url), lambda: store.files)
+    return Uploads(outbox, location.journal_url, lambda: store.files)
 
 
 def _ship_journal(status: Status, store: Store, uploads: Uploads | None) -> None:

@@ -408,7 +408,8 @@ def compact(location: Location) -> None:
 
 def size_of_store(location: Location) -> int:
     """Return the size of a store on disk in bytes, without its artifacts."""
-    files = (location.path, location.path.with_name(f"{location.path.name}-wal"))
+    log = location.path.with_name(f"{location.path.name}-wal")
+    files = (location.path, log, *Path(f"{location.path}.parts").glob("*"))
     return sum(path.stat().st_size for path in files if path.is_file())
 
 

@@ -36,6 +36,9 @@ HEADS = frozenset({"experiment", "model", "session", "end", "tag", "deleted"})
 
 Numbered = tuple[int, Record]
 
+Reading = Callable[..., Iterable[Numbered]]
+"""The method `Store.records`."""
+
 
 GONE = "it was moved or deleted meanwhile, and nothing was written"
 """The message for an append to a missing file that must not be created."""

@@ -219,17 +219,36 @@ class Location(NamedTuple):
 
         A store that drops copies is written through a journal.
         """
+        if writing and self.kind == "json" and not self._has_parts:
+            from casket.stores import parts
+
+            parts.begin_if_needed(self.path)
         store = self.direct(options, writing=writing)
         if writing and getattr(store, "drops_copies", False):
-            from casket.stores import urls
             from casket.stores.remote.spool import Spool
 
-            return Spool(store, urls.without_password(self.url), options, self._outbox_of(store))
+            return Spool(store, self.journal_url, options, self._outbox_of(store))
         return store
 
     def direct(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
         """Open the store without a journal."""
+        if self._has_parts:
+            from casket.stores.parts import PartsStore
+
+            return PartsStore(self.path, options._replace(writing=writing))
         return self._class()(self.url or self.path, options._replace(writing=writing))
+
+    @property
+    def journal_url(self) -> str:
+        """The URL without a password by which journals name the store."""
+        from casket.stores import urls
+
+        return urls.without_password(self.url) if self.url else os.path.realpath(self.path)
+
+    @property
+    def _has_parts(self) -> bool:
+        """Whether the records of a JSON file are in files beside it: it has no locks."""
+        return self.kind == "json" and os.path.isdir(f"{os.path.realpath(self.path)}.parts")
 
     def _class(self) -> Callable[[Any, base.StoreOptions], base.Store]:
         registered = _registered(self.kind)
@@ -245,6 +264,10 @@ class Location(NamedTuple):
         """
         if self.kind not in _INSPECTIONS:
             raise BadLocation(f"{self}: only files of this machine can be examined")
+        if self._has_parts:
+            from casket.stores.parts import PartsInspection
+
+            return PartsInspection(self.path)
         kind = self.kind
         if kind == "json" and self._was_a_database():
             kind = "sqlite"

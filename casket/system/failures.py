@@ -36,4 +36,5 @@ _ADVICE = {
     errno.EBUSY: "another process keeps its lock; check for a stopped process",
     errno.ENOLCK: _NO_LOCKS,
     errno.EOPNOTSUPP: _NO_LOCKS,
+    errno.ENOSYS: _NO_LOCKS,
 }

@@ -182,11 +182,13 @@ def _looks(path: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """Yield inode, size and modification time of a file and of a database's log beside it."""
     stat = path.stat()
     yield "file", (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    # SQLite creates the log beside the target of a symbolic link.
-    log = Path(f"{os.path.realpath(path)}-wal")
-    if log.exists():
-        stat = log.stat()
-        yield "log", (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    # SQLite creates the log beside the target of a symbolic link; so are the files of a JSON file
+    # on a file system without locks.
+    for name in ("-wal", ".parts"):
+        log = Path(f"{os.path.realpath(path)}{name}")
+        if log.exists():
+            stat = log.stat()
+            yield name, (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _reason(error: Exception) -> str:

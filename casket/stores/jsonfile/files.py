@@ -33,6 +33,9 @@ IRREPLACEABLE = {
 """Reasons for which a file that can be written cannot be replaced, by `errno`."""
 
 
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+"""The errors of a file system that does not support locks."""
+
 _NOT_ASIDE = {
     errno.ELOOP: "casket does not follow a link here; remove it",
     **dict.fromkeys(
@@ -234,6 +237,27 @@ class LocalFile:
         # An extension may keep this object until the modules have lost their names.
         if self._fd >= 0:
             close(self._fd)
+
+
+class UnsharedFile(LocalFile):
+    """A local file that no other process writes to, so that a refused lock does not matter."""
+
+    def lock(self) -> None:
+        with _without_locks():
+            super().lock()
+
+    def unlock(self) -> None:
+        with _without_locks():
+            super().unlock()
+
+
+@contextlib.contextmanager
+def _without_locks() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ class JsonStore:
     Args:
         path: the path of the file.
         options: the options of the store.
+        file_class: opens the file.
 
     Attributes:
         append_json: appends a record that is no head, given as JSON without checksum and brace.
@@ -28,8 +29,13 @@ class JsonStore:
         latest: returns the latest sessions, without parsing the records of the others.
     """
 
-    def __init__(self, path: Path | str, options: base.StoreOptions = base.DEFAULTS) -> None:
-        open_file = partial(LocalFile, path, create=options.create)
+    def __init__(
+        self,
+        path: Path | str,
+        options: base.StoreOptions = base.DEFAULTS,
+        file_class: type[LocalFile] = LocalFile,
+    ) -> None:
+        open_file = partial(file_class, path, create=options.create)
         self._document = document = JsonDocument(open_file, path, options)
         self.append_json = document.append_json
         self.documents = document.reader.documents

@@ -4,6 +4,7 @@ Each process that writes to a remote store has its own journal, so that processe
 each other. A journal is an experiment file in `$XDG_STATE_HOME/casket/journals/<store>/`. Beside
 it are the number of the last confirmed record, and a lock that is held while the process lives. A
 journal whose lock is free is an orphan: the next writer to the store, or `casket sync`, ships it.
+On a file system without locks, the file of the lock names the process.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import orjson
 from casket.errors import NotFound, StoreUnavailable
 from casket.format.records import Record, new_id
 from casket.stores import base
-from casket.stores.jsonfile.files import LocalFile
+from casket.stores.jsonfile.files import NO_LOCKS, LocalFile, UnsharedFile
 from casket.stores.jsonfile.store import JsonStore
+from casket.system.processes import is_alive, this_process
 
 SUFFIX = ".journal"
 HEAVY = 4 << 20
@@ -68,7 +70,7 @@ class Journal:
         self._url = url
         self._lay_out()
         self._lock = LocalFile(_beside(path, "lock"), writing=True)
-        self._store = JsonStore(path, base.StoreOptions(sync))
+        self._store = JsonStore(path, base.StoreOptions(sync), UnsharedFile)
         self._shipped = _number(_beside(path, "shipped"))
         self._last = max(self._shipped, self._last_number())
 
@@ -76,14 +78,14 @@ class Journal:
     def begin(cls, url: str, sync: base.Sync) -> Journal:
         """Create a journal for this process."""
         journal = cls(folder_of(url) / f"{new_id()}{SUFFIX}", url, sync)
-        journal._lock.lock()
+        _hold(journal._lock)
         return journal
 
     @classmethod
     def orphan(cls, path: Path, url: str) -> Journal | None:
         """Take over a journal; None if its writer, or a process that took it over, is alive."""
         journal = cls(path, url)
-        if journal._lock.try_lock() and path.exists():
+        if _is_free(journal._lock) and path.exists():
             return journal
         journal.leave()
         return None
@@ -170,7 +172,7 @@ class Journal:
         """Lock a new lock file after the old file was removed, so as not to become an orphan."""
         self._lock.close()
         self._lock = LocalFile(_beside(self.path, "lock"), writing=True)
-        self._lock.lock()
+        _hold(self._lock)
 
     def _last_number(self) -> int:
         last = 0
@@ -198,7 +200,7 @@ class Status:
         self.waiting = sum(1 for _ in store.records(after=shipped))
         store.close()
         lock = LocalFile(_beside(path, "lock"), writing=True)
-        self.is_orphan = lock.try_lock()
+        self.is_orphan = _is_free(lock)
         lock.close()
 
 
@@ -222,6 +224,27 @@ def journals(url: str | None = None) -> Iterator[tuple[str, Path]]:
         if (folder / "store.json").exists():
             for path in sorted(folder.glob(f"*{SUFFIX}")):
                 yield url_of(folder), path
+
+
+def _hold(lock: LocalFile) -> None:
+    """Hold a lock; where there are no locks, write the identity of this process."""
+    try:
+        lock.lock()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        lock.write_at(0, orjson.dumps(this_process()))
+
+
+def _is_free(lock: LocalFile) -> bool:
+    """Return whether no process holds a lock, and hold it if so."""
+    try:
+        return lock.try_lock()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    holder = lock.read_at(0, lock.size())
+    return bool(holder) and is_alive(orjson.loads(holder)) is False
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -103,7 +103,7 @@ class ObjectStore:
                 records, must_look = self._completed(log, records), True
             stored = log.numbers({one["writer"] for one in records}) if must_look else {}
             if claim is not None and repeats.must_ask(claim, records, stored):
-                base.refuse_held(claim, log.records, records)
+                base.refuse_held(claim, self._stored(log), records)
             missing = [
                 one for one in repeats.once_each(records) if repeats.identity(one) not in stored
             ]
@@ -117,6 +117,10 @@ class ObjectStore:
         for writer, n in stored:
             own[writer] = max(n, own.get(writer, 0))
         return stored[repeats.identity(records[-1])]
+
+    def _stored(self, log: Log) -> base.Reading:
+        """Return the function that reads what a log knows; the lock is held."""
+        return log.records
 
     def _look(self, log: Log, must_look: bool) -> bool:
         """Look what others appended; return whether the last known object is gone."""
@@ -134,7 +138,7 @@ class ObjectStore:
             doubtful=[],
             last=self._appended,
             heads=self._heads,
-            read=log.records,
+            read=self._stored(log),
             location=self._shown,
         )
 

@@ -1,0 +1,379 @@
+"""A JSON file on a file system without locks: its records are in files beside it.
+
+Each append creates a file in the folder `<file>.parts`, by a hard link. Of several processes that
+create the same name, one succeeds, on every file system and without a lock. The files are the
+objects of `casket.stores.s3.log`. Records that were in the JSON file before come first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+import orjson
+
+from casket.errors import NotFound
+from casket.format.records import Record, covering, new_id
+from casket.stores import base
+from casket.stores.inspection import Damage, Part
+from casket.stores.jsonfile import layout
+from casket.stores.jsonfile.check import JsonInspection
+from casket.stores.jsonfile.files import NO_LOCKS, LocalFile, UnsharedFile
+from casket.stores.jsonfile.store import JsonStore
+from casket.stores.s3.batch import Batch
+from casket.stores.s3.log import Listed, Log
+from casket.stores.s3.store import ObjectStore
+from casket.system import durability, failures
+
+AFTER_DOCUMENT = 10**12
+"""Added to the numbers of the log, so that they follow those of the JSON file."""
+
+_NAME = re.compile(r"(\d{16})-(\d+)")
+_NO_LINKS = "its file system supports neither locks nor hard links; choose a path on a local disk"
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder of the files beside a JSON file."""
+    return Path(f"{os.path.realpath(path)}.parts")
+
+
+def begin_if_needed(path: Path) -> None:
+    """Create the folder if the file system refuses to lock; warn that it does."""
+    number = _refusal(path)
+    if number is None:
+        return
+    Folder(path).probe(b"")
+    base.warn(
+        f"{path}: its file system does not support locks ({os.strerror(number)}); each process "
+        f"keeps a journal and writes it in files of its own into {folder_of(path)}, which readers "
+        "combine. `casket compact` combines the files themselves"
+    )
+
+
+def _refusal(path: Path) -> int | None:
+    """Return the `errno` with which a lock beside a JSON file is refused; None if it is granted."""
+    probed = path.with_name(f".{path.name}.{new_id()}.tmp")
+    try:
+        with closing(LocalFile(probed, writing=True)) as file:
+            file.lock()
+    except OSError as error:
+        return error.errno if error.errno in NO_LOCKS else None
+    finally:
+        with contextlib.suppress(OSError):  # the first append reports a folder it cannot write to
+            probed.unlink()
+    return None
+
+
+class Folder:
+    """The files beside a JSON file, as `casket.stores.s3.log.Objects` describes them.
+
+    A file is named by its number and by its version, which takes the place of an ETag. Replacing
+    a content creates the next version, so that one of several processes succeeds.
+
+    Args:
+        path: the JSON file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = folder_of(path)
+        self._warned: set[str] = set()
+
+    @property
+    def now(self) -> datetime:
+        """The time of the file system."""
+        with self._written(b"") as temporary:
+            return _time_of(temporary)
+
+    def key(self, first: int) -> str:
+        return str(self._folder / f"{first:016d}")
+
+    def listed(self, at_least: int) -> list[Listed]:
+        latest = self._latest()
+        return [
+            Listed(first, str(latest[first]), _time_of(self._file(first, latest[first])))
+            for first in sorted(latest)
+            if first >= at_least
+        ]
+
+    def read(self, first: int) -> tuple[str, bytes] | None:
+        version = self._latest().get(first)
+        if version is None:
+            return None
+        try:
+            content = self._file(first, version).read_bytes()
+        except FileNotFoundError:
+            return self.read(first)  # another process has just replaced it
+        whole, damages = intact(first, content)
+        if damages:
+            self._warn(self._file(first, version).name, damages)
+        return str(version), whole
+
+    def read_all(self, firsts: Sequence[int]) -> list[tuple[str, bytes] | None]:
+        return [self.read(first) for first in firsts]
+
+    def create(self, first: int, content: bytes) -> str | None:
+        return "1" if first not in self._latest() and self._link(first, 1, content) else None
+
+    def replace(self, first: int, content: bytes, etag: str) -> str | None:
+        version = int(etag)
+        if not self._link(first, version + 1, content):
+            return None
+        # Versions are removed after a later one exists, so the highest is the current one.
+        names = self._versions().get(first, [])
+        if max(names) != version + 1 or version not in names:
+            self._file(first, version + 1).unlink(missing_ok=True)
+            return None
+        for old in names:
+            if old <= version:
+                self._file(first, old).unlink(missing_ok=True)
+        return str(version + 1)
+
+    def delete(self, firsts: Sequence[int]) -> None:
+        versions = self._versions()
+        for first in firsts:
+            for version in versions.get(first, ()):
+                self._file(first, version).unlink(missing_ok=True)
+
+    def probe(self, content: bytes) -> None:  # noqa: ARG002 - the folder needs no description
+        """Create the folder, and an empty JSON file that stands for it."""
+        try:
+            self._folder.mkdir(exist_ok=True)
+            with (
+                self._written(layout.HEAD + layout.TAIL) as temporary,
+                contextlib.suppress(FileExistsError),
+            ):
+                os.link(temporary, os.path.realpath(self._path))
+        except OSError as error:
+            raise failures.unavailable(self._path, error.errno, _NO_LINKS) from error
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    def names(self) -> list[tuple[int, Path]]:
+        """Return the numbers and paths of all current files."""
+        return [(first, self._file(first, n)) for first, n in sorted(self._latest().items())]
+
+    def _file(self, first: int, version: int) -> Path:
+        return self._folder / f"{first:016d}-{version}"
+
+    def _latest(self) -> dict[int, int]:
+        return {first: max(versions) for first, versions in self._versions().items()}
+
+    def _versions(self) -> dict[int, list[int]]:
+        versions: dict[int, list[int]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for match in filter(None, map(_NAME.fullmatch, os.listdir(self._folder))):
+                versions.setdefault(int(match[1]), []).append(int(match[2]))
+        return versions
+
+    def _link(self, first: int, version: int, content: bytes) -> bool:
+        """Create a file with its whole content; return False if its name is taken."""
+        try:
+            with self._written(content) as temporary:
+                os.link(temporary, self._file(first, version))
+            durability.sync_folder(self._folder)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise failures.unavailable(self._path, error.errno, _NO_LINKS) from error
+        return True
+
+    @contextlib.contextmanager
+    def _written(self, content: bytes) -> Iterator[Path]:
+        """Write a temporary file, which is removed afterwards."""
+        temporary = self._folder / f".{new_id()}.tmp"
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _warn(self, name: str, damages: Sequence[Damage]) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            base.warn(
+                f"{self._folder / name}: {damages[0].problem}; the whole records of it are read, "
+                f"`casket doctor {self._path}` reports the others"
+            )
+
+
+def _time_of(path: Path) -> datetime:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except FileNotFoundError:  # replaced or packed a moment ago
+        return datetime.now(UTC)
+
+
+def intact(first: int, content: bytes) -> tuple[bytes, list[Damage]]:
+    """Return a content without its damaged lines, and the damages."""
+    lines, damages, at = list[bytes](), list[Damage](), 0
+    head, *rest = content.split(b"\n")
+    last, after = first - 1, len(head) + 1
+    for line in rest:
+        number = _number_of(line)
+        if number is not None:
+            lines.append(line)
+            last = number
+        elif line:
+            at = after
+            damages.append(Damage(at, at + len(line), "a line is no record", last, line))
+        after += len(line) + 1
+    if not damages and content.endswith(b"\n") and _is_head(head):
+        return content, []
+    if not damages:
+        damages = [Damage(0, len(content), "the file is cut", first - 1, content)]
+    if not _is_head(head):
+        head = orjson.dumps({"casket": 1, "batch": new_id(), "next": max(last, first) + 1})
+    return b"\n".join((head, *lines, b"")), damages
+
+
+def _number_of(line: bytes) -> int | None:
+    try:
+        number, record = orjson.loads(line)
+    except (TypeError, ValueError):
+        return None
+    return number if isinstance(number, int) and isinstance(record, dict) else None
+
+
+def _is_head(line: bytes) -> bool:
+    try:
+        return bool({"casket", "batch", "next"} <= orjson.loads(line).keys())
+    except (AttributeError, ValueError):
+        return False
+
+
+class PartsStore(ObjectStore):
+    """A JSON file, and the files beside it.
+
+    Args:
+        path: the JSON file.
+        options: how to open it.
+    """
+
+    shipping_interval = 10.0
+    """Each batch is a file: the journal gathers records for as many seconds."""
+
+    def __init__(self, path: Path | str, options: base.StoreOptions = base.DEFAULTS) -> None:
+        self._path = Path(path)
+        self._document = JsonStore(path, file_class=UnsharedFile)
+        super().__init__(partial(Folder, self._path), str(path), options)
+
+    def append(self, records: Sequence[Record], /, *, claim: str | None = None) -> int:
+        return AFTER_DOCUMENT + super().append(records, claim=claim)
+
+    def records(self, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        if not self._writing and not (self._path.exists() or folder_of(self._path).exists()):
+            raise NotFound(str(self._path))
+        with self._lock:
+            log = self._opened()
+            log.look()
+            yet = self._stored(log)(**chosen)
+        yield from yet
+
+    def _stored(self, log: Log) -> base.Reading:
+        return partial(self._combined, log)
+
+    def _combined(self, log: Log, **chosen: Unpack[base.Chosen]) -> Iterator[base.Numbered]:
+        after = chosen.get("after", 0)
+        chosen["after"] = max(0, after - AFTER_DOCUMENT)
+        later = log.records(**chosen)
+        chosen["after"] = after
+        return self._joined(self._before(log, chosen), later)
+
+    def _before(self, log: Log, chosen: base.Chosen) -> Iterable[base.Numbered]:
+        """Yield the records of the JSON file that no tombstone covers."""
+        if chosen.get("after", 0) >= AFTER_DOCUMENT:
+            return
+        deleted = [record for _, record in log.records(kinds={"deleted"})]
+        copies = {(one["writer"], one["n"]) for one in deleted}
+        are_covered = [covering(one) for one in deleted]
+        for number, record in self._document.records(**chosen):
+            is_copy = (record["writer"], record["n"]) in copies
+            if not (is_copy or any(is_covered(record) for is_covered in are_covered)):
+                yield number, record
+
+    @staticmethod
+    def _joined(
+        before: Iterable[base.Numbered], later: Iterable[base.Numbered]
+    ) -> Iterator[base.Numbered]:
+        yield from before
+        for number, record in later:
+            yield AFTER_DOCUMENT + number, record
+
+    def prune(self, tombstone: Record, /) -> None:
+        with self._lock:
+            super().prune(tombstone)
+            if next(self._document.records(), None) is not None:
+                self._document.prune(tombstone)
+
+    def close(self) -> None:
+        super().close()
+        self._document.close()
+
+    def latest(self, count: int, offset: int = 0) -> None:
+        """Return None: all records have to be read."""
+
+
+class PartsInspection:
+    """Inspection of a JSON file and of the files beside it.
+
+    Args:
+        path: the JSON file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = Folder(path)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the content, file by file; see `Inspection`."""
+        if self._path.exists():
+            yield from JsonInspection(self._path).parts()
+        for first, file in self._folder.names():
+            content = file.read_bytes()
+            whole, damages = intact(first, content)
+            batch = Batch.read(first, whole, str(file))
+            records = [
+                (AFTER_DOCUMENT + number, record)
+                for number, record in map(batch.numbered, batch.lines())
+            ]
+            named = [
+                damage._replace(
+                    problem=f"{damage.problem}, in {file.name}", after=AFTER_DOCUMENT + damage.after
+                )
+                for damage in damages
+            ]
+            yield Part(records, named, len(content))
+
+    def repair(self, kept: Path) -> None:
+        """Replace each damaged file by its intact records; `kept` is a copy of the folder."""
+        folder = folder_of(self._path)
+        try:
+            shutil.copytree(folder, kept)
+            for first, file in self._folder.names():
+                whole, damages = intact(first, file.read_bytes())
+                if damages:
+                    self._folder.replace(first, whole, file.name.partition("-")[2])
+        except OSError as error:
+            raise failures.unavailable(self._path, error.errno, "nothing was changed") from error
+
+    def copy(self, target: Path) -> None:
+        """Copy all records into one JSON file; see `Inspection`."""
+        store = PartsStore(self._path, base.StoreOptions(writing=False))
+        with closing(store), target.open("xb") as file:
+            numbered = ((n, dict(record)) for n, (_, record) in enumerate(store.records(), 1))
+            file.writelines(layout.text_of(layout.HEAD, numbered))
+            file.flush()
+            os.fsync(file.fileno())
