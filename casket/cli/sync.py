@@ -12,7 +12,6 @@ import click
 from casket import CasketError
 from casket.cli import options, tables
 from casket.cli.wording import counted
-from casket.stores import urls
 from casket.stores.base import Store, StoreOptions
 from casket.stores.location import Location
 from casket.stores.remote.files import Uploads

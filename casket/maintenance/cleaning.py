@@ -409,7 +409,7 @@ def compact(location: Location) -> None:
 def size_of_store(location: Location) -> int:
     """Return the size of a store on disk in bytes, without its artifacts."""
     log = location.path.with_name(f"{location.path.name}-wal")
-    files = (location.path, log, *Path(f"{location.path}.parts").glob("*"))
+    files = (location.path, log, *location.path.with_name(f"{location.path.name}.parts").glob("*"))
     return sum(path.stat().st_size for path in files if path.is_file())
 
 

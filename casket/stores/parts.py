@@ -59,16 +59,18 @@ def begin_if_needed(path: Path) -> None:
 
 
 def _refusal(path: Path) -> int | None:
-    """Return the `errno` with which a lock beside a JSON file is refused; None if it is granted."""
-    probed = path.with_name(f".{path.name}.{new_id()}.tmp")
+    """Return the `errno` with which a lock is refused; None if it is granted."""
+    is_new = not path.exists()
+    probed = path.with_name(f".{path.name}.{new_id()}.tmp") if is_new else path
     try:
-        with closing(LocalFile(probed, writing=True)) as file:
-            file.lock()
-    except OSError as error:
+        with closing(LocalFile(probed, writing=True, create=is_new)) as file:
+            file.try_lock()
+    except OSError as error:  # others are reported by the first append
         return error.errno if error.errno in NO_LOCKS else None
     finally:
-        with contextlib.suppress(OSError):  # the first append reports a folder it cannot write to
-            probed.unlink()
+        if is_new:
+            with contextlib.suppress(OSError):
+                probed.unlink()
     return None
 
 
@@ -90,6 +92,8 @@ class Folder:
     @property
     def now(self) -> datetime:
         """The time of the file system."""
+        if not self._folder.is_dir():
+            return datetime.now(UTC)
         with self._written(b"") as temporary:
             return _time_of(temporary)
 

@@ -41,20 +41,6 @@ class TestParts(StoreContract):
         return partial(PartsStore, tmp_path / "runs.json")
 
 
-class TestPartsAfterADocument(StoreContract):
-    """The same after records of a JSON file that was there before."""
-
-    @pytest.fixture
-    def reopen(self, tmp_path: Path) -> Reopen:
-        document = JsonStore(tmp_path / "runs.json")
-        document.append([record(experiment="before", session="before")])
-        document.prune(deletion(Writer(), sessions=["before"]))
-        document.close()
-        shutil.rmtree(tmp_path / "runs.json.parts", ignore_errors=True)
-        (tmp_path / "runs.json").write_bytes(b'{"_default": {\n}}\n')
-        return partial(PartsStore, tmp_path / "runs.json")
-
-
 def run(folder: Path, code: str, *, error: str = "ENOLCK", expected: int = 0) -> str:
     """Run code in a process whose file systems refuse to lock; return what it printed."""
     done = subprocess.run(
@@ -179,23 +165,16 @@ def test_with_locks_nothing_is_created(tmp_path: Path) -> None:
     store.close()
 
 
-def test_sqlite_is_refused_with_advice(tmp_path: Path) -> None:
-    code = 'refuse("fcntl", argument=6, error=errno.ENOLCK)\n' + LOG.replace("json", "sqlite")
-    said = run(tmp_path, code, expected=1)
-    assert "StoreUnavailable" in said
-    assert "runs.sqlite" in said
-
-
 def test_the_commands_see_one_store(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
-    from casket.cli.app import main
+    from casket.cli.app import app
 
     monkeypatch.chdir(copy.parent)
     monkeypatch.setenv("XDG_STATE_HOME", str(copy.parent / "state"))
 
     def casket_(*arguments: str) -> str:
-        done = CliRunner().invoke(main, list(arguments))
+        done = CliRunner().invoke(app, list(arguments))
         assert done.exit_code == 0, done.output
         return done.output
 
