@@ -26,7 +26,7 @@ from casket.stores import base
 from casket.stores.inspection import Damage, Part
 from casket.stores.jsonfile import layout
 from casket.stores.jsonfile.check import JsonInspection
-from casket.stores.jsonfile.files import NO_LOCKS, LocalFile, UnsharedFile
+from casket.stores.jsonfile.files import UnsharedFile, refusal_of_lock
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.s3.batch import Batch
 from casket.stores.s3.log import Listed, Log
@@ -37,6 +37,7 @@ AFTER_DOCUMENT = 10**12
 """Added to the numbers of the log, so that they follow those of the JSON file."""
 
 _NAME = re.compile(r"(\d{16})-(\d+)")
+_NAMELESS: int = getattr(os, "O_TMPFILE", 0)
 _NO_LINKS = "its file system supports neither locks nor hard links; choose a path on a local disk"
 
 
@@ -60,18 +61,31 @@ def begin_if_needed(path: Path) -> None:
 
 def _refusal(path: Path) -> int | None:
     """Return the `errno` with which a lock is refused; None if it is granted."""
-    is_new = not path.exists()
-    probed = path.with_name(f".{path.name}.{new_id()}.tmp") if is_new else path
     try:
-        with closing(LocalFile(probed, writing=True, create=is_new)) as file:
-            file.try_lock()
-    except OSError as error:  # others are reported by the first append
-        return error.errno if error.errno in NO_LOCKS else None
+        if path.exists():
+            return _refusal_of(os.open(path, os.O_RDWR))
+        return _refusal_of_new(path.parent)
+    except OSError:  # the first append reports it
+        return None
+
+
+def _refusal_of_new(folder: Path) -> int | None:
+    """Lock a file without a name, which leaves the folder unchanged; or else a temporary file."""
+    try:
+        return _refusal_of(os.open(folder, _NAMELESS | os.O_RDWR, 0o600))
+    except OSError:
+        temporary = folder / f".{new_id()}.tmp"
+        try:
+            return _refusal_of(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _refusal_of(fd: int) -> int | None:
+    try:
+        return refusal_of_lock(fd)
     finally:
-        if is_new:
-            with contextlib.suppress(OSError):
-                probed.unlink()
-    return None
+        os.close(fd)
 
 
 class Folder:

@@ -179,7 +179,7 @@ def test_the_commands_see_one_store(copy: Path, monkeypatch: pytest.MonkeyPatch)
         return done.output
 
     assert '"lr":1' in casket_("ls", "--json").replace(" ", "")
-    assert "0.333" in casket_("export", "runs.json", "--table", "epochs")
+    assert "0.333" in casket_("export", "runs.json", "--table", "epochs", "--format", "csv")
     casket_("doctor", "runs.json")
     casket_("compact", "runs.json", "--yes")
     casket_("merge", "runs.json", "-o", "merged.json")

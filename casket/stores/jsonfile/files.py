@@ -260,6 +260,15 @@ def _without_locks() -> Iterator[None]:
             raise
 
 
+def refusal_of_lock(fd: int) -> int | None:
+    """Return the `errno` with which a file system refuses to lock; None if it supports locks."""
+    try:
+        _try_lock(fd)
+    except OSError as error:
+        return error.errno if error.errno in NO_LOCKS else None
+    return None
+
+
 def leftovers(path: Path) -> list[Path]:
     """Return the temporary files of replacements that are in progress or were killed."""
     prefix, suffix = f"{path.name}.", ".tmp"
