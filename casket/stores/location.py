@@ -220,9 +220,9 @@ class Location(NamedTuple):
         A store that drops copies is written through a journal.
         """
         if writing and self.kind == "json" and not self._has_parts:
-            from casket.stores import parts
+            from casket.stores.parts import folder
 
-            parts.begin_if_needed(self.path)
+            folder.begin_if_needed(self.path)
         store = self.direct(options, writing=writing)
         if writing and getattr(store, "drops_copies", False):
             from casket.stores.remote.spool import Spool
@@ -233,7 +233,7 @@ class Location(NamedTuple):
     def direct(self, options: base.StoreOptions, *, writing: bool) -> base.Store:
         """Open the store without a journal."""
         if self._has_parts:
-            from casket.stores.parts import PartsStore
+            from casket.stores.parts.store import PartsStore
 
             return PartsStore(self.path, options._replace(writing=writing))
         return self._class()(self.url or self.path, options._replace(writing=writing))
@@ -265,7 +265,7 @@ class Location(NamedTuple):
         if self.kind not in _INSPECTIONS:
             raise BadLocation(f"{self}: only files of this machine can be examined")
         if self._has_parts:
-            from casket.stores.parts import PartsInspection
+            from casket.stores.parts.store import PartsInspection
 
             return PartsInspection(self.path)
         kind = self.kind

@@ -20,7 +20,8 @@ from casket.format.records import Writer, deletion
 from casket.stores.base import StoreOptions
 from casket.stores.jsonfile.store import JsonStore
 from casket.stores.location import Location
-from casket.stores.parts import AFTER_DOCUMENT, Folder, PartsStore, folder_of, intact
+from casket.stores.parts.folder import Folder, folder_of, intact
+from casket.stores.parts.store import AFTER_DOCUMENT, PartsStore
 from casket.stores.s3 import log
 from casket.testing import Reopen, StoreContract, record
 from tests.crash.faults import needs_faults
@@ -189,7 +190,7 @@ def test_the_commands_see_one_store(copy: Path, monkeypatch: pytest.MonkeyPatch)
         with casket.open(name) as runs:
             [session] = runs.sessions()
             assert session.artifacts["note.txt"].load() == b"text"
-    casket_("rm", "--experiment", "e", "runs.json", "--yes")
+    casket_("rm", "--experiment", "e", "--file", "runs.json", "--yes")
     with casket.open("runs.json") as runs:
         assert runs.sessions() == []
     texts = [path.read_bytes() for path in folder_of(copy).iterdir()]

@@ -1,0 +1,1 @@
+"""A JSON file on a file system without locks: its records are in files beside it."""
