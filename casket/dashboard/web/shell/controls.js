@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 import { html, useElement } from "casket/shell/html";
 import { Icon } from "casket/shell/icons";
@@ -31,9 +31,10 @@ export function Segments({ label, value, options, onChange }) {
 export function Menu({ label, name, isQuiet, isRight, children, onOpen }) {
   /** @type {{current: HTMLDetailsElement}} */
   const box = useElement();
-  useEffect(() => {
+  // An effect after painting may come when the menu, such as that of a legend, is gone already.
+  useLayoutEffect(() => {
     const leave = (event) => {
-      if (!box.current.contains(event.target)) box.current.open = false;
+      if (box.current?.contains(event.target) === false) box.current.open = false;
     };
     document.addEventListener("pointerdown", leave);
     document.addEventListener("focusin", leave);
