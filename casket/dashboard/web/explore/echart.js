@@ -1,6 +1,6 @@
 // Charts drawn by ECharts, which is loaded when the first of them is shown.
 
-import { html, useElement } from "casket/shell/html";
+import { html } from "casket/shell/html";
 import { resolved, scheme as systemScheme } from "casket/shell/paint";
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -13,51 +13,51 @@ const DARK_SCALE = ["#5c55c9", "#3f8fd0", "#35b39a", "#9fd356", "#fbe94b"];
  * receive the chart as second argument; `onReady` receives the chart whenever it is redrawn.
  */
 export function EChart({ option, on = {}, onReady, label, height = 320 }) {
-  /** @type {{current: HTMLElement}} */
-  const element = useElement();
-  const chart = useRef(/** @type {any} */ (null));
+  // State, so that the chart follows its element, which may appear late or be replaced.
+  const [element, setElement] = useState(/** @type {HTMLElement | null} */ (null));
+  const [chart, setChart] = useState(/** @type {any} */ (null));
   const actions = useRef(on);
   const [problem, setProblem] = useState("");
-  const [isReady, setReady] = useState(false);
   const scheme = systemScheme.value;
   actions.current = on;
 
   useEffect(() => {
+    if (!element) return undefined;
     let isGone = false;
-    let observer;
+    let made = /** @type {any} */ (null);
+    const observer = new ResizeObserver(() => made?.resize());
     import("echarts").then(
       (echarts) => {
         if (isGone) return;
-        chart.current = echarts.init(element.current);
+        made = echarts.init(element);
         for (const name of Object.keys(actions.current)) {
           // Within its own event, the chart must not be drawn anew or removed.
-          const act = (event) => chart.current && actions.current[name](event, chart.current);
-          chart.current.on(name, (event) => setTimeout(act, 0, event));
+          const act = (event) => !isGone && actions.current[name](event, made);
+          made.on(name, (event) => setTimeout(act, 0, event));
         }
-        observer = new ResizeObserver(() => chart.current.resize());
-        observer.observe(element.current);
-        setReady(true);
+        observer.observe(element);
+        setChart(made);
       },
       () => setProblem("The chart's library could not be loaded; reload the page."),
     );
     return () => {
       isGone = true;
-      observer?.disconnect();
-      chart.current?.dispose();
-      chart.current = null;
+      observer.disconnect();
+      made?.dispose();
+      setChart(null);
     };
-  }, []);
+  }, [element]);
 
   useEffect(() => {
-    if (!isReady) return;
-    chart.current.setOption({ ...basics(scheme), ...option(colors(scheme)) }, { notMerge: true });
-    onReady?.(chart.current);
-  }, [isReady, option, scheme]);
+    if (!chart) return;
+    chart.setOption({ ...basics(scheme), ...option(colors(scheme)) }, { notMerge: true });
+    onReady?.(chart);
+  }, [chart, option, scheme]);
 
   return html`<div class="echart-frame">
     <div
       class="echart"
-      ref=${element}
+      ref=${setElement}
       role="img"
       aria-label=${label}
       style=${{ height: `${height}px` }}
