@@ -13,7 +13,7 @@ const DARK_SCALE = ["#5c55c9", "#3f8fd0", "#35b39a", "#9fd356", "#fbe94b"];
  * receive the chart as second argument; `onReady` receives the chart whenever it is redrawn.
  */
 export function EChart({ option, on = {}, onReady, label, height = 320 }) {
-  // State, so that the chart follows its element, which may appear late or be replaced.
+  // State, not a reference: Preact clears references before it cleans up effects after painting.
   const [element, setElement] = useState(/** @type {HTMLElement | null} */ (null));
   const [chart, setChart] = useState(/** @type {any} */ (null));
   const actions = useRef(on);

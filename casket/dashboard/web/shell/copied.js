@@ -13,7 +13,7 @@ export function Copied({ text, label }) {
       setSaid("copied");
     } catch {
       // Where the browser does not let the page copy, the reader still can.
-      getSelection()?.selectAllChildren(element.current);
+      if (element.current) getSelection()?.selectAllChildren(element.current);
       setSaid("selected: press Ctrl+C");
     }
     setTimeout(() => setSaid(""), 2000);

@@ -36,8 +36,8 @@ export function Filter() {
     update({ where: where.slice(0, from) + name + where.slice(to) });
     setWord(null);
     requestAnimationFrame(() => {
-      input.current.focus();
-      input.current.setSelectionRange(from + name.length, from + name.length);
+      input.current?.focus();
+      input.current?.setSelectionRange(from + name.length, from + name.length);
     });
   };
   const onKeyDown = (event) => {
